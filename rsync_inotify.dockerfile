@@ -1,0 +1,31 @@
+# One image for both services: rsync-inotify on the source, start-sshd on the backup.
+#   docker build -f rsync_inotify.dockerfile -t rsync-inotify:latest .
+ARG BUN_IMAGE=oven/bun:1.4.4
+ARG BASE_IMAGE=debian:trixie-slim
+
+FROM --platform=$BUILDPLATFORM ${BUN_IMAGE} AS build
+WORKDIR /build
+COPY package.json bun.lockb bunfig.toml ./
+RUN bun install --frozen-lockfile --production
+COPY scripts ./scripts
+ARG BUILDARCH TARGETARCH
+# The image's own Bun goes into the binaries; for another architecture `bun build` fetches that one's.
+RUN case "$TARGETARCH" in \
+      "$BUILDARCH") ;; \
+      amd64) export TARGET=--target=bun-linux-x64-baseline ;; \
+      *) export TARGET="--target=bun-linux-$TARGETARCH" ;; \
+    esac; \
+    bun run build
+
+FROM ${BASE_IMAGE}
+# The package makes host keys; left in the image, all containers would share them.
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends \
+      rsync inotify-tools openssh-client openssh-server netcat-openbsd procps bash \
+ && rm -rf /var/lib/apt/lists/* /etc/ssh/ssh_host_*
+COPY --from=build /build/dist/ /usr/local/bin/
+RUN mkdir -p /scripts /data/source /data/backup /shared-keys \
+ && ln -s /usr/local/bin/rsync-inotify /scripts/rsync-inotify.sh \
+ && ln -s /usr/local/bin/start-sshd /scripts/start-sshd.sh
+WORKDIR /data
+CMD ["rsync-inotify"]

@@ -1,0 +1,78 @@
+#!/bin/sh
+# Installs what is missing to run, build and test the two programs, says what it installs, and does nothing
+# when all is there. Then runs the command that it is given, if any, with the pinned Bun on its PATH.
+#
+#   sh setup.sh [COMMAND [ARGUMENT...]]
+#
+# Debian, Ubuntu and Alpine; Node.js with npm must be there. Where root is needed and sudo is not there,
+# it says what to install.
+set -eu
+cd "$(dirname "$0")"
+PATH="$PWD/.bun/bin:$PATH:/usr/local/sbin:/usr/sbin:/sbin"
+export PATH
+
+say() { echo "setup: $*"; }
+
+as_root() {
+  if [ "$(id -u)" -eq 0 ]; then "$@"; return; fi
+  command -v sudo >/dev/null || { say "root is needed for: $*" >&2; exit 1; }
+  sudo "$@"
+}
+
+missing_packages() {
+  for pair in rsync:rsync inotifywait:inotify-tools ssh:openssh-client ssh-keygen:openssh-client sshd:openssh-server; do
+    command -v "${pair%:*}" >/dev/null || echo "${pair#*:}"
+  done | sort -u | tr '\n' ' '
+}
+
+install_packages() {
+  say "installing the system packages $*"
+  if command -v apt-get >/dev/null; then
+    as_root apt-get update -qq
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+  elif command -v apk >/dev/null; then
+    as_root apk add --quiet --no-cache "$@"
+  else
+    say "neither apt-get nor apk is here; please install: $*" >&2
+    exit 1
+  fi
+}
+
+# Debian starts the sshd that it installs. Only the program is wanted, no service that nobody asked for.
+disable_sshd_service() {
+  if [ -d /run/systemd/system ]; then
+    say "the package's own SSH service stays off; to have it: systemctl enable --now ssh"
+    as_root systemctl disable --quiet --now ssh.socket ssh.service 2>/dev/null || true
+  fi
+}
+
+# For all users where nobody has a Bun yet and root asks, else for this directory alone.
+install_bun() {
+  if [ "$(id -u)" -eq 0 ] && ! command -v bun >/dev/null; then
+    say "installing Bun $1"
+    npm install --silent --global --allow-scripts=bun "bun@$1"
+  else
+    say "installing Bun $1 in $PWD/.bun"
+    npm install --silent --global --allow-scripts=bun --prefix "$PWD/.bun" "bun@$1"
+  fi
+}
+
+command -v npm >/dev/null || { say "Node.js with npm is needed: https://nodejs.org" >&2; exit 1; }
+
+packages=$(missing_packages)
+if [ -n "$packages" ]; then
+  # shellcheck disable=SC2086 # a list of words
+  install_packages $packages
+  case "$packages" in *openssh-server*) disable_sshd_service ;; esac
+fi
+
+bun_version=$(node -p 'require("./package.json").packageManager.split("@")[1]')
+[ "$(bun --version 2>/dev/null || true)" = "$bun_version" ] || install_bun "$bun_version"
+
+if ! cmp -s bun.lockb node_modules/.installed.lockb; then
+  say "installing the packages of bun.lockb"
+  bun install --frozen-lockfile
+  cp bun.lockb node_modules/.installed.lockb
+fi
+
+[ $# -eq 0 ] || exec "$@"

@@ -1,0 +1,308 @@
+import { describe, expect, test } from 'bun:test';
+import { spawnSync } from 'node:child_process';
+import { chmodSync, existsSync, mkdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { hostname } from 'node:os';
+import { binary, cleanEnv, eventually, isRoot, masked, Pair } from '../helpers.ts';
+
+/** The guide's transcript of the backup, chapter 4.1, step 3. */
+const BACKUP_TRANSCRIPT = `[TIME] ==========================================
+[TIME] SSH 服务器 - 自动配置启动
+[TIME] ==========================================
+[TIME] 生成 SSH 主机密钥...
+[TIME] SSH 主机密钥生成完成 ✓
+[TIME] 配置 SSH 服务...
+[TIME] SSH 配置完成 ✓
+[TIME] 等待源端公钥...
+[INFO TIME] 等待源端生成公钥... (1/30)
+[TIME] 发现源端公钥，配置授权...
+[TIME] SSH 免密登录配置完成 ✓
+[TIME] 启动 SSH 服务...
+[TIME] SSH 服务已启动 ✓
+[TIME]   PID: NUMBER
+[TIME]   端口: PORT
+[TIME]   主机名: HOSTNAME
+[TIME]   IP 地址: 127.0.0.1
+[TIME] ==========================================
+[TIME] SSH 服务器就绪，等待连接...
+[TIME] ==========================================`;
+
+/** The guide's transcript of the source, chapter 4.1, step 4; the list of events goes on after the guide's five. */
+const SOURCE_TRANSCRIPT = `[TIME] ==========================================
+[TIME] Rsync + Inotify 自动化实时同步服务
+[TIME] ==========================================
+[TIME] 版本: 自动化 v1.0
+[TIME] 配置信息：
+[TIME]   源目录: /data/source/
+[TIME]   目标主机: rsync-backup
+[TIME]   目标目录: /data/backup/
+[TIME]   Rsync 选项: -avz --delete
+[TIME]   同步间隔: 5秒
+[TIME]   最大重试: 10次
+[TIME] ==========================================
+[TIME] ==========================================
+[TIME] 配置 SSH 密钥（自动化）
+[TIME] ==========================================
+[TIME] 生成 SSH 密钥对...
+[TIME] SSH 密钥生成完成 ✓
+[TIME] 共享公钥到备份服务器...
+[TIME] 公钥已共享 ✓
+[TIME] ==========================================
+[TIME] 等待 SSH 服务就绪
+[TIME] ==========================================
+[TIME] 目标主机: HOST:PORT
+[TIME] SSH 服务已就绪 ✓
+[TIME] ==========================================
+[TIME] 测试 SSH 连接
+[TIME] ==========================================
+[TIME] SSH 免密登录测试成功 ✓
+[TIME] ==========================================
+[TIME] 首次全量同步
+[TIME] ==========================================
+[TIME] 同步成功 (耗时: N秒) ✓
+[TIME] 首次全量同步完成 ✓
+[TIME] ==========================================
+[TIME] 实时监控已启动
+[TIME] ==========================================
+[TIME] 监控目录: /data/source/
+[TIME] 批量同步间隔: 5秒
+[TIME] 监控事件: CREATE, MODIFY, DELETE, MOVED_TO, CLOSE_WRITE, MOVED_FROM, ATTRIB, DELETE_SELF, MOVE_SELF, UNMOUNT, Q_OVERFLOW
+[TIME] ==========================================
+[TIME] ✓ 服务运行中，实时监控文件变化...`;
+
+/** Runs one of the programs to its end. */
+function run(name: string, args: string[], env: Record<string, string> = {}) {
+  const { stdout, status } = spawnSync(binary(name), args, {
+    env: { ...cleanEnv(), NO_COLOR: '1', ...env },
+    encoding: 'utf8',
+    timeout: 20_000,
+  });
+  return { stdout, status };
+}
+
+describe('the start-up log', () => {
+  test('is the guide’s, line by line, on both sides', async () => {
+    await using pair = await Pair.make('transcript');
+    const backup = pair.start('start-sshd');
+    await backup.shows('(1/30)');
+    const source = pair.start('rsync-inotify');
+    await source.shows('✓ 服务运行中');
+    await backup.shows('SSH 服务器就绪');
+
+    const sourceLines = masked(source.lines, {
+      '/data/source/': `${pair.path('source')}/`,
+      '/data/backup/': `${pair.path('backup')}/`,
+      'HOST:PORT': `127.0.0.1:${pair.port}`,
+      'rsync-backup': pair.sourceEnv.DEST_HOST ?? '',
+    });
+    expect(sourceLines.join('\n').replace(/耗时: \d+秒/, '耗时: N秒')).toBe(SOURCE_TRANSCRIPT);
+
+    const ready = backup.output.slice(0, backup.output.indexOf('SSH 服务器就绪')).trimEnd().split('\n').length + 1;
+    const backupLines = masked(backup.lines.slice(0, ready), { PORT: String(pair.port), HOSTNAME: hostname() });
+    expect(backupLines.join('\n').replace(/PID: \d+/, 'PID: NUMBER')).toBe(BACKUP_TRANSCRIPT);
+  });
+
+  test('names an existing key pair and existing host keys instead of making new ones', async () => {
+    await using pair = await Pair.make('again');
+    const first = await pair.run();
+    const key = readFileSync(pair.path('source-ssh', 'id_rsa'), 'utf8');
+    const hostKey = readFileSync(pair.path('host-keys', 'ssh_host_ed25519_key'), 'utf8');
+    expect(await first.source.stop()).toBe(0);
+    expect(await first.backup.stop()).toBe(0);
+
+    const second = await pair.run();
+    await second.source.shows('SSH 密钥已存在 ✓');
+    await second.backup.shows('SSH 主机密钥已存在 ✓');
+    expect(readFileSync(pair.path('source-ssh', 'id_rsa'), 'utf8')).toBe(key);
+    expect(readFileSync(pair.path('host-keys', 'ssh_host_ed25519_key'), 'utf8')).toBe(hostKey);
+  });
+
+  test('is coloured in the brackets alone, unless NO_COLOR is set', () => {
+    const { stdout } = run('rsync-inotify', ['--nonsense'], { NO_COLOR: '' });
+    expect(stdout).toMatch(/^\u001b\[31m\[ERROR [-\d]{10} [:\d]{8}\]\u001b\[39m 用法错误/);
+    expect(run('rsync-inotify', ['--nonsense']).stdout).toMatch(/^\[ERROR [-\d]{10} [:\d]{8}\] 用法错误/);
+  });
+});
+
+describe('the keys', () => {
+  test('are made private from the first moment, and only the host keys that are missing are made', async () => {
+    await using pair = await Pair.make('keys');
+    mkdirSync(pair.path('host-keys'));
+    spawnSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', pair.path('host-keys', 'ssh_host_ed25519_key')]);
+    const kept = readFileSync(pair.path('host-keys', 'ssh_host_ed25519_key'), 'utf8');
+    await pair.run();
+    expect(readFileSync(pair.path('host-keys', 'ssh_host_ed25519_key'), 'utf8')).toBe(kept);
+    const mode = (...names: string[]) => statSync(pair.path(...names)).mode & 0o777;
+    expect(mode('host-keys', 'ssh_host_rsa_key')).toBe(0o600);
+    expect(mode('host-keys', 'ssh_host_ecdsa_key')).toBe(0o600);
+    expect(mode('source-ssh')).toBe(0o700);
+    expect(mode('source-ssh', 'id_rsa')).toBe(0o600);
+    expect(mode('backup-ssh')).toBe(0o700);
+    expect(mode('backup-ssh', 'authorized_keys')).toBe(0o600);
+    const { stdout } = spawnSync('ssh-keygen', ['-l', '-f', pair.path('shared', 'id_rsa.pub')], { encoding: 'utf8' });
+    expect(stdout).toMatch(/^3072 SHA256:.*\(RSA\)/);
+  });
+
+  test('get a lost public half back from the private one', async () => {
+    await using pair = await Pair.make('half');
+    mkdirSync(pair.path('source-ssh'), { mode: 0o700 });
+    spawnSync('ssh-keygen', ['-q', '-t', 'rsa', '-N', '', '-f', pair.path('source-ssh', 'id_rsa')]);
+    spawnSync('rm', [pair.path('source-ssh', 'id_rsa.pub')]);
+    await pair.run();
+    expect(existsSync(pair.path('shared', 'id_rsa.pub'))).toBe(true);
+  });
+});
+
+describe('bad configuration', () => {
+  const wrong: [string, string, string][] = [
+    ['SOURCE_DIR', '/no/such/directory', '应为已存在且当前用户可读的目录 (ENOENT)'],
+    ['SOURCE_DIR', '/etc/os-release/', '应为'],
+    ['SOURCE_DIR', binary('rsync-inotify'), '应为目录'],
+    ['DEST_HOST', '-oProxyCommand=reboot', '应为 [user@]host'],
+    ['DEST_HOST', 'two words', '应为 [user@]host'],
+    ['DEST_DIR', '/a\nb', '不能包含换行符'],
+    ['RSYNC_OPTS', "--exclude='open", '引号或反斜杠没有配对'],
+    ['SSH_OPTS', '-o "open', '引号或反斜杠没有配对'],
+    ['SYNC_INTERVAL', 'soon', '应为 0 到 2000000 之间的秒数'],
+    ['SYNC_INTERVAL', '-1', '应为 0 到 2000000 之间的秒数'],
+    ['SYNC_INTERVAL', '99999999', '应为 0 到 2000000 之间的秒数'],
+    ['MAX_RETRIES', '0', '应为 1 到 1000000 之间的整数'],
+    ['MAX_RETRIES', '1.5', '应为 1 到 1000000 之间的整数'],
+  ];
+  test.each(wrong)('of the source, %s=%j, is named with what is expected', (name, value, expected) => {
+    const { stdout, status } = run('rsync-inotify', ['--check'], { SOURCE_DIR: '/tmp', [name]: value });
+    expect(stdout).toContain(`配置错误: ${name}="${value.replace('\n', '\\n')}"：${expected}`);
+    expect(stdout.trim().split('\n')).toHaveLength(1);
+    expect(status).toBe(2);
+  });
+
+  const wrongForSshd: [string, string, string][] = [
+    ['SSHD_PORT', '65536', '应为 1 到 65535 之间的端口号'],
+    ['SSHD_PORT', 'ssh', '应为 1 到 65535 之间的端口号'],
+    ['SSHD_LISTEN', 'localhost', '应为 IP 地址'],
+    ['KEY_RETRIES', 'many', '应为 1 到 1000000 之间的整数'],
+    ['SSH_DIR', '/a"b', '不能包含双引号或换行符'],
+  ];
+  test.each(wrongForSshd)('of the backup, %s=%j, is named with what is expected', (name, value, expected) => {
+    const { stdout, status } = run('start-sshd', ['--check'], { [name]: value });
+    expect(stdout).toContain(`配置错误: ${name}="${value}"：${expected}`);
+    expect(status).toBe(2);
+  });
+
+  test('is reported all at once, also at a start without --check, and nothing is done', async () => {
+    await using pair = await Pair.make('mistakes');
+    const source = pair.start('rsync-inotify', { SYNC_INTERVAL: 'x', MAX_RETRIES: 'y', SOURCE_DIR: '/nowhere' });
+    expect(await source.exited).toBe(2);
+    expect(source.lines).toHaveLength(3);
+    expect(existsSync(pair.path('source-ssh'))).toBe(false);
+  });
+
+  test('of ssh itself is found by asking ssh', () => {
+    const { stdout, status } = run('rsync-inotify', ['--check'], { SOURCE_DIR: '/tmp', SSH_OPTS: '-o NoSuchOption=1' });
+    expect(stdout).toMatch(/配置错误: SSH_OPTS="-o NoSuchOption=1"：.*nosuchoption/);
+    expect(status).toBe(2);
+  });
+
+  test('of a source directory that may not be read is named', async () => {
+    await using pair = await Pair.make('unreadable');
+    chmodSync(pair.path('source'), 0);
+    const { stdout, status } = spawnSync(binary('rsync-inotify'), ['--check'], {
+      env: { ...cleanEnv(), NO_COLOR: '1', ...pair.sourceEnv },
+      encoding: 'utf8',
+      ...(isRoot ? { uid: 65534, gid: 65534 } : {}), // root may read everything
+    });
+    expect(stdout).toContain('应为已存在且当前用户可读的目录 (EACCES)');
+    expect(status).toBe(2);
+  });
+});
+
+describe('flags', () => {
+  test('--check says that all is well', () => {
+    expect(run('rsync-inotify', ['--check'], { SOURCE_DIR: '/tmp' })).toEqual({
+      stdout: '配置有效，所需程序齐全 ✓\n',
+      status: 0,
+    });
+    expect(run('start-sshd', ['--check']).status).toBe(0);
+  });
+
+  test.each(['rsync-inotify', 'start-sshd'])('%s --version and --help answer', (name) => {
+    expect(run(name, ['--version']).stdout).toMatch(new RegExp(`^${name} \\d+\\.\\d+\\.\\d+\\n$`));
+    expect(run(name, ['--help']).stdout).toContain(`用法: ${name}`);
+    expect(run(name, ['--help']).status).toBe(0);
+  });
+
+  test.each(['rsync-inotify', 'start-sshd'])('%s refuses flags and words that it does not know', (name) => {
+    for (const word of ['--frobnicate', '-x', 'word']) {
+      const { stdout, status } = run(name, [word]);
+      expect(stdout).toContain(`用法错误:`);
+      expect(stdout).toContain(word);
+      expect(status).toBe(2);
+    }
+  });
+});
+
+describe('missing programs', () => {
+  test('are all named with the package to install', async () => {
+    await using pair = await Pair.make('programs');
+    const source = run('rsync-inotify', ['--check'], { ...pair.sourceEnv, PATH: pair.directory });
+    for (const name of ['rsync', 'openssh-client', 'inotify-tools']) expect(source.stdout).toContain(`软件包 ${name}`);
+    expect(source.stdout).toContain('缺少程序 ssh-keygen');
+    expect(source.status).toBe(1);
+  });
+
+  test('are named beside the mistakes of the configuration', () => {
+    const { stdout, status } = run('rsync-inotify', ['--check'], { PATH: '/nowhere', SYNC_INTERVAL: 'x' });
+    expect(stdout).toContain('SYNC_INTERVAL');
+    expect(stdout).toContain('缺少程序 inotifywait');
+    expect(status).toBe(2);
+  });
+
+  test('of the backup are named, where sshd is not in its usual place either', async () => {
+    await using pair = await Pair.make('no-rsync');
+    symlinkSync('/usr/bin/ssh-keygen', pair.path('ssh-keygen'));
+    const { stdout, status } = run('start-sshd', ['--check'], { ...pair.backupEnv, PATH: pair.directory });
+    expect(stdout).toContain('缺少程序 rsync：请安装软件包 rsync');
+    expect(stdout).not.toContain('ssh-keygen');
+    expect(status).toBe(1);
+  });
+});
+
+describe('waiting for the backup', () => {
+  test('counts its tries and ends with status 1 when nobody answers', async () => {
+    await using pair = await Pair.make('nobody');
+    const source = pair.start('rsync-inotify', { MAX_RETRIES: '2' });
+    await source.shows('[WARN', 0, 10_000);
+    await source.shows('SSH 连接重试... (1/2)');
+    expect(await source.exited).toBe(1);
+    expect(source.output).toMatch(/\[ERROR .*\] SSH 服务未就绪: 127\.0\.0\.1:\d+ 在 10 秒内没有应答/);
+  });
+
+  test('ends with status 1 when the key is not accepted, and says why', async () => {
+    await using pair = await Pair.make('refused');
+    spawnSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', pair.path('other')]);
+    mkdirSync(pair.path('elsewhere'));
+    writeFileSync(pair.path('elsewhere', 'id_rsa.pub'), readFileSync(pair.path('other.pub')));
+    pair.start('start-sshd', { SHARED_KEYS_DIR: pair.path('elsewhere') });
+    const source = pair.start('rsync-inotify', { MAX_RETRIES: '1' });
+    expect(await source.exited).toBe(1);
+    expect(source.output).toMatch(/\[ERROR .*\] SSH 免密登录测试失败 \(退出码: 255\)：.*Permission denied/);
+  });
+
+  test('starts sshd without a key after its tries, and takes the key that comes later', async () => {
+    await using pair = await Pair.make('late');
+    const backup = pair.start('start-sshd', { KEY_RETRIES: '1' });
+    await backup.shows('没有等到源端公钥');
+    await backup.shows('SSH 服务器就绪');
+    const source = pair.start('rsync-inotify');
+    await source.shows('✓ 服务运行中');
+    await eventually(() => existsSync(pair.path('backup')));
+  });
+
+  test('ends with status 1 when the first full sync fails', async () => {
+    await using pair = await Pair.make('first');
+    pair.start('start-sshd');
+    const source = pair.start('rsync-inotify', { DEST_DIR: '/proc/no/such/place/' });
+    expect(await source.exited).toBe(1);
+    expect(source.output).toMatch(/\[ERROR .*\] 同步失败 \(退出码: (3|11|12)\)：/);
+    expect(source.output).toMatch(/\[ERROR .*\] 首次全量同步失败/);
+  });
+});

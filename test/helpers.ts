@@ -1,0 +1,216 @@
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { createServer } from 'node:net';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+export const ROOT = join(import.meta.dir, '..');
+export const binary = (name: string) => join(ROOT, 'dist', name);
+
+/** Polls until `check` returns something true and returns that; fails with what `check` threw or returned last. */
+export async function eventually<T>(check: () => T | Promise<T>, ms = 15_000): Promise<NonNullable<T>> {
+  const deadline = performance.now() + ms;
+  while (true) {
+    let last: unknown;
+    try {
+      const answer = await check();
+      if (answer) return answer as NonNullable<T>;
+      last = answer;
+    } catch (error) {
+      last = error;
+    }
+    if (performance.now() > deadline) throw new Error(`not within ${ms} ms: ${check}\nlast: ${last}`);
+    await sleep(20);
+  }
+}
+
+/** A program under test with all that it printed. */
+export class Program {
+  output = '';
+  readonly exited: Promise<number | string>;
+  private readonly child: ChildProcess;
+
+  constructor(command: string, args: string[], env: NodeJS.ProcessEnv) {
+    this.child = spawn(command, args, { env, stdio: ['ignore', 'pipe', 'pipe'] });
+    for (const stream of [this.child.stdout, this.child.stderr]) {
+      stream?.setEncoding('utf8').on('data', (chunk: string) => {
+        this.output += chunk;
+      });
+    }
+    this.exited = once(this.child, 'close').then(([code, signal]) => code ?? signal);
+  }
+
+  get pid(): number {
+    return this.child.pid ?? 0;
+  }
+
+  get running(): boolean {
+    return this.child.exitCode === null && this.child.signalCode === null;
+  }
+
+  /** The lines of the log, without what rsync printed between them. */
+  get lines(): string[] {
+    return this.output.split('\n').filter((line) => line.startsWith('['));
+  }
+
+  /** Waits until the output, from `offset` on, matches; fails at once when the program is dead, with its output. */
+  async shows(pattern: string | RegExp, offset = 0, ms = 20_000): Promise<void> {
+    const found = () => {
+      const text = this.output.slice(offset);
+      return typeof pattern === 'string' ? text.includes(pattern) : pattern.test(text);
+    };
+    const deadline = performance.now() + ms;
+    while (!found()) {
+      if (!this.running && !found()) throw new Error(`ended without ${pattern}:\n${this.output}`);
+      if (performance.now() > deadline) throw new Error(`no ${pattern} within ${ms} ms:\n${this.output}`);
+      await sleep(10);
+    }
+  }
+
+  signal(signal: NodeJS.Signals): void {
+    this.child.kill(signal);
+  }
+
+  /** Ends the program and returns its exit status. */
+  async stop(signal: NodeJS.Signals = 'SIGTERM'): Promise<number | string> {
+    if (this.running) this.signal(signal);
+    const killer = setTimeout(() => this.signal('SIGKILL'), 10_000);
+    const status = await this.exited;
+    clearTimeout(killer);
+    return status;
+  }
+}
+
+/** A port that nobody listens on at the moment. */
+export async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const address = server.address();
+  server.close();
+  await once(server, 'close');
+  return typeof address === 'object' && address ? address.port : 0;
+}
+
+/**
+ * A source and a backup in a directory of their own, as `using`-able as a file: `await using pair = await Pair.make()`.
+ * The directory is below the home directory, because sshd's StrictModes refuses keys below a world-writable one.
+ */
+export class Pair {
+  readonly programs: Program[] = [];
+  private constructor(
+    readonly directory: string,
+    readonly port: number,
+  ) {}
+
+  static async make(name = 'pair'): Promise<Pair> {
+    const pair = new Pair(mkdtempSync(join(homedir(), `.rsync-inotify-test-${name}-`)), await freePort());
+    mkdirSync(pair.path('source'));
+    return pair;
+  }
+
+  path(...names: string[]): string {
+    return join(this.directory, ...names);
+  }
+
+  get sourceEnv(): Record<string, string> {
+    return {
+      SOURCE_DIR: `${this.path('source')}/`,
+      DEST_HOST: `${userName()}@127.0.0.1`,
+      DEST_DIR: `${this.path('backup')}/`,
+      SSH_OPTS: `-p ${this.port}`,
+      SHARED_KEYS_DIR: this.path('shared'),
+      SSH_DIR: this.path('source-ssh'),
+    };
+  }
+
+  get backupEnv(): Record<string, string> {
+    return {
+      DEST_DIR: `${this.path('backup')}/`,
+      SHARED_KEYS_DIR: this.path('shared'),
+      SSH_DIR: this.path('backup-ssh'),
+      HOST_KEY_DIR: this.path('host-keys'),
+      SSHD_PORT: String(this.port),
+      SSHD_LISTEN: '127.0.0.1',
+    };
+  }
+
+  start(name: 'rsync-inotify' | 'start-sshd', env: Record<string, string> = {}): Program {
+    const own = name === 'rsync-inotify' ? this.sourceEnv : this.backupEnv;
+    return this.keep(new Program(binary(name), [], { ...cleanEnv(), NO_COLOR: '1', ...own, ...env }));
+  }
+
+  keep(program: Program): Program {
+    this.programs.push(program);
+    return program;
+  }
+
+  /** Starts the backup, then the source, and waits until it watches. */
+  async run(env: Record<string, string> = {}): Promise<{ source: Program; backup: Program }> {
+    const backup = this.start('start-sshd');
+    const source = this.start('rsync-inotify', env);
+    await source.shows('✓ 服务运行中');
+    return { source, backup };
+  }
+
+  /** Waits until both trees hold the same, as a plain rsync sees it. */
+  async isMirrored(ms = 15_000): Promise<void> {
+    await eventually(() => expectEqual(this.path('source'), this.path('backup')), ms).catch((error) => {
+      throw new Error(`${error}\n${this.programs.map((program) => program.output).join('\n---\n')}`);
+    });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.all(this.programs.map((program) => program.stop()));
+    rmSync(this.directory, { recursive: true, force: true });
+  }
+}
+
+/** Compares two trees by content, type, mode, time and link target; throws with what differs. */
+function expectEqual(source: string, backup: string): true {
+  const args = ['-anc', '--delete', '--itemize-changes', '--out-format=%i %n', `${source}/`, `${backup}/`];
+  const { stdout, stderr, status } = spawnSync('rsync', args, { encoding: 'utf8' });
+  if (status !== 0 || stdout.trim() !== '') throw new Error(`trees differ:\n${stdout}${stderr}`);
+  return true;
+}
+
+/** This process's environment without the variables that the programs read. */
+export function cleanEnv(): NodeJS.ProcessEnv {
+  const { PATH, HOME, USER, LANG } = process.env;
+  return { PATH, HOME, USER, LANG };
+}
+
+export function userName(): string {
+  return spawnSync('id', ['-un'], { encoding: 'utf8' }).stdout.trim();
+}
+
+export const isRoot = process.getuid?.() === 0;
+
+/** The processes of this machine whose command line holds the text, by process id. */
+export function processesWith(text: string): Map<number, string> {
+  const found = new Map<number, string>();
+  for (const entry of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
+    const command = commandOf(Number(entry));
+    if (command.includes(text) && Number(entry) !== process.pid) found.set(Number(entry), command);
+  }
+  return found;
+}
+
+function commandOf(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ');
+  } catch {
+    return ''; // it has ended
+  }
+}
+
+/** Replaces what differs from run to run, so that a log can be compared with the guide's. */
+export function masked(lines: string[], values: Record<string, string>): string[] {
+  return lines.map((line) =>
+    Object.entries(values).reduce(
+      (text, [name, value]) => text.replaceAll(value, name),
+      line.replace(/\d{4}-\d\d-\d\d \d\d:\d\d:\d\d/, 'TIME'),
+    ),
+  );
+}
