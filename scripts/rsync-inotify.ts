@@ -12,7 +12,7 @@ import { isUtf8 } from 'node:buffer';
 import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { accessSync, constants, mkdirSync, mkdtempSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
-import { connect } from 'node:net';
+import { connect, isIPv6 } from 'node:net';
 import { homedir, hostname, constants as osConstants } from 'node:os';
 import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -144,9 +144,14 @@ export function parseWords(list: string): string[] {
 
 /** `[user@]host`, where the host may be an IPv6 address with or without brackets. Throws on anything else. */
 export function parseTarget(value: string): { user: string; host: string } {
-  const match = /^(?:([^\s@:/-][^\s@:/]*)@)?(\[[\da-f:.]+(?:%\w+)?\]|[\w:%.]?[\w:%.-]*)$/i.exec(value);
-  if (!match?.[2]) throw new Error('应为 [user@]host，例如 root@rsync-backup 或 192.0.2.7');
-  return { user: match[1] ?? 'root', host: match[2].replace(/^\[|\]$/g, '') };
+  const [, user = 'root', bracketed, plain] =
+    /^(?:([\w.][\w.-]*)@)?(?:\[([^\]]+)\]|([\w.:%][\w.:%-]*))$/.exec(value) ?? [];
+  const host = bracketed ?? plain ?? '';
+  const isAddress = isIPv6(host.replace(/%\w+$/, ''));
+  if (!host || (host !== plain && !isAddress) || (/[:%]/.test(host) && !isAddress)) {
+    throw new Error('应为 [user@]host，例如 root@rsync-backup 或 192.0.2.7；端口写在 SSH_OPTS 里');
+  }
+  return { user, host };
 }
 
 /** Makes a path absolute, so that it is never taken for an option or a remote host, and keeps what its end means to rsync. */

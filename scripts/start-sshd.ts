@@ -362,14 +362,16 @@ async function startSshd(args: string[]): Promise<ChildProcess> {
   const options: SpawnOptions = { detached: true, stdio: ['ignore', 'ignore', 'pipe'] };
   const child = spawn(findSshd() ?? 'sshd', ['-D', '-e', ...args], options);
   const { promise, resolve: listening, reject } = Promise.withResolvers<ChildProcess>();
+  let lastLine = '';
   if (child.stderr) {
     createInterface({ input: child.stderr }).on('line', (line) => {
-      if (line.startsWith('Server listening')) listening(child);
-      else (/^(error|fatal):/.test(line) ? error : info)(`sshd: ${escapeText(line)}`);
+      if (line.startsWith('Server listening')) return listening(child);
+      lastLine = escapeText(line);
+      info(`sshd: ${lastLine}`);
     });
   }
   child.once('error', reject);
-  child.once('close', (code, signal) => reject(new Failure(`sshd 启动失败 (退出码: ${code ?? signal})`)));
+  child.once('close', (code, signal) => reject(new Failure(`sshd 启动失败 (退出码: ${code ?? signal})：${lastLine}`)));
   return promise;
 }
 

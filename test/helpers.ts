@@ -1,6 +1,6 @@
-import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { type ChildProcess, type SpawnOptions, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { chownSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
@@ -32,8 +32,8 @@ export class Program {
   readonly exited: Promise<number | string>;
   private readonly child: ChildProcess;
 
-  constructor(command: string, args: string[], env: NodeJS.ProcessEnv) {
-    this.child = spawn(command, args, { env, stdio: ['ignore', 'pipe', 'pipe'] });
+  constructor(command: string, args: string[], options: SpawnOptions) {
+    this.child = spawn(command, args, { ...options, stdio: ['ignore', 'pipe', 'pipe'] });
     for (const stream of [this.child.stdout, this.child.stderr]) {
       stream?.setEncoding('utf8').on('data', (chunk: string) => {
         this.output += chunk;
@@ -94,7 +94,7 @@ export async function freePort(): Promise<number> {
 }
 
 /**
- * A source and a backup in a directory of their own, as `using`-able as a file: `await using pair = await Pair.make()`.
+ * A source and a backup in a directory of their own: `await using pair = await Pair.make('name')`.
  * The directory is below the home directory, because sshd's StrictModes refuses keys below a world-writable one.
  */
 export class Pair {
@@ -102,11 +102,14 @@ export class Pair {
   private constructor(
     readonly directory: string,
     readonly port: number,
+    private readonly user: User,
   ) {}
 
-  static async make(name = 'pair'): Promise<Pair> {
-    const pair = new Pair(mkdtempSync(join(homedir(), `.rsync-inotify-test-${name}-`)), await freePort());
+  static async make(name: string, user: User = currentUser()): Promise<Pair> {
+    const directory = mkdtempSync(join(user.home, `.rsync-inotify-test-${name}-`));
+    const pair = new Pair(directory, await freePort(), user);
     mkdirSync(pair.path('source'));
+    for (const path of [directory, pair.path('source')]) chownSync(path, user.uid, user.gid);
     return pair;
   }
 
@@ -117,7 +120,7 @@ export class Pair {
   get sourceEnv(): Record<string, string> {
     return {
       SOURCE_DIR: `${this.path('source')}/`,
-      DEST_HOST: `${userName()}@127.0.0.1`,
+      DEST_HOST: `${this.user.name}@127.0.0.1`,
       DEST_DIR: `${this.path('backup')}/`,
       SSH_OPTS: `-p ${this.port}`,
       SHARED_KEYS_DIR: this.path('shared'),
@@ -138,10 +141,11 @@ export class Pair {
 
   start(name: 'rsync-inotify' | 'start-sshd', env: Record<string, string> = {}): Program {
     const own = name === 'rsync-inotify' ? this.sourceEnv : this.backupEnv;
-    return this.keep(new Program(binary(name), [], { ...cleanEnv(), NO_COLOR: '1', ...own, ...env }));
-  }
-
-  keep(program: Program): Program {
+    const { uid, gid, home, name: USER } = this.user;
+    const program = new Program(binary(name), [], {
+      env: { ...cleanEnv(), HOME: home, USER, NO_COLOR: '1', ...own, ...env },
+      ...(uid === process.getuid?.() ? {} : { uid, gid }),
+    });
     this.programs.push(program);
     return program;
   }
@@ -181,8 +185,36 @@ export function cleanEnv(): NodeJS.ProcessEnv {
   return { PATH, HOME, USER, LANG };
 }
 
-export function userName(): string {
-  return spawnSync('id', ['-un'], { encoding: 'utf8' }).stdout.trim();
+interface User {
+  name: string;
+  uid: number;
+  gid: number;
+  home: string;
+}
+
+const idOf = (flag: string, name?: string) =>
+  spawnSync('id', [flag, ...(name ? [name] : [])], { encoding: 'utf8' }).stdout.trim();
+
+export const userName = () => idOf('-un');
+
+const currentUser = (): User => ({
+  name: userName(),
+  uid: Number(idOf('-u')),
+  gid: Number(idOf('-g')),
+  home: homedir(),
+});
+
+/** An ordinary user, made for the test and removed with all that is theirs: `using user = ordinaryUser()`. */
+export function ordinaryUser(): User & Disposable {
+  const name = `rsync-test-${process.pid}`;
+  spawnSync('useradd', ['--create-home', '--shell', '/bin/sh', name]);
+  return {
+    name,
+    uid: Number(idOf('-u', name)),
+    gid: Number(idOf('-g', name)),
+    home: `/home/${name}`,
+    [Symbol.dispose]: () => spawnSync('userdel', ['--remove', name]),
+  };
 }
 
 export const isRoot = process.getuid?.() === 0;

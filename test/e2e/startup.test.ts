@@ -118,7 +118,7 @@ describe('the start-up log', () => {
 
   test('is coloured in the brackets alone, unless NO_COLOR is set', () => {
     const { stdout } = run('rsync-inotify', ['--nonsense'], { NO_COLOR: '' });
-    expect(stdout).toMatch(/^\u001b\[31m\[ERROR [-\d]{10} [:\d]{8}\]\u001b\[39m 用法错误/);
+    expect(stdout.replaceAll('\u001b', 'ESC')).toMatch(/^ESC\[31m\[ERROR [-\d]{10} [:\d]{8}\]ESC\[39m 用法错误/);
     expect(run('rsync-inotify', ['--nonsense']).stdout).toMatch(/^\[ERROR [-\d]{10} [:\d]{8}\] 用法错误/);
   });
 });

@@ -1,0 +1,56 @@
+import { expect, test } from 'bun:test';
+import {
+  chmodSync,
+  copyFileSync,
+  existsSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { homedir, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { cleanEnv, eventually, freePort, isRoot, ordinaryUser, Pair, Program, ROOT } from '../helpers.ts';
+
+// Run by an ordinary user, all other tests show the same.
+test.if(isRoot)('the pair runs as an ordinary user over a real sshd', async () => {
+  using user = ordinaryUser();
+  await using pair = await Pair.make('user', user);
+  await pair.run({ SYNC_INTERVAL: '0' });
+  writeFileSync(pair.path('source', 'file'), 'content');
+  chmodSync(pair.path('source', 'file'), 0o644);
+  await eventually(() => existsSync(pair.path('backup', 'file')));
+  expect(statSync(pair.path('backup', 'file')).uid).toBe(user.uid);
+});
+
+test('the demo mirrors ./data/source, shows both logs and where to write, and Ctrl-C ends all of it', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'demo-'));
+  const home = mkdtempSync(join(homedir(), '.rsync-inotify-test-demo-'));
+  const demo = new Program(process.execPath, ['run', join(ROOT, 'test', 'demo.ts')], {
+    cwd: directory,
+    env: { ...cleanEnv(), HOME: home, SSHD_PORT: String(await freePort()), NO_COLOR: '1', SYNC_INTERVAL: '0' },
+  });
+  try {
+    await demo.shows(`write files into:   ${directory}/data/source`);
+    await demo.shows(/^start-sshd {4}\| \[.*\] SSH 服务器就绪/m);
+    await demo.shows(/^rsync-inotify \| \[.*\] ✓ 服务运行中/m);
+    writeFileSync(join(directory, 'data', 'source', 'hello'), 'demo');
+    await eventually(() => readFileSync(join(directory, 'data', 'backup', 'hello'), 'utf8') === 'demo');
+  } finally {
+    expect(await demo.stop('SIGINT')).toBe(0);
+    rmSync(directory, { recursive: true });
+    rmSync(home, { recursive: true });
+  }
+});
+
+test.each(['rsync-inotify', 'start-sshd'])('%s stands alone: a copy of the script runs without the project', (name) => {
+  const directory = mkdtempSync(join(ROOT, 'node_modules', '.copy-'));
+  try {
+    copyFileSync(join(ROOT, 'scripts', `${name}.ts`), join(directory, `${name}.ts`));
+    const { stdout } = Bun.spawnSync([process.execPath, 'run', join(directory, `${name}.ts`), '--version']);
+    expect(stdout.toString()).toStartWith(`${name} `);
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+});

@@ -1,0 +1,201 @@
+import { describe, expect, test } from 'bun:test';
+import { spawnSync } from 'node:child_process';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join, resolve } from 'node:path';
+import fc from 'fast-check';
+import {
+  absoluteSource,
+  escapeText,
+  parseEvent,
+  parseTarget,
+  parseWords,
+  quoteForRsh,
+  readConfig,
+  rsyncArgs,
+  showPath,
+  sshArgs,
+} from '../../scripts/rsync-inotify.ts';
+
+const SOURCE_DIR = '/tmp/';
+
+describe('parseWords', () => {
+  test('splits at spaces, honours quotes, and expands nothing', () => {
+    expect(parseWords(`-avz  --exclude='a b' --exclude "c 'd'" e\\ f`)).toEqual([
+      '-avz',
+      '--exclude=a b',
+      '--exclude',
+      "c 'd'",
+      'e f',
+    ]);
+    expect(parseWords('; $(reboot) `reboot` $HOME * ~ #x')).toEqual([
+      ';',
+      '$(reboot)',
+      '`reboot`',
+      '$HOME',
+      '*',
+      '~',
+      '#x',
+    ]);
+    expect(parseWords('')).toEqual([]);
+    expect(parseWords(`'' ""`)).toEqual(['', '']);
+  });
+
+  test('refuses an open quote', () => {
+    for (const open of [`'a`, `"a`, 'a\\']) expect(() => parseWords(open)).toThrow('没有配对');
+  });
+
+  test('gives back any words that were quoted for a shell', () => {
+    const quote = (word: string) => `'${word.replaceAll("'", `'\\''`)}'`;
+    fc.assert(
+      fc.property(fc.array(fc.string({ unit: 'binary' })), (words) => {
+        expect(parseWords(words.map(quote).join(' '))).toEqual(words);
+      }),
+    );
+  });
+});
+
+describe('parseTarget', () => {
+  test('knows users, names and addresses', () => {
+    expect(parseTarget('rsync-backup')).toEqual({ user: 'root', host: 'rsync-backup' });
+    expect(parseTarget('me@192.0.2.7')).toEqual({ user: 'me', host: '192.0.2.7' });
+    expect(parseTarget('me@[2001:db8::1]')).toEqual({ user: 'me', host: '2001:db8::1' });
+    expect(parseTarget('2001:db8::1')).toEqual({ user: 'root', host: '2001:db8::1' });
+    expect(parseTarget('fe80::1%eth0').host).toBe('fe80::1%eth0');
+  });
+
+  test('refuses what ssh or rsync could take for something else', () => {
+    for (const wrong of [
+      '',
+      '-oProxyCommand=x',
+      'a b',
+      'user@',
+      '@host',
+      'me@-host',
+      '-me@host',
+      'a/b',
+      'a;b',
+      'a\nb',
+      'h:22:x y',
+    ]) {
+      expect(() => parseTarget(wrong)).toThrow('[user@]host');
+    }
+  });
+
+  test('never lets anything through that starts like an option or holds a space', () => {
+    fc.assert(
+      fc.property(fc.string({ unit: 'binary' }), (value) => {
+        try {
+          const { user, host } = parseTarget(value);
+          expect(`${user} ${host}`).toMatch(/^[^\s-]\S* [^\s-]\S*$/);
+        } catch (error) {
+          expect(`${error}`).toContain('[user@]host');
+        }
+      }),
+    );
+  });
+});
+
+test('absoluteSource keeps what the end of a path means to rsync', () => {
+  expect(absoluteSource('/data/source/')).toBe('/data/source/');
+  expect(absoluteSource('/data/source')).toBe('/data/source');
+  expect(absoluteSource('/data/source//')).toBe('/data/source/');
+  expect(absoluteSource('/data/source/.')).toBe('/data/source/');
+  expect(absoluteSource('/data/source/..')).toBe('/data/');
+  expect(absoluteSource('/data/file.')).toBe('/data/file.');
+  expect(absoluteSource('.')).toBe(`${resolve('.')}/`);
+  expect(absoluteSource('-rf')).toBe(resolve('-rf'));
+  expect(absoluteSource('host:dir')).toBe(resolve('host:dir'));
+  expect(absoluteSource('/')).toBe('/');
+});
+
+describe('escapeText and showPath', () => {
+  test('name what they escape', () => {
+    expect(escapeText('a\nb\rc\td\\e')).toBe('a\\nb\\rc\\td\\\\e');
+    expect(escapeText('\u001b[31m\u0000\u009b\u202e\u2028')).toBe('\\x1b[31m\\x00\\x9b\\u{202e}\\u{2028}');
+    expect(escapeText('中文 ✓ 👨‍👩‍👧 é')).toBe('中文 ✓ 👨‍👩‍👧 é');
+    const path = (...bytes: number[]) => Buffer.from(bytes).toString('latin1');
+    expect(showPath(path(0x2f, 0xe4, 0xb8, 0xad))).toBe('/中');
+    expect(showPath(path(0x2f, 0xff, 0x80, 0x5c))).toBe('/\\xff\\x80\\\\');
+  });
+
+  test('leave nothing that starts a line or controls a terminal, and keep different paths apart', () => {
+    const paths = fc.uint8Array({ min: 1 }).map((bytes) => Buffer.from(bytes).toString('latin1'));
+    fc.assert(
+      fc.property(paths, paths, (one, other) => {
+        expect(showPath(one)).not.toMatch(/[\p{Cc}\p{Zl}\p{Zp}]/u);
+        if (one !== other) expect(showPath(one)).not.toBe(showPath(other));
+      }),
+    );
+  });
+});
+
+test('parseEvent takes the first bar, so that a name may hold others', () => {
+  expect(parseEvent('CLOSE_WRITE,CLOSE|/data/a|b')).toEqual({ events: 'CLOSE_WRITE,CLOSE', path: '/data/a|b' });
+});
+
+describe('the arguments of ssh and rsync', () => {
+  test('put the user’s options first, where ssh takes them', () => {
+    const args = sshArgs(readConfig({ SOURCE_DIR, SSH_OPTS: '-p 2222 -o BatchMode=no', SSH_DIR: '/k' }));
+    expect(args.slice(0, 4)).toEqual(['-p', '2222', '-o', 'BatchMode=no']);
+    expect(args).toContain('/k/id_rsa');
+    const { stdout } = spawnSync('ssh', ['-G', ...args, 'host'], { encoding: 'utf8' });
+    expect(stdout).toContain('\nport 2222\n');
+    expect(stdout).toContain('\nbatchmode no\n');
+    expect(stdout).toContain('\nuserknownhostsfile /k/known_hosts\n');
+  });
+
+  test('trust a new host key but no changed one when the user says nothing, and what the user says otherwise', () => {
+    const checking = (SSH_OPTS: string) =>
+      spawnSync('ssh', ['-G', ...sshArgs(readConfig({ SOURCE_DIR, SSH_OPTS })), 'h'], { encoding: 'utf8' })
+        .stdout.split('\n')
+        .find((line) => line.startsWith('stricthostkeychecking'));
+    expect(checking('-p 2222')).toBe('stricthostkeychecking accept-new');
+    expect(checking('')).toBe('stricthostkeychecking false');
+    expect(checking('-o StrictHostKeyChecking=yes')).toBe('stricthostkeychecking true');
+  });
+
+  test('end with source and target, which are never options', () => {
+    const args = rsyncArgs(readConfig({ SOURCE_DIR, DEST_HOST: 'me@[::1]', DEST_DIR: '/b c/', RSYNC_OPTS: '-a' }));
+    expect(args[0]).toBe('-a');
+    expect(args.slice(-3)).toEqual(['--', '/tmp/', 'me@[::1]:/b c/']);
+  });
+
+  test('reach ssh through rsync’s -e unchanged', () => {
+    const directory = mkdtempSync(join(tmpdir(), 'rsh-'));
+    try {
+      const shell = join(directory, 'shell');
+      writeFileSync(shell, '#!/bin/sh\nprintf \'%s\\0\' "$@" > "$(dirname "$0")/args"; exit 1\n', { mode: 0o755 });
+      const word = fc.string({ unit: fc.constantFrom(...`ab '"\\$;*%{}~é`), minLength: 1, maxLength: 12 });
+      fc.assert(
+        fc.property(fc.array(word, { maxLength: 6 }), (words) => {
+          spawnSync('rsync', ['-e', [shell, ...words].map(quoteForRsh).join(' '), 'host:/x', directory]);
+          const args = readFileSync(join(directory, 'args'), 'utf8').split('\0');
+          expect(args.slice(0, words.length + 1)).toEqual([...words, 'host']);
+        }),
+        { numRuns: 60 },
+      );
+    } finally {
+      rmSync(directory, { recursive: true });
+    }
+  });
+});
+
+describe('readConfig', () => {
+  test('takes an empty variable for one that is not set', () => {
+    const config = readConfig({ SOURCE_DIR, SYNC_INTERVAL: '', RSYNC_OPTS: '' });
+    expect(config.SYNC_INTERVAL).toBe(5);
+    expect(config.RSYNC_OPTS).toBe('-avz --delete');
+  });
+
+  test('takes decimals and zero as SYNC_INTERVAL', () => {
+    expect(readConfig({ SOURCE_DIR, SYNC_INTERVAL: '0.25' }).SYNC_INTERVAL).toBe(0.25);
+    expect(readConfig({ SOURCE_DIR, SYNC_INTERVAL: '0' }).SYNC_INTERVAL).toBe(0);
+  });
+
+  test('escapes the values that it complains about', () => {
+    expect(() => readConfig({ SOURCE_DIR, MAX_RETRIES: '1\n[ERROR] forged' })).toThrow(
+      'MAX_RETRIES="1\\n[ERROR] forged"',
+    );
+  });
+});
