@@ -22,7 +22,7 @@ FROM ${BASE_IMAGE}
 RUN apt-get update \
  && apt-get install -y --no-install-recommends \
       rsync inotify-tools openssh-client openssh-server netcat-openbsd procps bash \
- && rm -rf /var/lib/apt/lists/* /etc/ssh/ssh_host_*
+ && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /etc/ssh/ssh_host_*
 COPY --from=build /build/dist/ /usr/local/bin/
 RUN mkdir -p /scripts /data/source /data/backup /shared-keys \
  && ln -s /usr/local/bin/rsync-inotify /scripts/rsync-inotify.sh \

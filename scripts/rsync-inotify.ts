@@ -144,11 +144,11 @@ export function parseWords(list: string): string[] {
 
 /** `[user@]host`, where the host may be an IPv6 address with or without brackets. Throws on anything else. */
 export function parseTarget(value: string): { user: string; host: string } {
-  const [, user = 'root', bracketed, plain] =
-    /^(?:([\w.][\w.-]*)@)?(?:\[([^\]]+)\]|([\w.:%][\w.:%-]*))$/.exec(value) ?? [];
-  const host = bracketed ?? plain ?? '';
-  const isAddress = isIPv6(host.replace(/%\w+$/, ''));
-  if (!host || (host !== plain && !isAddress) || (/[:%]/.test(host) && !isAddress)) {
+  const form = /^(?:([\w.][\w.-]*)@)?(?:\[([^\]]+)\]|([\w.:%][\w.:%-]*))$/;
+  const [, user = 'root', bracketed, plain = ''] = form.exec(value) ?? [];
+  const host = bracketed ?? plain;
+  const isName = /^[\w.-]+$/.test(plain);
+  if (!isName && !isIPv6(host.replace(/%\w+$/, ''))) {
     throw new Error('应为 [user@]host，例如 root@rsync-backup 或 192.0.2.7；端口写在 SSH_OPTS 里');
   }
   return { user, host };

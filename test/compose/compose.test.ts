@@ -1,0 +1,182 @@
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
+import { spawnSync } from 'node:child_process';
+import { cpSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { eventually, ROOT } from '../helpers.ts';
+
+setDefaultTimeout(120_000);
+
+/** Why the compose project cannot be tried on this machine, if it cannot. */
+function obstacle(): string {
+  if (spawnSync('docker', ['compose', 'version']).status !== 0) return 'docker compose v2 is not installed';
+  if (spawnSync('docker', ['info']).status !== 0) return 'no Docker engine runs';
+  const { stdout } = spawnSync('docker', ['ps', '-a', '--format', '{{.Names}}'], { encoding: 'utf8' });
+  if (/^rsync-(source|backup)$/m.test(stdout)) return 'containers named rsync-source or rsync-backup exist already';
+  return '';
+}
+
+const reason = obstacle();
+if (reason) console.warn(`SKIPPED: the compose tests: ${reason}`);
+
+/** A copy of what a user clones, so that a .env of the tests touches nobody's. */
+const project = mkdtempSync(join(tmpdir(), 'rsync-inotify-compose-'));
+
+/** Runs `docker compose …` in the project as a user types it; `$.` stands for nothing: words are split at spaces. */
+function compose(...args: string[]): string {
+  const { stdout, stderr, status } = spawnSync('docker', ['compose', ...args], { cwd: project, encoding: 'utf8' });
+  if (status !== 0) throw new Error(`docker compose ${args.join(' ')} (${status})\n${stdout}${stderr}`);
+  return stdout + stderr;
+}
+
+const inSource = (command: string) => compose('exec', '-T', 'rsync-source', 'bash', '-c', command);
+const inBackup = (command: string) => compose('exec', '-T', 'rsync-backup', 'bash', '-c', command);
+const logsOf = (service: string) => compose('logs', '--no-log-prefix', '--no-color', service);
+const count = (text: string, part: string) => text.split(part).length - 1;
+
+/** Waits until a service has logged a line more often than it had; with its log when it does not. */
+async function logs(service: string, line: string, before = 0): Promise<void> {
+  await eventually(() => count(logsOf(service), line) > before, 30_000).catch((error) => {
+    throw new Error(`${error}\n${logsOf(service)}`);
+  });
+}
+
+async function isMirrored(name: string, content: string): Promise<void> {
+  inSource(`echo '${content}' > '/data/source/${name}'`);
+  await eventually(() => inBackup(`cat '/data/backup/${name}'`).trim() === content, 30_000).catch((error) => {
+    throw new Error(`${error}\n${compose('logs')}`);
+  });
+}
+
+const RUNNING = '✓ 服务运行中，实时监控文件变化...';
+
+describe.skipIf(reason !== '')('docker compose', () => {
+  beforeAll(() => {
+    for (const name of [
+      'compose.yml',
+      'rsync_inotify.dockerfile',
+      '.dockerignore',
+      'package.json',
+      'bun.lockb',
+      'bunfig.toml',
+      'scripts',
+    ]) {
+      cpSync(join(ROOT, name), join(project, name), { recursive: true });
+    }
+    compose('build');
+  });
+
+  afterAll(() => {
+    compose('down', '--volumes', '--timeout', '5');
+    rmSync(project, { recursive: true });
+  });
+
+  test('builds an image with all that both services need and no host keys', () => {
+    const shell = (command: string) =>
+      spawnSync('docker', ['run', '--rm', 'rsync-inotify:latest', 'bash', '-c', command], { encoding: 'utf8' }).stdout;
+    expect(shell('ls /etc/ssh')).not.toContain('ssh_host_');
+    expect(shell('ls /root/.bash_history /var/lib/apt/lists/* 2>/dev/null')).toBe('');
+    expect(shell('readlink -f /scripts/rsync-inotify.sh /scripts/start-sshd.sh')).toBe(
+      '/usr/local/bin/rsync-inotify\n/usr/local/bin/start-sshd\n',
+    );
+    const programs = ['rsync', 'inotifywait', 'ssh', 'ssh-keygen', 'sshd', 'nc', 'ps', 'bash'];
+    expect(
+      shell(`for p in ${programs.join(' ')}; do command -v $p; done`)
+        .trim()
+        .split('\n'),
+    ).toHaveLength(programs.length);
+    expect(shell('/scripts/rsync-inotify.sh --check; /scripts/start-sshd.sh --check')).toBe(
+      '配置有效，所需程序齐全 ✓\n'.repeat(2),
+    );
+  });
+
+  test('builds the binaries for arm64 too', () => {
+    const args = ['buildx', 'build', '--platform=linux/arm64', '--target=build', '--output=type=tar,dest=/dev/null'];
+    const { stderr } = spawnSync('docker', [...args, '--progress=plain', '-f', 'rsync_inotify.dockerfile', '.'], {
+      cwd: project,
+      encoding: 'utf8',
+    });
+    expect(stderr).toMatch(/compile +dist\/start-sshd bun-linux-aarch64|CACHED[\s\S]*exporting to client/);
+  });
+
+  test('up -d mirrors without a step by hand, and the guide’s commands work', async () => {
+    compose('up', '-d');
+    await logs('rsync-source', RUNNING);
+    await logs('rsync-backup', 'SSH 服务器就绪，等待连接...');
+    expect(logsOf('rsync-backup')).toContain('  IP 地址: 10.0.5.11');
+    expect(logsOf('rsync-source')).toContain('  目标主机: rsync-backup\n');
+
+    const services = compose('ps', '--format', '{{.Name}} {{.Image}} {{.Status}}');
+    expect(services).toMatch(/^rsync-backup rsync-inotify:latest Up/m);
+    expect(services).toMatch(/^rsync-source rsync-inotify:latest Up/m);
+
+    await isMirrored('test.txt', 'Hello Auto Sync');
+    expect(inBackup('cat /data/backup/test.txt')).toBe('Hello Auto Sync\n');
+    await logs('rsync-source', '检测到文件变化: /data/source/test.txt CLOSE_WRITE,CLOSE');
+    expect(logsOf('rsync-source')).toMatch(/同步成功 \(耗时: \d+秒\) ✓/);
+
+    expect(compose('exec', '-T', 'rsync-source', 'nc', '-zv', 'rsync-backup', '22')).toContain('succeeded');
+    expect(compose('exec', '-T', 'rsync-source', 'ls', '-l', '/shared-keys/')).toContain('id_rsa.pub');
+    expect(compose('exec', '-T', 'rsync-backup', 'ls', '-l', '/root/.ssh/authorized_keys')).toContain('-rw-------');
+    expect(compose('exec', '-T', 'rsync-source', 'ps', 'aux')).toContain('inotifywait -m -r');
+    const byHand = ['rsync', '-avz', '/data/source/', 'root@rsync-backup:/data/backup/'];
+    expect(compose('exec', '-T', 'rsync-source', ...byHand)).toContain('total size is');
+    expect(compose('logs', '--tail=100')).toContain('rsync-backup');
+    expect(compose('logs', '-t', 'rsync-source')).toMatch(/\d{4}-\d\d-\d\dT.*服务运行中/);
+  });
+
+  test('a restart of either container loses nothing', async () => {
+    compose('restart', 'rsync-backup');
+    await isMirrored('after-backup-restart', 'one');
+    const before = count(logsOf('rsync-source'), RUNNING);
+    compose('restart', 'rsync-source');
+    await logs('rsync-source', RUNNING, before);
+    await isMirrored('after-source-restart', 'two');
+  });
+
+  test('a re-created source brings a new key, a re-created backup new host keys, and both are taken', async () => {
+    const key = () => inBackup('cat /root/.ssh/authorized_keys');
+    const hostKey = () => inBackup('cat /etc/ssh/ssh_host_ed25519_key.pub');
+    const [oldKey, oldHostKey] = [key(), hostKey()];
+    compose('up', '-d', '--force-recreate', '--no-deps', 'rsync-source');
+    await logs('rsync-source', RUNNING);
+    expect(key()).not.toBe(oldKey);
+    await isMirrored('after-new-source', 'three');
+    compose('up', '-d', '--force-recreate', '--no-deps', 'rsync-backup');
+    await logs('rsync-backup', 'SSH 服务器就绪，等待连接...');
+    expect(hostKey()).not.toBe(oldHostKey);
+    await isMirrored('after-new-backup', 'four');
+  });
+
+  test('a .env file sets the variables', async () => {
+    writeFileSync(join(project, '.env'), 'SYNC_INTERVAL=1\nRSYNC_OPTS=-avz\nMAX_RETRIES=20\n');
+    compose('down');
+    compose('up', '-d');
+    await logs('rsync-source', RUNNING);
+    for (const line of ['  Rsync 选项: -avz\n', '  同步间隔: 1秒\n', '  最大重试: 20次\n']) {
+      expect(logsOf('rsync-source')).toContain(line);
+    }
+    await isMirrored('kept', 'without --delete');
+    inSource('rm /data/source/kept');
+    await isMirrored('next', 'change');
+    expect(inBackup('cat /data/backup/kept')).toBe('without --delete\n');
+  });
+
+  test('a .env file moves sshd to another port', async () => {
+    writeFileSync(join(project, '.env'), 'SSH_OPTS=-p 2222\nSSHD_PORT=2222\nNO_COLOR=1\n');
+    compose('up', '-d');
+    await logs('rsync-source', '目标主机: rsync-backup:2222');
+    await logs('rsync-source', RUNNING);
+    await isMirrored('by-2222', 'five');
+  });
+
+  test('stop takes less than 5 s and both end with status 0', () => {
+    const started = performance.now();
+    compose('stop');
+    expect(performance.now() - started).toBeLessThan(5000);
+    expect(compose('ps', '-a', '--format', '{{.Name}} {{.ExitCode}}').trim().split('\n').sort()).toEqual([
+      'rsync-backup 0',
+      'rsync-source 0',
+    ]);
+  });
+});
