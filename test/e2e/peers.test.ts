@@ -1,0 +1,51 @@
+import { expect, test } from 'bun:test';
+import { spawnSync } from 'node:child_process';
+import { copyFileSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { eventually, Pair, Program, userName } from '../helpers.ts';
+
+// The shell scripts know of the shared volume only that it holds id_rsa.pub.
+
+test('a backup that merely copies the public key and runs sshd is mirrored to', async () => {
+  await using pair = await Pair.make('old-backup');
+  const source = pair.start('rsync-inotify', { SYNC_INTERVAL: '0' });
+  await eventually(() => existsSync(pair.path('shared', 'id_rsa.pub')));
+  mkdirSync(pair.path('backup-ssh'), { mode: 0o700 });
+  copyFileSync(pair.path('shared', 'id_rsa.pub'), pair.path('backup-ssh', 'authorized_keys'));
+  spawnSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', pair.path('host_key')]);
+  const options = [
+    `HostKey=${pair.path('host_key')}`,
+    `AuthorizedKeysFile=${pair.path('backup-ssh', 'authorized_keys')}`,
+  ];
+  const listen = ['ListenAddress=127.0.0.1', 'PidFile=none', 'UsePAM=no'];
+  const args = [
+    '-D',
+    '-e',
+    '-f',
+    '/dev/null',
+    '-p',
+    `${pair.port}`,
+    ...[...options, ...listen].flatMap((o) => ['-o', o]),
+  ];
+  if (userName() === 'root') mkdirSync('/run/sshd', { recursive: true });
+  const sshd = new Program('/usr/sbin/sshd', args, {});
+  pair.programs.push(sshd);
+  await source.shows('✓ 服务运行中');
+  writeFileSync(pair.path('source', 'file'), 'content');
+  await pair.isMirrored();
+});
+
+test('a source that makes its own key, copies the public half and starts rsync can mirror', async () => {
+  await using pair = await Pair.make('old-source');
+  const backup = pair.start('start-sshd');
+  await backup.shows('(1/30)');
+  spawnSync('ssh-keygen', ['-q', '-t', 'rsa', '-b', '2048', '-N', '', '-f', pair.path('id_rsa')]);
+  mkdirSync(pair.path('shared'));
+  copyFileSync(pair.path('id_rsa.pub'), pair.path('shared', 'id_rsa.pub'));
+  await backup.shows('SSH 服务器就绪');
+  writeFileSync(pair.path('source', 'file'), 'content');
+  const ssh = `ssh -p ${pair.port} -i ${pair.path('id_rsa')} -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null`;
+  const target = `${userName()}@127.0.0.1:${pair.path('backup')}/`;
+  const { status } = spawnSync('rsync', ['-avz', '--delete', '-e', ssh, `${pair.path('source')}/`, target]);
+  expect(status).toBe(0);
+  await pair.isMirrored();
+});
