@@ -1,9 +1,11 @@
-import { describe, expect, test } from 'bun:test';
+import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { eventually, Pair, type Program, processesWith } from '../helpers.ts';
+
+setDefaultTimeout(60_000);
 
 const sshdPid = (backup: Program) => Number(/PID: (\d+)/.exec(backup.output)?.[1]);
 const content = (path: string) => (existsSync(path) ? readFileSync(path, 'utf8') : '');

@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'bun:test';
+import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import {
   appendFileSync,
   chmodSync,
@@ -14,6 +14,8 @@ import {
 } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { eventually, Pair } from '../helpers.ts';
+
+setDefaultTimeout(60_000);
 
 const count = (text: string, part: string) => text.split(part).length - 1;
 

@@ -1,7 +1,9 @@
-import { expect, test } from 'bun:test';
+import { expect, setDefaultTimeout, test } from 'bun:test';
 import { spawnSync } from 'node:child_process';
 import { copyFileSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { eventually, Pair, Program, userName } from '../helpers.ts';
+
+setDefaultTimeout(60_000);
 
 // The shell scripts know of the shared volume only that it holds id_rsa.pub.
 

@@ -1,8 +1,10 @@
-import { describe, expect, test } from 'bun:test';
+import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { spawnSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { binary, cleanEnv, eventually, isRoot, masked, Pair } from '../helpers.ts';
+
+setDefaultTimeout(60_000);
 
 /** The guide's transcript of the backup, chapter 4.1, step 3. */
 const BACKUP_TRANSCRIPT = `[TIME] ==========================================

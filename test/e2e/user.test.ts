@@ -1,4 +1,4 @@
-import { expect, test } from 'bun:test';
+import { expect, setDefaultTimeout, test } from 'bun:test';
 import {
   chmodSync,
   copyFileSync,
@@ -12,6 +12,8 @@ import {
 import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { cleanEnv, eventually, freePort, isRoot, ordinaryUser, Pair, Program, ROOT } from '../helpers.ts';
+
+setDefaultTimeout(60_000);
 
 // Run by an ordinary user, all other tests show the same.
 test.if(isRoot)('the pair runs as an ordinary user over a real sshd', async () => {
