@@ -11,7 +11,17 @@
 import { isUtf8 } from 'node:buffer';
 import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { accessSync, constants, mkdirSync, mkdtempSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  accessSync,
+  constants,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { connect, isIPv6 } from 'node:net';
 import { homedir, hostname, constants as osConstants } from 'node:os';
 import { join, resolve } from 'node:path';
@@ -33,6 +43,8 @@ const POLL_MS = 200;
 const STOP_MS = 3500;
 /** How many changes of a batch the log names. */
 const LISTED_CHANGES = 50;
+/** How many paths wait at most, so that memory stays bounded while the backup is away. */
+const MAX_PENDING = 100_000;
 
 const WATCHED_EVENTS = [
   ...['CREATE', 'MODIFY', 'DELETE', 'MOVED_TO', 'CLOSE_WRITE'],
@@ -482,7 +494,7 @@ const EXIT_CODES: Record<number, string> = {
   25: '达到 --max-delete 限制，部分文件没有删除',
   30: '数据收发超时，请检查网络',
   35: '等待守护进程连接超时，请检查网络',
-  126: '备份端的 rsync 无法执行，请检查权限',
+  126: 'rsync 无法执行，请检查权限和系统资源',
   127: '备份端找不到 rsync，请在备份端安装 rsync',
   255: 'SSH 连接失败，请检查 SSH 服务、密钥配置',
 };
@@ -502,7 +514,10 @@ async function runRsync(config: Config): Promise<number> {
 /** One sync, told in the log: resolves with rsync's exit status, 0 also where files vanished on the way. */
 async function sync(config: Config): Promise<number> {
   const started = performance.now();
-  const status = await runRsync(config);
+  const status = await runRsync(config).catch((cause) => {
+    error(`无法启动 rsync：${reasonOf(cause)}`); // no memory or no process to be had, for example
+    return 126;
+  });
   if (status !== 0 && status !== VANISHED) {
     error(`同步失败 (退出码: ${status})：${EXIT_CODES[status] ?? '未知错误，请查看 rsync(1)'}`);
     return status;
@@ -560,8 +575,9 @@ class Changes {
     this.add(path, events);
   }
 
+  /** Beyond a number no more paths are kept: a comparison of the whole tree does not need them. */
   add(path: string, events: string): void {
-    this.pending.set(path, events);
+    if (this.pending.size < MAX_PENDING || this.pending.has(path)) this.pending.set(path, events);
     this.arrival.resolve();
   }
 
@@ -614,6 +630,7 @@ async function startWatcher(config: Config, changes: Changes): Promise<ChildProc
       else if (!line.startsWith('Setting up watches')) warn(`inotifywait: ${escapeText(line)}`);
     }
   });
+  watcher.once('error', reject);
   watcher.once('exit', (code) => {
     const advice = '若达到监控数量上限，请执行 sysctl fs.inotify.max_user_watches=1048576';
     reject(new Failure(`inotifywait 退出 (退出码: ${code})。${advice}`));
@@ -697,6 +714,12 @@ const stopRequest = Promise.withResolvers<void>();
 /** The work that a request to stop lets finish. */
 let work: Promise<unknown> = Promise.resolve();
 
+/** A closed terminal stops us too, so that no child is left behind, unless nohup has SIGHUP (bit 0) ignored. */
+function stopSignals(): string[] {
+  const nohup = /^SigIgn:.*[13579bdf]$/m.test(readFileSync('/proc/self/status', 'utf8'));
+  return ['SIGTERM', 'SIGINT', ...(nohup ? [] : ['SIGHUP'])];
+}
+
 async function stop(signal: string): Promise<void> {
   if (stopping) return;
   stopping = true;
@@ -744,7 +767,7 @@ async function answerFlags(): Promise<string | undefined> {
 }
 
 async function main(): Promise<void> {
-  for (const signal of ['SIGTERM', 'SIGINT']) process.on(signal, () => stop(signal).catch(fail));
+  for (const signal of stopSignals()) process.on(signal, () => stop(signal).catch(fail));
   process.stdout.on('error', () => {}); // the mirror outlives the reader of its log
   const answer = await answerFlags();
   if (answer) {

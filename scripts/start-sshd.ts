@@ -36,8 +36,9 @@ const VERSION = '1.0.0';
 
 /** How long a try of `KEY_RETRIES` lasts, ms. */
 const TRY_MS = 2000;
-/** How often the shared key is looked at, ms. */
+/** How often the shared key is looked at while it is waited for, and from then on, ms. */
 const POLL_MS = 200;
+const FOLLOW_MS = 500;
 /** The line above ours in `authorized_keys`; lines of other people stay as they are. */
 const MARKER = '# start-sshd: the next line is the key from the shared volume and is replaced with it';
 
@@ -261,11 +262,18 @@ export function sshdArgs(config: Config, user: string): string[] {
   return [...file, '-p', String(config.SSHD_PORT), ...options.flatMap((option) => ['-o', option])];
 }
 
+/** Debian's sshd separates privileges in a directory that the boot makes; if it cannot be made, `sshd -t` says so. */
+function makePrivsepDirectory(): void {
+  try {
+    mkdirSync('/run/sshd', { recursive: true, mode: 0o755 });
+  } catch {}
+}
+
 /** Resolves with the arguments for sshd, which have been checked. */
 async function configureSshd(config: Config): Promise<string[]> {
   log('配置 SSH 服务...');
   const user = (await run`id -un`).stdout.trim();
-  if (user === 'root') mkdirSync('/run/sshd', { recursive: true, mode: 0o755 }); // Debian's sshd separates privileges there
+  if (user === 'root') makePrivsepDirectory();
   const destination = resolve(homedir(), config.DEST_DIR);
   try {
     mkdirSync(destination, { recursive: true });
@@ -412,6 +420,12 @@ async function endSshd(): Promise<void> {
   }
 }
 
+/** A closed terminal stops us too, so that no child is left behind, unless nohup has SIGHUP (bit 0) ignored. */
+function stopSignals(): string[] {
+  const nohup = /^SigIgn:.*[13579bdf]$/m.test(readFileSync('/proc/self/status', 'utf8'));
+  return ['SIGTERM', 'SIGINT', ...(nohup ? [] : ['SIGHUP'])];
+}
+
 async function stop(signal: string): Promise<void> {
   if (stopping) return;
   stopping = true;
@@ -455,7 +469,7 @@ function answerFlags(): string | undefined {
 }
 
 async function main(): Promise<void> {
-  for (const signal of ['SIGTERM', 'SIGINT']) process.on(signal, () => stop(signal).catch(fail));
+  for (const signal of stopSignals()) process.on(signal, () => stop(signal).catch(fail));
   process.stdout.on('error', () => {}); // the mirror outlives the reader of its log
   const answer = answerFlags();
   if (answer) {
@@ -469,7 +483,7 @@ async function main(): Promise<void> {
   await waitForKey(config);
   sshd = await startSshd(args);
   logReady(config);
-  setInterval(adoptSharedKey, POLL_MS, config);
+  setInterval(adoptSharedKey, FOLLOW_MS, config);
   const [code, signal] = await once(sshd, 'exit');
   throw new Failure(`sshd 意外退出 (退出码: ${code ?? signal})`);
 }
