@@ -9,13 +9,13 @@
  *   SOURCE_DIR=/srv/web/ DEST_HOST=backup DEST_DIR=/backup/web/ bun run scripts/rsync-inotify.ts
  */
 import { isUtf8 } from 'node:buffer';
-import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
-import { once } from 'node:events';
+import { type ChildProcess, type SpawnOptions, spawn, spawnSync } from 'node:child_process';
+import { EventEmitter, once } from 'node:events';
 import {
   accessSync,
   constants,
+  existsSync,
   mkdirSync,
-  mkdtempSync,
   readFileSync,
   renameSync,
   rmSync,
@@ -25,13 +25,14 @@ import {
 import { connect, isIPv6 } from 'node:net';
 import { homedir, hostname, constants as osConstants } from 'node:os';
 import { join, resolve } from 'node:path';
+import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { Chalk } from 'chalk';
 import { cleanEnv, makeExactValidator } from 'envalid';
 import { split } from 'shlex';
 import sshKeygen from 'ssh-keygen-lite';
-import { $, expBackoff, which } from 'zx';
+import { $, expBackoff, ProcessOutput, which } from 'zx';
 
 const VERSION = '1.0.0';
 
@@ -40,7 +41,7 @@ const TRY_MS = 5000;
 /** How often sshd is looked for within a try, ms. */
 const POLL_MS = 200;
 /** How long a running sync may go on after a signal to stop, ms; `docker compose stop` shall take less than 5 s. */
-const STOP_MS = 3500;
+const STOP_MS = 2500;
 /** How many changes of a batch the log names. */
 const LISTED_CHANGES = 50;
 /** How many paths wait at most, so that memory stays bounded while the backup is away. */
@@ -70,7 +71,15 @@ class Failure extends Error {
   }
 }
 
-const text = makeExactValidator<string>((value) => value);
+/** A text that stays as it is once `check` has not thrown. */
+const checked = (check: (value: string) => unknown) =>
+  makeExactValidator<string>((value) => {
+    check(value);
+    return value;
+  });
+
+const text = checked(() => {});
+const target = checked(parseTarget);
 
 const sourceDirectory = makeExactValidator<string>((value) => {
   const path = absoluteSource(value);
@@ -83,19 +92,35 @@ const sourceDirectory = makeExactValidator<string>((value) => {
   throw new Error('应为目录');
 });
 
-const target = makeExactValidator<string>((value) => {
-  parseTarget(value);
-  return value;
+/** ssh reads such a path from a quoted option, where neither a quote nor `${…}` can be escaped. */
+const directory = makeExactValidator<string>((value) => {
+  if (/^~|["\p{Cc}]|\$\{/u.test(value))
+    throw new Error('应为目录的完整路径；~ 不会展开，不能包含双引号、${ 和控制字符');
+  return resolve(value);
 });
 
-const remoteDirectory = makeExactValidator<string>((value) => {
-  if (/[\r\n]/.test(value)) throw new Error('不能包含换行符');
-  return value;
+/** A leading colon would ask for an rsync daemon. */
+const remoteDirectory = checked((value) => {
+  if (/^:|[\r\n]/.test(value)) throw new Error('应为目标主机上的目录，不能以冒号开头或包含换行符');
 });
 
-const wordList = makeExactValidator<string>((value) => {
-  parseWords(value);
-  return value;
+/** What rsync itself refuses is refused here; words that it would take for files have no place among options. */
+const rsyncOptions = checked((value) => {
+  const words = parseWords(value);
+  if (words.includes('--') || /^[^-]/.test(words[0] ?? '-')) throw new Error('只能包含选项，例如 -avz --delete');
+  const { status, stderr } = spawnSync('rsync', [...words, '--version'], { encoding: 'utf8' });
+  if (status) throw new Error(`rsync 不接受这些选项：${escapeText(stderr.trim().split('\n')[0] ?? '')}`);
+});
+
+/** Asks ssh. Words that are no options, and options that leave no way to run rsync, are refused too. */
+const sshOptions = checked((value) => {
+  const { status, stdout, stderr } = spawnSync('ssh', ['-G', ...parseWords(value), 'host'], { encoding: 'utf8' });
+  if (status) throw new Error(`ssh 不接受这些选项：${lastLine(stderr)}`);
+  if (status === 0 && !/^hostname /m.test(stdout)) throw new Error('不能包含只显示信息的选项，例如 -V');
+  if (/^host (?!host$)/m.test(stdout)) throw new Error('只能包含选项，例如 -p 2222');
+  if (/^(sessiontype (none|subsystem)|forkafterauthentication yes|stdinnull yes)$/m.test(stdout)) {
+    throw new Error('不能包含 -N、-s、-f 或 -n，否则无法运行 rsync');
+  }
 });
 
 /** The upper bound keeps the delay within what a timer can hold (2³¹ ms). */
@@ -117,20 +142,24 @@ const variables = {
   SOURCE_DIR: sourceDirectory({ default: '/data/source/', desc: '源目录；结尾有无斜杠的含义与 rsync 相同' }),
   DEST_HOST: target({ default: 'rsync-backup', desc: '目标主机，[user@]host，省略用户时为 root' }),
   DEST_DIR: remoteDirectory({ default: '/data/backup/', desc: '目标主机上的目录' }),
-  RSYNC_OPTS: wordList({ default: '-avz --delete', desc: 'rsync 选项；可用引号，不做任何展开' }),
-  SSH_OPTS: wordList({ default: '-o StrictHostKeyChecking=no', desc: 'ssh 选项，例如 -p 2222' }),
-  SYNC_INTERVAL: seconds({ default: 5, desc: '同步间隔（秒），可带小数，0 = 不间隔' }),
-  MAX_RETRIES: count({ default: 10, desc: '等待 SSH 的最大重试次数，每次 5 秒' }),
-  SHARED_KEYS_DIR: text({ default: '/shared-keys', desc: '用来交换公钥的共享卷' }),
-  SSH_DIR: text({ default: join(homedir(), '.ssh'), desc: '密钥对所在目录' }),
+  RSYNC_OPTS: rsyncOptions({ default: '-avz --delete', desc: 'rsync 选项；可用引号，不做任何展开' }),
+  SSH_OPTS: sshOptions({
+    default: '-o StrictHostKeyChecking=no',
+    desc: 'ssh 选项，例如 -p 2222；其中指定的端口在各处生效',
+  }),
+  SYNC_INTERVAL: seconds({ default: 5, desc: '同步间隔（秒），可带小数，0 = 不间隔；这段时间内最多开始一次同步' }),
+  MAX_RETRIES: count({ default: 10, desc: '等待 SSH 和测试登录的最大重试次数，每次 5 秒' }),
+  SHARED_KEYS_DIR: directory({ default: '/shared-keys', desc: '用来交换公钥的共享卷' }),
+  SSH_DIR: directory({ default: join(homedir(), '.ssh'), desc: '密钥对所在目录' }),
   NO_COLOR: text({ default: '', desc: '设置为任意值 = 日志不带颜色' }),
 };
 
 /**
  * Reads and checks the variables; an empty one counts as not set, as `${NAME:-default}` does in a shell.
- * @throws {Failure} status 2, with one line for every variable that is wrong
+ * @param missing what else is wrong, one line each, to be reported together
+ * @throws {Failure} one line for every variable that is wrong (status 2) and for what is missing (by itself, status 1)
  */
-export function readConfig(env: NodeJS.ProcessEnv) {
+export function readConfig(env: NodeJS.ProcessEnv, missing: string[] = []) {
   const given = Object.entries(variables).map(([name, { default: value }]) => [name, env[name] || String(value)]);
   const values: Record<string, string> = Object.fromEntries(given);
   return cleanEnv(values, variables, {
@@ -138,7 +167,8 @@ export function readConfig(env: NodeJS.ProcessEnv) {
       const mistakes = Object.entries(errors).map(
         ([name, error]) => `配置错误: ${name}="${escapeText(values[name] ?? '')}"：${error?.message}`,
       );
-      if (mistakes.length > 0) throw new Failure(mistakes.join('\n'), 2);
+      const lines = [...mistakes, ...missing];
+      if (lines.length > 0) throw new Failure(lines.join('\n'), mistakes.length > 0 ? 2 : 1);
     },
   });
 }
@@ -181,21 +211,13 @@ function missingPrograms(): string[] {
 
 /** Everything is checked before anything is done. */
 async function checkConfig(): Promise<{ config: Config; address: Address }> {
-  const missing = missingPrograms();
-  let config: Config;
-  try {
-    config = readConfig(process.env);
-  } catch (error) {
-    if (error instanceof Failure) error.message = [error.message, ...missing].join('\n');
-    throw error;
-  }
-  if (missing.length > 0) throw new Failure(missing.join('\n'));
+  const config = readConfig(process.env, missingPrograms());
   return { config, address: await resolveAddress(config) };
 }
 
 function help(): string {
   const rows = Object.entries(variables).map(([name, { default: value, desc }]) => {
-    const shown = String(value).replace(homedir(), '$HOME') || '–';
+    const shown = name === 'SSH_DIR' ? '$HOME/.ssh' : String(value) || '–';
     return `  ${name.padEnd(16)} ${shown.padEnd(28)} ${desc}`;
   });
   return `rsync-inotify ${VERSION}：把一个目录树的每次变化实时镜像到备份主机
@@ -271,9 +293,9 @@ function start(command: string, args: readonly string[], options: SpawnOptions):
 
 function signalGroup(child: ChildProcess, signal: NodeJS.Signals): void {
   try {
-    if (child.pid) process.kill(-child.pid, signal);
+    if (child.pid && children.has(child)) process.kill(-child.pid, signal);
   } catch {
-    // it has already ended
+    // it has ended this moment
   }
 }
 
@@ -290,21 +312,26 @@ $.spawn = start as typeof spawn;
 $.shell = '/bin/sh';
 $.prefix = '';
 $.quote = (word) => `'${word.replaceAll("'", `'\\''`)}'`;
-const run = $({ nothrow: true, quiet: true, stdio: ['ignore', 'pipe', 'pipe'] });
+// `sudo -u` may leave us in a directory that the user may not enter.
+const cwd = existsSync(process.cwd()) ? process.cwd() : '/';
+const run = $({ nothrow: true, quiet: true, cwd, stdio: ['ignore', 'pipe', 'pipe'] });
 
 /** The arguments for every ssh. The user's come first, and ssh takes the first value it is given. */
 export function sshArgs(config: Config): string[] {
-  const escaped = (file: string) => join(config.SSH_DIR, file).replaceAll('%', '%%');
+  const quoted = (file: string) => `"${join(config.SSH_DIR, file).replaceAll('%', '%%')}"`;
   const defaults = [
     'BatchMode=yes',
     'StrictHostKeyChecking=accept-new',
     'ConnectTimeout=10',
     'ServerAliveInterval=15',
     'ServerAliveCountMax=2',
+    'ControlMaster=no', // a master of the user's configuration would outlive us
+    'ControlPath=none',
     'IdentitiesOnly=yes',
-    `UserKnownHostsFile="${escaped('known_hosts')}"`,
+    `IdentityFile=${quoted('id_rsa')}`,
+    `UserKnownHostsFile=${quoted('known_hosts')}`,
   ];
-  return [...parseWords(config.SSH_OPTS), '-i', escaped('id_rsa'), ...defaults.flatMap((option) => ['-o', option])];
+  return [...parseWords(config.SSH_OPTS), ...defaults.flatMap((option) => ['-o', option])];
 }
 
 /** Quotes a word for rsync's `-e`, which knows quotes (doubled inside themselves) but no backslashes. */
@@ -330,10 +357,7 @@ interface Address {
 async function resolveAddress(config: Config): Promise<Address> {
   const { user, host } = parseTarget(config.DEST_HOST);
   const result = await run`ssh -G ${sshArgs(config)} ${`${user}@${host}`}`;
-  if (result.exitCode !== 0) {
-    const reason = escapeText(result.stderr.trim());
-    throw new Failure(`配置错误: SSH_OPTS="${escapeText(config.SSH_OPTS)}"：ssh 不接受这些选项：${reason}`, 2);
-  }
+  if (result.exitCode !== 0) throw new Failure(`无法确定目标主机的地址：${reasonOf(result)}`);
   const settings = new Map(
     result.stdout.split('\n').map((line) => [line.replace(/ .*/, ''), line.replace(/^\S+ /, '')]),
   );
@@ -341,7 +365,7 @@ async function resolveAddress(config: Config): Promise<Address> {
   return { host: settings.get('hostname') ?? host, port: Number(settings.get('port')), proxied };
 }
 
-// ── Step 1: SSH key pair, its public half shared ─────────────────────────────────────────────────
+// ── Steps 1 and 2: SSH key pair, its public half shared ─────────────────────────────────────────────────
 
 async function setupSshKeys(config: Config): Promise<void> {
   heading('配置 SSH 密钥（自动化）');
@@ -351,7 +375,9 @@ async function setupSshKeys(config: Config): Promise<void> {
       log('SSH 密钥已存在 ✓');
     } else {
       log('生成 SSH 密钥对...');
-      await generateKey(key);
+      const generating = generateKey(key);
+      work = generating.catch(() => {});
+      await generating;
       log('SSH 密钥生成完成 ✓');
     }
   } catch (cause) {
@@ -366,7 +392,9 @@ async function setupSshKeys(config: Config): Promise<void> {
 async function generateKey(key: string): Promise<void> {
   const directory = resolve(key, '..');
   mkdirSync(directory, { recursive: true, mode: 0o700 });
-  const workshop = mkdtempSync(join(directory, '.new-'));
+  const workshop = join(directory, '.new-id_rsa');
+  rmSync(workshop, { recursive: true, force: true }); // of a start that was cut short
+  mkdirSync(workshop, { mode: 0o700 });
   try {
     const location = join(workshop, 'key');
     const comment = `rsync-inotify@${hostname()}`;
@@ -381,8 +409,9 @@ async function generateKey(key: string): Promise<void> {
 async function sharePublicKey(config: Config, key: string): Promise<void> {
   const derived = await run`ssh-keygen -y -P ${''} -f ${key}`;
   if (derived.exitCode !== 0) {
-    const reason = escapeText(derived.stderr.trim());
-    throw new Failure(`无法读取 SSH 私钥 ${key}：${reason}。它应没有口令、权限为 0600；移走它后重启会生成新的密钥对`);
+    throw new Failure(
+      `无法读取 SSH 私钥 ${key}：${reasonOf(derived)}。它应没有口令、权限为 0600；移走它后重启会生成新的密钥对`,
+    );
   }
   try {
     mkdirSync(config.SHARED_KEYS_DIR, { recursive: true });
@@ -401,27 +430,29 @@ function replaceFile(path: string, content: string, mode: number): void {
     writeFileSync(temporary, content, { mode });
     renameSync(temporary, path);
   } finally {
-    rmSync(temporary, { force: true });
+    if (existsSync(temporary)) rmSync(temporary);
   }
 }
 
-/** What an error says; ssh-keygen-lite rejects with strings. */
+/** Programs say at last why they gave up. */
+const lastLine = (output: string) => escapeText(output.trim().split(/\r?\n/).at(-1) ?? '');
+
+/** What went wrong: of a command its own words, and of errors too, which ssh-keygen-lite throws as strings. */
 function reasonOf(cause: unknown): string {
+  if (cause instanceof ProcessOutput && cause.stderr.trim()) return lastLine(cause.stderr);
   return escapeText(cause instanceof Error ? cause.message : String(cause).trim());
 }
 
-// ── Step 2: wait for sshd ────────────────────────────────────────────────────────────────────────
+// ── Step 3: wait for sshd ────────────────────────────────────────────────────────────────────────
 
 async function waitForSsh(config: Config, address: Address): Promise<void> {
   const { host, port } = address;
   heading('等待 SSH 服务就绪');
-  log(`目标主机: ${host}:${port}`);
-  for (let attempt = 1; attempt <= config.MAX_RETRIES && !address.proxied; attempt++) {
-    if (await answersWithin(TRY_MS, host, port)) break;
+  log(`目标主机: ${escapeText(host)}:${port}`);
+  for (let attempt = 1; !address.proxied && !(await answersWithin(TRY_MS, host, port)); attempt++) {
     if (attempt === config.MAX_RETRIES) {
-      throw new Failure(
-        `SSH 服务未就绪: ${host}:${port} 在 ${(attempt * TRY_MS) / 1000} 秒内没有应答。请检查备份端是否运行、主机名和端口是否正确`,
-      );
+      const where = `${escapeText(host)}:${port} 在 ${(attempt * TRY_MS) / 1000} 秒内没有应答`;
+      throw new Failure(`SSH 服务未就绪: ${where}。请检查备份端是否运行、主机名和端口是否正确`);
     }
     warn(`SSH 连接重试... (${attempt}/${config.MAX_RETRIES})`);
   }
@@ -431,14 +462,14 @@ async function waitForSsh(config: Config, address: Address): Promise<void> {
 async function answersWithin(ms: number, host: string, port: number): Promise<boolean> {
   const deadline = performance.now() + ms;
   while (performance.now() < deadline) {
-    if (await isSshServer(host, port)) return true;
+    if (await isSshServer(host, port, deadline - performance.now())) return true;
     await sleep(POLL_MS);
   }
   return false;
 }
 
-/** Whether an SSH server greets at this address: a port that is merely open (a proxy's, say) is not enough. */
-function isSshServer(host: string, port: number): Promise<boolean> {
+/** Whether an SSH server greets within that time: a port that is merely open (a proxy's, say) is not enough. */
+function isSshServer(host: string, port: number, ms: number): Promise<boolean> {
   return new Promise((settle) => {
     const socket = connect({ host, port });
     const done = (answer: boolean) => {
@@ -446,13 +477,17 @@ function isSshServer(host: string, port: number): Promise<boolean> {
       socket.destroy();
       settle(answer);
     };
-    const timer = setTimeout(done, 2000, false);
-    socket.once('data', (greeting) => done(greeting.toString('latin1').startsWith('SSH-')));
+    const timer = setTimeout(done, Math.min(ms, 2000), false);
+    let greeting = '';
+    socket.setEncoding('latin1').on('data', (chunk: string) => {
+      greeting += chunk;
+      if (/^SSH-/m.test(greeting)) done(true); // other lines may come first (RFC 4253, 4.2)
+    });
     socket.once('error', () => done(false)).once('close', () => done(false));
   });
 }
 
-// ── Step 3: test the connection ──────────────────────────────────────────────────────────────────
+// ── Step 4: test the connection ──────────────────────────────────────────────────────────────────
 
 async function testSshConnection(config: Config): Promise<void> {
   heading('测试 SSH 连接');
@@ -460,7 +495,8 @@ async function testSshConnection(config: Config): Promise<void> {
   for (let attempt = 1; ; attempt++) {
     const result = await run`ssh ${sshArgs(config)} ${`${user}@${host}`} ${'echo ok'}`;
     if (result.exitCode === 0) break;
-    const reason = escapeText(result.stderr.trim());
+    if (stopping) return;
+    const reason = reasonOf(result);
     if (attempt > config.MAX_RETRIES) {
       throw new Failure(`SSH 免密登录测试失败 (退出码: ${result.exitCode})：${reason}。请检查密钥、用户和备份端日志`);
     }
@@ -471,7 +507,7 @@ async function testSshConnection(config: Config): Promise<void> {
   log('SSH 免密登录测试成功 ✓');
 }
 
-// ── Step 4: full sync ────────────────────────────────────────────────────────────────────────────
+// ── Step 5: full sync ────────────────────────────────────────────────────────────────────────────
 
 /** Exit codes of rsync(1) and ssh(1): what they mean and what to do. */
 const EXIT_CODES: Record<number, string> = {
@@ -499,6 +535,11 @@ const EXIT_CODES: Record<number, string> = {
   255: 'SSH 连接失败，请检查 SSH 服务、密钥配置',
 };
 
+function meaningOf(status: number): string {
+  if (status > 128 && status < 255) return `rsync 被信号 ${status - 128} 终止；信号 9 多为内存不足`;
+  return EXIT_CODES[status] ?? '未知错误，请参阅 rsync(1)';
+}
+
 const PARTIAL = 23;
 const VANISHED = 24;
 
@@ -519,7 +560,7 @@ async function sync(config: Config): Promise<number> {
     return 126;
   });
   if (status !== 0 && status !== VANISHED) {
-    error(`同步失败 (退出码: ${status})：${EXIT_CODES[status] ?? '未知错误，请查看 rsync(1)'}`);
+    error(`同步失败 (退出码: ${status})：${meaningOf(status)}`);
     return status;
   }
   log(`同步成功 (耗时: ${Math.round((performance.now() - started) / 1000)}秒) ✓`);
@@ -537,30 +578,29 @@ async function fullSync(config: Config): Promise<boolean> {
   return status === 0;
 }
 
-/** Mirrors a batch of changed paths. A comparison of the whole tree covers any batch. */
-async function syncChanges(config: Config, _batch: Batch): Promise<boolean> {
-  return (await sync(config)) === 0;
+/** Mirrors a batch of changed paths; resolves with rsync's exit status. A comparison of the whole tree covers any batch. */
+async function syncChanges(config: Config, _batch: Batch): Promise<number> {
+  return sync(config);
 }
 
-// ── Step 5: watch ────────────────────────────────────────────────────────────────────────────────
+// ── Step 6: watch ────────────────────────────────────────────────────────────────────────────────
 
 /** Changed paths, as bytes in latin1 strings, with the latest events of each. */
 type Batch = Map<string, string>;
 
 /** The changes that wait for the next sync. */
-class Changes {
+class Changes extends EventEmitter {
   private pending: Batch = new Map();
   private listed = 0;
   private unlisted = 0;
-  private arrival = Promise.withResolvers<void>();
 
   get size(): number {
     return this.pending.size;
   }
 
-  /** Resolves as soon as a change waits. */
-  arrived(): Promise<void> {
-    return this.arrival.promise;
+  /** Resolves as soon as a change waits, or when `signal` is aborted. */
+  async arrived(signal: AbortSignal): Promise<void> {
+    if (this.size === 0) await once(this, 'arrived', { signal }).catch(() => {});
   }
 
   /** Notes a change that was seen, and names it in the log unless it repeats itself or many were named. */
@@ -578,7 +618,7 @@ class Changes {
   /** Beyond a number no more paths are kept: a comparison of the whole tree does not need them. */
   add(path: string, events: string): void {
     if (this.pending.size < MAX_PENDING || this.pending.has(path)) this.pending.set(path, events);
-    this.arrival.resolve();
+    this.emit('arrived');
   }
 
   /** Hands out all that waits. */
@@ -588,7 +628,6 @@ class Changes {
     this.pending = new Map();
     this.listed = 0;
     this.unlisted = 0;
-    this.arrival = Promise.withResolvers<void>();
     return batch;
   }
 
@@ -622,67 +661,84 @@ async function startWatcher(config: Config, changes: Changes): Promise<ChildProc
     rest = records.pop() ?? '';
     for (const { path, events } of records.map(parseEvent)) changes.report(path, events);
   });
-  stopRequest.promise.then(() => signalGroup(watcher, 'SIGTERM'));
+  stopRequest.signal.addEventListener('abort', () => signalGroup(watcher, 'SIGTERM'));
   const { promise, resolve: established, reject } = Promise.withResolvers<ChildProcess>();
-  watcher.stderr?.setEncoding('utf8').on('data', (chunk: string) => {
-    for (const line of chunk.split('\n').filter(Boolean)) {
-      if (line.startsWith('Watches established')) established(watcher);
-      else if (!line.startsWith('Setting up watches')) warn(`inotifywait: ${escapeText(line)}`);
-    }
-  });
-  watcher.once('error', reject);
-  watcher.once('exit', (code) => {
+  let said = '';
+  if (watcher.stderr) {
+    createInterface({ input: watcher.stderr }).on('line', (line) => {
+      if (line.startsWith('Watches established')) return established(watcher);
+      if (line.startsWith('Setting up watches')) return;
+      said = escapeText(line);
+      warn(`inotifywait: ${said}`);
+    });
+  }
+  watcher.once('error', (cause) => reject(new Failure(`无法启动 inotifywait：${reasonOf(cause)}`)));
+  watcher.once('close', (code, signal) => {
     const advice = '若达到监控数量上限，请执行 sysctl fs.inotify.max_user_watches=1048576';
-    reject(new Failure(`inotifywait 退出 (退出码: ${code})。${advice}`));
+    reject(new Failure(`inotifywait 退出 (退出码: ${code ?? signal})：${said}。${advice}`));
   });
   return promise;
 }
 
-/** Replaces a watcher that ends. What happened in between is not known, so the whole tree counts as changed. */
-async function keepWatching(config: Config, changes: Changes, watcher: ChildProcess): Promise<void> {
-  if (watcher.exitCode === null && watcher.signalCode === null) await once(watcher, 'exit');
-  for (const delay of expBackoff('60s', '1s')) {
+/** Replaces every watcher that ends. What happened in between is not known, so the whole tree counts as changed. */
+async function keepWatching(config: Config, changes: Changes, first: ChildProcess): Promise<void> {
+  let watcher = first;
+  while (true) {
+    if (children.has(watcher)) await once(watcher, 'exit');
     if (stopping) return;
-    error(`inotifywait 意外退出，${delay / 1000} 秒后重新启动监控`);
-    await sleep(delay);
-    const next = await startWatcher(config, changes).catch((cause) => error(reasonOf(cause)));
-    if (!next) continue;
+    for (const delay of expBackoff('60s', '1s')) {
+      error(
+        `inotifywait 意外退出 (退出码: ${watcher.exitCode ?? watcher.signalCode})，${delay / 1000} 秒后重新启动监控`,
+      );
+      await pause(delay);
+      if (stopping) return;
+      const next = await startWatcher(config, changes).catch((cause) => error(reasonOf(cause)));
+      if (!next) continue;
+      watcher = next;
+      break;
+    }
     log('监控已恢复，将进行一次全量同步');
     changes.add(config.SOURCE_DIR, 'WATCHER_RESTART');
-    return keepWatching(config, changes, next);
   }
 }
-
-// ── Step 6: sync what changes ────────────────────────────────────────────────────────────────────
 
 /** At most one sync starts in `SYNC_INTERVAL`; the last change of a burst is synced when that time is over. */
 async function watchLoop(config: Config, changes: Changes, firstStart: number): Promise<void> {
   let lastStart = firstStart;
   let backoff = expBackoff('60s', '1s');
   while (true) {
-    await Promise.race([changes.arrived(), stopRequest.promise]);
+    await changes.arrived(stopRequest.signal);
     await pause(lastStart + config.SYNC_INTERVAL * 1000 - performance.now());
     if (changes.size === 0) return;
     const batch = changes.take();
     log('触发批量同步...');
     lastStart = performance.now();
-    if (await syncChanges(config, batch)) {
+    const status = await syncChanges(config, batch);
+    if (status === 0) {
       backoff = expBackoff('60s', '1s');
       continue;
     }
-    changes.giveBack(batch);
     if (!stopping) {
       const delay = backoff.next().value ?? 0;
-      warn(`${delay / 1000} 秒后重试，${changes.size} 处变化等待同步`);
-      await pause(delay);
+      warn(`${delay / 1000} 秒后重试，${batch.size} 处变化等待同步`);
+      await (status === PARTIAL ? pauseOrChange(delay, changes) : pause(delay));
     }
+    changes.giveBack(batch);
     if (stopping) return warn(`${changes.size} 处变化尚未同步，下次启动时的全量同步会包含它们`);
   }
 }
 
 /** Waits, ms; a request to stop ends it. */
-async function pause(ms: number): Promise<void> {
-  if (ms > 0) await Promise.race([sleep(ms), stopRequest.promise]);
+async function pause(ms: number, signal = stopRequest.signal): Promise<void> {
+  if (ms > 0) await sleep(ms, undefined, { signal }).catch(() => {});
+}
+
+/** Waits, ms, or until something changes: files that fail for good must not hold back the others. */
+async function pauseOrChange(ms: number, changes: Changes): Promise<void> {
+  const over = new AbortController();
+  const signal = AbortSignal.any([over.signal, stopRequest.signal]);
+  await Promise.race([pause(ms, signal), changes.arrived(signal)]);
+  over.abort();
 }
 
 function logConfig(config: Config): void {
@@ -707,10 +763,21 @@ function logWatching(config: Config): void {
   log('✓ 服务运行中，实时监控文件变化...');
 }
 
+/** All from the first full sync on: what a request to stop lets finish. */
+async function mirror(config: Config, changes: Changes, watcher: ChildProcess): Promise<void> {
+  const started = performance.now();
+  if (!(await fullSync(config))) changes.add(config.SOURCE_DIR, 'RETRY');
+  if (stopping) return;
+  logWatching(config);
+  keepWatching(config, changes, watcher).catch(fail);
+  await watchLoop(config, changes, started);
+}
+
 // ── Start and stop ───────────────────────────────────────────────────────────────────────────────
 
 let stopping = false;
-const stopRequest = Promise.withResolvers<void>();
+let watching = false;
+const stopRequest = new AbortController();
 /** The work that a request to stop lets finish. */
 let work: Promise<unknown> = Promise.resolve();
 
@@ -724,8 +791,8 @@ async function stop(signal: string): Promise<void> {
   if (stopping) return;
   stopping = true;
   log(`收到 ${signal}，正在停止服务...`);
-  await sleep(100); // lets the watcher report what has just happened
-  stopRequest.resolve();
+  if (watching) await sleep(100); // lets the watcher report what has just happened
+  stopRequest.abort();
   await Promise.race([work, sleep(STOP_MS)]);
   await endChildren();
   await Promise.race([work, sleep(100)]);
@@ -744,7 +811,7 @@ async function fail(cause: unknown): Promise<void> {
   await exit(failure.status);
 }
 
-/** Exits once the log has been read: process.exit alone would cut a pipe off. */
+/** Exits once the log is written: process.exit alone would cut a pipe off. */
 async function exit(status: number): Promise<void> {
   await Promise.race([new Promise<void>((written) => process.stdout.write('', () => written())), sleep(1000)]);
   process.exit(status);
@@ -757,7 +824,7 @@ async function answerFlags(): Promise<string | undefined> {
   try {
     flags = parseArgs({ options }).values;
   } catch (cause) {
-    throw new Failure(`用法错误: ${reasonOf(cause)}。请看 rsync-inotify --help`, 2);
+    throw new Failure(`用法错误: ${reasonOf(cause)}。请参阅 rsync-inotify --help`, 2);
   }
   if (flags.help) return help();
   if (flags.version) return `rsync-inotify ${VERSION}\n`;
@@ -777,20 +844,15 @@ async function main(): Promise<void> {
   const { config, address } = await checkConfig();
   logConfig(config);
   await setupSshKeys(config);
-  await waitForSsh(config, address);
-  await testSshConnection(config);
+  if (!stopping) await waitForSsh(config, address);
+  if (!stopping) await testSshConnection(config);
+  if (stopping) return;
   const changes = new Changes();
   const watcher = await startWatcher(config, changes); // before the full sync, so that nothing in between is lost
-  const started = performance.now();
-  const complete = fullSync(config);
-  work = complete.catch(() => false);
-  if (!(await complete)) changes.add(config.SOURCE_DIR, 'RETRY');
-  if (stopping) return;
-  logWatching(config);
-  keepWatching(config, changes, watcher).catch(fail);
-  const loop = watchLoop(config, changes, started);
-  work = loop.catch(() => {});
-  await loop;
+  watching = true;
+  const mirroring = mirror(config, changes, watcher);
+  work = mirroring.catch(() => {});
+  await mirroring;
 }
 
 if (import.meta.main) main().catch(fail);

@@ -8,14 +8,15 @@
  *
  *   SSHD_PORT=2222 SHARED_KEYS_DIR=/mnt/keys DEST_DIR=/backup/web/ bun run scripts/start-sshd.ts
  */
-import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
+import { type ChildProcess, type SpawnOptions, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import {
   accessSync,
   constants,
+  existsSync,
   mkdirSync,
-  mkdtempSync,
   readFileSync,
+  realpathSync,
   renameSync,
   rmSync,
   statSync,
@@ -25,6 +26,7 @@ import { isIP } from 'node:net';
 import { homedir, hostname, networkInterfaces } from 'node:os';
 import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
+import type { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { Chalk } from 'chalk';
@@ -39,6 +41,7 @@ const TRY_MS = 2000;
 /** How often the shared key is looked at while it is waited for, and from then on, ms. */
 const POLL_MS = 200;
 const FOLLOW_MS = 500;
+const MAX_KEY_BYTES = 16_384;
 /** The line above ours in `authorized_keys`; lines of other people stay as they are. */
 const MARKER = '# start-sshd: the next line is the key from the shared volume and is replaced with it';
 
@@ -47,6 +50,9 @@ const HOST_KEYS = [
   { type: 'ecdsa', size: '256' },
   { type: 'ed25519', size: '256' },
 ] as const;
+
+/** sshd starts rsync for the source. */
+const PROGRAMS = { sshd: 'openssh-server', 'ssh-keygen': 'openssh-client', rsync: 'rsync' };
 
 // ── Configuration ────────────────────────────────────────────────────────────────────────────────
 
@@ -62,11 +68,16 @@ class Failure extends Error {
 
 const text = makeExactValidator<string>((value) => value);
 
-/** sshd reads these paths from a line of options, where a quote cannot be escaped. */
-const directory = makeExactValidator<string>((value) => {
-  if (/["\r\n]/.test(value)) throw new Error('不能包含双引号或换行符');
-  return resolve(value);
-});
+/** sshd reads such a path from a quoted option, where a quote cannot be escaped. */
+const directoryBelow = (base: string) =>
+  makeExactValidator<string>((value) => {
+    if (/^~|["\p{Cc}]/u.test(value)) throw new Error('应为目录的完整路径；~ 不会展开，不能包含双引号和控制字符');
+    return resolve(base, value);
+  });
+
+const directory = directoryBelow('.');
+/** A relative path means to rsync one below the home directory. */
+const destination = directoryBelow(homedir());
 
 const port = makeExactValidator<number>((value) => {
   if (!/^\d+$/.test(value) || Number(value) < 1 || Number(value) > 65535)
@@ -88,20 +99,21 @@ const count = makeExactValidator<number>((value) => {
 
 const variables = {
   SHARED_KEYS_DIR: directory({ default: '/shared-keys', desc: '用来交换公钥的共享卷' }),
-  SSH_DIR: directory({ default: join(homedir(), '.ssh'), desc: 'authorized_keys 所在目录' }),
-  HOST_KEY_DIR: directory({ default: '/etc/ssh', desc: '主机密钥所在目录' }),
+  SSH_DIR: directory({ default: join(homedir(), '.ssh'), desc: 'authorized_keys 所在目录；其他人的公钥保留不变' }),
+  HOST_KEY_DIR: directory({ default: '/etc/ssh', desc: '主机密钥所在目录；缺少的会生成' }),
   SSHD_PORT: port({ default: 22, desc: 'sshd 监听的端口' }),
   SSHD_LISTEN: address({ default: '', desc: 'sshd 监听的 IP 地址，默认为所有地址' }),
-  DEST_DIR: directory({ default: '/data/backup/', desc: '接收镜像的目录，不存在时创建' }),
+  DEST_DIR: destination({ default: '/data/backup/', desc: '接收镜像的目录，不存在时创建' }),
   KEY_RETRIES: count({ default: 30, desc: '等待源端公钥的次数，每次 2 秒' }),
   NO_COLOR: text({ default: '', desc: '设置为任意值 = 日志不带颜色' }),
 };
 
 /**
  * Reads and checks the variables; an empty one counts as not set, as `${NAME:-default}` does in a shell.
- * @throws {Failure} status 2, with one line for every variable that is wrong
+ * @param missing what else is wrong, one line each, to be reported together
+ * @throws {Failure} one line for every variable that is wrong (status 2) and for what is missing (by itself, status 1)
  */
-export function readConfig(env: NodeJS.ProcessEnv) {
+export function readConfig(env: NodeJS.ProcessEnv, missing: string[] = []) {
   const given = Object.entries(variables).map(([name, { default: value }]) => [name, env[name] || String(value)]);
   const values: Record<string, string> = Object.fromEntries(given);
   return cleanEnv(values, variables, {
@@ -109,47 +121,33 @@ export function readConfig(env: NodeJS.ProcessEnv) {
       const mistakes = Object.entries(errors).map(
         ([name, error]) => `配置错误: ${name}="${escapeText(values[name] ?? '')}"：${error?.message}`,
       );
-      if (mistakes.length > 0) throw new Failure(mistakes.join('\n'), 2);
+      const lines = [...mistakes, ...missing];
+      if (lines.length > 0) throw new Failure(lines.join('\n'), mistakes.length > 0 ? 2 : 1);
     },
   });
 }
 
 type Config = ReturnType<typeof readConfig>;
 
-/** sshd's own path: it must be started by an absolute one, and is rarely on an ordinary user's PATH. */
-function findSshd(): string | null {
-  return which.sync('sshd', { nothrow: true, path: `${process.env.PATH}:/usr/local/sbin:/usr/sbin:/sbin` });
+/** The path of a program: sshd must be started by an absolute one, and is rarely on an ordinary user's PATH. */
+function find(program: string): string | null {
+  return which.sync(program, { nothrow: true, path: `${process.env.PATH ?? ''}:/usr/local/sbin:/usr/sbin:/sbin` });
 }
 
 function missingPrograms(): string[] {
-  const missing: string[] = [];
-  if (!findSshd()) missing.push('缺少程序 sshd：请安装软件包 openssh-server（例如 apt-get install openssh-server）');
-  if (!which.sync('ssh-keygen', { nothrow: true })) {
-    missing.push('缺少程序 ssh-keygen：请安装软件包 openssh-client（例如 apt-get install openssh-client）');
-  }
-  // sshd starts it for the source
-  if (!which.sync('rsync', { nothrow: true }))
-    missing.push('缺少程序 rsync：请安装软件包 rsync（例如 apt-get install rsync）');
-  return missing;
+  return Object.entries(PROGRAMS)
+    .filter(([program]) => !find(program))
+    .map(([program, name]) => `缺少程序 ${program}：请安装软件包 ${name}（例如 apt-get install ${name}）`);
 }
 
 /** Everything is checked before anything is done. */
 function checkConfig(): Config {
-  const missing = missingPrograms();
-  let config: Config;
-  try {
-    config = readConfig(process.env);
-  } catch (error) {
-    if (error instanceof Failure) error.message = [error.message, ...missing].join('\n');
-    throw error;
-  }
-  if (missing.length > 0) throw new Failure(missing.join('\n'));
-  return config;
+  return readConfig(process.env, missingPrograms());
 }
 
 function help(): string {
   const rows = Object.entries(variables).map(([name, { default: value, desc }]) => {
-    const shown = String(value).replace(homedir(), '$HOME') || '–';
+    const shown = name === 'SSH_DIR' ? '$HOME/.ssh' : String(value) || '–';
     return `  ${name.padEnd(16)} ${shown.padEnd(16)} ${desc}`;
   });
   return `start-sshd ${VERSION}：运行 sshd，接收 rsync-inotify 的镜像
@@ -194,7 +192,7 @@ export function escapeText(untrusted: string): string {
   });
 }
 
-/** What an error says; ssh-keygen-lite rejects with strings. */
+/** What went wrong; ssh-keygen-lite throws strings. */
 function reasonOf(cause: unknown): string {
   return escapeText(cause instanceof Error ? cause.message : String(cause).trim());
 }
@@ -203,19 +201,27 @@ function reasonOf(cause: unknown): string {
 $.shell = '/bin/sh';
 $.prefix = '';
 $.quote = (word) => `'${word.replaceAll("'", `'\\''`)}'`;
-const run = $({ nothrow: true, quiet: true, stdio: ['ignore', 'pipe', 'pipe'] });
+// `sudo -u` may leave us in a directory that the user may not enter.
+const cwd = existsSync(process.cwd()) ? process.cwd() : '/';
+const run = $({ nothrow: true, quiet: true, cwd, stdio: ['ignore', 'pipe', 'pipe'] });
 
 // ── Step 1: host keys ────────────────────────────────────────────────────────────────────────────
 
 const hostKeyFile = (config: Config, type: string) => join(config.HOST_KEY_DIR, `ssh_host_${type}_key`);
 
 async function generateHostKeys(config: Config): Promise<void> {
-  const missing = HOST_KEYS.filter(({ type }) => !statSync(hostKeyFile(config, type), { throwIfNoEntry: false })?.size);
-  if (missing.length === 0) return log('SSH 主机密钥已存在 ✓');
-  log('生成 SSH 主机密钥...');
   try {
+    const missing = HOST_KEYS.filter(
+      ({ type }) => !statSync(hostKeyFile(config, type), { throwIfNoEntry: false })?.size,
+    );
+    if (missing.length === 0) return log('SSH 主机密钥已存在 ✓');
+    log('生成 SSH 主机密钥...');
     mkdirSync(config.HOST_KEY_DIR, { recursive: true });
-    await Promise.all(missing.map(({ type, size }) => generateKey(type, size, hostKeyFile(config, type))));
+    const generating = Promise.allSettled(
+      missing.map(({ type, size }) => generateKey(type, size, hostKeyFile(config, type))),
+    );
+    work = generating;
+    for (const outcome of await generating) if (outcome.status === 'rejected') throw outcome.reason;
   } catch (cause) {
     throw new Failure(
       `无法生成主机密钥：${reasonOf(cause)}。请检查 HOST_KEY_DIR=${config.HOST_KEY_DIR} 的权限和磁盘空间`,
@@ -226,7 +232,9 @@ async function generateHostKeys(config: Config): Promise<void> {
 
 /** Makes the pair in a directory of its own and moves it into place whole, the private half last. */
 async function generateKey(type: 'rsa' | 'ecdsa' | 'ed25519', size: string, key: string): Promise<void> {
-  const workshop = mkdtempSync(`${key}.new-`);
+  const workshop = `${key}.new`;
+  rmSync(workshop, { recursive: true, force: true }); // of a start that was cut short
+  mkdirSync(workshop, { mode: 0o700 });
   try {
     const location = join(workshop, 'key');
     await sshKeygen({ location, type, size, comment: `root@${hostname()}`, force: false, read: false });
@@ -240,13 +248,12 @@ async function generateKey(type: 'rsa' | 'ecdsa' | 'ed25519', size: string, key:
 // ── Step 2: sshd configuration ───────────────────────────────────────────────────────────────────
 
 /**
- * The options that sshd gets on its command line; they win over the machine's sshd_config.
- * An ordinary user's sshd leaves that file alone: it cannot read all of it, and PAM works for root only.
+ * The whole configuration of sshd, on its command line: the machine's sshd_config is not read, because its addresses
+ * and Match blocks would add to these. PAM works for root only, and lets a root without a password in by key.
  */
 export function sshdArgs(config: Config, user: string): string[] {
-  const keys = HOST_KEYS.map(({ type }) => `HostKey="${hostKeyFile(config, type)}"`);
   const options = [
-    ...keys,
+    ...HOST_KEYS.map(({ type }) => `HostKey="${hostKeyFile(config, type)}"`),
     ...(config.SSHD_LISTEN ? [`ListenAddress=${config.SSHD_LISTEN}`] : []),
     `AuthorizedKeysFile="${join(config.SSH_DIR, 'authorized_keys').replaceAll('%', '%%')}"`,
     `AllowUsers=${user}`,
@@ -254,12 +261,20 @@ export function sshdArgs(config: Config, user: string): string[] {
     'PasswordAuthentication=no',
     'KbdInteractiveAuthentication=no',
     'PermitRootLogin=prohibit-password',
-    'LogLevel=INFO', // "Server listening" says that it is up
     'PidFile=none',
-    ...(user === 'root' ? [] : ['UsePAM=no']),
+    `UsePAM=${user === 'root' ? 'yes' : 'no'}`,
   ];
-  const file = user === 'root' ? [] : ['-f', '/dev/null'];
-  return [...file, '-p', String(config.SSHD_PORT), ...options.flatMap((option) => ['-o', option])];
+  return ['-f', '/dev/null', '-p', String(config.SSHD_PORT), ...options.flatMap((option) => ['-o', option])];
+}
+
+/** rsync makes no more than the last directory of a path. */
+function prepareDestination({ DEST_DIR }: Config): void {
+  try {
+    mkdirSync(DEST_DIR, { recursive: true });
+    accessSync(DEST_DIR, constants.W_OK);
+  } catch (cause) {
+    warn(`目标目录 ${DEST_DIR} 无法写入：${reasonOf(cause)}。请检查 DEST_DIR 和权限`);
+  }
 }
 
 /** Debian's sshd separates privileges in a directory that the boot makes; if it cannot be made, `sshd -t` says so. */
@@ -274,70 +289,76 @@ async function configureSshd(config: Config): Promise<string[]> {
   log('配置 SSH 服务...');
   const user = (await run`id -un`).stdout.trim();
   if (user === 'root') makePrivsepDirectory();
-  const destination = resolve(homedir(), config.DEST_DIR);
-  try {
-    mkdirSync(destination, { recursive: true });
-    accessSync(destination, constants.W_OK);
-  } catch (cause) {
-    warn(`目标目录 ${destination} 无法写入：${reasonOf(cause)}。请检查 DEST_DIR 和权限`);
-  }
+  prepareDestination(config);
   const args = sshdArgs(config, user);
-  const check = await run`${findSshd() ?? 'sshd'} -t ${args}`;
-  if (check.exitCode !== 0) throw new Failure(`sshd 配置无效：${escapeText(check.stderr.trim())}`);
+  const check = await run`${find('sshd') ?? 'sshd'} -t ${args}`;
+  if (check.exitCode !== 0) {
+    const lines = check.stderr.trim().split(/\r?\n/).map(escapeText);
+    throw new Failure(['sshd 配置无效：', ...lines].join('\n'));
+  }
   log('SSH 配置完成 ✓');
   return args;
 }
 
 // ── Step 3: the source's public key ──────────────────────────────────────────────────────────────
 
-/** The shared public key, or nothing while there is none. Throws when it cannot be read or is not one key. */
-function readSharedKey(config: Config): string | undefined {
+/** What the shared key file holds, nothing while there is none. Throws when it is no key file or cannot be read. */
+function readSharedKey(config: Config): string {
   const file = join(config.SHARED_KEYS_DIR, 'id_rsa.pub');
-  if (!statSync(file, { throwIfNoEntry: false })?.size) return undefined;
-  return parsePublicKey(readFileSync(file, 'utf8'));
+  const status = statSync(file, { throwIfNoEntry: false });
+  if (!status) return '';
+  if (!status.isFile() || status.size > MAX_KEY_BYTES)
+    throw new Error(`${file} 应为不超过 ${MAX_KEY_BYTES} 字节的文件`);
+  return readFileSync(file, 'utf8').trim();
 }
 
-/** One line of `TYPE BASE64 [COMMENT]`, without options. Throws on anything else. */
-export function parsePublicKey(content: string): string {
-  const line = content.trim();
-  const form = /^(ssh-rsa|ssh-ed25519|ecdsa-sha2-nistp\d+|sk-[\w@.-]+) [A-Za-z0-9+/]{16,}={0,3}( [^\p{Cc}]*)?$/u;
-  if (!form.test(line)) throw new Error('公钥文件应为一行: 类型 BASE64 [注释]');
+/** One line of `TYPE BASE64 [COMMENT]` without options, whole in the eyes of ssh-keygen. Throws on anything else. */
+export function parsePublicKey(line: string): string {
+  const form = /^(ssh-rsa|ssh-ed25519|ecdsa-sha2-nistp\d+|sk-[\w@.-]+) [A-Za-z0-9+/]+={0,3}( [^\p{Cc}]*)?$/u;
+  const isKey = form.test(line) && spawnSync('ssh-keygen', ['-l', '-f', '-'], { input: `${line}\n` }).status === 0;
+  if (!isKey) throw new Error('公钥文件应为完整的一行: 类型 BASE64 [注释]');
   return line;
 }
 
-/** Puts our key into what `authorized_keys` holds: in place of the last one of ours, beside the keys of others. */
+/** Puts our key into what `authorized_keys` holds: in place of the last one of ours, beside the lines of others. */
 export function mergeAuthorizedKeys(content: string, key: string): string {
+  const [type, body] = key.split(' ');
+  const isOurs = (line: string) => line === `${type} ${body}` || line.startsWith(`${type} ${body} `);
   const lines = content.split('\n');
-  const body = key.split(' ')[1] ?? key;
-  const others = lines.filter((line, n) => line !== MARKER && lines[n - 1] !== MARKER && !line.includes(body));
+  const others = lines.filter((line, n) => line !== MARKER && lines[n - 1] !== MARKER && !isOurs(line));
   return [...others.filter(Boolean), MARKER, key, ''].join('\n');
 }
 
+/** Bytes stay bytes (latin1): comments of others need not be UTF-8. */
 function authorize(config: Config, key: string): void {
-  const file = join(config.SSH_DIR, 'authorized_keys');
+  let file = join(config.SSH_DIR, 'authorized_keys');
   const temporary = `${file}.${process.pid}.tmp`;
   try {
     mkdirSync(config.SSH_DIR, { recursive: true, mode: 0o700 });
-    const present = statSync(file, { throwIfNoEntry: false }) ? readFileSync(file, 'utf8') : '';
-    writeFileSync(temporary, mergeAuthorizedKeys(present, key), { mode: 0o600 });
+    if (existsSync(file)) file = realpathSync(file);
+    const present = existsSync(file) ? readFileSync(file, 'latin1') : '';
+    const content = mergeAuthorizedKeys(present, Buffer.from(key).toString('latin1'));
+    writeFileSync(temporary, content, { mode: 0o600, encoding: 'latin1' });
     renameSync(temporary, file);
   } catch (cause) {
-    rmSync(temporary, { force: true });
-    throw new Failure(`无法写入 ${file}：${reasonOf(cause)}。请检查 SSH_DIR 的权限和磁盘空间`);
+    if (existsSync(temporary)) rmSync(temporary);
+    throw new Error(`无法写入 ${file}：${reasonOf(cause)}。请检查 SSH_DIR 的权限和磁盘空间`);
   }
 }
 
-/** The key in force, and why the shared file was last refused, so that each is told once. */
-const shared = { key: '', complaint: '' };
+/** What the shared file held when its key came into force, the key found last, and why the file was last refused. */
+const shared = { content: '', found: '', complaint: '' };
 
-/** Authorises the shared key where it is new. One that is refused leaves the key in force as it is. */
+/** Authorises the shared key where it is new. One that is refused, told once, leaves the key in force as it is. */
 function adoptSharedKey(config: Config): boolean {
   try {
-    const key = readSharedKey(config);
-    if (key && key !== shared.key) {
-      if (!shared.complaint) log('发现源端公钥，配置授权...');
+    const content = readSharedKey(config);
+    if (content && content !== shared.content) {
+      const key = parsePublicKey(content);
+      if (key !== shared.found) log('发现源端公钥，配置授权...');
+      shared.found = key;
       authorize(config, key);
-      shared.key = key;
+      shared.content = content;
       log('SSH 免密登录配置完成 ✓');
     }
     shared.complaint = '';
@@ -346,7 +367,7 @@ function adoptSharedKey(config: Config): boolean {
     if (complaint !== shared.complaint) error(`源端公钥未生效: ${complaint}`);
     shared.complaint = complaint;
   }
-  return shared.key !== '';
+  return shared.content !== '';
 }
 
 /** Without a key sshd starts all the same: the key is authorised as soon as it is there. */
@@ -358,28 +379,34 @@ async function waitForKey(config: Config): Promise<void> {
     const deadline = performance.now() + TRY_MS;
     while (performance.now() < deadline && !adoptSharedKey(config)) await sleep(POLL_MS);
   }
-  if (!shared.key) warn('没有等到源端公钥，先启动 SSH 服务，公钥出现后自动授权');
+  if (!shared.content) warn('没有等到源端公钥，先启动 SSH 服务，公钥出现后自动授权');
+}
+
+/** From then on a new key takes the old one's place. */
+function followSharedKey(config: Config): void {
+  setInterval(adoptSharedKey, FOLLOW_MS, config);
 }
 
 // ── Step 4: sshd ─────────────────────────────────────────────────────────────────────────────────
 
 /** Starts sshd in the foreground, its log in ours; resolves when it listens. */
-async function startSshd(args: string[]): Promise<ChildProcess> {
+async function startSshd(config: Config, args: string[]): Promise<ChildProcess> {
   log('启动 SSH 服务...');
-  // A process group of its own: Ctrl-C reaches only us, and what ends sshd ends its sessions.
+  // A process group of its own: Ctrl-C reaches only us.
   const options: SpawnOptions = { detached: true, stdio: ['ignore', 'ignore', 'pipe'] };
-  const child = spawn(findSshd() ?? 'sshd', ['-D', '-e', ...args], options);
+  const child = spawn(find('sshd') ?? 'sshd', ['-D', '-e', ...args], options);
+  sshd = child; // at once, so that a signal to stop finds it
   const { promise, resolve: listening, reject } = Promise.withResolvers<ChildProcess>();
-  let lastLine = '';
-  if (child.stderr) {
-    createInterface({ input: child.stderr }).on('line', (line) => {
-      if (line.startsWith('Server listening')) return listening(child);
-      lastLine = escapeText(line);
-      info(`sshd: ${lastLine}`);
-    });
-  }
+  createInterface({ input: child.stderr as Readable }).on('line', (line) => {
+    if (line.startsWith('Server listening')) return listening(child);
+    info(`sshd: ${escapeText(line)}`);
+    // Of several addresses sshd would make do with those that are free.
+    if (/Bind to port .* Address already in use/.test(line)) {
+      reject(new Failure(`端口 ${config.SSHD_PORT} 已被占用。请停止占用它的程序，或更改 SSHD_PORT`));
+    }
+  });
   child.once('error', reject);
-  child.once('close', (code, signal) => reject(new Failure(`sshd 启动失败 (退出码: ${code ?? signal})：${lastLine}`)));
+  child.once('close', (code, signal) => reject(new Failure(`sshd 启动失败 (退出码: ${code ?? signal})`)));
   return promise;
 }
 
@@ -405,18 +432,36 @@ function ownAddress(): string {
 // ── Start and stop ───────────────────────────────────────────────────────────────────────────────
 
 let stopping = false;
+/** The work that a request to stop lets finish. */
+let work: Promise<unknown> = Promise.resolve();
 let sshd: ChildProcess | undefined;
 
+/** The process groups of sshd and of its sessions: each session leaves sshd's group. */
+function sshdGroups(pid: number): number[] {
+  try {
+    const sessions = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter(Boolean);
+    return [pid, ...sessions.map(Number)];
+  } catch {
+    return [pid]; // a kernel without that list, or sshd has just ended
+  }
+}
+
+/** Whether the group was there to get the signal; 0 only asks. */
+function signalGroup(group: number, signal: NodeJS.Signals | 0): boolean {
+  try {
+    return process.kill(-group, signal);
+  } catch {
+    return false;
+  }
+}
+
 async function endSshd(): Promise<void> {
+  if (!sshd?.pid) return;
+  const groups = sshdGroups(sshd.pid);
   for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
-    if (!sshd?.pid) return;
-    const ended = sshd.exitCode !== null || sshd.signalCode !== null ? Promise.resolve() : once(sshd, 'exit');
-    try {
-      process.kill(-sshd.pid, signal);
-    } catch {
-      return; // nothing is left of the group
-    }
-    await Promise.race([ended, sleep(1000)]);
+    for (const group of groups) signalGroup(group, signal);
+    const deadline = performance.now() + 1000;
+    while (groups.some((group) => signalGroup(group, 0)) && performance.now() < deadline) await sleep(10);
   }
 }
 
@@ -430,6 +475,7 @@ async function stop(signal: string): Promise<void> {
   if (stopping) return;
   stopping = true;
   log(`收到 ${signal}，正在停止服务...`);
+  await Promise.race([work, sleep(3000)]);
   await endSshd();
   log('服务已停止 ✓');
   await exit(0);
@@ -446,7 +492,7 @@ async function fail(cause: unknown): Promise<void> {
   await exit(failure.status);
 }
 
-/** Exits once the log has been read: process.exit alone would cut a pipe off. */
+/** Exits once the log is written: process.exit alone would cut a pipe off. */
 async function exit(status: number): Promise<void> {
   await Promise.race([new Promise<void>((written) => process.stdout.write('', () => written())), sleep(1000)]);
   process.exit(status);
@@ -459,7 +505,7 @@ function answerFlags(): string | undefined {
   try {
     flags = parseArgs({ options }).values;
   } catch (cause) {
-    throw new Failure(`用法错误: ${reasonOf(cause)}。请看 start-sshd --help`, 2);
+    throw new Failure(`用法错误: ${reasonOf(cause)}。请参阅 start-sshd --help`, 2);
   }
   if (flags.help) return help();
   if (flags.version) return `start-sshd ${VERSION}\n`;
@@ -479,12 +525,14 @@ async function main(): Promise<void> {
   const config = checkConfig();
   heading('SSH 服务器 - 自动配置启动');
   await generateHostKeys(config);
+  if (stopping) return;
   const args = await configureSshd(config);
   await waitForKey(config);
-  sshd = await startSshd(args);
+  if (stopping) return;
+  const child = await startSshd(config, args);
   logReady(config);
-  setInterval(adoptSharedKey, FOLLOW_MS, config);
-  const [code, signal] = await once(sshd, 'exit');
+  followSharedKey(config);
+  const [code, signal] = await once(child, 'exit');
   throw new Failure(`sshd 意外退出 (退出码: ${code ?? signal})`);
 }
 

@@ -15,6 +15,9 @@ const port = process.env.SSHD_PORT ?? '2222';
 // Not below ./data: sshd trusts no key in a directory that a group may write to, as many a working copy is.
 const keys = join(homedir(), '.cache', 'rsync-inotify-demo');
 
+mkdirSync(keys, { recursive: true, mode: 0o700 });
+mkdirSync(join(data, 'source'), { recursive: true });
+
 const common = { SHARED_KEYS_DIR: join(keys, 'shared'), DEST_DIR: `${join(data, 'backup')}/` };
 const backupEnv = {
   SSH_DIR: join(keys, 'backup'),
@@ -31,8 +34,9 @@ const sourceEnv = {
 
 function start(name: string, env: Record<string, string>): ChildProcess {
   const script = join(import.meta.dir, '..', 'scripts', `${name}.ts`);
-  const child = spawn(process.execPath, ['run', script], {
-    env: { ...env, ...process.env, ...common },
+  // Not with the .env that is meant for the containers.
+  const child = spawn(process.execPath, ['run', '--no-env-file', script], {
+    env: { ...process.env, ...env, ...common },
     stdio: ['ignore', 'pipe', 'inherit'],
     detached: true, // Ctrl-C is for us, so that the source can send its last changes before the backup ends
   });
@@ -53,10 +57,9 @@ function invite(): void {
 `);
 }
 
-mkdirSync(join(data, 'source'), { recursive: true });
 const backup = start('start-sshd', backupEnv);
 const source = start('rsync-inotify', sourceEnv);
-for (const signal of ['SIGINT', 'SIGTERM'] as const) process.on(signal, () => source.kill('SIGTERM'));
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => source.kill('SIGTERM'));
 source.once('exit', () => backup.kill('SIGTERM'));
 backup.once('exit', () => source.kill('SIGTERM'));
 Promise.all([once(source, 'exit'), once(backup, 'exit')]).then((ends) => {

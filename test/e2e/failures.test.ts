@@ -1,6 +1,6 @@
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { eventually, Pair, type Program, processesWith } from '../helpers.ts';
@@ -8,6 +8,8 @@ import { eventually, Pair, type Program, processesWith } from '../helpers.ts';
 setDefaultTimeout(60_000);
 
 const sshdPid = (backup: Program) => Number(/PID: (\d+)/.exec(backup.output)?.[1]);
+const watcherOf = (pair: Pair) =>
+  [...processesWith(`${pair.directory}/source/`)].find(([, command]) => /^inotifywait/.test(command))?.[0] ?? 0;
 const content = (path: string) => (existsSync(path) ? readFileSync(path, 'utf8') : '');
 
 describe('stopping', () => {
@@ -33,6 +35,8 @@ describe('stopping', () => {
     await using pair = await Pair.make('pending');
     const { source } = await pair.run({ SYNC_INTERVAL: '60' });
     writeFileSync(pair.path('source', 'last'), 'words');
+    await sleep(500);
+    expect(content(pair.path('backup', 'last'))).toBe(''); // the first full sync was less than 60 s ago
     expect(await source.stop()).toBe(0);
     expect(content(pair.path('backup', 'last'))).toBe('words');
   });
@@ -52,6 +56,42 @@ describe('stopping', () => {
     const again = pair.start('rsync-inotify');
     await again.shows('✓ 服务运行中');
     await pair.isMirrored();
+  });
+
+  test('ends a long first sync too', async () => {
+    await using pair = await Pair.make('long-first');
+    spawnSync('sh', ['-c', 'head -c 20000000 /dev/urandom > "$1"', 'sh', pair.path('source', 'big')]);
+    pair.start('start-sshd');
+    const source = pair.start('rsync-inotify', { RSYNC_OPTS: '-av --bwlimit=100' });
+    await source.shows('sending incremental file list');
+    const started = performance.now();
+    expect(await source.stop()).toBe(0);
+    expect(performance.now() - started).toBeLessThan(5000);
+    expect(source.output).not.toContain('首次全量同步失败');
+    expect(source.output).not.toContain('实时监控已启动');
+  });
+
+  test.each(['rsync-inotify', 'start-sshd'] as const)(
+    '%s while keys are made leaves neither process nor half a key',
+    async (name) => {
+      await using pair = await Pair.make('keygen');
+      const program = pair.start(name);
+      await program.shows(/生成 SSH (主机)?密钥/);
+      expect(await program.stop()).toBe(0);
+      expect([...processesWith(pair.directory).values()]).toEqual([]);
+      const left = readdirSync(pair.directory, { recursive: true, encoding: 'utf8' });
+      expect(left.filter((path) => path.includes('new'))).toEqual([]);
+    },
+  );
+
+  test('while sshd comes up leaves no sshd', async () => {
+    await using pair = await Pair.make('coming-up');
+    mkdirSync(pair.path('shared'));
+    spawnSync('ssh-keygen', ['-q', '-t', 'rsa', '-N', '', '-f', pair.path('shared', 'id_rsa')]);
+    const backup = pair.start('start-sshd');
+    await backup.shows('启动 SSH 服务...');
+    expect(await backup.stop()).toBe(0);
+    expect([...processesWith(pair.directory).values()]).toEqual([]);
   });
 
   test('is possible in every phase of the start', async () => {
@@ -83,9 +123,14 @@ describe('a backup that goes away', () => {
     pair.start('start-sshd');
     await pair.isMirrored(20_000);
     expect(content(pair.path('backup', 'two'))).toBe('2');
+
+    await pair.programs.at(-1)?.stop();
+    const again = source.output.length;
+    writeFileSync(pair.path('source', 'three'), '3');
+    await source.shows(/\[WARN .*\] 1 秒后重试/, again); // a success in between starts the waits anew
   });
 
-  test('in the middle of a transfer is survived', async () => {
+  test('in the middle of a transfer takes its sessions along, and is survived', async () => {
     await using pair = await Pair.make('cut');
     const { source, backup } = await pair.run({ SYNC_INTERVAL: '0', RSYNC_OPTS: '-av --delete --bwlimit=1000' });
     const offset = source.output.length;
@@ -94,6 +139,7 @@ describe('a backup that goes away', () => {
     await sleep(500);
     await backup.stop();
     await source.shows(/\[ERROR .*\] 同步失败 \(退出码: (12|20|30|255)\)/, offset);
+    expect(source.output.slice(offset)).not.toContain('同步成功');
     pair.start('start-sshd');
     await pair.isMirrored(30_000);
   });
@@ -107,9 +153,53 @@ describe('files that cannot be written', () => {
     const { source } = await pair.run({ SYNC_INTERVAL: '0', RSYNC_OPTS: '-av' });
     await source.shows(/\[ERROR .*\] 同步失败 \(退出码: 23\)：部分文件传输失败/);
     expect(source.output).toContain('首次全量同步未能传输全部文件');
+    await source.shows('8 秒后重试'); // without a change from outside
     writeFileSync(pair.path('source', 'other'), 'other');
-    await eventually(() => content(pair.path('backup', 'other')) === 'other');
+    await eventually(() => content(pair.path('backup', 'other')) === 'other', 4000);
     rmSync(pair.path('backup', 'blocked'), { recursive: true });
+    writeFileSync(pair.path('source', 'another'), 'change');
+    await pair.isMirrored(20_000);
+  });
+
+  test('are tried again by themselves', async () => {
+    await using pair = await Pair.make('retried');
+    mkdirSync(pair.path('backup', 'blocked', 'full'), { recursive: true });
+    writeFileSync(pair.path('source', 'blocked'), 'a file');
+    const { source } = await pair.run({ SYNC_INTERVAL: '0', RSYNC_OPTS: '-av' });
+    await source.shows('1 秒后重试');
+    rmSync(pair.path('backup', 'blocked'), { recursive: true });
+    await pair.isMirrored(20_000);
+  });
+});
+
+describe('files that vanish during a sync', () => {
+  test('are no failure', async () => {
+    await using pair = await Pair.make('vanished');
+    mkdirSync(pair.path('bin'));
+    const rsync = '#!/bin/sh\ncase "$*" in *--version) exit 0 ;; esac\n/usr/bin/rsync "$@"\nexit 24\n';
+    writeFileSync(pair.path('bin', 'rsync'), rsync, { mode: 0o755 });
+    const { source } = await pair.run({ SYNC_INTERVAL: '0', PATH: `${pair.path('bin')}:${process.env.PATH}` });
+    writeFileSync(pair.path('source', 'file'), '');
+    await pair.isMirrored();
+    expect(source.output).toContain('首次全量同步完成 ✓');
+    expect(source.output).not.toContain('同步失败');
+  });
+});
+
+describe('a program that cannot be started while the service runs', () => {
+  test.each(['rsync', 'inotifywait'])('(%s) is waited for, and nothing is lost', async (name) => {
+    await using pair = await Pair.make('gone');
+    mkdirSync(pair.path('bin'));
+    for (const program of ['rsync', 'inotifywait']) symlinkSync(`/usr/bin/${program}`, pair.path('bin', program));
+    for (const program of ['ssh', 'ssh-keygen', 'sh', 'id'])
+      symlinkSync(`/usr/bin/${program}`, pair.path('bin', program));
+    const { source } = await pair.run({ SYNC_INTERVAL: '0', PATH: pair.path('bin') });
+    rmSync(pair.path('bin', name));
+    if (name === 'inotifywait') process.kill(watcherOf(pair), 'SIGKILL');
+    writeFileSync(pair.path('source', 'file'), 'content');
+    await source.shows(`无法启动 ${name}`);
+    await source.shows(/[24] 秒后重/);
+    symlinkSync(`/usr/bin/${name}`, pair.path('bin', name));
     await pair.isMirrored(20_000);
   });
 });
@@ -118,14 +208,24 @@ describe('the watcher', () => {
   test('is replaced when it is killed, and what happened meanwhile is mirrored', async () => {
     await using pair = await Pair.make('watcher');
     const { source } = await pair.run({ SYNC_INTERVAL: '0' });
-    const watcher = [...processesWith(`${pair.directory}/source/`)].find(([, command]) => /^inotifywait/.test(command));
-    process.kill(watcher?.[0] ?? 0, 'SIGKILL');
-    await source.shows('inotifywait 意外退出');
+    process.kill(watcherOf(pair), 'SIGKILL');
+    await source.shows('inotifywait 意外退出 (退出码: SIGKILL)');
     writeFileSync(pair.path('source', 'unseen'), 'but mirrored');
     await source.shows('监控已恢复');
     await pair.isMirrored();
     writeFileSync(pair.path('source', 'seen'), 'again');
     await pair.isMirrored();
+  });
+
+  test('that ends at the start ends the program with status 1', async () => {
+    await using pair = await Pair.make('no-watcher');
+    mkdirSync(pair.path('bin'));
+    const inotifywait = '#!/bin/sh\necho "Failed to watch; upper limit on inotify watches reached!" >&2\nexit 1\n';
+    writeFileSync(pair.path('bin', 'inotifywait'), inotifywait, { mode: 0o755 });
+    pair.start('start-sshd');
+    const source = pair.start('rsync-inotify', { PATH: `${pair.path('bin')}:${process.env.PATH}` });
+    expect(await source.exited).toBe(1);
+    expect(source.output).toMatch(/\[ERROR .*\] inotifywait 退出 \(退出码: 1\)：Failed to watch.*max_user_watches/);
   });
 
   test('does not outlive a killed program for longer than the next change', async () => {
@@ -167,19 +267,45 @@ describe('the shared key', () => {
     await using pair = await Pair.make('broken');
     const { source, backup } = await pair.run({ SYNC_INTERVAL: '0' });
     const good = content(pair.path('shared', 'id_rsa.pub'));
-    for (const broken of ['rubbish', 'command="reboot" ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABgQ', `${good}${good}`]) {
-      writeFileSync(pair.path('shared', 'id_rsa.pub'), broken);
-      await sleep(500);
+    const broken = ['rubbish', `command="reboot" ${good}`, `${good}${good}`, good.slice(0, 100), 'x'.repeat(100_000)];
+    for (const content of broken) {
+      writeFileSync(pair.path('shared', 'id_rsa.pub'), content);
+      await sleep(700);
     }
-    await backup.shows(/\[ERROR .*\] 源端公钥未生效: 公钥文件应为一行/);
-    expect(backup.output.split('源端公钥未生效').length - 1).toBe(1);
+    await backup.shows(/\[ERROR .*\] 源端公钥未生效: 公钥文件应为完整的一行/);
+    await backup.shows(/\[ERROR .*\] 源端公钥未生效: .* 应为不超过 16384 字节的文件/);
+    expect(backup.output.split('源端公钥未生效').length - 1).toBe(2);
     writeFileSync(pair.path('source', 'file'), 'still mirrored');
     await pair.isMirrored();
     expect(source.output).not.toContain('同步失败');
   });
 });
 
+describe('authorized_keys', () => {
+  test('that cannot be written is told, and written as soon as it can', async () => {
+    await using pair = await Pair.make('unwritable');
+    writeFileSync(pair.path('backup-ssh'), 'a file in the place of the directory');
+    const backup = pair.start('start-sshd');
+    const source = pair.start('rsync-inotify');
+    await backup.shows(/\[ERROR .*\] 源端公钥未生效: 无法写入 .*authorized_keys/);
+    rmSync(pair.path('backup-ssh'));
+    await source.shows('✓ 服务运行中');
+  });
+});
+
 describe('sshd', () => {
+  test('with a configuration that it refuses ends the backup with status 1', async () => {
+    await using pair = await Pair.make('refuses');
+    mkdirSync(pair.path('host-keys'));
+    for (const type of ['rsa', 'ecdsa', 'ed25519']) {
+      writeFileSync(pair.path('host-keys', `ssh_host_${type}_key`), 'rubbish', { mode: 0o600 });
+    }
+    const backup = pair.start('start-sshd');
+    expect(await backup.exited).toBe(1);
+    expect(backup.output).toMatch(/\[ERROR .*\] sshd 配置无效：/);
+    expect(backup.output).toMatch(/\[ERROR .*\] .*no hostkeys available/);
+  });
+
   test('that dies ends the backup with status 1', async () => {
     await using pair = await Pair.make('dies');
     const { backup } = await pair.run();
@@ -196,8 +322,7 @@ describe('sshd', () => {
     const backup = pair.start('start-sshd');
     expect(await backup.exited).toBe(1);
     server.close();
-    expect(backup.output).toMatch(/sshd: .*Bind to port \d+ on 127\.0\.0\.1 failed: Address already in use/);
-    expect(backup.output).toMatch(/\[ERROR .*\] sshd 启动失败 \(退出码: 255\)：.*Cannot bind any address/);
+    expect(backup.output).toMatch(/\[ERROR .*\] 端口 \d+ 已被占用/);
   });
 
   test('writes its log into ours', async () => {

@@ -1,7 +1,9 @@
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { spawnSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { hostname } from 'node:os';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { binary, cleanEnv, eventually, isRoot, masked, Pair } from '../helpers.ts';
 
 setDefaultTimeout(60_000);
@@ -88,6 +90,7 @@ describe('the start-up log', () => {
     await backup.shows('(1/30)');
     const source = pair.start('rsync-inotify');
     await source.shows('✓ 服务运行中');
+    await source.shows('sending incremental file list'); // rsync's own words
     await backup.shows('SSH 服务器就绪');
 
     const sourceLines = masked(source.lines, {
@@ -161,9 +164,21 @@ describe('bad configuration', () => {
     ['SOURCE_DIR', binary('rsync-inotify'), '应为目录'],
     ['DEST_HOST', '-oProxyCommand=reboot', '应为 [user@]host'],
     ['DEST_HOST', 'two words', '应为 [user@]host'],
-    ['DEST_DIR', '/a\nb', '不能包含换行符'],
+    ['DEST_DIR', '/a\nb', '应为目标主机上的目录'],
+    ['DEST_DIR', ':module', '应为目标主机上的目录'],
     ['RSYNC_OPTS', "--exclude='open", '引号或反斜杠没有配对'],
+    ['RSYNC_OPTS', '-avz --no-such-option', 'rsync 不接受这些选项：'],
+    ['RSYNC_OPTS', 'avz --delete', '只能包含选项'],
+    ['RSYNC_OPTS', '-avz -- /etc', '只能包含选项'],
     ['SSH_OPTS', '-o "open', '引号或反斜杠没有配对'],
+    ['SSH_OPTS', '-o NoSuchOption=1', 'ssh 不接受这些选项：'],
+    ['SSH_OPTS', '-p 70000', 'ssh 不接受这些选项：Bad port'],
+    ['SSH_OPTS', '2222', '只能包含选项'],
+    ['SSH_OPTS', '-V', '不能包含只显示信息的选项'],
+    ['SSH_OPTS', '-N', '不能包含 -N'],
+    ['SSH_DIR', '~/.ssh', '应为目录的完整路径'],
+    ['SSH_DIR', '/x/$\u007bHOME}', '应为目录的完整路径'],
+    ['SHARED_KEYS_DIR', '/x\n[2025-10-09 12:00:00] forged', '应为目录的完整路径'],
     ['SYNC_INTERVAL', 'soon', '应为 0 到 2000000 之间的秒数'],
     ['SYNC_INTERVAL', '-1', '应为 0 到 2000000 之间的秒数'],
     ['SYNC_INTERVAL', '99999999', '应为 0 到 2000000 之间的秒数'],
@@ -182,7 +197,8 @@ describe('bad configuration', () => {
     ['SSHD_PORT', 'ssh', '应为 1 到 65535 之间的端口号'],
     ['SSHD_LISTEN', 'localhost', '应为 IP 地址'],
     ['KEY_RETRIES', 'many', '应为 1 到 1000000 之间的整数'],
-    ['SSH_DIR', '/a"b', '不能包含双引号或换行符'],
+    ['SSH_DIR', '/a"b', '应为目录的完整路径'],
+    ['DEST_DIR', '~/backup', '应为目录的完整路径'],
   ];
   test.each(wrongForSshd)('of the backup, %s=%j, is named with what is expected', (name, value, expected) => {
     const { stdout, status } = run('start-sshd', ['--check'], { [name]: value });
@@ -196,12 +212,10 @@ describe('bad configuration', () => {
     expect(await source.exited).toBe(2);
     expect(source.lines).toHaveLength(3);
     expect(existsSync(pair.path('source-ssh'))).toBe(false);
-  });
-
-  test('of ssh itself is found by asking ssh', () => {
-    const { stdout, status } = run('rsync-inotify', ['--check'], { SOURCE_DIR: '/tmp', SSH_OPTS: '-o NoSuchOption=1' });
-    expect(stdout).toMatch(/配置错误: SSH_OPTS="-o NoSuchOption=1"：.*nosuchoption/);
-    expect(status).toBe(2);
+    const backup = pair.start('start-sshd', { SSHD_PORT: 'x', KEY_RETRIES: 'y', SSHD_LISTEN: 'z' });
+    expect(await backup.exited).toBe(2);
+    expect(backup.lines).toHaveLength(3);
+    expect(existsSync(pair.path('host-keys'))).toBe(false);
   });
 
   test('of a source directory that may not be read is named', async () => {
@@ -242,6 +256,22 @@ describe('flags', () => {
   });
 });
 
+test('a working directory that the user may not enter is no obstacle', async () => {
+  await using pair = await Pair.make('cwd');
+  chmodSync(pair.directory, 0o700);
+  const start = (name: string) =>
+    spawnSync(
+      'sh',
+      ['-c', `cd "$1" && exec setpriv --reuid=65534 --clear-groups "$2" --check`, 'sh', pair.directory, binary(name)],
+      {
+        env: { ...cleanEnv(), NO_COLOR: '1', SOURCE_DIR: '/tmp' },
+        encoding: 'utf8',
+      },
+    );
+  if (!isRoot) return console.warn('SKIPPED: only root can become another user');
+  for (const name of ['rsync-inotify', 'start-sshd']) expect(start(name).stdout).toBe('配置有效，所需程序齐全 ✓\n');
+});
+
 describe('missing programs', () => {
   test('are all named with the package to install', async () => {
     await using pair = await Pair.make('programs');
@@ -258,12 +288,13 @@ describe('missing programs', () => {
     expect(status).toBe(2);
   });
 
-  test('of the backup are named, where sshd is not in its usual place either', async () => {
+  test('of the backup are named; sshd is found where an ordinary user has no PATH to', async () => {
     await using pair = await Pair.make('no-rsync');
     symlinkSync('/usr/bin/ssh-keygen', pair.path('ssh-keygen'));
     const { stdout, status } = run('start-sshd', ['--check'], { ...pair.backupEnv, PATH: pair.directory });
     expect(stdout).toContain('缺少程序 rsync：请安装软件包 rsync');
     expect(stdout).not.toContain('ssh-keygen');
+    expect(stdout).not.toContain('sshd');
     expect(status).toBe(1);
   });
 });
@@ -276,6 +307,45 @@ describe('waiting for the backup', () => {
     await source.shows('SSH 连接重试... (1/2)');
     expect(await source.exited).toBe(1);
     expect(source.output).toMatch(/\[ERROR .*\] SSH 服务未就绪: 127\.0\.0\.1:\d+ 在 10 秒内没有应答/);
+  });
+
+  test('looks several times a second, and takes only an SSH server for one', async () => {
+    await using pair = await Pair.make('probe');
+    let connections = 0;
+    const server = createServer((socket) => {
+      connections++;
+      socket.on('error', () => {}).end('220 mail.example.org ready\r\n');
+    }).listen(pair.port, '127.0.0.1');
+    const source = pair.start('rsync-inotify');
+    await source.shows('目标主机: 127.0.0.1:');
+    const before = connections;
+    await sleep(2000);
+    expect(connections - before).toBeGreaterThanOrEqual(4);
+    expect(source.output).not.toContain('SSH 服务已就绪');
+    await source.stop();
+    server.close();
+  });
+
+  test('finds the port where ssh finds it', async () => {
+    await using pair = await Pair.make('config');
+    writeFileSync(pair.path('config'), `Host mirror\n  HostName 127.0.0.1\n  Port ${pair.port}\n`);
+    pair.start('start-sshd');
+    const DEST_HOST = pair.sourceEnv.DEST_HOST?.replace('127.0.0.1', 'mirror') ?? '';
+    const source = pair.start('rsync-inotify', { DEST_HOST, SSH_OPTS: `-F ${pair.path('config')}` });
+    await source.shows(`目标主机: 127.0.0.1:${pair.port}`);
+    await source.shows('✓ 服务运行中');
+  });
+
+  test('reaches a backup behind a proxy command', async () => {
+    await using pair = await Pair.make('proxy');
+    pair.start('start-sshd');
+    writeFileSync(
+      pair.path('proxy.ts'),
+      'const s = require("net").connect(+process.argv[2], "127.0.0.1"); process.stdin.pipe(s).pipe(process.stdout);',
+    );
+    const proxy = `${process.execPath} run ${pair.path('proxy.ts')} ${pair.port}`;
+    const source = pair.start('rsync-inotify', { SSH_OPTS: `-p 1 -o 'ProxyCommand=${proxy}'` });
+    await source.shows('✓ 服务运行中');
   });
 
   test('ends with status 1 when the key is not accepted, and says why', async () => {

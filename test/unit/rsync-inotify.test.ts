@@ -138,10 +138,10 @@ describe('the arguments of ssh and rsync', () => {
   test('put the user’s options first, where ssh takes them', () => {
     const args = sshArgs(readConfig({ SOURCE_DIR, SSH_OPTS: '-p 2222 -o BatchMode=no', SSH_DIR: '/k' }));
     expect(args.slice(0, 4)).toEqual(['-p', '2222', '-o', 'BatchMode=no']);
-    expect(args).toContain('/k/id_rsa');
     const { stdout } = spawnSync('ssh', ['-G', ...args, 'host'], { encoding: 'utf8' });
     expect(stdout).toContain('\nport 2222\n');
     expect(stdout).toContain('\nbatchmode no\n');
+    expect(stdout).toContain('\nidentityfile /k/id_rsa\n');
     expect(stdout).toContain('\nuserknownhostsfile /k/known_hosts\n');
   });
 

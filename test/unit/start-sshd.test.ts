@@ -2,13 +2,13 @@ import { describe, expect, test } from 'bun:test';
 import fc from 'fast-check';
 import { mergeAuthorizedKeys, parsePublicKey, readConfig, sshdArgs } from '../../scripts/start-sshd.ts';
 
-const KEY = 'ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABgQC7 rsync-inotify@source';
-const OTHER = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOther admin@desk';
+const KEY = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAYGE0lfYmAuzuREskpaFaIAk+d4trqBgd/TPs7aRZN/ rsync-inotify@source';
+const OTHER = 'ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABgQC7 admin@desk';
 
 describe('parsePublicKey', () => {
   test('takes one key with or without a comment', () => {
-    expect(parsePublicKey(`${KEY}\n`)).toBe(KEY);
-    expect(parsePublicKey('ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOther')).toContain('ssh-ed25519');
+    expect(parsePublicKey(KEY)).toBe(KEY);
+    expect(parsePublicKey(KEY.replace(/ \S+$/, ''))).toStartWith('ssh-ed25519 ');
   });
 
   test('refuses everything else', () => {
@@ -21,8 +21,10 @@ describe('parsePublicKey', () => {
       `command="id" ${KEY}`,
       `${KEY}\u001b[31m`,
       `# ${KEY}`,
+      KEY.slice(0, 60),
+      KEY.replace('ssh-ed25519', 'ssh-rsa'),
     ];
-    for (const content of wrong) expect(() => parsePublicKey(content)).toThrow('公钥文件应为一行');
+    for (const content of wrong) expect(() => parsePublicKey(content)).toThrow('公钥文件应为完整的一行');
   });
 
   test('never lets a second line through', () => {
@@ -31,7 +33,7 @@ describe('parsePublicKey', () => {
         try {
           expect(parsePublicKey(`${before}${KEY}${after}`)).not.toMatch(/[\r\n]/);
         } catch (error) {
-          expect(`${error}`).toContain('公钥文件应为一行');
+          expect(`${error}`).toContain('公钥文件应为完整的一行');
         }
       }),
     );
@@ -42,7 +44,7 @@ describe('mergeAuthorizedKeys', () => {
   test('replaces our key and keeps those of others', () => {
     const first = mergeAuthorizedKeys(`${OTHER}\n`, KEY);
     expect(first.split('\n').filter((line) => !line.startsWith('#'))).toEqual([OTHER, KEY, '']);
-    const second = mergeAuthorizedKeys(first, KEY.replace('BgQC7', 'BgQD8'));
+    const second = mergeAuthorizedKeys(first, KEY.replace(/.{6} rsync/, 'BgQD8A rsync'));
     expect(second).not.toContain(KEY);
     expect(second).toContain(OTHER);
     expect(second.split('\n')).toHaveLength(first.split('\n').length);
@@ -53,16 +55,28 @@ describe('mergeAuthorizedKeys', () => {
     expect(once.split(KEY)).toHaveLength(2);
     expect(mergeAuthorizedKeys(once, KEY)).toBe(once);
   });
+
+  test('leaves a line that gives our key to somebody with restrictions as it is', () => {
+    const restricted = `from="192.0.2.7" ${KEY}`;
+    expect(mergeAuthorizedKeys(`${restricted}\n`, KEY)).toContain(`${restricted}\n`);
+  });
 });
 
 describe('sshdArgs', () => {
-  test('leave the machine’s sshd_config alone as an ordinary user, and read it as root', () => {
-    const config = readConfig({ SSHD_LISTEN: '127.0.0.1', SSHD_PORT: '2222', SSH_DIR: '/a b/100%' });
-    const user = sshdArgs(config, 'me');
-    expect(user.slice(0, 4)).toEqual(['-f', '/dev/null', '-p', '2222']);
-    expect(user).toContain('UsePAM=no');
-    expect(user).toContain('AllowUsers=me');
-    expect(user).toContain('AuthorizedKeysFile="/a b/100%%/authorized_keys"');
-    expect(sshdArgs(config, 'root')).not.toContain('/dev/null');
+  const config = readConfig({ SSHD_LISTEN: '127.0.0.1', SSHD_PORT: '2222', SSH_DIR: '/a b/100%' });
+
+  test('are the whole configuration, and let one user in by key alone', () => {
+    const args = sshdArgs(config, 'me');
+    expect(args.slice(0, 4)).toEqual(['-f', '/dev/null', '-p', '2222']);
+    expect(args).toContain('AuthorizedKeysFile="/a b/100%%/authorized_keys"');
+    expect(args).toContain('ListenAddress=127.0.0.1');
+    for (const option of ['AllowUsers=me', 'PasswordAuthentication=no', 'KbdInteractiveAuthentication=no']) {
+      expect(args).toContain(option);
+    }
+  });
+
+  test('use PAM as root only', () => {
+    expect(sshdArgs(config, 'me')).toContain('UsePAM=no');
+    expect(sshdArgs(config, 'root')).toContain('UsePAM=yes');
   });
 });

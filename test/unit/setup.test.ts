@@ -1,0 +1,83 @@
+import { expect, test } from 'bun:test';
+import { spawnSync } from 'node:child_process';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { ROOT } from '../helpers.ts';
+
+const { packageManager } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'));
+const version = packageManager.split('@')[1];
+
+/** A machine that has only Node.js: package managers that note what they are asked for, and then have it. */
+function freshMachine(directory: string, packageManagerName: 'apt-get' | 'apk') {
+  const bin = join(directory, 'bin');
+  const project = join(directory, 'project');
+  mkdirSync(bin);
+  mkdirSync(project);
+  for (const file of ['setup.sh', 'package.json', 'bun.lockb']) copyFileSync(join(ROOT, file), join(project, file));
+  for (const name of ['sh', 'dirname', 'sort', 'tr', 'cmp', 'cp', 'env', 'mkdir', 'cat', 'node']) {
+    symlinkSync(Bun.which(name) ?? '', join(bin, name));
+  }
+  const stub = (name: string, script: string) =>
+    writeFileSync(join(bin, name), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
+  const log = (name: string) => `echo ${name} "$@" >> "${directory}/log"`;
+  const provide = (...names: string[]) => names.map((name) => `cp "${bin}/true" "${bin}/${name}"`).join('; ');
+  stub('true', 'exit 0');
+  stub('id', 'echo 0');
+  stub(
+    packageManagerName,
+    `${log(packageManagerName)}; ${provide('rsync', 'inotifywait', 'ssh', 'ssh-keygen', 'sshd')}`,
+  );
+  stub('bun-stub', `${log('bun')}; [ "$1" = --version ] && echo ${version} || mkdir -p node_modules`);
+  stub('npm', `${log('npm')}; cp "${bin}/bun-stub" "${bin}/bun"`);
+  // setup.sh adds the machine's sbin directories to PATH; sshd is made to miss there too
+  writeFileSync(
+    join(project, 'setup.sh'),
+    readFileSync(join(project, 'setup.sh'), 'utf8').replace(':/usr/local/sbin:/usr/sbin:/sbin', ''),
+  );
+  const setup = (...command: string[]) => {
+    rmSync(join(directory, 'log'), { force: true });
+    const { stdout, stderr, status } = spawnSync(join(bin, 'sh'), [join(project, 'setup.sh'), ...command], {
+      env: { PATH: bin },
+      encoding: 'utf8',
+    });
+    const asked = existsSync(join(directory, 'log')) ? readFileSync(join(directory, 'log'), 'utf8') : '';
+    return { said: stdout + stderr, status, asked };
+  };
+  return setup;
+}
+
+test.each(['apt-get', 'apk'] as const)(
+  'setup.sh installs with %s what is missing, says so, and does it once',
+  (name) => {
+    const directory = mkdtempSync(join(tmpdir(), 'setup-'));
+    try {
+      const setup = freshMachine(directory, name);
+      const first = setup();
+      expect(first.status).toBe(0);
+      expect(first.said).toContain(
+        'setup: installing the system packages inotify-tools openssh-client openssh-server rsync',
+      );
+      expect(first.said).toContain(`setup: installing Bun ${version}`);
+      expect(first.said).toContain('setup: installing the packages of bun.lockb');
+      expect(first.asked).toMatch(new RegExp(`^${name} .*inotify-tools openssh-client openssh-server rsync`, 'm'));
+      expect(first.asked).toMatch(new RegExp(`^npm install .*bun@${version}$`, 'm'));
+      expect(first.asked).toContain('bun install --frozen-lockfile');
+
+      const second = setup('sh', '-c', 'echo ran');
+      expect(second.said).toBe('ran\n');
+      expect(second.asked.trim()).toBe('bun --version');
+    } finally {
+      rmSync(directory, { recursive: true });
+    }
+  },
+);
