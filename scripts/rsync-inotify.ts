@@ -365,7 +365,7 @@ async function resolveAddress(config: Config): Promise<Address> {
   return { host: settings.get('hostname') ?? host, port: Number(settings.get('port')), proxied };
 }
 
-// ── Steps 1 and 2: SSH key pair, its public half shared ─────────────────────────────────────────────────
+// ── Steps 1 and 2: SSH key pair, its public half shared ──────────────────────────────────────────
 
 async function setupSshKeys(config: Config): Promise<void> {
   heading('配置 SSH 密钥（自动化）');
@@ -540,7 +540,8 @@ function meaningOf(status: number): string {
   return EXIT_CODES[status] ?? '未知错误，请参阅 rsync(1)';
 }
 
-const PARTIAL = 23;
+/** Most was transferred, the rest may never be: errors with single files, and `--max-delete`. */
+const PARTIAL = [23, 25];
 const VANISHED = 24;
 
 /** Runs rsync over the whole tree; resolves with its exit status, 128 + n for signal n. */
@@ -572,7 +573,7 @@ async function fullSync(config: Config): Promise<boolean> {
   heading('首次全量同步');
   const status = await sync(config);
   if (stopping) return false;
-  if (status === PARTIAL) warn('首次全量同步未能传输全部文件，其余文件照常同步，失败的文件将自动重试');
+  if (PARTIAL.includes(status)) warn('首次全量同步未能传输全部文件，其余文件照常同步，失败的文件将自动重试');
   else if (status !== 0) throw new Failure('首次全量同步失败');
   else log('首次全量同步完成 ✓');
   return status === 0;
@@ -721,7 +722,7 @@ async function watchLoop(config: Config, changes: Changes, firstStart: number): 
     if (!stopping) {
       const delay = backoff.next().value ?? 0;
       warn(`${delay / 1000} 秒后重试，${batch.size} 处变化等待同步`);
-      await (status === PARTIAL ? pauseOrChange(delay, changes) : pause(delay));
+      await (PARTIAL.includes(status) ? pauseOrChange(delay, changes) : pause(delay));
     }
     changes.giveBack(batch);
     if (stopping) return warn(`${changes.size} 处变化尚未同步，下次启动时的全量同步会包含它们`);
