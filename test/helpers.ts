@@ -1,6 +1,6 @@
 import { type ChildProcess, type SpawnOptions, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { chownSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { chmodSync, chownSync, copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
@@ -142,9 +142,10 @@ export class Pair {
   start(name: 'rsync-inotify' | 'start-sshd', env: Record<string, string> = {}): Program {
     const own = name === 'rsync-inotify' ? this.sourceEnv : this.backupEnv;
     const { uid, gid, home, name: USER } = this.user;
-    const program = new Program(binary(name), [], {
+    const isSelf = uid === process.getuid?.();
+    const program = new Program(isSelf ? binary(name) : copyOfBinary(name, this.directory), [], {
       env: { ...cleanEnv(), HOME: home, USER, NO_COLOR: '1', ...own, ...env },
-      ...(uid === process.getuid?.() ? {} : { uid, gid }),
+      ...(isSelf ? {} : { uid, gid }),
     });
     this.programs.push(program);
     return program;
@@ -169,6 +170,14 @@ export class Pair {
     await Promise.all(this.programs.map((program) => program.stop()));
     rmSync(this.directory, { recursive: true, force: true });
   }
+}
+
+/** A binary where another user can reach it: the project may lie in a home directory. */
+export function copyOfBinary(name: string, directory: string): string {
+  const copy = join(directory, name);
+  copyFileSync(binary(name), copy);
+  chmodSync(copy, 0o755);
+  return copy;
 }
 
 /** Compares two trees by content, type, mode, time and link target; throws with what differs. */

@@ -1,10 +1,21 @@
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { spawnSync } from 'node:child_process';
-import { chmodSync, existsSync, mkdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { createServer } from 'node:net';
-import { hostname } from 'node:os';
+import { hostname, tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { binary, cleanEnv, eventually, isRoot, masked, Pair } from '../helpers.ts';
+import { binary, cleanEnv, copyOfBinary, eventually, isRoot, masked, Pair } from '../helpers.ts';
 
 setDefaultTimeout(60_000);
 
@@ -218,16 +229,22 @@ describe('bad configuration', () => {
     expect(existsSync(pair.path('host-keys'))).toBe(false);
   });
 
-  test('of a source directory that may not be read is named', async () => {
-    await using pair = await Pair.make('unreadable');
-    chmodSync(pair.path('source'), 0);
-    const { stdout, status } = spawnSync(binary('rsync-inotify'), ['--check'], {
-      env: { ...cleanEnv(), NO_COLOR: '1', ...pair.sourceEnv },
-      encoding: 'utf8',
-      ...(isRoot ? { uid: 65534, gid: 65534 } : {}), // root may read everything
-    });
-    expect(stdout).toContain('应为已存在且当前用户可读的目录 (EACCES)');
-    expect(status).toBe(2);
+  test('of a source directory that may not be read is named', () => {
+    const directory = mkdtempSync(join(tmpdir(), 'unreadable-'));
+    try {
+      const program = copyOfBinary('rsync-inotify', directory);
+      chmodSync(directory, 0o755);
+      mkdirSync(join(directory, 'source'), { mode: 0 });
+      const { stdout, status } = spawnSync(program, ['--check'], {
+        env: { ...cleanEnv(), HOME: directory, NO_COLOR: '1', SOURCE_DIR: join(directory, 'source') },
+        encoding: 'utf8',
+        ...(isRoot ? { uid: 65534, gid: 65534, cwd: '/' } : {}), // root may read everything
+      });
+      expect(stdout).toContain('应为已存在且当前用户可读的目录 (EACCES)');
+      expect(status).toBe(2);
+    } finally {
+      rmSync(directory, { recursive: true });
+    }
   });
 });
 
@@ -256,21 +273,25 @@ describe('flags', () => {
   });
 });
 
-test('a working directory that the user may not enter is no obstacle', async () => {
+test.if(isRoot)('a working directory that the user may not enter is no obstacle', async () => {
   await using pair = await Pair.make('cwd');
-  chmodSync(pair.directory, 0o700);
-  const start = (name: string) =>
-    spawnSync(
-      'sh',
-      ['-c', `cd "$1" && exec setpriv --reuid=65534 --clear-groups "$2" --check`, 'sh', pair.directory, binary(name)],
-      {
-        env: { ...cleanEnv(), NO_COLOR: '1', SOURCE_DIR: '/tmp' },
-        encoding: 'utf8',
-      },
-    );
-  if (!isRoot) return console.warn('SKIPPED: only root can become another user');
-  for (const name of ['rsync-inotify', 'start-sshd']) expect(start(name).stdout).toBe('配置有效，所需程序齐全 ✓\n');
+  const directory = mkdtempSync(join(tmpdir(), 'cwd-'));
+  chmodSync(directory, 0o755);
+  mkdirSync(pair.path('closed', 'open'), { recursive: true });
+  chmodSync(pair.path('closed'), 0o700);
+  const script = 'cd "$1" && exec setpriv --reuid=65534 --regid=65534 --clear-groups "$2" --check';
+  try {
+    for (const name of ['rsync-inotify', 'start-sshd']) {
+      const args = ['-c', script, 'sh', pair.path('closed', 'open'), copyOfBinary(name, directory)];
+      const env = { ...cleanEnv(), HOME: '/', NO_COLOR: '1', SOURCE_DIR: '/tmp' };
+      expect(spawnSync('sh', args, { env, encoding: 'utf8' }).stdout).toBe('配置有效，所需程序齐全 ✓\n');
+    }
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
 });
+if (!isRoot)
+  console.warn('SKIPPED: a working directory that the user may not enter: only root can become another user');
 
 describe('missing programs', () => {
   test('are all named with the package to install', async () => {
