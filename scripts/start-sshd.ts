@@ -79,32 +79,26 @@ const directory = directoryBelow('.');
 /** A relative path means to rsync one below the home directory. */
 const destination = directoryBelow(homedir());
 
-const port = makeExactValidator<number>((value) => {
-  if (!/^\d+$/.test(value) || Number(value) < 1 || Number(value) > 65535)
-    throw new Error('应为 1 到 65535 之间的端口号');
-  return Number(value);
-});
+const wholeNumber = (least: number, most: number) =>
+  makeExactValidator<number>((value) => {
+    const number = /^\d+$/.test(value) ? Number(value) : Number.NaN;
+    if (!(number >= least && number <= most)) throw new Error(`应为 ${least} 到 ${most} 之间的整数`);
+    return number;
+  });
 
 const address = makeExactValidator<string>((value) => {
   if (value && !isIP(value)) throw new Error('应为 IP 地址，例如 127.0.0.1 或 ::1');
   return value;
 });
 
-const count = makeExactValidator<number>((value) => {
-  if (!/^\d+$/.test(value) || Number(value) < 1 || Number(value) > 1_000_000) {
-    throw new Error('应为 1 到 1000000 之间的整数，例如 30');
-  }
-  return Number(value);
-});
-
 const variables = {
   SHARED_KEYS_DIR: directory({ default: '/shared-keys', desc: '用来交换公钥的共享卷' }),
   SSH_DIR: directory({ default: join(homedir(), '.ssh'), desc: 'authorized_keys 所在目录；其他人的公钥保留不变' }),
   HOST_KEY_DIR: directory({ default: '/etc/ssh', desc: '主机密钥所在目录；缺少的会生成' }),
-  SSHD_PORT: port({ default: 22, desc: 'sshd 监听的端口' }),
+  SSHD_PORT: wholeNumber(1, 65535)({ default: 22, desc: 'sshd 监听的端口' }),
   SSHD_LISTEN: address({ default: '', desc: 'sshd 监听的 IP 地址，默认为所有地址' }),
   DEST_DIR: destination({ default: '/data/backup/', desc: '接收镜像的目录，不存在时创建' }),
-  KEY_RETRIES: count({ default: 30, desc: '等待源端公钥的次数，每次 2 秒' }),
+  KEY_RETRIES: wholeNumber(1, 1_000_000)({ default: 30, desc: '等待源端公钥的次数，每次 2 秒' }),
   NO_COLOR: text({ default: '', desc: '设置为任意值 = 日志不带颜色' }),
 };
 

@@ -204,8 +204,8 @@ describe('bad configuration', () => {
   });
 
   const wrongForSshd: [string, string, string][] = [
-    ['SSHD_PORT', '65536', '应为 1 到 65535 之间的端口号'],
-    ['SSHD_PORT', 'ssh', '应为 1 到 65535 之间的端口号'],
+    ['SSHD_PORT', '65536', '应为 1 到 65535 之间的整数'],
+    ['SSHD_PORT', 'ssh', '应为 1 到 65535 之间的整数'],
     ['SSHD_LISTEN', 'localhost', '应为 IP 地址'],
     ['KEY_RETRIES', 'many', '应为 1 到 1000000 之间的整数'],
     ['SSH_DIR', '/a"b', '应为目录的完整路径'],
