@@ -24,7 +24,7 @@ import {
 } from 'node:fs';
 import { isIP } from 'node:net';
 import { homedir, hostname, networkInterfaces } from 'node:os';
-import { join, resolve } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -245,11 +245,12 @@ async function generateKey(type: 'rsa' | 'ecdsa' | 'ed25519', size: string, key:
  * The whole configuration of sshd, on its command line: the machine's sshd_config is not read, because its addresses
  * and Match blocks would add to these. PAM works for root only, and lets a root without a password in by key.
  */
-export function sshdArgs(config: Config, user: string): string[] {
+export function sshdArgs(config: Config, user: string, strictModes: 'yes' | 'no'): string[] {
   const options = [
     ...HOST_KEYS.map(({ type }) => `HostKey="${hostKeyFile(config, type)}"`),
     ...(config.SSHD_LISTEN ? [`ListenAddress=${config.SSHD_LISTEN}`] : []),
     `AuthorizedKeysFile="${join(config.SSH_DIR, 'authorized_keys').replaceAll('%', '%%')}"`,
+    `StrictModes=${strictModes}`,
     `AllowUsers=${user}`,
     'PubkeyAuthentication=yes',
     'PasswordAuthentication=no',
@@ -259,6 +260,25 @@ export function sshdArgs(config: Config, user: string): string[] {
     `UsePAM=${user === 'root' ? 'yes' : 'no'}`,
   ];
   return ['-f', '/dev/null', '-p', String(config.SSHD_PORT), ...options.flatMap((option) => ['-o', option])];
+}
+
+const withParents = (path: string): string[] => (path === '/' ? [path] : [...withParents(dirname(path)), path]);
+
+/**
+ * Whether sshd shall check that nobody else can replace the keys in a directory: `no` only where all that it would
+ * object to is a directory with the sticky bit, such as /tmp, in which nobody can replace what is not theirs.
+ */
+export function strictModesFor(directory: string, uid: number): 'yes' | 'no' {
+  try {
+    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    const all = withParents(realpathSync(directory)).map((path) => statSync(path));
+    const writable = all.filter(({ mode }) => (mode & 0o022) !== 0);
+    const isSafe =
+      all.every((s) => s.uid === 0 || s.uid === uid) && writable.every(({ mode }) => (mode & 0o1000) !== 0);
+    return writable.length > 0 && isSafe ? 'no' : 'yes';
+  } catch {
+    return 'yes'; // why it cannot be made is told when the key is to be written
+  }
 }
 
 /** rsync makes no more than the last directory of a path. */
@@ -284,7 +304,7 @@ async function configureSshd(config: Config): Promise<string[]> {
   const user = (await run`id -un`).stdout.trim();
   if (user === 'root') makePrivsepDirectory();
   prepareDestination(config);
-  const args = sshdArgs(config, user);
+  const args = sshdArgs(config, user, strictModesFor(config.SSH_DIR, process.getuid?.() ?? 0));
   const check = await run`${find('sshd') ?? 'sshd'} -t ${args}`;
   if (check.exitCode !== 0) {
     const lines = check.stderr.trim().split(/\r?\n/).map(escapeText);

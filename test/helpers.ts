@@ -95,7 +95,7 @@ export async function freePort(): Promise<number> {
 
 /**
  * A source and a backup in a directory of their own: `await using pair = await Pair.make('name')`.
- * The directory is below the home directory, because sshd's StrictModes refuses keys below a world-writable one.
+ * The directory is below the home directory, where sshd's StrictModes accepts keys.
  */
 export class Pair {
   readonly programs: Program[] = [];
@@ -106,7 +106,11 @@ export class Pair {
   ) {}
 
   static async make(name: string, user: User = currentUser()): Promise<Pair> {
-    const directory = mkdtempSync(join(user.home, `.rsync-inotify-test-${name}-`));
+    return Pair.below(user.home, name, user);
+  }
+
+  static async below(parent: string, name: string, user: User = currentUser()): Promise<Pair> {
+    const directory = mkdtempSync(join(parent, `.rsync-inotify-test-${name}-`));
     const pair = new Pair(directory, await freePort(), user);
     mkdirSync(pair.path('source'));
     for (const path of [directory, pair.path('source')]) chownSync(path, user.uid, user.gid);

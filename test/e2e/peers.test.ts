@@ -1,9 +1,17 @@
 import { expect, setDefaultTimeout, test } from 'bun:test';
 import { spawnSync } from 'node:child_process';
 import { copyFileSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { eventually, Pair, Program, userName } from '../helpers.ts';
 
 setDefaultTimeout(60_000);
+
+test('the pair runs below /tmp as well, where sshd’s StrictModes would refuse every key', async () => {
+  await using pair = await Pair.below(tmpdir(), 'tmp');
+  await pair.run({ SYNC_INTERVAL: '0' });
+  writeFileSync(pair.path('source', 'file'), 'content');
+  await pair.isMirrored();
+});
 
 // The shell scripts know of the shared volume only that it holds id_rsa.pub.
 

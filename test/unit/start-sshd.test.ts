@@ -1,6 +1,9 @@
 import { describe, expect, test } from 'bun:test';
+import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import fc from 'fast-check';
-import { mergeAuthorizedKeys, parsePublicKey, readConfig, sshdArgs } from '../../scripts/start-sshd.ts';
+import { mergeAuthorizedKeys, parsePublicKey, readConfig, sshdArgs, strictModesFor } from '../../scripts/start-sshd.ts';
 
 const KEY = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAYGE0lfYmAuzuREskpaFaIAk+d4trqBgd/TPs7aRZN/ rsync-inotify@source';
 const OTHER = 'ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABgQC7 admin@desk';
@@ -66,7 +69,7 @@ describe('sshdArgs', () => {
   const config = readConfig({ SSHD_LISTEN: '127.0.0.1', SSHD_PORT: '2222', SSH_DIR: '/a b/100%' });
 
   test('are the whole configuration, and let one user in by key alone', () => {
-    const args = sshdArgs(config, 'me');
+    const args = sshdArgs(config, 'me', 'yes');
     expect(args.slice(0, 4)).toEqual(['-f', '/dev/null', '-p', '2222']);
     expect(args).toContain('AuthorizedKeysFile="/a b/100%%/authorized_keys"');
     expect(args).toContain('ListenAddress=127.0.0.1');
@@ -76,7 +79,21 @@ describe('sshdArgs', () => {
   });
 
   test('use PAM as root only', () => {
-    expect(sshdArgs(config, 'me')).toContain('UsePAM=no');
-    expect(sshdArgs(config, 'root')).toContain('UsePAM=yes');
+    expect(sshdArgs(config, 'me', 'yes')).toContain('UsePAM=no');
+    expect(sshdArgs(config, 'root', 'yes')).toContain('UsePAM=yes');
   });
+});
+
+test('strictModesFor lets sshd check, but for a directory of ours below a sticky one', () => {
+  const uid = process.getuid?.() ?? 0;
+  const directory = mkdtempSync(join(tmpdir(), 'strict-'));
+  try {
+    expect(strictModesFor(join(directory, 'ssh'), uid)).toBe('no');
+    chmodSync(directory, 0o770);
+    expect(strictModesFor(join(directory, 'ssh'), uid)).toBe('yes'); // a group may replace it
+    expect(strictModesFor('/', uid)).toBe('yes'); // nothing to object to
+    expect(strictModesFor('/proc/none', uid)).toBe('yes');
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
 });
