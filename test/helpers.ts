@@ -151,6 +151,11 @@ export class Pair {
       env: { ...cleanEnv(), HOME: home, USER, NO_COLOR: '1', ...own, ...env },
       ...(isSelf ? {} : { uid, gid }),
     });
+    return this.keep(program);
+  }
+
+  /** Takes a program along to the end of the pair. */
+  keep(program: Program): Program {
     this.programs.push(program);
     return program;
   }

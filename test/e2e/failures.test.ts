@@ -1,9 +1,18 @@
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { createServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { eventually, Pair, type Program, processesWith } from '../helpers.ts';
+import { binary, cleanEnv, eventually, freePort, Pair, Program, processesWith } from '../helpers.ts';
 
 setDefaultTimeout(60_000);
 
@@ -30,6 +39,24 @@ describe('stopping', () => {
       await eventually(() => processesWith(pair.directory).size === 0);
     },
   );
+
+  test('by a closed terminal does the same, but not under nohup', async () => {
+    await using pair = await Pair.make('terminal');
+    const { source, backup } = await pair.run();
+    const underNohup = pair.keep(
+      new Program('nohup', [binary('start-sshd')], {
+        env: { ...cleanEnv(), NO_COLOR: '1', ...pair.backupEnv, SSHD_PORT: `${await freePort()}` },
+      }),
+    );
+    await underNohup.shows('SSH 服务器就绪');
+    underNohup.signal('SIGHUP');
+    expect(await source.stop('SIGHUP')).toBe(0);
+    expect(await backup.stop('SIGHUP')).toBe(0);
+    expect(underNohup.running).toBe(true);
+    expect(underNohup.output).not.toContain('收到 SIGHUP');
+    expect(await underNohup.stop()).toBe(0);
+    await eventually(() => processesWith(pair.directory).size === 0);
+  });
 
   test('sends what is still waiting for its interval', async () => {
     await using pair = await Pair.make('pending');
@@ -244,7 +271,9 @@ describe('the shared key', () => {
   test('is in force within 2 s when a new source brings a new one, beside the keys of others', async () => {
     await using pair = await Pair.make('rekey');
     mkdirSync(pair.path('backup-ssh'), { mode: 0o700 });
-    writeFileSync(pair.path('backup-ssh', 'authorized_keys'), 'ssh-ed25519 AAAAsomebodyelse admin\n', { mode: 0o600 });
+    const others = Buffer.from('ssh-ed25519 AAAAsomebodyelse andr\xe9\n', 'latin1'); // not UTF-8
+    writeFileSync(pair.path('backup-ssh', 'elsewhere'), others, { mode: 0o600 });
+    symlinkSync('elsewhere', pair.path('backup-ssh', 'authorized_keys'));
     const { source } = await pair.run();
     const old = content(pair.path('shared', 'id_rsa.pub')).trim();
     await source.stop();
@@ -257,7 +286,8 @@ describe('the shared key', () => {
     await eventually(() => content(pair.path('backup-ssh', 'authorized_keys')).includes(key), 2000);
     expect(performance.now() - shared).toBeLessThan(2000);
     expect(content(pair.path('backup-ssh', 'authorized_keys'))).not.toContain(old);
-    expect(content(pair.path('backup-ssh', 'authorized_keys'))).toContain('AAAAsomebodyelse');
+    expect(readFileSync(pair.path('backup-ssh', 'elsewhere')).includes(others)).toBe(true);
+    expect(lstatSync(pair.path('backup-ssh', 'authorized_keys')).isSymbolicLink()).toBe(true);
     await recreated.shows('✓ 服务运行中');
     writeFileSync(pair.path('source', 'file'), 'new key');
     await pair.isMirrored();

@@ -97,6 +97,16 @@ describe('the mirror', () => {
     await eventually(() => existsSync(pair.path('backup', 'source', 'file')));
   });
 
+  test('goes to a directory of which only the root is there yet', async () => {
+    await using pair = await Pair.make('nested');
+    const DEST_DIR = `${pair.path('not', 'yet', 'there')}/`;
+    pair.start('start-sshd', { DEST_DIR });
+    const source = pair.start('rsync-inotify', { SYNC_INTERVAL: '0', DEST_DIR });
+    await source.shows('✓ 服务运行中');
+    writeFileSync(pair.path('source', 'file'), 'content');
+    await eventually(() => existsSync(pair.path('not', 'yet', 'there', 'file')));
+  });
+
   test('takes directories and options with spaces, quotes and percent signs', async () => {
     await using pair = await Pair.make("a 'quoted' 100%h pair");
     await pair.run({

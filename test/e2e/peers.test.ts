@@ -37,8 +37,7 @@ test('a backup that merely copies the public key and runs sshd is mirrored to', 
     ...[...options, ...listen].flatMap((o) => ['-o', o]),
   ];
   if (userName() === 'root') mkdirSync('/run/sshd', { recursive: true });
-  const sshd = new Program('/usr/sbin/sshd', args, {});
-  pair.programs.push(sshd);
+  pair.keep(new Program('/usr/sbin/sshd', args, {}));
   await source.shows('✓ 服务运行中');
   writeFileSync(pair.path('source', 'file'), 'content');
   await pair.isMirrored();
