@@ -15,18 +15,22 @@ import {
   accessSync,
   constants,
   existsSync,
+  lstatSync,
   mkdirSync,
+  mkdtempSync,
+  readdirSync,
   readFileSync,
   renameSync,
   rmSync,
+  type Stats,
   statSync,
   writeFileSync,
 } from 'node:fs';
 import { connect, isIPv6 } from 'node:net';
-import { homedir, hostname, constants as osConstants } from 'node:os';
-import { join, resolve } from 'node:path';
+import { homedir, hostname, constants as osConstants, tmpdir } from 'node:os';
+import { basename, dirname, join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setImmediate as immediate, setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { Chalk } from 'chalk';
 import { cleanEnv, makeExactValidator } from 'envalid';
@@ -42,15 +46,26 @@ const TRY_MS = 5000;
 const POLL_MS = 200;
 /** How long a running sync may go on after a signal to stop, ms; `docker compose stop` shall take less than 5 s. */
 const STOP_MS = 2500;
+/** How long changes that have just happened are waited for at most after it, ms. */
+const STOP_SILENCE_MS = 800;
 /** How many changes of a batch the log names. */
 const LISTED_CHANGES = 50;
-/** How many paths wait at most, so that memory stays bounded while the backup is away. */
+/** How many paths wait at most, so that memory stays bounded while the backup is away; beyond, the whole tree is compared. */
 const MAX_PENDING = 100_000;
+/** How long nothing shall have changed before a batch starts, so that files written together go together, ms. */
+const QUIET_MS = 3;
+/** How long a batch waits for that at most, ms. */
+const MAX_QUIET_MS = 100;
+/** How much of rsync's output may wait for a reader of the log who has stalled, bytes. */
+const MAX_UNREAD = 8_000_000;
 
 const WATCHED_EVENTS = [
   ...['CREATE', 'MODIFY', 'DELETE', 'MOVED_TO', 'CLOSE_WRITE'],
   ...['MOVED_FROM', 'ATTRIB', 'DELETE_SELF', 'MOVE_SELF', 'UNMOUNT', 'Q_OVERFLOW'],
 ];
+
+/** Without it, a file that is rewritten at the same size within a second counts as unchanged (rsync(1), --modify-window). */
+const TO_THE_NANOSECOND = '--modify-window=-1';
 
 const PROGRAMS = {
   rsync: 'rsync',
@@ -83,13 +98,15 @@ const target = checked(parseTarget);
 
 const sourceDirectory = makeExactValidator<string>((value) => {
   const path = absoluteSource(value);
+  let isLink = false;
   try {
     accessSync(path, constants.R_OK | constants.X_OK);
-    if (statSync(path).isDirectory()) return path;
+    isLink = lstatSync(path).isSymbolicLink();
+    if (statSync(path).isDirectory() && !isLink) return path;
   } catch (cause) {
     throw new Error(`应为已存在且当前用户可读的目录 (${(cause as NodeJS.ErrnoException).code})`);
   }
-  throw new Error('应为目录');
+  throw new Error(isLink ? '是符号链接，rsync 只会复制链接本身；在结尾加上斜杠表示它所指目录的内容' : '应为目录');
 });
 
 /** ssh reads such a path from a quoted option, where neither a quote nor `${…}` can be escaped. */
@@ -138,6 +155,18 @@ const count = makeExactValidator<number>((value) => {
   return Number(value);
 });
 
+const flag = makeExactValidator<boolean>((value) => {
+  if (value !== 'true' && value !== 'false') throw new Error('应为 true 或 false');
+  return value === 'true';
+});
+
+const excludedDirectories = checked((value) => {
+  const isRelative = (path: string) => !/(^|\/)\.{0,2}\//.test(path.replace(/\/?$/, '/'));
+  if (!value.split(':').filter(Boolean).every(isRelative)) {
+    throw new Error('应为 SOURCE_DIR 下目录的相对路径，以冒号分隔，例如 cache:var/tmp');
+  }
+});
+
 const variables = {
   SOURCE_DIR: sourceDirectory({ default: '/data/source/', desc: '源目录；结尾有无斜杠的含义与 rsync 相同' }),
   DEST_HOST: target({ default: 'rsync-backup', desc: '目标主机，[user@]host，省略用户时为 root' }),
@@ -149,6 +178,12 @@ const variables = {
   }),
   SYNC_INTERVAL: seconds({ default: 5, desc: '同步间隔（秒），可带小数，0 = 不间隔；这段时间内最多开始一次同步' }),
   MAX_RETRIES: count({ default: 10, desc: '等待 SSH 和测试登录的最大重试次数，每次 5 秒' }),
+  FULL_SYNC_INTERVAL: seconds({ default: 3600, desc: '定期全量比较的间隔（秒），作为安全网，0 = 从不' }),
+  WATCH_EXCLUDE: excludedDirectories({
+    default: '',
+    desc: '不监控的目录，SOURCE_DIR 下的相对路径，以冒号分隔；全量同步仍包含它们',
+  }),
+  ALLOW_EMPTY_SOURCE: flag({ default: false, desc: 'true = 允许空的源目录清空非空的备份' }),
   SHARED_KEYS_DIR: directory({ default: '/shared-keys', desc: '用来交换公钥的共享卷' }),
   SSH_DIR: directory({ default: join(homedir(), '.ssh'), desc: '密钥对所在目录' }),
   NO_COLOR: text({ default: '', desc: '设置为任意值 = 日志不带颜色' }),
@@ -246,13 +281,34 @@ const warn = (message: string) => writeLine(colour.yellow(`[WARN ${now()}]`), me
 const error = (message: string) => writeLine(colour.red(`[ERROR ${now()}]`), message);
 
 function writeLine(prefix: string, message: string): void {
-  process.stdout.write(`${midLine ? '\n' : ''}${prefix} ${message}\n`);
+  write(`${midLine ? '\n' : ''}${prefix} ${message}\n`);
   midLine = false;
+}
+
+/** What the reader of the log has not taken yet, bytes. */
+let unread = 0;
+let omitted = 0;
+
+/** A reader of the log who has stalled must not make it pile up in memory. */
+function write(text: string | Buffer): void {
+  const length = Buffer.byteLength(text);
+  if (unread > MAX_UNREAD) {
+    omitted += length;
+    return;
+  }
+  unread += length;
+  process.stdout.write(text, () => {
+    unread -= length;
+  });
+  if (omitted === 0) return;
+  const lost = omitted;
+  omitted = 0;
+  warn(`日志读取过慢，省略了 ${lost} 字节`);
 }
 
 /** Passes a program's own output on as it is. */
 function passOn(chunk: Buffer): void {
-  process.stdout.write(chunk);
+  write(chunk);
   midLine = chunk.at(-1) !== 0x0a;
 }
 
@@ -286,9 +342,29 @@ const children = new Set<ChildProcess>();
 function start(command: string, args: readonly string[], options: SpawnOptions): ChildProcess {
   const child = spawn(command, args, { ...options, detached: true });
   children.add(child);
-  child.once('exit', () => children.delete(child));
-  child.once('error', () => children.delete(child));
+  for (const event of ['exit', 'error']) child.once(event, () => children.delete(child));
+  child.once('exit', () => child.stdin?.destroy());
+  child.stdin?.on('error', () => {}); // why it reads no more, its status tells
   return child;
+}
+
+/** Removes $0 and ends the command when its standard input, a pipe of ours, is closed: also when we are killed. */
+const LEASH = 'exec 3<&0; (read -r _ <&3; rm -rf -- "$0"; kill 0) & exec "$@" 3<&- </dev/null';
+
+/** A directory for a socket: nobody else may enter it, and its path is short (unix(7): 108 bytes, of which ssh needs some). */
+function temporaryDirectory(config: Config): string {
+  const parents = [tmpdir(), '/tmp', config.SSH_DIR].filter((path) => Buffer.byteLength(path) <= 60);
+  for (const parent of parents) {
+    try {
+      return mkdtempSync(join(parent, 'rsync-inotify-'));
+    } catch {}
+  }
+  throw new Error(`无法在 ${parents.join('、')} 中创建临时目录，请检查权限和磁盘空间`);
+}
+
+/** Starts a program that would run on without us. What it leaves in `directory` goes with it. */
+function startOnLeash(command: string[], stdout: 'ignore' | 'pipe', directory = ''): ChildProcess {
+  return start('/bin/sh', ['-c', LEASH, directory, ...command], { cwd, stdio: ['pipe', stdout, 'pipe'] });
 }
 
 function signalGroup(child: ChildProcess, signal: NodeJS.Signals): void {
@@ -316,22 +392,26 @@ $.quote = (word) => `'${word.replaceAll("'", `'\\''`)}'`;
 const cwd = existsSync(process.cwd()) ? process.cwd() : '/';
 const run = $({ nothrow: true, quiet: true, cwd, stdio: ['ignore', 'pipe', 'pipe'] });
 
-/** The arguments for every ssh. The user's come first, and ssh takes the first value it is given. */
-export function sshArgs(config: Config): string[] {
-  const quoted = (file: string) => `"${join(config.SSH_DIR, file).replaceAll('%', '%%')}"`;
+/**
+ * The arguments for every ssh. The user's come first, and ssh takes the first value it is given. Which connection is
+ * shared is ours to say, for one that is shared by the user's configuration would outlive us; of `-S` the last one counts.
+ * @param socket where a connection is shared, if one is
+ */
+export function sshArgs(config: Config, socket = 'none'): string[] {
+  const escaped = (path: string) => path.replaceAll('%', '%%');
+  const quoted = (file: string) => `"${escaped(join(config.SSH_DIR, file))}"`;
   const defaults = [
     'BatchMode=yes',
     'StrictHostKeyChecking=accept-new',
     'ConnectTimeout=10',
-    'ServerAliveInterval=15',
+    'ServerAliveInterval=10', // a network that is silent for 30 s is cut
     'ServerAliveCountMax=2',
-    'ControlMaster=no', // a master of the user's configuration would outlive us
-    'ControlPath=none',
     'IdentitiesOnly=yes',
     `IdentityFile=${quoted('id_rsa')}`,
     `UserKnownHostsFile=${quoted('known_hosts')}`,
   ];
-  return [...parseWords(config.SSH_OPTS), ...defaults.flatMap((option) => ['-o', option])];
+  const options = defaults.flatMap((option) => ['-o', option]);
+  return ['-o', 'ControlMaster=no', ...parseWords(config.SSH_OPTS), '-S', escaped(socket), ...options];
 }
 
 /** Quotes a word for rsync's `-e`, which knows quotes (doubled inside themselves) but no backslashes. */
@@ -339,11 +419,17 @@ export function quoteForRsh(word: string): string {
   return /^[^\s'"]+$/.test(word) ? word : `'${word.replaceAll("'", "''")}'`;
 }
 
-export function rsyncArgs(config: Config): string[] {
+/**
+ * The arguments for every rsync.
+ * @param socket where a connection is shared, if one is
+ * @param extra options that come after the user's
+ * @param source what is copied, all of the source if not given
+ */
+export function rsyncArgs(config: Config, socket?: string, extra: string[] = [], source = config.SOURCE_DIR): string[] {
   const { user, host } = parseTarget(config.DEST_HOST);
-  const ssh = ['ssh', ...sshArgs(config)].map(quoteForRsh).join(' ');
+  const ssh = ['ssh', ...sshArgs(config, socket)].map(quoteForRsh).join(' ');
   const destination = `${user}@${host.includes(':') ? `[${host}]` : host}:${config.DEST_DIR}`;
-  return [...parseWords(config.RSYNC_OPTS), '-e', ssh, '--', config.SOURCE_DIR, destination];
+  return [TO_THE_NANOSECOND, ...parseWords(config.RSYNC_OPTS), ...extra, '-e', ssh, '--', source, destination];
 }
 
 interface Address {
@@ -540,26 +626,33 @@ function meaningOf(status: number): string {
   return EXIT_CODES[status] ?? '未知错误，请参阅 rsync(1)';
 }
 
-/** Most was transferred, the rest may never be: errors with single files, and `--max-delete`. */
-const PARTIAL = [23, 25];
+/** All but some files was transferred; these may fail again. */
+const PARTIAL = 23;
 const VANISHED = 24;
+/** `--max-delete` was reached: what trying again would only wear down. */
+const LIMITED = 25;
 
-/** Runs rsync over the whole tree; resolves with its exit status, 128 + n for signal n. */
-async function runRsync(config: Config): Promise<number> {
-  const child = start('rsync', rsyncArgs(config), { stdio: ['ignore', 'pipe', 'pipe'] });
-  child.stdout?.on('data', passOn);
-  child.stderr?.on('data', passOn);
-  const [code, signal] = (await once(child, 'close')) as [number | null, NodeJS.Signals | null];
+/** Lets a started rsync run to its end, with names on its standard input; resolves with its exit status, 128 + n for signal n. */
+async function finish(rsync: ChildProcess, names?: Buffer): Promise<number> {
+  rsync.stdout?.on('data', passOn);
+  rsync.stderr?.on('data', passOn);
+  rsync.stdin?.end(names);
+  const [code, signal] = (await once(rsync, 'close')) as [number | null, NodeJS.Signals | null];
   return code ?? 128 + (signal ? osConstants.signals[signal] : 0);
 }
 
 /** One sync, told in the log: resolves with rsync's exit status, 0 also where files vanished on the way. */
-async function sync(config: Config): Promise<number> {
+async function sync(transfer: () => Promise<number>): Promise<number> {
   const started = performance.now();
-  const status = await runRsync(config).catch((cause) => {
+  const status = await transfer().catch((cause) => {
+    if (cause instanceof Failure) return cause;
     error(`无法启动 rsync：${reasonOf(cause)}`); // no memory or no process to be had, for example
     return 126;
   });
+  if (status instanceof Failure) {
+    error(status.message);
+    return status.status;
+  }
   if (status !== 0 && status !== VANISHED) {
     error(`同步失败 (退出码: ${status})：${meaningOf(status)}`);
     return status;
@@ -568,30 +661,47 @@ async function sync(config: Config): Promise<number> {
   return 0;
 }
 
-/** Resolves with whether all is mirrored. Files that fail are no reason not to mirror the others: they are tried again. */
-async function fullSync(config: Config): Promise<boolean> {
+/** Resolves with rsync's exit status. Files that fail are no reason not to mirror the others: they are tried again. */
+async function fullSync(backup: Target): Promise<number> {
   heading('首次全量同步');
-  const status = await sync(config);
-  if (stopping) return false;
-  if (PARTIAL.includes(status)) warn('首次全量同步未能传输全部文件，其余文件照常同步，失败的文件将自动重试');
-  else if (status !== 0) throw new Failure('首次全量同步失败');
+  const status = await sync(() => backup.compareAll());
+  if (stopping) return status;
+  if (status === PARTIAL) warn('首次全量同步未能传输全部文件，其余文件照常同步，失败的文件将自动重试');
+  else if (status !== 0 && status !== LIMITED) throw new Failure('首次全量同步失败');
   else log('首次全量同步完成 ✓');
-  return status === 0;
+  return status;
 }
 
-/** Mirrors a batch of changed paths; resolves with rsync's exit status. A comparison of the whole tree covers any batch. */
-async function syncChanges(config: Config, _batch: Batch): Promise<number> {
-  return sync(config);
+// ── Step 6: what has changed ─────────────────────────────────────────────────────────────────────
+
+/** What is known of a path that waits. */
+interface Change {
+  events: string;
+  /** When it was first seen, ms on the clock of `performance.now()`. */
+  since: number;
+  /** A file that is being written: it waits until it is closed. */
+  open: boolean;
+  /** A directory that is new, moved or in doubt: all below it counts as changed. */
+  tree: boolean;
+  /** A file that was made while it waited, so that no older name of it can be in the tree. */
+  fresh: boolean;
+  /** A file that was changed under this name and may have others, which get no event. */
+  shared: boolean;
 }
 
-// ── Step 6: watch ────────────────────────────────────────────────────────────────────────────────
+/** Changed paths below the source, as bytes in latin1 strings; '' is the source itself. */
+type Batch = Map<string, Change>;
 
-/** Changed paths, as bytes in latin1 strings, with the latest events of each. */
-type Batch = Map<string, string>;
+const UNKNOWN: Change = { events: '', since: 0, open: false, tree: false, fresh: false, shared: false };
+const TREE: Change = { ...UNKNOWN, tree: true };
+/** All of the source. */
+const ALL: Batch = new Map([['', TREE]]);
 
-/** The changes that wait for the next sync. */
+/** The changes that wait for the next sync of a target. */
 class Changes extends EventEmitter {
   private pending: Batch = new Map();
+  private closed = 0;
+  private last = 0;
   private listed = 0;
   private unlisted = 0;
 
@@ -604,141 +714,819 @@ class Changes extends EventEmitter {
     if (this.size === 0) await once(this, 'arrived', { signal }).catch(() => {});
   }
 
-  /** Notes a change that was seen, and names it in the log unless it repeats itself or many were named. */
-  report(path: string, events: string): void {
-    if (this.pending.get(path) === events) return;
-    if (this.listed < LISTED_CHANGES) {
+  /** Notes an event, and names it in the log unless it repeats itself or many were named. */
+  report(path: string, events: string, source: Source): void {
+    const known = this.pending.get(path);
+    if (known?.events !== events) {
+      if (this.listed < LISTED_CHANGES) info(`检测到文件变化: ${showPath(source.root + path)} ${events}`);
+      else this.unlisted++;
       this.listed++;
-      info(`检测到文件变化: ${showPath(path)} ${events}`);
-    } else {
-      this.unlisted++;
     }
-    this.add(path, events);
+    this.set(
+      path,
+      changeAfter(events, known, () => source.look(path)),
+    );
   }
 
-  /** Beyond a number no more paths are kept: a comparison of the whole tree does not need them. */
-  add(path: string, events: string): void {
-    if (this.pending.size < MAX_PENDING || this.pending.has(path)) this.pending.set(path, events);
+  /** A file that was renamed is the same file under another name. */
+  renamed(from: string, to: string): void {
+    const old = this.pending.get(from);
+    const change = this.pending.get(to);
+    if (!old?.shared || !change) return;
+    change.shared = true;
+    old.shared = false;
+  }
+
+  /** Adds changes that no event has named, or that failed before; what is known of a path already is newer. */
+  add(batch: Batch): void {
+    for (const [path, { tree, shared }] of batch) {
+      const known = this.pending.get(path);
+      this.set(path, { ...UNKNOWN, ...known, tree: tree || !!known?.tree, shared: shared || !!known?.shared });
+    }
+  }
+
+  /** Beyond a number, all of the source counts as changed. That needs no paths, so memory stays bounded. */
+  private set(path: string, change: Change): void {
+    this.last = performance.now();
+    const known = this.pending.get(path);
+    if (!known && (this.size >= MAX_PENDING || this.pending.get('')?.tree)) {
+      this.pending = new Map(ALL);
+      this.closed = 1;
+    } else {
+      this.pending.set(path, { ...change, since: known?.since ?? this.last });
+      this.closed += Number(!change.open) - Number(known ? !known.open : false);
+    }
     this.emit('arrived');
   }
 
-  /** Hands out all that waits. */
-  take(): Batch {
-    if (this.unlisted > 0) info(`另有 ${this.unlisted} 处文件变化未逐条列出`);
-    const batch = this.pending;
-    this.pending = new Map();
-    this.listed = 0;
-    this.unlisted = 0;
-    return batch;
+  /** How long the next batch waits, ms: for a short quiet, but not beyond `latest`, and for `patience` where all files are open. */
+  wait(latest: number, patience: number): number {
+    const now = performance.now();
+    const [oldest] = this.pending.values();
+    const ready = this.closed > 0 || !oldest ? now : oldest.since + patience;
+    return Math.max(Math.min(this.last + QUIET_MS, latest), ready) - now;
   }
 
-  /** Takes back a batch that failed; what came since is newer. */
-  giveBack(batch: Batch): void {
-    for (const [path, events] of batch) if (!this.pending.has(path)) this.add(path, events);
+  /** Hands out what waits, except files that are open and came less than `patience` ago, ms. */
+  take(patience: number): Batch {
+    if (this.unlisted > 0) info(`另有 ${this.unlisted} 处文件变化未逐条列出`);
+    this.listed = this.unlisted = this.closed = 0;
+    const latest = performance.now() - patience;
+    const waits = (change: Change) => change.open && change.since > latest;
+    const batch = new Map([...this.pending].filter(([, change]) => !waits(change)));
+    this.pending = new Map([...this.pending].filter(([, change]) => waits(change)));
+    return batch;
   }
 }
 
-/** The event and the path of one record of inotifywait, `EVENTS|PATH`. */
-export function parseEvent(record: string): { events: string; path: string } {
-  const bar = record.indexOf('|');
-  return { events: record.slice(0, bar), path: record.slice(bar + 1) };
+/** What is known of a path after an event of inotifywait. */
+function changeAfter(events: string, known: Change = UNKNOWN, look: () => Stats | undefined): Change {
+  const change = { ...known, events };
+  if (events.endsWith('ISDIR')) {
+    change.open = false;
+  } else if (events === 'CREATE') {
+    const found = look();
+    change.fresh = change.open = found?.isFile() === true && found.nlink === 1; // the others are never closed
+  } else {
+    change.fresh &&= events !== 'MOVED_TO';
+    change.open = events === 'MODIFY' || (events === 'ATTRIB' && known.open);
+    change.shared ||= !change.fresh && /^(MODIFY|ATTRIB|CLOSE_WRITE)/.test(events);
+  }
+  return change;
+}
+
+// ── Step 6: what rsync has to look at ────────────────────────────────────────────────────────────
+
+/** The source directory. Paths in it are relative to it, as bytes in latin1 strings. */
+class Source {
+  /** What stands before every path that inotifywait prints. */
+  readonly root: string;
+  /** Where rsync starts, for names, and what stands before a path of the source there. */
+  readonly start: string;
+  readonly prefix: string;
+  /** Directories whose events may be missing or come under other names, with the watcher that saw them, by its number. */
+  readonly doubts = new Map<string, number>();
+  /** Whether files may have several names. */
+  private linked = true;
+  private readonly identity: string;
+
+  constructor(private readonly directory: string) {
+    const bytes = Buffer.from(directory).toString('latin1');
+    const isContents = directory.endsWith('/');
+    this.root = isContents ? bytes : `${bytes}/`;
+    this.start = isContents ? directory : dirname(directory);
+    this.prefix = isContents ? '/' : `/${basename(bytes)}/`;
+    this.identity = this.identify();
+  }
+
+  /** Looks for files with several names. Where that is not possible, there may be some. */
+  async findLinks(): Promise<void> {
+    const { stdout, exitCode } = await run`find ${`${this.directory}/`} -type f -links +1 -print -quit`;
+    this.linked = exitCode !== 0 || stdout !== '';
+  }
+
+  private identify(): string {
+    const { dev, ino } = statSync(this.directory, { bigint: true });
+    return `${dev}:${ino}`;
+  }
+
+  /** What a volume leaves behind that is not mounted must not be taken for the source. @throws {Failure} */
+  check(): void {
+    let found = '';
+    try {
+      found = this.identify();
+    } catch {}
+    if (found === this.identity) return;
+    const what = `源目录 ${escapeText(this.directory)} ${found ? '已不是启动时的目录' : '不见了'}`;
+    throw new Failure(`${what}，为保护备份拒绝同步。请检查挂载；若是有意更换，请重启服务`);
+  }
+
+  isEmpty(): boolean {
+    this.check();
+    return readdirSync(this.directory).length === 0;
+  }
+
+  look(path: string): Stats | undefined {
+    try {
+      return lstatSync(Buffer.from(this.root + path, 'latin1'), { throwIfNoEntry: false });
+    } catch {
+      return undefined; // its directory may not be entered any more, for example
+    }
+  }
+
+  private entries(path: string) {
+    try {
+      return readdirSync(Buffer.from(this.root + path, 'latin1'), { encoding: 'latin1', withFileTypes: true });
+    } catch {
+      return []; // it is gone again
+    }
+  }
+
+  /**
+   * What rsync has to look at for a batch, or nothing where only the whole tree will do: a file with several names
+   * changes under all of them, and one that is gone does not tell any more whether it had others.
+   */
+  async survey(batch: Batch): Promise<Scopes | undefined> {
+    const scopes = new Map<string, Scope>();
+    const breathe = breather();
+    for (const [path, { tree, shared }] of batch) {
+      await breathe();
+      const { reached, found } = this.normalise(path);
+      if (found ? this.hasOtherNames(found) : this.linked && (shared || tree)) return undefined;
+      if (tree && found?.isDirectory() && reached === path) {
+        if (!(await this.surveyTree(path, scopes, breathe))) return undefined;
+      } else if (!scopes.has(reached)) {
+        scopes.set(reached, !found ? 'gone' : found.isDirectory() ? 'directory' : 'entry');
+      }
+      if (scopes.size > MAX_PENDING) return undefined;
+    }
+    return scopes;
+  }
+
+  private hasOtherNames(found: Stats): boolean {
+    const several = found.isFile() && found.nlink > 1;
+    this.linked ||= several;
+    return several;
+  }
+
+  /** The part of a path that is there, from the root down: to the first component that is missing or is no directory. */
+  private normalise(path: string): { reached: string; found: Stats | undefined } {
+    for (let end = path.indexOf('/'); end >= 0; end = path.indexOf('/', end + 1)) {
+      const reached = path.slice(0, end);
+      const found = this.look(reached);
+      if (!found?.isDirectory()) return { reached, found };
+    }
+    return { reached: path, found: this.look(path) };
+  }
+
+  /** Adds every directory of a subtree; resolves with whether a list can do it justice. */
+  private async surveyTree(top: string, scopes: Map<string, Scope>, breathe: () => Promise<void>): Promise<boolean> {
+    if (scopes.get(top) === 'tree' || scopes.get(top) === 'inside') return true; // below another one
+    scopes.set(top, 'tree');
+    for (const rest = [top]; rest.length > 0 && scopes.size <= MAX_PENDING; ) {
+      await breathe();
+      const directory = rest.pop() ?? '';
+      for (const entry of this.entries(directory)) {
+        const path = `${directory}/${entry.name}`;
+        const found = entry.isDirectory() ? entry : this.look(path); // some file systems do not tell types here
+        if (found?.isDirectory()) {
+          rest.push(path);
+          scopes.set(path, 'inside');
+        } else if (found && this.hasOtherNames(found as Stats)) {
+          return false;
+        }
+      }
+    }
+    return true;
+  }
+}
+
+/** A path that is there; a directory, but not what is in it; a path that is gone; a subtree; a directory inside of one. */
+type Scope = 'entry' | 'directory' | 'gone' | 'tree' | 'inside';
+type Scopes = ReadonlyMap<string, Scope>;
+
+/** Gives way to events every few milliseconds of long work: inotifywait must never wait for us, or the kernel's queue overflows. */
+function breather(): () => Promise<void> {
+  let since = performance.now();
+  return async () => {
+    if (performance.now() - since < 10) return;
+    await immediate();
+    since = performance.now();
+  };
+}
+
+/** How rsync is told what to look at. */
+type Method = 'list' | 'rules' | 'full';
+
+const wordSet = (list: string) => new Set(list.split(/\s+/));
+/** Options whose value may be the next word. */
+const WITH_VALUE = wordSet(
+  `-B -T -e -f -M -@ --compress-choice --zc --compress-level --zl --compress-threads --zt --skip-compress --checksum-choice
+  --cc --chmod --backup-dir --suffix --max-delete --max-size --min-size --chown --usermap --groupmap --modify-window
+  --block-size --temp-dir --bwlimit --timeout --rsync-path --rsh --info --debug --out-format --log-file --log-file-format
+  --outbuf --stderr --exclude --exclude-from --include --include-from --filter`,
+);
+/** Options that let in what they let in by rules that come before ours. */
+const FILTERS = wordSet('-f -F --filter --exclude --exclude-from --include --include-from');
+/** Other rules name a file in each directory that holds more of them. */
+const SIMPLE_RULE = /^([-+PHSR]|(exclude|include|protect|hide|show|risk)\b)/;
+/** Other options that mean the same for names on a list as for the whole tree. */
+const FOR_LISTS = wordSet(
+  `-a -r -l -p -t -g -o -D -v -q -h -z -W -P -c -u -S -i -I -A -X -E -O -J -b -y -s -4 -6 -8
+  --archive --recursive --links --perms --times --group --owner --devices --specials --acls --xattrs --executability
+  --verbose --quiet --human-readable --progress --stats --itemize-changes --8-bit-output --no-motd --compress --whole-file
+  --checksum --update --inplace --append --append-verify --sparse --preallocate --partial --fsync --backup --numeric-ids
+  --super --fake-super --omit-dir-times --omit-link-times --ignore-times --size-only --existing --ignore-existing --delete
+  --del --delete-before --delete-during --delete-delay --delete-after --force --ignore-errors --safe-links --munge-links
+  --fuzzy --blocking-io --ipv4 --ipv6 --mkpath --open-noatime --secluded-args --protect-args --old-args --no-inc-recursive`,
+);
+const NEGATED = /^--no-(perms|p|owner|o|group|g|times|t|devices|specials|D|links|l|compress|z|whole-file|W|verbose|v)$/;
+
+interface Option {
+  name: string;
+  value?: string | undefined;
+}
+
+/** Names and values of the options in a list of words, `-avz` as `-a`, `-v` and `-z`. */
+export function parseOptions(list: string[]): Option[] {
+  const options: Option[] = [];
+  const rest = [...list];
+  for (let word = rest.shift(); word !== undefined; word = rest.shift()) {
+    const [, long, attached] = /^(--[^=]+)=?(.*)$/s.exec(word) ?? [];
+    if (long) {
+      const value = word.includes('=') ? attached : WITH_VALUE.has(long) ? rest.shift() : undefined;
+      options.push({ name: long, value });
+      continue;
+    }
+    for (let n = 1; n < word.length; n++) {
+      const name = `-${word[n]}`;
+      const value = WITH_VALUE.has(name) ? word.slice(n + 1).replace(/^=/, '') || rest.shift() : undefined;
+      options.push({ name, value });
+      if (value !== undefined) break;
+    }
+  }
+  return options;
+}
+
+/** What the options allow: a list, rules where they hold filter rules, else only all of the source each time. */
+export function methodFor(list: string[]): Method {
+  const options = parseOptions(list);
+  const has = (...names: string[]) => options.some(({ name }) => names.includes(name));
+  const isFilter = ({ name, value = '' }: Option) =>
+    FILTERS.has(name) && (!/^(-f|--filter)$/.test(name) || SIMPLE_RULE.test(value));
+  const isKnown = ({ name }: Option) =>
+    FOR_LISTS.has(name) || NEGATED.test(name) || (WITH_VALUE.has(name) && !FILTERS.has(name) && name !== '-M');
+  const recursive = has('-a', '-r', '--archive', '--recursive');
+  if (!recursive || !options.every((option) => isFilter(option) || isKnown(option))) return 'full';
+  if (!options.some(isFilter)) return 'list';
+  // To keep old versions, rsync adds a rule behind all others, where it would come too late.
+  return has('-b', '--backup') ? 'full' : 'rules';
+}
+
+/** How much rules may be passed as arguments, bytes. */
+const MAX_RULES = 200_000;
+
+/**
+ * The names for `--files-from`. `path` is the entry itself, `directory/` what is directly in it and, with `--delete`,
+ * what is not there any more.
+ */
+export function listOf(scopes: Scopes, prefix: string): Buffer {
+  const names = new Set<string>();
+  for (const [path, scope] of scopes) {
+    if (scope === 'entry' || scope === 'directory') names.add(path);
+    else if (scope === 'gone') names.add(path.includes('/') ? path.replace(/[^/]*$/, '') : '');
+    else names.add(`${path}/`);
+  }
+  const start = prefix === '/' ? './' : prefix; // the dot has rsync mirror the attributes of the source itself, too
+  return Buffer.from([...names].map((name) => `${start}${name}\0`).join(''), 'latin1');
+}
+
+/** The same as rules that come after the user's, which thereby still exclude what they exclude. */
+export function rulesOf(scopes: Scopes, prefix: string): string[] | undefined {
+  const patterns = new Set<string>();
+  for (const [path, scope] of scopes) {
+    if (scope === 'inside') continue;
+    const parts = (prefix + path).split('/').filter(Boolean);
+    for (let n = 1; n <= parts.length; n++) patterns.add(pattern(`/${parts.slice(0, n).join('/')}`));
+    if (scope !== 'directory') patterns.add(pattern(`${prefix}${path}`, '/***'));
+  }
+  const rules = [...[...patterns].map((text) => `--include=${text}`), '--exclude=*'];
+  return rules.join('').length > MAX_RULES ? undefined : rules;
+}
+
+/** A path as a pattern: escapes count only where there are wildcards; `?` stands for bytes that an argument cannot hold. */
+function pattern(path: string, end = ''): string {
+  const hasWildcards = end !== '' || /[*?[\x80-\xff]/.test(path);
+  return (hasWildcards ? path.replace(/[\\*?[]/g, '\\$&').replace(/[\x80-\xff]/g, '?') : path) + end;
+}
+
+// ── Step 6: the backup host ──────────────────────────────────────────────────────────────────────
+
+const LIST_OPTIONS = ['--no-recursive', '--dirs', '--ignore-missing-args', '--files-from=-', '--from0'];
+/** How long a connection may take, ms. */
+const CONNECT_MS = 30_000;
+/** A process that dies sooner than this after its start is not replaced at once, ms. */
+const SHORT_LIFE_MS = 5000;
+
+/** A backup host: the connection to it, the rsync that waits there for the next batch, and the changes that it lacks. */
+class Target extends EventEmitter {
+  readonly changes = new Changes();
+  readonly method: Method;
+  private readonly mayArm: boolean;
+  /** With -H, an rsync that scans as it goes waits for itself forever when files vanish on the way (seen in 3.5.0). */
+  private readonly keepsLinks: boolean;
+  private readonly deletes: boolean;
+  private readonly ruleFiles: string[];
+  /** Where the connection is shared while there is one. */
+  private socket: string | undefined;
+  private connection: ChildProcess | undefined;
+  private armed: ChildProcess | undefined;
+  private syncing = false;
+  /** Whether a regular comparison is due. */
+  private isRegular = false;
+  /** What waits to be tried again. */
+  private readonly failed = new Changes();
+  private partialBackoff = newBackoff();
+
+  constructor(
+    readonly config: Config,
+    private readonly source: Source,
+  ) {
+    super();
+    const words = parseWords(config.RSYNC_OPTS);
+    const options = parseOptions(words).map(({ name }) => name);
+    this.method = methodFor(words);
+    this.mayArm = this.method === 'list' && !options.includes('--timeout'); // rsync would give up while it waits
+    this.deletes = options.some((name) => name.startsWith('--del'));
+    this.keepsLinks = options.includes('-H') || options.includes('--hard-links');
+    this.ruleFiles = parseOptions(words)
+      .filter(({ name }) => /^--(ex|in)clude-from$/.test(name))
+      .map(({ value = '' }) => Buffer.from(resolve(value)).toString('latin1'));
+  }
+
+  /** Keeps one SSH connection open for all that goes to the target. */
+  async keepConnected(): Promise<void> {
+    let backoff = newBackoff();
+    for (let lost = false; !stopping; ) {
+      const opened = await this.connect().catch((cause) => {
+        if (!lost && !stopping) warn(`无法建立共享的 SSH 连接，将自动重试：${reasonOf(cause)}`);
+      });
+      this.connection = opened ?? undefined;
+      this.emit('tried');
+      if (!opened) {
+        lost = true;
+        await pause(backoff.next().value ?? 0);
+        continue;
+      }
+      if (lost) log('SSH 连接已恢复 ✓');
+      backoff = newBackoff();
+      this.emit('connected');
+      this.arm();
+      if (children.has(opened)) await once(opened, 'exit');
+      this.connection = this.socket = undefined;
+      if (this.armed) signalGroup(this.armed, 'SIGTERM'); // it waits for names and does not notice
+      this.armed = undefined;
+      lost = true;
+      if (!stopping) warn('SSH 连接已断开，正在重新连接...');
+    }
+  }
+
+  /** Resolves once the connection stands. @throws {Failure} with the last words of ssh */
+  private async connect(): Promise<ChildProcess> {
+    const { user, host } = parseTarget(this.config.DEST_HOST);
+    const directory = temporaryDirectory(this.config);
+    const socket = join(directory, 'ssh');
+    const options = ['-N', '-o', 'ControlMaster=yes', '-o', 'ControlPersist=no', ...sshArgs(this.config, socket)];
+    const ssh = startOnLeash(['ssh', ...options, `${user}@${host}`], 'ignore', directory);
+    ssh.once('exit', () => rmSync(directory, { recursive: true, force: true }));
+    let said = '';
+    ssh.stderr?.on('data', (chunk) => {
+      said = `${said}${chunk}`.slice(-1000);
+    });
+    const latest = performance.now() + CONNECT_MS;
+    while (children.has(ssh) && performance.now() < latest) {
+      if (existsSync(socket)) {
+        this.socket = socket;
+        return ssh;
+      }
+      await sleep(10);
+    }
+    signalGroup(ssh, 'SIGKILL');
+    throw new Failure(lastLine(said) || '超时');
+  }
+
+  /** Starts the rsync of the next batch: it connects now, so that only names are missing when the batch is due. */
+  private arm(): void {
+    if (stopping || this.syncing || this.armed || !this.connection || !this.mayArm) return;
+    const started = performance.now();
+    const rsync = this.startList();
+    this.armed = rsync;
+    const replace = () => {
+      if (this.armed !== rsync) return;
+      this.armed = undefined;
+      const age = performance.now() - started;
+      pause(age < SHORT_LIFE_MS ? SHORT_LIFE_MS : 0).then(() => this.arm());
+    };
+    rsync.once('exit', replace).once('error', replace);
+  }
+
+  private startRsync(extra: string[] = [], source?: string): ChildProcess {
+    const args = rsyncArgs(this.config, this.socket, extra, source);
+    return start('rsync', args, { cwd, stdio: ['pipe', 'pipe', 'pipe'] });
+  }
+
+  private startList(): ChildProcess {
+    return this.startRsync(LIST_OPTIONS, this.source.start);
+  }
+
+  /** Compares the whole tree. @throws {Failure} where the source is not what it was, or would empty the backup */
+  async compareAll(): Promise<number> {
+    this.source.check();
+    if (this.deletes && !this.config.ALLOW_EMPTY_SOURCE && this.source.isEmpty()) await this.refuseToEmpty();
+    return this.startAll();
+  }
+
+  private startAll(): Promise<number> {
+    return finish(this.startRsync(this.keepsLinks ? ['--no-inc-recursive'] : []));
+  }
+
+  /** A volume that is not mounted looks like an empty source. rsync tells by status 25 that it would have to delete. */
+  private async refuseToEmpty(): Promise<void> {
+    const options = '-r --delete --max-delete=0 --dry-run';
+    const probe = rsyncArgs({ ...this.config, RSYNC_OPTS: options }, this.socket);
+    const { exitCode } = await run`rsync ${probe}`;
+    if (exitCode === 0 || exitCode === VANISHED) return;
+    if (exitCode !== LIMITED) throw new Failure(`源目录为空，且无法确定备份是否为空 (退出码: ${exitCode})，拒绝同步`);
+    throw new Failure(
+      '源目录为空而备份不为空，为保护备份拒绝同步。请检查源目录的挂载；若确实要清空备份，请设置 ALLOW_EMPTY_SOURCE=true',
+    );
+  }
+
+  /** Mirrors a batch; resolves with rsync's exit status. @throws {Failure} where the source is not what it was */
+  private async syncChanges(batch: Batch): Promise<number> {
+    if (batch.get('')?.tree) return this.compareAll();
+    this.source.check();
+    const isWhole = this.method === 'full' || [...batch.keys()].some((path) => this.holdsRules(path));
+    const scopes = isWhole ? undefined : await this.source.survey(batch);
+    if (scopes && this.method === 'list') return this.syncList(listOf(scopes, this.source.prefix));
+    const rules = scopes && rulesOf(scopes, this.source.prefix);
+    return rules ? finish(this.startRsync(rules)) : this.startAll();
+  }
+
+  /** Whether a file in the source decides what rsync lets in elsewhere. */
+  private holdsRules(path: string): boolean {
+    const isRuleFile = basename(path) === '.rsync-filter' || this.ruleFiles.includes(this.source.root + path);
+    return this.method === 'rules' && isRuleFile;
+  }
+
+  /** An rsync that waited for long may have lost its connection without noticing: that says nothing of the batch. */
+  private async syncList(names: Buffer): Promise<number> {
+    const armed = this.armed;
+    this.armed = undefined;
+    if (armed && children.has(armed)) {
+      const started = performance.now();
+      const status = await finish(armed, names);
+      const stale = [12, 20, 30, 255].includes(status) && performance.now() - started < 1000;
+      if (!stale || stopping) return status;
+    }
+    return finish(this.startList(), names);
+  }
+
+  /** At most one sync starts in `SYNC_INTERVAL`; the last change of a burst is synced when that time is over. */
+  async watchLoop(firstStart: number): Promise<void> {
+    let lastStart = firstStart;
+    let backoff = newBackoff();
+    while (true) {
+      await this.due(lastStart);
+      if (this.changes.size === 0) return;
+      const batch = this.takeBatch();
+      lastStart = performance.now();
+      const { connection } = this;
+      const status = await this.syncBatch(batch);
+      if (status === 0 || status === LIMITED) {
+        backoff = newBackoff();
+        if (this.failed.size === 0) this.partialBackoff = newBackoff();
+      } else if (stopping) {
+        return warn(`${batch.size} 处变化尚未同步，下次启动时的全量同步会包含它们`);
+      } else if (status === PARTIAL) {
+        this.tryAgain(batch).catch(fail);
+      } else {
+        this.changes.add(batch);
+        const delay = this.announce(backoff, batch.size);
+        const isAnew = this.connection && this.connection !== connection;
+        if (!isAnew) await pauseOr(delay, this, 'connected');
+      }
+    }
+  }
+
+  /** Returns when a batch is due, or when a request to stop leaves no time to wait. */
+  private async due(lastStart: number): Promise<void> {
+    await this.changes.arrived(stopRequest.signal);
+    await pause(lastStart + this.config.SYNC_INTERVAL * 1000 - performance.now());
+    const latest = performance.now() + MAX_QUIET_MS;
+    while (!stopRequest.signal.aborted) {
+      const ms = this.changes.wait(latest, this.patience);
+      if (ms <= 0) return;
+      await pauseOr(ms, this.changes, 'arrived');
+    }
+  }
+
+  /** How long a file may stay open before it is mirrored as it is, ms. */
+  private get patience(): number {
+    return stopRequest.signal.aborted ? 0 : Math.max(this.config.SYNC_INTERVAL * 1000, MAX_QUIET_MS);
+  }
+
+  private takeBatch(): Batch {
+    const batch = this.changes.take(this.patience);
+    for (const path of this.source.doubts.keys()) batch.set(path, { ...UNKNOWN, ...batch.get(path), tree: true });
+    return batch;
+  }
+
+  private async syncBatch(batch: Batch): Promise<number> {
+    log(this.isRegular ? '触发定期全量同步...' : '触发批量同步...');
+    this.isRegular = false;
+    this.syncing = true;
+    const status = await sync(() => this.syncChanges(batch));
+    this.syncing = false;
+    this.arm();
+    return status;
+  }
+
+  /** Tells when the next try will be, and how far away that is, ms. */
+  private announce(backoff: Backoff, count: number): number {
+    const delay = backoff.next().value ?? 0;
+    warn(`${delay / 1000} 秒后重试，${count} 处变化等待同步`);
+    return delay;
+  }
+
+  /** Files that fail for good must not hold back the others, nor have these pay for every try. */
+  async tryAgain(batch: Batch): Promise<void> {
+    const isWaiting = this.failed.size > 0;
+    this.failed.add(batch);
+    if (isWaiting) return;
+    await pause(this.announce(this.partialBackoff, this.failed.size));
+    this.changes.add(this.failed.take(0));
+  }
+
+  /** The safety net: whatever went wrong unnoticed is mended by a comparison of all now and then. */
+  async compareRegularly(): Promise<void> {
+    while (this.config.FULL_SYNC_INTERVAL > 0) {
+      await pause(this.config.FULL_SYNC_INTERVAL * 1000);
+      if (stopRequest.signal.aborted) return;
+      this.isRegular = true;
+      this.changes.add(ALL);
+    }
+  }
+}
+
+// ── Step 6: watch ────────────────────────────────────────────────────────────────────────────────
+
+/** The parts of one record of inotifywait, `COOKIE|EVENTS|PATH`; the two halves of a rename share their cookie. */
+export function parseEvent(record: string): { cookie: string; events: string; path: string } {
+  const [, cookie = '', events = '', path = ''] = /^([^|]*)\|([^|]*)\|(.*)$/s.exec(record) ?? [];
+  return { cookie, events, path };
 }
 
 function inotifywaitArgs(config: Config): string[] {
   const events = WATCHED_EVENTS.flatMap((event) => ['-e', event.toLowerCase()]);
-  return ['-m', '-r', ...events, '--format', '%e|%w%f%0', '--no-newline', '--', config.SOURCE_DIR];
+  const excluded = config.WATCH_EXCLUDE.split(':').filter(Boolean);
+  const exclusions = excluded.map((path) => `@${resolve(config.SOURCE_DIR, path)}`);
+  return ['-m', '-r', ...events, '--format', '%c|%e|%w%f%0', '--no-newline', ...exclusions, '--', config.SOURCE_DIR];
 }
 
+interface Watcher {
+  process: ChildProcess;
+  /** When it last had something to say, ms on the clock of `performance.now()`. */
+  heard: number;
+}
+
+/** More directories in doubt than this are as good as all of the source. */
+const MAX_DOUBTS = 10_000;
+/** How many of a watcher's complaints the log tells. */
+const MAX_COMPLAINTS = 10;
+/** How long a watcher must be silent before it may be ended, and how long that is waited for at most, ms. */
+const SILENCE_MS = 100;
+const MAX_SILENCE_MS = 5000;
+/** How long the next watcher waits where two do not fit into the limits, for each costs a full sync, ms. */
+const ALONE_MS = 60_000;
+
 /**
- * Starts inotifywait and hands its events on.
- * @returns the process, as soon as its watches stand
- * @throws {Failure} when it ends before that
+ * inotifywait, and another one in its place whenever it may not see everything. It misses what happens in a new
+ * directory before it watches that, and misnames what is in one that was renamed: such a directory is in doubt, and
+ * wholly in each batch, until a watcher that was started later has its watches.
  */
-async function startWatcher(config: Config, changes: Changes): Promise<ChildProcess> {
-  const watcher = start('inotifywait', inotifywaitArgs(config), { stdio: ['ignore', 'pipe', 'pipe'] });
-  let rest = '';
-  watcher.stdout?.setEncoding('latin1').on('data', (chunk: string) => {
-    const records = (rest + chunk).split('\0');
-    rest = records.pop() ?? '';
-    for (const { path, events } of records.map(parseEvent)) changes.report(path, events);
-  });
-  stopRequest.signal.addEventListener('abort', () => signalGroup(watcher, 'SIGTERM'));
-  const { promise, resolve: established, reject } = Promise.withResolvers<ChildProcess>();
+class Watch extends EventEmitter {
+  private watcher: Watcher | undefined;
+  private started = 0;
+  private moved = { cookie: '', path: '' };
+  /** Whether the limits leave no room for two watchers at a time. */
+  private alone = false;
+  /** Whether something was lost, and not only in doubt. */
+  private isRecovering = false;
+
+  constructor(
+    private readonly config: Config,
+    private readonly source: Source,
+    private readonly changes: Changes,
+  ) {
+    super();
+    stopRequest.signal.addEventListener('abort', () => this.watcher && signalGroup(this.watcher.process, 'SIGTERM'));
+  }
+
+  /** Starts a watcher; resolves when its watches stand and what was in doubt before is settled. @throws {Failure} */
+  async start(): Promise<void> {
+    this.source.check();
+    const number = ++this.started;
+    const child = startOnLeash(['inotifywait', ...inotifywaitArgs(this.config)], 'pipe');
+    const watcher = { process: child, heard: performance.now() };
+    let rest = '';
+    child.stdout?.setEncoding('latin1').on('data', (chunk: string) => {
+      watcher.heard = performance.now();
+      const records = (rest + chunk).split('\0');
+      rest = records.pop() ?? '';
+      for (const record of records.map(parseEvent)) {
+        if (record.events.includes('Q_OVERFLOW')) this.overflowed();
+        else this.handle(record);
+      }
+    });
+    await established(child);
+    try {
+      this.source.check(); // it may have been replaced meanwhile
+    } catch (cause) {
+      signalGroup(child, 'SIGTERM');
+      throw cause;
+    }
+    this.watcher = watcher;
+    child.once('exit', () => this.ended(watcher));
+    this.settle(number);
+  }
+
+  private ended(watcher: Watcher): void {
+    if (stopping || this.watcher !== watcher) return;
+    const { exitCode, signalCode } = watcher.process;
+    error(`inotifywait 意外退出 (退出码: ${exitCode ?? signalCode})，正在重新启动监控`);
+    this.watcher = undefined;
+    this.doubt('');
+  }
+
+  private handle({ cookie, events, path: shown }: ReturnType<typeof parseEvent>): void {
+    if (!shown.startsWith(this.source.root)) return; // a directory that was moved, so in doubt, and has lost its name
+    const path = shown.slice(this.source.root.length).replace(/\/$/, '');
+    if (path === '' ? /SELF|UNMOUNT/.test(events) : events.includes('UNMOUNT')) this.doubt(path);
+    if (events.includes('_SELF')) return; // its directory has told as well, and under the right name
+    this.changes.report(path, events, this.source);
+    if (events.startsWith('MOVED_FROM')) this.moved = { cookie, path };
+    else if (events.startsWith('MOVED_TO') && cookie === this.moved.cookie) this.changes.renamed(this.moved.path, path);
+    // One that was moved away is still watched, wherever it is now.
+    if (/^(CREATE|MOVED_TO|MOVED_FROM),ISDIR/.test(events)) this.doubt(path);
+  }
+
+  private overflowed(): void {
+    if (this.source.doubts.get('') !== this.started) {
+      warn(
+        'inotify 事件队列溢出，有变化未被看到，将重新建立监控并全量同步。可增大 sysctl fs.inotify.max_queued_events',
+      );
+    }
+    this.doubt('');
+  }
+
+  private doubt(path: string): void {
+    const { doubts } = this.source;
+    this.isRecovering ||= path === '';
+    const all = doubts.size >= MAX_DOUBTS;
+    if (all) doubts.clear();
+    doubts.set(all ? '' : path, this.started);
+    this.emit('doubt');
+  }
+
+  /** What was in doubt before a watcher was started is looked at once more, now that it is watched. */
+  private settle(number: number): void {
+    const settled = [...this.source.doubts].filter(([, seenBy]) => seenBy < number).map(([path]) => path);
+    for (const path of settled) this.source.doubts.delete(path);
+    if (this.isRecovering && settled.includes('')) {
+      this.isRecovering = false;
+      log('监控已恢复，将进行一次全量同步');
+    }
+    this.changes.add(trees(settled));
+  }
+
+  /** Replaces the watcher whenever something is in doubt, but spends no more than a tenth of the time on it. */
+  async keepWatching(): Promise<void> {
+    let backoff = newBackoff();
+    for (let rest = SILENCE_MS; !stopping; ) {
+      if (this.source.doubts.size === 0) await once(this, 'doubt', { signal: stopRequest.signal }).catch(() => {});
+      await pause(rest);
+      if (stopping) return;
+      const old = this.watcher;
+      if (this.alone) await this.end(old);
+      const began = performance.now();
+      try {
+        await this.start();
+        backoff = newBackoff();
+        rest = this.alone ? ALONE_MS : Math.max(SILENCE_MS, 9 * (performance.now() - began));
+        await this.end(old);
+      } catch (cause) {
+        rest = this.failed(cause, backoff);
+      }
+    }
+  }
+
+  /** Waits for what the watcher still has to say, at most `ms`; resolves with whether it is silent. */
+  async silence(ms: number): Promise<boolean> {
+    const latest = performance.now() + ms;
+    const silent = () => !this.watcher || performance.now() > this.watcher.heard + SILENCE_MS;
+    await sleep(SILENCE_MS / 2); // lets it report what has just happened
+    while (!silent() && performance.now() < latest) await sleep(10);
+    return silent();
+  }
+
+  /** Ends a watcher once it is silent: what it had not told yet would be lost. */
+  private async end(watcher: Watcher | undefined): Promise<void> {
+    if (!watcher) return;
+    if (this.watcher === watcher) {
+      this.watcher = undefined;
+      this.doubt('');
+    }
+    const latest = performance.now() + MAX_SILENCE_MS;
+    const silent = () => performance.now() > Math.min(watcher.heard + SILENCE_MS, latest);
+    while (children.has(watcher.process) && !silent() && !stopping) await sleep(10);
+    signalGroup(watcher.process, 'SIGTERM');
+  }
+
+  /** Tells why no watcher could be started; resolves with how long to wait for the next try, ms. */
+  private failed(cause: unknown, backoff: Backoff): number {
+    if (stopping) return 0;
+    error(reasonOf(cause));
+    if (!this.alone && /upper limit|amount of inotify watches|initialize inotify/.test(reasonOf(cause))) {
+      this.alone = true;
+      return 0;
+    }
+    const delay = backoff.next().value ?? 0;
+    warn(`${delay / 1000} 秒后重新启动监控`);
+    this.changes.add(trees([...this.source.doubts.keys()])); // what is not watched is looked at now and then
+    return delay;
+  }
+}
+
+const trees = (paths: string[]): Batch => new Map(paths.map((path) => [path, TREE]));
+
+/** Resolves once the watches of an inotifywait stand. @throws {Failure} with its last words where it ends before that */
+function established(watcher: ChildProcess): Promise<void> {
+  const { promise, resolve: done, reject } = Promise.withResolvers<void>();
   let said = '';
+  let told = 0;
   if (watcher.stderr) {
     createInterface({ input: watcher.stderr }).on('line', (line) => {
-      if (line.startsWith('Watches established')) return established(watcher);
-      if (line.startsWith('Setting up watches')) return;
+      if (line.startsWith('Watches established')) return done();
+      // A directory that is gone again needs no watch, and one that was moved is in doubt.
+      if (/^Setting up watches|No such file or directory$|Not a directory$|remov(e|ing) watch/.test(line)) return;
       said = escapeText(line);
-      warn(`inotifywait: ${said}`);
+      if (told++ < MAX_COMPLAINTS) warn(`inotifywait: ${said}`);
     });
   }
   watcher.once('error', (cause) => reject(new Failure(`无法启动 inotifywait：${reasonOf(cause)}`)));
   watcher.once('close', (code, signal) => {
+    if (code === 126 || code === 127) return reject(new Failure(`无法启动 inotifywait：${said}`));
     const advice = '若达到监控数量上限，请执行 sysctl fs.inotify.max_user_watches=1048576';
     reject(new Failure(`inotifywait 退出 (退出码: ${code ?? signal})：${said}。${advice}`));
   });
   return promise;
 }
 
-/** Replaces every watcher that ends. What happened in between is not known, so the whole tree counts as changed. */
-async function keepWatching(config: Config, changes: Changes, first: ChildProcess): Promise<void> {
-  let watcher = first;
-  while (true) {
-    if (children.has(watcher)) await once(watcher, 'exit');
-    if (stopping) return;
-    for (const delay of expBackoff('60s', '1s')) {
-      error(
-        `inotifywait 意外退出 (退出码: ${watcher.exitCode ?? watcher.signalCode})，${delay / 1000} 秒后重新启动监控`,
-      );
-      await pause(delay);
-      if (stopping) return;
-      const next = await startWatcher(config, changes).catch((cause) => error(reasonOf(cause)));
-      if (!next) continue;
-      watcher = next;
-      break;
-    }
-    log('监控已恢复，将进行一次全量同步');
-    changes.add(config.SOURCE_DIR, 'WATCHER_RESTART');
-  }
-}
-
-/** At most one sync starts in `SYNC_INTERVAL`; the last change of a burst is synced when that time is over. */
-async function watchLoop(config: Config, changes: Changes, firstStart: number): Promise<void> {
-  let lastStart = firstStart;
-  let backoff = expBackoff('60s', '1s');
-  while (true) {
-    await changes.arrived(stopRequest.signal);
-    await pause(lastStart + config.SYNC_INTERVAL * 1000 - performance.now());
-    if (changes.size === 0) return;
-    const batch = changes.take();
-    log('触发批量同步...');
-    lastStart = performance.now();
-    const status = await syncChanges(config, batch);
-    if (status === 0) {
-      backoff = expBackoff('60s', '1s');
-      continue;
-    }
-    if (!stopping) {
-      const delay = backoff.next().value ?? 0;
-      warn(`${delay / 1000} 秒后重试，${batch.size} 处变化等待同步`);
-      await (PARTIAL.includes(status) ? pauseOrChange(delay, changes) : pause(delay));
-    }
-    changes.giveBack(batch);
-    if (stopping) return warn(`${changes.size} 处变化尚未同步，下次启动时的全量同步会包含它们`);
-  }
-}
+/** Waits of 1, 2, 4 … 60 s, given in ms. */
+const newBackoff = () => expBackoff('60s', '1s');
+type Backoff = ReturnType<typeof newBackoff>;
 
 /** Waits, ms; a request to stop ends it. */
 async function pause(ms: number, signal = stopRequest.signal): Promise<void> {
   if (ms > 0) await sleep(ms, undefined, { signal }).catch(() => {});
 }
 
-/** Waits, ms, or until something changes: files that fail for good must not hold back the others. */
-async function pauseOrChange(ms: number, changes: Changes): Promise<void> {
+/** Waits, ms, or until an event. */
+async function pauseOr(ms: number, emitter: EventEmitter, event: string): Promise<void> {
   const over = new AbortController();
   const signal = AbortSignal.any([over.signal, stopRequest.signal]);
-  await Promise.race([pause(ms, signal), changes.arrived(signal)]);
+  await Promise.race([pause(ms, signal), once(emitter, event, { signal }).catch(() => {})]);
   over.abort();
 }
 
@@ -755,29 +1543,35 @@ function logConfig(config: Config): void {
   log(RULE);
 }
 
-function logWatching(config: Config): void {
+function logWatching({ config, method }: Target): void {
   heading('实时监控已启动');
   log(`监控目录: ${escapeText(config.SOURCE_DIR)}`);
   log(`批量同步间隔: ${config.SYNC_INTERVAL}秒`);
   log(`监控事件: ${WATCHED_EVENTS.join(', ')}`);
+  if (method === 'full') log('RSYNC_OPTS 含有不能逐个文件执行的选项，每次变化都进行全量同步');
   log(RULE);
   log('✓ 服务运行中，实时监控文件变化...');
 }
 
 /** All from the first full sync on: what a request to stop lets finish. */
-async function mirror(config: Config, changes: Changes, watcher: ChildProcess): Promise<void> {
+async function mirror(source: Source, backup: Target, watch: Watch): Promise<void> {
+  source.findLinks().catch(fail);
+  backup.keepConnected().catch(fail);
+  await once(backup, 'tried');
   const started = performance.now();
-  if (!(await fullSync(config))) changes.add(config.SOURCE_DIR, 'RETRY');
+  const status = await fullSync(backup);
   if (stopping) return;
-  logWatching(config);
-  keepWatching(config, changes, watcher).catch(fail);
-  await watchLoop(config, changes, started);
+  if (status === PARTIAL) backup.tryAgain(ALL).catch(fail);
+  logWatching(backup);
+  watch.keepWatching().catch(fail);
+  backup.compareRegularly().catch(fail);
+  await backup.watchLoop(started);
 }
 
 // ── Start and stop ───────────────────────────────────────────────────────────────────────────────
 
 let stopping = false;
-let watching = false;
+let watch: Watch | undefined;
 const stopRequest = new AbortController();
 /** The work that a request to stop lets finish. */
 let work: Promise<unknown> = Promise.resolve();
@@ -792,7 +1586,8 @@ async function stop(signal: string): Promise<void> {
   if (stopping) return;
   stopping = true;
   log(`收到 ${signal}，正在停止服务...`);
-  if (watching) await sleep(100); // lets the watcher report what has just happened
+  if (watch && !(await watch.silence(STOP_SILENCE_MS)))
+    warn('变化仍在不断发生，停止前最后的变化由下次启动时的全量同步包含');
   stopRequest.abort();
   await Promise.race([work, sleep(STOP_MS)]);
   await endChildren();
@@ -848,10 +1643,12 @@ async function main(): Promise<void> {
   if (!stopping) await waitForSsh(config, address);
   if (!stopping) await testSshConnection(config);
   if (stopping) return;
-  const changes = new Changes();
-  const watcher = await startWatcher(config, changes); // before the full sync, so that nothing in between is lost
-  watching = true;
-  const mirroring = mirror(config, changes, watcher);
+  const source = new Source(config.SOURCE_DIR);
+  const backup = new Target(config, source);
+  const watcher = new Watch(config, source, backup.changes);
+  await watcher.start(); // before the full sync, so that nothing in between is lost
+  watch = watcher;
+  const mirroring = mirror(source, backup, watcher);
   work = mirroring.catch(() => {});
   await mirroring;
 }

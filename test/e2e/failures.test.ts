@@ -224,6 +224,8 @@ describe('a program that cannot be started while the service runs', () => {
     rmSync(pair.path('bin', name));
     if (name === 'inotifywait') process.kill(watcherOf(pair), 'SIGKILL');
     writeFileSync(pair.path('source', 'file'), 'content');
+    if (name === 'rsync') await pair.isMirrored(); // by the one that was waiting
+    writeFileSync(pair.path('source', 'next'), 'content');
     await source.shows(`无法启动 ${name}`);
     await source.shows(/[24] 秒后重/);
     symlinkSync(`/usr/bin/${name}`, pair.path('bin', name));

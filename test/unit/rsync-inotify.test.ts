@@ -1,18 +1,22 @@
 import { describe, expect, test } from 'bun:test';
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import fc from 'fast-check';
 import {
   absoluteSource,
   escapeText,
+  listOf,
+  methodFor,
   parseEvent,
+  parseOptions,
   parseTarget,
   parseWords,
   quoteForRsh,
   readConfig,
   rsyncArgs,
+  rulesOf,
   showPath,
   sshArgs,
 } from '../../scripts/rsync-inotify.ts';
@@ -130,17 +134,28 @@ describe('escapeText and showPath', () => {
   });
 });
 
-test('parseEvent takes the first bar, so that a name may hold others', () => {
-  expect(parseEvent('CLOSE_WRITE,CLOSE|/data/a|b')).toEqual({ events: 'CLOSE_WRITE,CLOSE', path: '/data/a|b' });
+test('parseEvent takes the first bars, so that a name may hold others', () => {
+  expect(parseEvent('0|CLOSE_WRITE,CLOSE|/data/a|b\nc')).toEqual({
+    cookie: '0',
+    events: 'CLOSE_WRITE,CLOSE',
+    path: '/data/a|b\nc',
+  });
 });
 
 describe('the arguments of ssh and rsync', () => {
-  test('put the user’s options first, where ssh takes them', () => {
-    const args = sshArgs(readConfig({ SOURCE_DIR, SSH_OPTS: '-p 2222 -o BatchMode=no', SSH_DIR: '/k' }));
-    expect(args.slice(0, 4)).toEqual(['-p', '2222', '-o', 'BatchMode=no']);
+  test('let the user’s options win, but not over which connection is shared', () => {
+    const args = sshArgs(
+      readConfig({
+        SOURCE_DIR,
+        SSH_OPTS: '-p 2222 -o BatchMode=no -o ControlMaster=auto -o ControlPath=/x -S /y',
+        SSH_DIR: '/k',
+      }),
+    );
     const { stdout } = spawnSync('ssh', ['-G', ...args, 'host'], { encoding: 'utf8' });
     expect(stdout).toContain('\nport 2222\n');
     expect(stdout).toContain('\nbatchmode no\n');
+    expect(stdout).toContain('\ncontrolmaster false\n');
+    expect(stdout).not.toMatch(/controlpath \/[xy]/);
     expect(stdout).toContain('\nidentityfile /k/id_rsa\n');
     expect(stdout).toContain('\nuserknownhostsfile /k/known_hosts\n');
   });
@@ -157,7 +172,7 @@ describe('the arguments of ssh and rsync', () => {
 
   test('end with source and target, which are never options', () => {
     const args = rsyncArgs(readConfig({ SOURCE_DIR, DEST_HOST: 'me@[::1]', DEST_DIR: '/b c/', RSYNC_OPTS: '-a' }));
-    expect(args[0]).toBe('-a');
+    expect(args.slice(0, 2)).toEqual(['--modify-window=-1', '-a']);
     expect(args.slice(-3)).toEqual(['--', '/tmp/', 'me@[::1]:/b c/']);
   });
 
@@ -197,5 +212,122 @@ describe('readConfig', () => {
     expect(() => readConfig({ SOURCE_DIR, MAX_RETRIES: '1\n[ERROR] forged' })).toThrow(
       'MAX_RETRIES="1\\n[ERROR] forged"',
     );
+  });
+});
+
+describe('what RSYNC_OPTS allow', () => {
+  const method = (options: string) => methodFor(parseWords(options));
+
+  test.each([
+    '-avz --delete',
+    '-a',
+    '-rlt --delete-after --bwlimit 100',
+    '-avzs -P --info=progress2 --stats',
+    '-aAXS --numeric-ids --inplace --partial',
+    '-av --backup --backup-dir /old --suffix=.bak',
+    '-avT /tmp --chown root:root --no-perms',
+    "-a -e 'ssh -v' --timeout=5 --modify-window=0 -@1",
+  ])('%s: a list', (options) => expect(method(options)).toBe('list'));
+
+  test.each([
+    '-avz --exclude=node_modules',
+    "-a --exclude '*.tmp' --delete",
+    "-a --include='*/' --include=*.txt --exclude=*",
+    '-aF',
+    "-a -f '- x' --filter='+ /y'",
+    '-a --exclude-from=/etc/hostname',
+  ])('%s: rules', (options) => expect(method(options)).toBe('rules'));
+
+  test.each([
+    '-aC',
+    '-a --partial-dir=.partial',
+    '-ab --exclude=x',
+    '-aH',
+    '-aL',
+    '-ak',
+    '-aK',
+    '-aR',
+    '-am',
+    '-ax',
+    '-an',
+    '-lptgoD',
+    '-a --no-recursive',
+    '-a --delete-excluded --exclude=x',
+    '-a --files-from=/etc/hostname',
+    '-a --remove-source-files',
+    '-a --link-dest=/x',
+    "-a -f ': .rules'",
+    "-a --filter='dir-merge .rules'",
+    "-a --filter='. /rules'",
+    '-a --an-option-of-the-future',
+  ])('%s: only all of the source', (options) => expect(method(options)).toBe('full'));
+
+  test('names and values are told apart as rsync does', () => {
+    expect(parseOptions(parseWords('-avz --delete -T /tmp -B4 -f "- x" --exclude y --chmod=F644 -e=ssh'))).toEqual([
+      { name: '-a' },
+      { name: '-v' },
+      { name: '-z' },
+      { name: '--delete' },
+      { name: '-T', value: '/tmp' },
+      { name: '-B', value: '4' },
+      { name: '-f', value: '- x' },
+      { name: '--exclude', value: 'y' },
+      { name: '--chmod', value: 'F644' },
+      { name: '-e', value: 'ssh' },
+    ]);
+  });
+});
+
+describe('what rsync is told to look at', () => {
+  test('is a name for what is there, its directory for what is gone, and every directory of a tree', () => {
+    const scopes = new Map([
+      ['a/file', 'entry'],
+      ['a/gone', 'gone'],
+      ['gone', 'gone'],
+      ['new', 'tree'],
+      ['new/below', 'inside'],
+      ['\xff#', 'entry'],
+    ] as const);
+    expect(listOf(scopes, '/').toString('latin1').split('\0')).toEqual([
+      './a/file',
+      './a/',
+      './',
+      './new/',
+      './new/below/',
+      './\xff#',
+      '',
+    ]);
+    expect(listOf(new Map([['x', 'gone']] as const), '/source/').toString()).toBe('/source/\0');
+  });
+
+  test('goes in by rules of any name, and nothing else does', () => {
+    const directory = mkdtempSync(join(tmpdir(), 'rules-'));
+    const at = (...path: string[]) => Buffer.from(join(directory, ...path), 'latin1');
+    const name = fc.string({ unit: fc.constantFrom(...'ab*?[]\\ -+#!\n\xff'), minLength: 1, maxLength: 5 });
+    try {
+      fc.assert(
+        fc.property(fc.uniqueArray(name, { minLength: 3, maxLength: 3 }), ([top = '', file = '', other = '']) => {
+          rmSync(directory, { recursive: true });
+          mkdirSync(at('from', top), { recursive: true });
+          writeFileSync(at('from', top, file), '');
+          writeFileSync(at('from', top, other), '');
+          writeFileSync(at('from', 'else'), '');
+          const rules = rulesOf(new Map([[`${top}/${file}`, 'entry'] as const]), '/') ?? [];
+          spawnSync('rsync', ['-r', ...rules, `${directory}/from/`, `${directory}/to/`]);
+          expect(readdirSync(at('to'), 'latin1')).toEqual([top]);
+          const copied = readdirSync(at('to', top), 'latin1');
+          expect(copied).toContain(file);
+          if (!/\xff/.test(file)) expect(copied).toEqual([file]); // a byte that is no ASCII stands for any
+        }),
+        { numRuns: 60 },
+      );
+    } finally {
+      rmSync(directory, { recursive: true, force: true });
+    }
+  }, 60_000);
+
+  test('is everything when there are too many rules', () => {
+    const scopes = (path: string) => new Map([[path, 'entry'] as const]);
+    expect(rulesOf(scopes('x'.repeat(300_000)), '/')).toBeUndefined();
   });
 });
