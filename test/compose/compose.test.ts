@@ -1,9 +1,10 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { spawnSync } from 'node:child_process';
-import { cpSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { eventually, ROOT } from '../helpers.ts';
+import { Model } from '../model.ts';
 
 setDefaultTimeout(120_000);
 
@@ -18,6 +19,18 @@ function obstacle(): string {
 
 const reason = obstacle();
 if (reason) console.warn(`SKIPPED: the compose tests: ${reason}`);
+
+/** Why the files of a volume cannot be reached from here, if they cannot: the engine may run on another machine. */
+function distance(): string {
+  const docker = (...args: string[]) => spawnSync('docker', args, { encoding: 'utf8' }).stdout.trim();
+  const volume = docker('volume', 'create');
+  const isHere = existsSync(docker('volume', 'inspect', '--format', '{{.Mountpoint}}', volume));
+  docker('volume', 'rm', volume);
+  return isHere ? '' : 'the volumes of the Docker engine are not within reach';
+}
+
+const distant = reason || distance();
+if (distant && !reason) console.warn(`SKIPPED: random work on the volume: ${distant}`);
 
 /** A copy of what a user clones, so that a .env of the tests touches nobody's. */
 let project = '';
@@ -39,6 +52,12 @@ async function logs(service: string, line: string, before = 0): Promise<void> {
   await eventually(() => count(logsOf(service), line) > before, 30_000).catch((error) => {
     throw new Error(`${error}\n${logsOf(service)}`);
   });
+}
+
+/** Where the files of a service's volume are on this machine. */
+function volumeOf(service: string, destination: string): string {
+  const format = `{{range .Mounts}}{{if eq .Destination "${destination}"}}{{.Source}}{{end}}{{end}}`;
+  return spawnSync('docker', ['inspect', '--format', format, service], { encoding: 'utf8' }).stdout.trim();
 }
 
 async function isMirrored(name: string, content: string): Promise<void> {
@@ -169,6 +188,27 @@ describe.skipIf(reason !== '')('docker compose', () => {
     await logs('rsync-source', '目标主机: rsync-backup:2222');
     await logs('rsync-source', RUNNING);
     await isMirrored('by-2222', 'five');
+  });
+
+  test.skipIf(distant !== '')('random work on the volume of the source is mirrored', async () => {
+    writeFileSync(join(project, '.env'), 'SYNC_INTERVAL=0\nFULL_SYNC_INTERVAL=0\nNO_COLOR=1\n');
+    compose('up', '-d');
+    await logs('rsync-source', RUNNING);
+    const source = volumeOf('rsync-source', '/data/source');
+    const places = { source, backup: volumeOf('rsync-backup', '/data/backup'), scratch: join(project, 'expected') };
+    const seed = Number(process.env.MODEL_SEED ?? Date.now() % 1_000_000);
+    const outside = join(source, '..', 'outside'); // beside the files, in the directory that goes with the volume
+    mkdirSync(outside);
+    const model = new Model(seed, source, outside);
+    for (const ms of [50, 300, 1000, 2500, 300, 50, 2500, 2500, 1000]) {
+      await model.work(ms);
+      await model
+        .isMirrored(places, '-avz --delete', () => logsOf('rsync-source'))
+        .catch((error) => {
+          throw new Error(`MODEL_SEED=${seed}, after ${model.count} operations:\n${error.message}`);
+        });
+    }
+    console.log(`MODEL_SEED=${seed}: ${model.count} operations`);
   });
 
   test('stop takes less than 5 s also in the middle of a transfer, and both end with status 0', async () => {
