@@ -1,6 +1,16 @@
 import { type ChildProcess, type SpawnOptions, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { chmodSync, chownSync, copyFileSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+} from 'node:fs';
 import { createServer } from 'node:net';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
@@ -143,11 +153,13 @@ export class Pair {
     };
   }
 
-  start(name: 'rsync-inotify' | 'start-sshd', env: Record<string, string> = {}): Program {
+  /** @param wrapper a command that runs the program, in a namespace for example */
+  start(name: 'rsync-inotify' | 'start-sshd', env: Record<string, string> = {}, wrapper: string[] = []): Program {
     const own = name === 'rsync-inotify' ? this.sourceEnv : this.backupEnv;
     const { uid, gid, home, name: USER } = this.user;
     const isSelf = uid === process.getuid?.();
-    const program = new Program(isSelf ? binary(name) : copyOfBinary(name, this.directory), [], {
+    const [command = '', ...args] = [...wrapper, isSelf ? binary(name) : copyOfBinary(name, this.directory)];
+    const program = new Program(command, args, {
       env: { ...cleanEnv(), HOME: home, USER, NO_COLOR: '1', ...own, ...env },
       ...(isSelf ? {} : { uid, gid }),
     });
@@ -190,8 +202,8 @@ export function copyOfBinary(name: string, directory: string): string {
 }
 
 /** Compares two trees by content, type, mode, time and link target; throws with what differs. */
-function expectEqual(source: string, backup: string): true {
-  const args = ['-anc', '--delete', '--itemize-changes', '--out-format=%i %n', `${source}/`, `${backup}/`];
+export function expectEqual(source: string, backup: string, options: string[] = []): true {
+  const args = [...options, '-anc', '--delete', '--itemize-changes', '--out-format=%i %n', `${source}/`, `${backup}/`];
   const { stdout, stderr, status } = spawnSync('rsync', args, { encoding: 'utf8' });
   if (status !== 0 || stdout.trim() !== '') throw new Error(`trees differ:\n${stdout}${stderr}`);
   return true;
@@ -236,6 +248,30 @@ export function ordinaryUser(): User & Disposable {
 }
 
 export const isRoot = process.getuid?.() === 0;
+
+/** What a file holds, nothing while it is not there. */
+export const content = (path: string) => (existsSync(path) ? readFileSync(path, 'utf8') : '');
+
+export const count = (text: string, part: string) => text.split(part).length - 1;
+
+/** The processes of a pair whose command line begins like that. */
+const pidsOf = (pair: Pair, command: RegExp) =>
+  [...processesWith(pair.directory)].filter(([, words]) => command.test(words)).map(([pid]) => pid);
+
+export const watchersOf = (pair: Pair) => pidsOf(pair, /^inotifywait /);
+/** The connection that all of a source's rsyncs share. */
+export const connectionsOf = (pair: Pair) => pidsOf(pair, /^ssh -N /);
+/** The rsyncs of the source that were started for a list of names, which they may still wait for. */
+export const listedRsyncsOf = (pair: Pair) => pidsOf(pair, /^rsync (?!--server).*--files-from=-/);
+/** The halves of rsyncs that run at the backup. */
+export const remoteRsyncsOf = (pair: Pair) => pidsOf(pair, /^rsync --server/);
+
+/** Waits for the one that there is, and tells its process id. */
+export const theOnly = (processes: (pair: Pair) => number[], pair: Pair) =>
+  eventually(() => {
+    const found = processes(pair);
+    return found.length === 1 ? found[0] : 0;
+  });
 
 /** The processes of this machine whose command line holds the text, by process id. */
 export function processesWith(text: string): Map<number, string> {

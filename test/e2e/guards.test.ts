@@ -1,0 +1,192 @@
+/** What must never happen: a backup that loses what the source has only seemingly lost. */
+import { describe, expect, setDefaultTimeout, test } from 'bun:test';
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, readdirSync, readFileSync, renameSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { content, count, eventually, Pair } from '../helpers.ts';
+import { Model } from '../model.ts';
+
+setDefaultTimeout(90_000);
+
+const KEPT = ['deep', 'deep/file', 'file'];
+const namesIn = (path: string) => readdirSync(path, { recursive: true, encoding: 'utf8' }).sort();
+
+function fill(path: string): void {
+  mkdirSync(`${path}/deep`, { recursive: true });
+  writeFileSync(`${path}/file`, 'content');
+  writeFileSync(`${path}/deep/file`, 'content');
+}
+
+describe('an empty source at the start', () => {
+  test('does not empty the backup', async () => {
+    await using pair = await Pair.make('empty');
+    fill(pair.path('backup'));
+    pair.start('start-sshd');
+    const source = pair.start('rsync-inotify');
+    expect(await source.exited).toBe(1);
+    expect(source.output).toMatch(/\[ERROR .*\] 源目录为空而备份不为空.*ALLOW_EMPTY_SOURCE=true/);
+    expect(namesIn(pair.path('backup'))).toEqual(KEPT);
+  });
+
+  test('empties it with ALLOW_EMPTY_SOURCE=true', async () => {
+    await using pair = await Pair.make('emptied');
+    fill(pair.path('backup'));
+    await pair.run({ ALLOW_EMPTY_SOURCE: 'true' });
+    expect(namesIn(pair.path('backup'))).toEqual([]);
+  });
+
+  test('is no obstacle where options delete nothing', async () => {
+    await using pair = await Pair.make('no-delete');
+    fill(pair.path('backup'));
+    await pair.run({ RSYNC_OPTS: '-av', SYNC_INTERVAL: '0' });
+    expect(namesIn(pair.path('backup'))).toEqual(KEPT);
+    writeFileSync(pair.path('source', 'more'), '');
+    await eventually(() => namesIn(pair.path('backup')).includes('more'));
+    expect(namesIn(pair.path('backup'))).toEqual([...KEPT, 'more']);
+  });
+
+  test.each(['empty', 'missing'])('is no obstacle where the backup is %s', async (state) => {
+    await using pair = await Pair.make('both-empty');
+    if (state === 'empty') mkdirSync(pair.path('backup'));
+    const { source } = await pair.run({ SYNC_INTERVAL: '0' });
+    expect(source.output).not.toMatch(/ERROR|WARN/);
+    writeFileSync(pair.path('source', 'file'), 'first');
+    await pair.isMirrored();
+  });
+});
+
+describe('a source directory that is moved away while the service runs', () => {
+  test.each([
+    ['an empty directory', '已不是启动时的目录'],
+    ['nothing', '不见了'],
+  ])('leaves the backup as it is with %s in its place, and goes on when it is back', async (replacement, words) => {
+    await using pair = await Pair.make('moved');
+    fill(pair.path('source'));
+    const { source } = await pair.run({ SYNC_INTERVAL: '0', FULL_SYNC_INTERVAL: '1' });
+    renameSync(pair.path('source'), pair.path('away'));
+    if (replacement !== 'nothing') mkdirSync(pair.path('source'));
+    await source.shows(new RegExp(`\\[ERROR .*\\] 源目录 .* ${words}，为保护备份拒绝同步`));
+    const offset = source.output.length;
+    writeFileSync(pair.path('away', 'meanwhile'), 'content');
+    await sleep(2500);
+    expect(namesIn(pair.path('backup'))).toEqual(KEPT);
+    expect(source.output.slice(offset)).not.toContain('同步成功');
+
+    if (replacement !== 'nothing') rmdirSync(pair.path('source'));
+    renameSync(pair.path('away'), pair.path('source'));
+    await eventually(() => content(pair.path('backup', 'meanwhile')) === 'content', 30_000);
+    await source.shows('监控已恢复', offset);
+    writeFileSync(pair.path('source', 'deep', 'file'), 'changed afterwards');
+    rmSync(pair.path('source', 'file'));
+    await pair.isMirrored();
+  });
+});
+
+describe('a source that is really emptied while the service runs', () => {
+  test('is mirrored like any other change, and there is nothing to refuse afterwards', async () => {
+    await using pair = await Pair.make('cleared');
+    fill(pair.path('source'));
+    const { source } = await pair.run({ SYNC_INTERVAL: '0', FULL_SYNC_INTERVAL: '3' });
+    expect(namesIn(pair.path('backup'))).toEqual(KEPT);
+    for (const name of readdirSync(pair.path('source'))) rmSync(pair.path('source', name), { recursive: true });
+    await eventually(() => namesIn(pair.path('backup')).length === 0);
+    const comparisons = count(source.output, '触发定期全量同步');
+    await eventually(() => count(source.output, '触发定期全量同步') >= comparisons + 2);
+    writeFileSync(pair.path('source', 'file'), 'new');
+    await pair.isMirrored();
+    expect(source.output).not.toMatch(/ERROR|WARN/);
+  });
+});
+
+/** Mounts, undone at the end even while they are in use. */
+class Mounts implements Disposable {
+  private readonly points: string[] = [];
+
+  mount(point: string, ...args: string[]): boolean {
+    this.points.push(point);
+    return spawnSync('sh', ['-c', 'mount "$@"', 'sh', ...args, point]).status === 0;
+  }
+
+  detach(point: string): void {
+    spawnSync('sh', ['-c', 'umount -l "$1"', 'sh', point]);
+  }
+
+  [Symbol.dispose](): void {
+    for (const point of this.points.reverse()) this.detach(point);
+  }
+}
+
+const TMPFS = ['-t', 'tmpfs', 'tmpfs'];
+
+async function mayMount(): Promise<boolean> {
+  await using pair = await Pair.make('mount');
+  using mounts = new Mounts();
+  return mounts.mount(pair.path('source'), ...TMPFS);
+}
+
+describe('a source that is mounted', async () => {
+  test.skipIf(!(await mayMount()))('is missed, not mirrored, while it is not (needs mounts)', async () => {
+    await using pair = await Pair.make('mounted');
+    using mounts = new Mounts();
+    const volume = pair.path('volume');
+    mkdirSync(volume);
+    mounts.mount(volume, ...TMPFS);
+    fill(`${volume}/data`);
+    mounts.mount(pair.path('source'), '--bind', `${volume}/data`);
+    const { source } = await pair.run({ SYNC_INTERVAL: '0', FULL_SYNC_INTERVAL: '1' });
+    mounts.detach(pair.path('source'));
+    await source.shows(/\[ERROR .*\] 源目录 .* 已不是启动时的目录，为保护备份拒绝同步/);
+    let offset = source.output.length;
+    writeFileSync(`${volume}/data/meanwhile`, 'content');
+    await sleep(2500);
+    expect(namesIn(pair.path('backup'))).toEqual(KEPT);
+    expect(source.output.slice(offset)).not.toContain('同步成功');
+
+    mounts.mount(pair.path('source'), '--bind', `${volume}/data`);
+    await pair.isMirrored(30_000);
+    rmSync(pair.path('source', 'meanwhile'));
+    await pair.isMirrored();
+
+    mounts.detach(pair.path('source'));
+    mounts.mount(pair.path('source'), ...TMPFS);
+    writeFileSync(pair.path('source', 'other'), 'of another volume');
+    await source.shows('已不是启动时的目录', source.output.length);
+    offset = source.output.length;
+    await sleep(2500);
+    expect(namesIn(pair.path('backup'))).toEqual(KEPT);
+    expect(source.output.slice(offset)).not.toContain('同步成功');
+    expect(source.running).toBe(true);
+  });
+});
+
+/** An rsync that tells when it starts to work, which is when it has all names, and when it ends. */
+const TELLING_RSYNC = (rsync: string, log: string) => `#!/bin/sh
+case "$*" in
+  *--version) exec ${rsync} "$@" ;;
+  *--files-from=-*) names=$(mktemp "${log}.XXXXXX"); cat > "$names" ;;
+  *) names=/dev/null ;;
+esac
+echo start >> '${log}'
+${rsync} "$@" < "$names"
+status=$?
+echo end >> '${log}'
+exit "$status"
+`;
+
+describe('rsyncs', () => {
+  test('that work for one backup take turns', async () => {
+    await using pair = await Pair.make('turns');
+    mkdirSync(pair.path('bin'));
+    mkdirSync(pair.path('outside'));
+    const log = pair.path('log');
+    const script = TELLING_RSYNC(Bun.which('rsync') ?? '', log);
+    writeFileSync(pair.path('bin', 'rsync'), script, { mode: 0o755 });
+    const PATH = `${pair.path('bin')}:${process.env.PATH}`;
+    await pair.run({ SYNC_INTERVAL: '0', FULL_SYNC_INTERVAL: '0.5', PATH });
+    await new Model(Date.now() % 1_000_000, pair.path('source'), pair.path('outside')).work(6000);
+    await pair.isMirrored();
+    const steps = readFileSync(log, 'utf8').trim().split('\n');
+    expect(steps.length).toBeGreaterThan(20);
+    expect(steps.filter((step, n) => step !== (n % 2 === 0 ? 'start' : 'end'))).toEqual([]);
+  });
+});
