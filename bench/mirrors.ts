@@ -1,0 +1,124 @@
+/** What is compared: this program, lsyncd, a plain shell loop, and a bare rsync as the floor of all. */
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Program } from '../test/helpers.ts';
+import type { Run } from './bed.ts';
+
+/** `floor` is what the work itself costs: nobody who uses rsync over ssh can be faster, unless by starting it before. */
+type Role = 'ours' | 'peer' | 'floor';
+
+export interface Mirror {
+  name: string;
+  role: Role;
+  /** For start-sshd. */
+  backupEnv: Record<string, string>;
+  /** Starts it and resolves when it follows changes. */
+  launch(run: Run): Promise<void>;
+  /** Mirrors what has changed, where nothing watches. */
+  push?(run: Run): Program;
+}
+
+/** How long the first full sync may take, ms. */
+const START_MS = 180_000;
+
+/** Peers run more over ssh than one rsync into one directory. */
+const ALLOW_SHELL = { ALLOW_SHELL: 'true' };
+
+function ours(setting: string, env: Record<string, string>): Mirror {
+  return {
+    name: `rsync-inotify, ${setting}`,
+    role: 'ours',
+    backupEnv: {},
+    async launch(run) {
+      const program = run.keep(run.bed.pair.start('rsync-inotify', { ...env, ...run.env }));
+      await program.shows('✓ 服务运行中', 0, START_MS);
+    },
+  };
+}
+
+export const oursDefault = ours('default', {});
+export const oursAtOnce = ours('SYNC_INTERVAL=0', { SYNC_INTERVAL: '0' });
+
+/** As rsync takes a command. */
+const quoted = (words: string[]) => words.map((word) => `'${word}'`).join(' ');
+
+/** Connections stay open between changes; otherwise each would cost a login. */
+const controlledSsh = ({ bed }: Run) => [
+  ...bed.ssh,
+  ...['-o', 'ControlMaster=auto', '-o', `ControlPath=${bed.control}`, '-o', 'ControlPersist=600'],
+];
+
+/** Lua reads these strings as JSON has them. */
+const lua = (text: string) => JSON.stringify(text);
+
+/** The part of a `sync` that says where to: `rsyncssh` sends moves and deletions over ssh, `rsync` all by rsync. */
+const FORMS = {
+  rsync: ({ bed }: Run) => `default.rsync, target = ${lua(bed.target)}`,
+  rsyncssh: (
+    run: Run,
+  ) => `default.rsyncssh, host = ${lua(run.bed.host)}, targetdir = ${lua(`${run.bed.path('backup')}/`)},
+  ssh = { _extra = { ${controlledSsh(run).slice(1).map(lua).join(', ')} } }`,
+};
+
+const lsyncdConfig = (run: Run, form: keyof typeof FORMS, delay: number) => `settings { nodaemon = true }
+sync {
+  ${FORMS[form](run)},
+  source = ${lua(run.bed.source)}, delay = ${delay},
+  rsync = { archive = true, compress = true, rsh = ${lua(quoted(controlledSsh(run)))} },
+}
+`;
+
+function lsyncd(form: keyof typeof FORMS, delay: number): Mirror {
+  return {
+    name: `lsyncd ${form}, delay ${delay}`,
+    role: 'peer',
+    backupEnv: ALLOW_SHELL,
+    async launch(run) {
+      const config = run.bed.path('lsyncd.lua');
+      writeFileSync(config, lsyncdConfig(run, form, delay));
+      const program = run.keep(new Program('lsyncd', [config], { env: run.peerEnv }));
+      await program.shows(/Startup of .* finished/, 0, START_MS);
+    },
+  };
+}
+
+/** Whether it is installed decides whether it takes part. */
+export const hasLsyncd = Bun.which('lsyncd') !== null;
+const lsyncdForms = (...mirrors: Mirror[]) => (hasLsyncd ? mirrors : []);
+
+export const lsyncdAtOnce = lsyncdForms(lsyncd('rsyncssh', 0));
+export const lsyncdAll = lsyncdForms(...lsyncdAtOnce, lsyncd('rsyncssh', 1), lsyncd('rsync', 0));
+
+function plainLoop(interval: number): Mirror {
+  return {
+    name: `plain loop, interval ${interval}`,
+    role: 'peer',
+    backupEnv: ALLOW_SHELL,
+    async launch(run) {
+      const { source, target, ssh } = run.bed;
+      const script = join(import.meta.dir, 'plain-loop.sh');
+      const program = run.keep(
+        new Program('sh', [script, source, target, quoted(ssh), String(interval)], { env: run.peerEnv }),
+      );
+      await program.shows('Watches established', 0, START_MS);
+    },
+  };
+}
+
+export const plainAtOnce = plainLoop(0);
+export const plainThrottled = plainLoop(5);
+
+export const bareRsync: Mirror = {
+  name: 'bare rsync',
+  role: 'floor',
+  backupEnv: ALLOW_SHELL,
+  async launch(run) {
+    await this.push?.(run)?.exited;
+  },
+  push: (run) =>
+    run.keep(
+      new Program('rsync', ['-az', '--delete', '-e', quoted(run.bed.ssh), run.bed.source, run.bed.target], {
+        env: run.peerEnv,
+      }),
+    ),
+};
