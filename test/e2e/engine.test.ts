@@ -161,7 +161,7 @@ describe.skipIf(!mayLimitWatches)('a limit on watches (set in a user namespace, 
   });
 });
 
-describe('the rsync that waits for the next batch', () => {
+describe.concurrent('the rsync that waits for the next batch', () => {
   test('is replaced when it is killed, and nobody is bothered with that', async () => {
     await using pair = await Pair.make('armed');
     const { source } = await pair.run(AT_ONCE);
@@ -260,7 +260,7 @@ describe('an rsync that is killed while it transfers', () => {
   });
 });
 
-describe('the shared SSH connection', () => {
+describe.concurrent('the shared SSH connection', () => {
   test('is made anew when it is killed; changes arrive before, meanwhile and after', async () => {
     await using pair = await Pair.make('connection');
     const { source, backup } = await pair.run(AT_ONCE);
@@ -358,7 +358,7 @@ function mayLayCables(): boolean {
   return cable.isLaid;
 }
 
-describe('a network', () => {
+describe.concurrent('a network', () => {
   test.skipIf(!mayLayCables())(
     'that is cut without a word is noticed, and made up for when it is back (needs network namespaces)',
     async () => {
@@ -521,7 +521,7 @@ describe('a directory', () => {
   });
 });
 
-describe('the regular comparison', () => {
+describe.concurrent('the regular comparison', () => {
   test('mends a backup that was damaged, and never runs beside a batch', async () => {
     await using pair = await Pair.make('regular');
     writeFileSync(pair.path('source', 'file'), 'content');
@@ -552,7 +552,7 @@ describe('the regular comparison', () => {
   });
 });
 
-describe('WATCH_EXCLUDE', () => {
+describe.concurrent('WATCH_EXCLUDE', () => {
   test('lets changes in some directories wait for the regular comparison', async () => {
     await using pair = await Pair.make('exclude');
     for (const name of ['skip', 'deep/skip', 'skipped']) mkdirSync(pair.path('source', name), { recursive: true });

@@ -133,7 +133,7 @@ describe('stopping', () => {
   });
 });
 
-describe('a backup that goes away', () => {
+describe.concurrent('a backup that goes away', () => {
   test('for ten seconds delays changes and loses none; the log gives code, meaning and the next try', async () => {
     await using pair = await Pair.make('away');
     const { source, backup } = await pair.run({ SYNC_INTERVAL: '0' });
@@ -172,7 +172,7 @@ describe('a backup that goes away', () => {
   });
 });
 
-describe('files that cannot be written', () => {
+describe.concurrent('files that cannot be written', () => {
   test('are told with code 23 and tried again, at the start and later, while others are mirrored', async () => {
     await using pair = await Pair.make('partial');
     mkdirSync(pair.path('backup', 'blocked', 'full'), { recursive: true });
