@@ -93,14 +93,19 @@ export class Program {
   }
 }
 
-/** A port that nobody listens on at the moment. */
+const givenPorts = new Set<number>();
+
+/** A port that nobody listens on at the moment, and that no other test was given: tests run side by side. */
 export async function freePort(): Promise<number> {
   const server = createServer().listen(0, '127.0.0.1');
   await once(server, 'listening');
   const address = server.address();
   server.close();
   await once(server, 'close');
-  return typeof address === 'object' && address ? address.port : 0;
+  const port = typeof address === 'object' && address ? address.port : 0;
+  if (givenPorts.has(port)) return freePort();
+  givenPorts.add(port);
+  return port;
 }
 
 /**

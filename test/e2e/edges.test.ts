@@ -28,7 +28,7 @@ async function isQuiet(source: Program): Promise<void> {
   });
 }
 
-test.concurrent('one file that fails for good has the others mirrored once, and is tried again ever more slowly', async () => {
+test('one file that fails for good has the others mirrored once, and is tried again ever more slowly', async () => {
   await using pair = await Pair.make('one-fails');
   mkdirSync(pair.path('backup', 'blocked', 'full'), { recursive: true });
   const { source } = await pair.run({ SYNC_INTERVAL: '0', RSYNC_OPTS: '-av' });
@@ -43,7 +43,7 @@ test.concurrent('one file that fails for good has the others mirrored once, and 
   expect(count(source.output.slice(offset), SYNC)).toBeLessThanOrEqual(5);
 });
 
-test.concurrent('--max-delete is not worn down by tries', async () => {
+test('--max-delete is not worn down by tries', async () => {
   await using pair = await Pair.make('max-delete');
   const names = ['a', 'b', 'c', 'd', 'e', 'f'];
   for (const name of names) writeFileSync(pair.path('source', name), '');
@@ -56,7 +56,7 @@ test.concurrent('--max-delete is not worn down by tries', async () => {
   expect(source.running).toBe(true);
 });
 
-test.concurrent('a directory that was moved out of the source is not watched any more', async () => {
+test('a directory that was moved out of the source is not watched any more', async () => {
   await using pair = await Pair.make('moved-out');
   mkdirSync(pair.path('source', 'a', 'b', 'c'), { recursive: true });
   const { source } = await pair.run({ SYNC_INTERVAL: '0' });
@@ -69,7 +69,7 @@ test.concurrent('a directory that was moved out of the source is not watched any
   expect(source.output.slice(offset)).toBe('');
 });
 
-test.concurrent('a killed program leaves neither processes nor sockets behind', async () => {
+test('a killed program leaves neither processes nor sockets behind', async () => {
   await using pair = await Pair.make('killed-hard');
   using TMPDIR = temporary();
   const { source } = await pair.run({ TMPDIR: TMPDIR.path });
@@ -80,7 +80,7 @@ test.concurrent('a killed program leaves neither processes nor sockets behind', 
   await eventually(() => readdirSync(TMPDIR.path).length === 0);
 });
 
-test.concurrent('a stopped program leaves no socket behind', async () => {
+test('a stopped program leaves no socket behind', async () => {
   await using pair = await Pair.make('stopped');
   using TMPDIR = temporary();
   const { source } = await pair.run({ TMPDIR: TMPDIR.path });
@@ -89,7 +89,7 @@ test.concurrent('a stopped program leaves no socket behind', async () => {
   expect(readdirSync(TMPDIR.path)).toEqual([]);
 });
 
-test.concurrent('a long TMPDIR and a connection that the user shares are no obstacle', async () => {
+test('a long TMPDIR and a connection that the user shares are no obstacle', async () => {
   await using pair = await Pair.make('sharing');
   const TMPDIR = pair.path('t'.repeat(100));
   mkdirSync(TMPDIR);
@@ -101,7 +101,7 @@ test.concurrent('a long TMPDIR and a connection that the user shares are no obst
   expect(source.output).not.toContain('无法建立共享的 SSH 连接');
 });
 
-test.concurrent('WATCH_EXCLUDE knows names that are not ASCII', async () => {
+test('WATCH_EXCLUDE knows names that are not ASCII', async () => {
   await using pair = await Pair.make('é-目录');
   mkdirSync(pair.path('source', '缓存'));
   const { source } = await pair.run({ SYNC_INTERVAL: '0', WATCH_EXCLUDE: '缓存/' });
@@ -113,7 +113,7 @@ test.concurrent('WATCH_EXCLUDE knows names that are not ASCII', async () => {
   await eventually(() => existsSync(pair.path('backup', 'file')));
 });
 
-test.concurrent('old versions stay where filters and --backup come together', async () => {
+test('old versions stay where filters and --backup come together', async () => {
   await using pair = await Pair.make('versions');
   await pair.run({ SYNC_INTERVAL: '0', RSYNC_OPTS: '-ab --delete --exclude=none' });
   mkdirSync(pair.path('source', 'd'));
@@ -129,7 +129,7 @@ test.concurrent('old versions stay where filters and --backup come together', as
   expect(readFileSync(pair.path('backup', 'd', 'f~'), 'utf8')).toBe('1');
 });
 
-test.concurrent('a source that is a link needs its slash', async () => {
+test('a source that is a link needs its slash', async () => {
   await using pair = await Pair.make('link');
   symlinkSync('source', pair.path('link'));
   const refused = pair.start('rsync-inotify', { SOURCE_DIR: pair.path('link') });
