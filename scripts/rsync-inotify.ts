@@ -56,7 +56,7 @@ const MAX_PENDING = 100_000;
 const QUIET_MS = 3;
 /** How long a batch waits for that at most, ms. */
 const MAX_QUIET_MS = 100;
-/** How much of rsync's output may wait for a reader of the log who has stalled, bytes. */
+/** How much of the log may wait for a reader who has stalled, bytes; beyond, it is left out and counted. */
 const MAX_UNREAD = 8_000_000;
 
 const WATCHED_EVENTS = [

@@ -13,11 +13,10 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { eventually, Pair, type Program, processesWith } from '../helpers.ts';
+import { count, eventually, Pair, type Program, processesWith } from '../helpers.ts';
 
 setDefaultTimeout(60_000);
 
-const count = (text: string, part: string) => text.split(part).length - 1;
 const SYNC = '触发批量同步...';
 /** Waits until nothing is synced any more. */
 async function isQuiet(source: Program): Promise<void> {

@@ -1,26 +1,15 @@
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { spawnSync } from 'node:child_process';
-import {
-  existsSync,
-  lstatSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs';
+import { lstatSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { binary, cleanEnv, eventually, freePort, Pair, Program, processesWith } from '../helpers.ts';
+import { binary, cleanEnv, content, eventually, freePort, Pair, Program, processesWith } from '../helpers.ts';
 
 setDefaultTimeout(60_000);
 
 const sshdPid = (backup: Program) => Number(/PID: (\d+)/.exec(backup.output)?.[1]);
 const watcherOf = (pair: Pair) =>
   [...processesWith(`${pair.directory}/source/`)].find(([, command]) => /^inotifywait/.test(command))?.[0] ?? 0;
-const content = (path: string) => (existsSync(path) ? readFileSync(path, 'utf8') : '');
-
 describe('stopping', () => {
   test.each(['SIGTERM', 'SIGINT'] as const)(
     'by %s ends both with a line, status 0 and no child left',
@@ -255,17 +244,6 @@ describe('the watcher', () => {
     const source = pair.start('rsync-inotify', { PATH: `${pair.path('bin')}:${process.env.PATH}` });
     expect(await source.exited).toBe(1);
     expect(source.output).toMatch(/\[ERROR .*\] inotifywait 退出 \(退出码: 1\)：Failed to watch.*max_user_watches/);
-  });
-
-  test('does not outlive a killed program for longer than the next change', async () => {
-    await using pair = await Pair.make('killed');
-    const { source } = await pair.run();
-    await source.stop('SIGKILL');
-    writeFileSync(pair.path('source', 'file'), '');
-    writeFileSync(pair.path('source', 'file'), '');
-    await eventually(
-      () => ![...processesWith(pair.directory).values()].some((command) => /^inotifywait/.test(command)),
-    );
   });
 });
 

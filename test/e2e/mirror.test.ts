@@ -13,11 +13,9 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { eventually, Pair } from '../helpers.ts';
+import { count, eventually, Pair } from '../helpers.ts';
 
 setDefaultTimeout(60_000);
-
-const count = (text: string, part: string) => text.split(part).length - 1;
 
 describe('the mirror', () => {
   test('has what was there before, and every kind of change since', async () => {
