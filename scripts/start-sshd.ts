@@ -4,35 +4,45 @@
  *
  * Makes the host keys that are missing, waits for the source's public key on the shared volume,
  * authorises it, runs the real sshd in the foreground and follows the key from then on, as
- * start-sshd.sh did. All configuration is by environment:
+ * start-sshd.sh did. The key may do no more than mirror: whatever it asks sshd for, sshd starts this
+ * program instead, which becomes rsync's receiving side or refuses. All configuration is by environment:
  *
  *   SSHD_PORT=2222 SHARED_KEYS_DIR=/mnt/keys DEST_DIR=/backup/web/ bun run scripts/start-sshd.ts
  */
+import { dlopen, ptr } from 'bun:ffi';
 import { type ChildProcess, type SpawnOptions, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import {
   accessSync,
+  closeSync,
   constants,
   existsSync,
+  fstatSync,
+  lstatSync,
   mkdirSync,
+  mkdtempSync,
+  openSync,
   readFileSync,
+  readlinkSync,
+  readSync,
   realpathSync,
   renameSync,
   rmSync,
   statSync,
   writeFileSync,
+  writeSync,
 } from 'node:fs';
-import { isIP } from 'node:net';
-import { homedir, hostname, networkInterfaces } from 'node:os';
-import { dirname, join, resolve } from 'node:path';
+import { connect, createServer, isIP } from 'node:net';
+import { homedir, hostname, networkInterfaces, tmpdir } from 'node:os';
+import { basename, dirname, join, relative, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { Chalk } from 'chalk';
 import { cleanEnv, makeExactValidator } from 'envalid';
+import { split } from 'shlex';
 import sshKeygen from 'ssh-keygen-lite';
-import { $, which } from 'zx';
 
 const VERSION = '1.0.0';
 
@@ -42,6 +52,7 @@ const TRY_MS = 2000;
 const POLL_MS = 200;
 const FOLLOW_MS = 500;
 const MAX_KEY_BYTES = 16_384;
+const MIN_RSA_BITS = 2048;
 /** The line above ours in `authorized_keys`; lines of other people stay as they are. */
 const MARKER = '# start-sshd: the next line is the key from the shared volume and is replaced with it';
 
@@ -50,6 +61,12 @@ const HOST_KEYS = [
   { type: 'ecdsa', size: '256' },
   { type: 'ed25519', size: '256' },
 ] as const;
+
+/** What sshd starts for the source, whatever it asks for. */
+const FORCED_COMMAND = '--forced-command';
+/** How long a command may be, bytes, and how much of a refused one is told. */
+const MAX_COMMAND_BYTES = 65_536;
+const MAX_SHOWN = 500;
 
 /** sshd starts rsync for the source. */
 const PROGRAMS = { sshd: 'openssh-server', 'ssh-keygen': 'openssh-client', rsync: 'rsync' };
@@ -91,6 +108,11 @@ const address = makeExactValidator<string>((value) => {
   return value;
 });
 
+const flag = makeExactValidator<boolean>((value) => {
+  if (value !== 'true' && value !== 'false') throw new Error('应为 true 或 false');
+  return value === 'true';
+});
+
 const variables = {
   SHARED_KEYS_DIR: directory({ default: '/shared-keys', desc: '用来交换公钥的共享卷' }),
   SSH_DIR: directory({ default: join(homedir(), '.ssh'), desc: 'authorized_keys 所在目录；其他人的公钥保留不变' }),
@@ -99,6 +121,7 @@ const variables = {
   SSHD_LISTEN: address({ default: '', desc: 'sshd 监听的 IP 地址，默认为所有地址' }),
   DEST_DIR: destination({ default: '/data/backup/', desc: '接收镜像的目录，不存在时创建' }),
   KEY_RETRIES: wholeNumber(1, 1_000_000)({ default: 30, desc: '等待源端公钥的次数，每次 2 秒' }),
+  ALLOW_SHELL: flag({ default: false, desc: 'true = 源端密钥可以执行任意命令，而不只是镜像到 DEST_DIR' }),
   NO_COLOR: text({ default: '', desc: '设置为任意值 = 日志不带颜色' }),
 };
 
@@ -125,7 +148,7 @@ type Config = ReturnType<typeof readConfig>;
 
 /** The path of a program: sshd must be started by an absolute one, and is rarely on an ordinary user's PATH. */
 function find(program: string): string | null {
-  return which.sync(program, { nothrow: true, path: `${process.env.PATH ?? ''}:/usr/local/sbin:/usr/sbin:/sbin` });
+  return Bun.which(program, { PATH: `${process.env.PATH ?? ''}:/usr/local/sbin:/usr/sbin:/sbin` });
 }
 
 function missingPrograms(): string[] {
@@ -191,13 +214,19 @@ function reasonOf(cause: unknown): string {
   return escapeText(cause instanceof Error ? cause.message : String(cause).trim());
 }
 
-// zx for what runs once. It quotes every interpolated word; /bin/sh is on every machine, bash is not.
-$.shell = '/bin/sh';
-$.prefix = '';
-$.quote = (word) => `'${word.replaceAll("'", `'\\''`)}'`;
-// `sudo -u` may leave us in a directory that the user may not enter.
-const cwd = existsSync(process.cwd()) ? process.cwd() : '/';
-const run = $({ nothrow: true, quiet: true, cwd, stdio: ['ignore', 'pipe', 'pipe'] });
+/** Makes a word of a shell's command line of any text. */
+const quote = (word: string) => `'${word.replaceAll("'", `'\\''`)}'`;
+
+/** zx for what runs once; loaded only here, because it takes longer than all that the forced command does. */
+async function shell() {
+  const { $ } = await import('zx');
+  $.shell = '/bin/sh'; // on every machine; bash is not
+  $.prefix = '';
+  $.quote = quote;
+  // `sudo -u` may leave us in a directory that the user may not enter.
+  const cwd = existsSync(process.cwd()) ? process.cwd() : '/';
+  return $({ nothrow: true, quiet: true, cwd, stdio: ['ignore', 'pipe', 'pipe'] });
+}
 
 // ── Step 1: host keys ────────────────────────────────────────────────────────────────────────────
 
@@ -210,7 +239,7 @@ async function generateHostKeys(config: Config): Promise<void> {
     );
     if (missing.length === 0) return log('SSH 主机密钥已存在 ✓');
     log('生成 SSH 主机密钥...');
-    mkdirSync(config.HOST_KEY_DIR, { recursive: true });
+    mkdirSync(config.HOST_KEY_DIR, { recursive: true, mode: 0o700 });
     const generating = Promise.allSettled(
       missing.map(({ type, size }) => generateKey(type, size, hostKeyFile(config, type))),
     );
@@ -239,27 +268,108 @@ async function generateKey(type: 'rsa' | 'ecdsa' | 'ed25519', size: string, key:
   }
 }
 
+/** The source connects to a host with these keys and to no other. Without the volume it can only be told so. */
+async function publishHostKeys(config: Config): Promise<void> {
+  const run = await shell();
+  const directory = join(config.SHARED_KEYS_DIR, 'host_keys');
+  try {
+    mkdirSync(directory, { recursive: true, mode: 0o755 });
+    for (const { type } of HOST_KEYS) {
+      const key = await run`ssh-keygen -y -P ${''} -f ${hostKeyFile(config, type)}`;
+      if (key.exitCode !== 0) throw new Error(key.stderr.trim());
+      replaceFile(join(directory, `${hostname()}.${type}.pub`), key.stdout, 0o644);
+    }
+  } catch (cause) {
+    warn(`无法在 ${directory} 公布主机密钥，源端无法据此验证本机：${reasonOf(cause)}。请检查共享卷的挂载和权限`);
+  }
+}
+
+/** Writes a file whole or not at all; one that holds this already may be on a read-only volume. Bytes are latin1. */
+function replaceFile(path: string, content: string, mode: number): void {
+  if (existsSync(path) && readFileSync(path, 'latin1') === content) return;
+  const temporary = `${path}.${process.pid}.tmp`;
+  try {
+    writeFileSync(temporary, content, { mode, encoding: 'latin1' });
+    renameSync(temporary, path);
+  } finally {
+    rmSync(temporary, { force: true });
+  }
+}
+
 // ── Step 2: sshd configuration ───────────────────────────────────────────────────────────────────
 
-/**
- * The whole configuration of sshd, on its command line: the machine's sshd_config is not read, because its addresses
- * and Match blocks would add to these. PAM works for root only, and lets a root without a password in by key.
- */
-export function sshdArgs(config: Config, user: string, strictModes: 'yes' | 'no'): string[] {
-  const options = [
-    ...HOST_KEYS.map(({ type }) => `HostKey="${hostKeyFile(config, type)}"`),
-    ...(config.SSHD_LISTEN ? [`ListenAddress=${config.SSHD_LISTEN}`] : []),
-    `AuthorizedKeysFile="${join(config.SSH_DIR, 'authorized_keys').replaceAll('%', '%%')}"`,
-    `StrictModes=${strictModes}`,
-    `AllowUsers=${user}`,
-    'PubkeyAuthentication=yes',
-    'PasswordAuthentication=no',
-    'KbdInteractiveAuthentication=no',
-    'PermitRootLogin=prohibit-password',
-    'PidFile=none',
-    `UsePAM=${user === 'root' ? 'yes' : 'no'}`,
+/** The machine's own configuration: it may add to ours, a banner for example. */
+const MACHINE_CONFIG = '/etc/ssh/sshd_config';
+
+/** A word of sshd's configuration. */
+const configWord = (word: string) => `"${word.replaceAll('\\', '\\\\')}"`;
+
+/** What a session may do. It stands in a Match block that comes first, which no other Match block can override. */
+export function sessionOptions(config: Config, user: string): string[] {
+  return [
+    `AllowUsers ${user}`,
+    `AuthorizedKeysFile ${configWord(join(config.SSH_DIR, 'authorized_keys').replaceAll('%', '%%'))}`,
+    `PermitRootLogin ${config.ALLOW_SHELL ? 'prohibit-password' : 'forced-commands-only'}`,
+    'AuthenticationMethods publickey',
+    'PubkeyAuthentication yes',
+    'PasswordAuthentication no',
+    'KbdInteractiveAuthentication no',
+    'HostbasedAuthentication no',
+    'PermitEmptyPasswords no',
+    'AuthorizedKeysCommand none',
+    'AuthorizedPrincipalsFile none',
+    'TrustedUserCAKeys none',
+    'MaxAuthTries 3',
+    'DisableForwarding yes',
+    'AllowTcpForwarding no',
+    'AllowStreamLocalForwarding no',
+    'AllowAgentForwarding no',
+    'X11Forwarding no',
+    'GatewayPorts no',
+    'PermitTunnel no',
+    'PermitTTY no',
+    'PermitUserRC no',
+    'AcceptEnv NONE', // a name that nobody sends: an empty list could be added to
+    'ForceCommand none', // the one in authorized_keys counts
+    'ChrootDirectory none',
   ];
-  return ['-f', '/dev/null', '-p', String(config.SSHD_PORT), ...options.flatMap((option) => ['-o', option])];
+}
+
+/** What holds before anybody has logged in. PAM works for root only, and lets a root without a password in by key. */
+export function serverOptions(config: Config, user: string, strictModes: 'yes' | 'no'): string[] {
+  return [
+    ...HOST_KEYS.map(({ type }) => `HostKey ${configWord(hostKeyFile(config, type))}`),
+    ...(config.SSHD_LISTEN ? [`ListenAddress ${config.SSHD_LISTEN}`] : []),
+    `SetEnv ${configWord(`DEST_DIR=${config.DEST_DIR}`)} ${configWord(`START_SSHD_REPORTS=${reportSocket()}`)}`,
+    `StrictModes ${strictModes}`,
+    `UsePAM ${user === 'root' ? 'yes' : 'no'}`,
+    'PermitUserEnvironment no',
+    'PidFile none',
+    'LogLevel INFO',
+    'LoginGraceTime 20',
+    'MaxStartups 10:50:30',
+    'ClientAliveInterval 15',
+    'ClientAliveCountMax 3',
+    'KexAlgorithms -diffie-hellman-group1-*,diffie-hellman-group14-*,diffie-hellman-group-exchange-*,ecdh-sha2-*',
+    'Ciphers -3des*,*-cbc,arcfour*',
+    'MACs -*md5*,*sha1*,umac-64*,hmac-sha2-256,hmac-sha2-512,umac-128@openssh.com',
+    'HostKeyAlgorithms -ssh-rsa*,ssh-dss*',
+    'PubkeyAcceptedKeyTypes -ssh-rsa*,ssh-dss*',
+  ];
+}
+
+/** Holds sshd's configuration and the socket for reports, for nobody else to see. It goes when we go. */
+let runtimeDirectory = '';
+const reportSocket = () => join(runtimeDirectory, 'reports');
+
+function makeRuntimeDirectory(): string {
+  const parents = ['/run', process.env.XDG_RUNTIME_DIR, tmpdir()].filter((path) => path !== undefined);
+  for (const parent of parents) {
+    try {
+      return mkdtempSync(join(parent, 'start-sshd-'));
+    } catch {}
+  }
+  throw new Failure(`无法在 ${parents.join('、')} 中创建运行目录，请检查权限和磁盘空间`);
 }
 
 const withParents = (path: string): string[] => (path === '/' ? [path] : [...withParents(dirname(path)), path]);
@@ -298,18 +408,49 @@ function makePrivsepDirectory(): void {
   } catch {}
 }
 
+/** What sshd makes of a configuration, in its own words, one option a line. @throws {Failure} where it is none */
+async function effectiveOptions(args: string[], user: string): Promise<string[]> {
+  const run = await shell();
+  const check = await run`${find('sshd') ?? 'sshd'} -T -C ${`user=${user},host=localhost,addr=127.0.0.1`} ${args}`;
+  if (check.exitCode === 0) return check.stdout.trim().split('\n');
+  const lines = check.stderr.trim().split(/\r?\n/).map(escapeText);
+  throw new Failure(['sshd 配置无效：', ...lines].join('\n'));
+}
+
+/** Lets the machine's configuration add to ours, unless it would change what ours settles or where sshd listens. */
+async function includeMachineConfig(file: string, settled: string[], user: string, args: string[]): Promise<void> {
+  const own = await effectiveOptions(args, user);
+  if (!existsSync(MACHINE_CONFIG)) return;
+  const ours = readFileSync(file, 'utf8');
+  writeFileSync(file, `${ours}Include ${MACHINE_CONFIG}\n`);
+  try {
+    const isSettled = (line: string) => settled.includes(line.replace(/ .*/, ''));
+    const added = (await effectiveOptions(args, user)).filter((line) => isSettled(line) && !own.includes(line));
+    if (added.length > 0) throw new Error(`它会放宽 start-sshd 的设置：${escapeText(added.join('、'))}`);
+  } catch (cause) {
+    writeFileSync(file, ours);
+    for (const line of reasonOf(cause).split('\\n')) warn(`未采用 ${MACHINE_CONFIG}：${line}`);
+  }
+}
+
 /** Resolves with the arguments for sshd, which have been checked. */
 async function configureSshd(config: Config): Promise<string[]> {
   log('配置 SSH 服务...');
+  const run = await shell();
   const user = (await run`id -un`).stdout.trim();
   if (user === 'root') makePrivsepDirectory();
   prepareDestination(config);
-  const args = sshdArgs(config, user, strictModesFor(config.SSH_DIR, process.getuid?.() ?? 0));
-  const check = await run`${find('sshd') ?? 'sshd'} -t ${args}`;
-  if (check.exitCode !== 0) {
-    const lines = check.stderr.trim().split(/\r?\n/).map(escapeText);
-    throw new Failure(['sshd 配置无效：', ...lines].join('\n'));
-  }
+  runtimeDirectory = makeRuntimeDirectory();
+  const [file, sessionFile] = [join(runtimeDirectory, 'sshd_config'), join(runtimeDirectory, 'session.conf')];
+  const server = serverOptions(config, user, strictModesFor(config.SSH_DIR, process.getuid?.() ?? 0));
+  const session = sessionOptions(config, user);
+  writeFileSync(sessionFile, ['Match all', ...session, ''].join('\n'));
+  writeFileSync(file, [`Include ${configWord(sessionFile)}`, ...server, ''].join('\n'));
+  const args = ['-f', file, '-p', String(config.SSHD_PORT)];
+  const settled = [...server, ...session, 'Port', 'ListenAddress'].map((line) => line.replace(/ .*/, '').toLowerCase());
+  await includeMachineConfig(file, settled, user, args);
+  if (config.ALLOW_SHELL) warn('ALLOW_SHELL=true：源端的密钥可以在本机执行任意命令');
+  else if (landlockVersion() < LEAST_LANDLOCK) warn(NO_LANDLOCK);
   log('SSH 配置完成 ✓');
   return args;
 }
@@ -318,44 +459,63 @@ async function configureSshd(config: Config): Promise<string[]> {
 
 /** What the shared key file holds, nothing while there is none. Throws when it is no key file or cannot be read. */
 function readSharedKey(config: Config): string {
-  const file = join(config.SHARED_KEYS_DIR, 'id_rsa.pub');
-  const status = statSync(file, { throwIfNoEntry: false });
+  const path = join(config.SHARED_KEYS_DIR, 'id_rsa.pub');
+  const status = lstatSync(path, { throwIfNoEntry: false });
   if (!status) return '';
   if (!status.isFile() || status.size > MAX_KEY_BYTES)
-    throw new Error(`${file} 应为不超过 ${MAX_KEY_BYTES} 字节的文件`);
-  return readFileSync(file, 'utf8').trim();
+    throw new Error(`${path} 应为不超过 ${MAX_KEY_BYTES} 字节的普通文件`);
+  const file = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  try {
+    const content = Buffer.alloc(MAX_KEY_BYTES);
+    return content.toString('utf8', 0, readSync(file, content)).trim();
+  } finally {
+    closeSync(file);
+  }
 }
 
 /** One line of `TYPE BASE64 [COMMENT]` without options, whole in the eyes of ssh-keygen. Throws on anything else. */
 export function parsePublicKey(line: string): string {
   const form = /^(ssh-rsa|ssh-ed25519|ecdsa-sha2-nistp\d+|sk-[\w@.-]+) [A-Za-z0-9+/]+={0,3}( [^\p{Cc}]*)?$/u;
-  const isKey = form.test(line) && spawnSync('ssh-keygen', ['-l', '-f', '-'], { input: `${line}\n` }).status === 0;
-  if (!isKey) throw new Error('公钥文件应为完整的一行: 类型 BASE64 [注释]');
+  const input = { input: `${line}\n`, encoding: 'utf8' } as const;
+  const { status, stdout } = form.test(line)
+    ? spawnSync('ssh-keygen', ['-l', '-f', '-'], input)
+    : { status: 1, stdout: '' };
+  if (status !== 0) throw new Error('公钥文件应为完整的一行: 类型 BASE64 [注释]');
+  if (line.startsWith('ssh-rsa ') && Number.parseInt(stdout, 10) < MIN_RSA_BITS)
+    throw new Error(`RSA 公钥应至少有 ${MIN_RSA_BITS} 位`);
   return line;
 }
 
-/** Puts our key into what `authorized_keys` holds: in place of the last one of ours, beside the lines of others. */
-export function mergeAuthorizedKeys(content: string, key: string): string {
+/** The key's line in `authorized_keys`: what sshd starts for it instead of what it asks for (sshd(8)). */
+export function authorizedLine(config: Config, key: string): string {
+  if (config.ALLOW_SHELL) return `restrict ${key}`;
+  const self = import.meta.path.startsWith('/$bunfs/') ? [] : ['--no-env-file', import.meta.path];
+  const command = ['exec', ...[process.execPath, ...self, FORCED_COMMAND].map(quote)].join(' ');
+  return `restrict,command="${command.replaceAll('"', '\\"')}" ${key}`;
+}
+
+/**
+ * Puts our line into what `authorized_keys` holds, in place of the last one of ours. It comes first: if a line of
+ * somebody else lets the same key in, with other restrictions or none, sshd goes by the first.
+ */
+export function mergeAuthorizedKeys(content: string, line: string, key: string): string {
   const [type, body] = key.split(' ');
-  const isOurs = (line: string) => line === `${type} ${body}` || line.startsWith(`${type} ${body} `);
+  const isOurs = (other: string) => other === `${type} ${body}` || other.startsWith(`${type} ${body} `);
   const lines = content.split('\n');
-  const others = lines.filter((line, n) => line !== MARKER && lines[n - 1] !== MARKER && !isOurs(line));
-  return [...others.filter(Boolean), MARKER, key, ''].join('\n');
+  const others = lines.filter((other, n) => other !== MARKER && lines[n - 1] !== MARKER && !isOurs(other));
+  return [MARKER, line, ...others.filter(Boolean), ''].join('\n');
 }
 
 /** Bytes stay bytes (latin1): comments of others need not be UTF-8. */
 function authorize(config: Config, key: string): void {
   let file = join(config.SSH_DIR, 'authorized_keys');
-  const temporary = `${file}.${process.pid}.tmp`;
   try {
     mkdirSync(config.SSH_DIR, { recursive: true, mode: 0o700 });
     if (existsSync(file)) file = realpathSync(file);
     const present = existsSync(file) ? readFileSync(file, 'latin1') : '';
-    const content = mergeAuthorizedKeys(present, Buffer.from(key).toString('latin1'));
-    writeFileSync(temporary, content, { mode: 0o600, encoding: 'latin1' });
-    renameSync(temporary, file);
+    const line = Buffer.from(authorizedLine(config, key)).toString('latin1');
+    replaceFile(file, mergeAuthorizedKeys(present, line, key), 0o600);
   } catch (cause) {
-    if (existsSync(temporary)) rmSync(temporary);
     throw new Error(`无法写入 ${file}：${reasonOf(cause)}。请检查 SSH_DIR 的权限和磁盘空间`);
   }
 }
@@ -443,6 +603,208 @@ function ownAddress(): string {
   return first?.address ?? '127.0.0.1';
 }
 
+// ── Step 5: what the source asks for ─────────────────────────────────────────────────────────────
+
+/** Why a command of the source is not run. */
+class Refusal extends Error {}
+
+/** Short options of rsync that only say what is transferred and how. K, L and k follow links, s hides words from us. */
+const LETTERS = 'ACDEHIJNORSUWXbcdglmnopqrtuvxyz';
+const SHORT_OPTION = new RegExp(`^-(?=.)[${LETTERS}]*(e\\d*\\.\\w*)?$|^-[@B]-?\\d+$`);
+/** Long ones, and those with a value that names no file: what a client may send (rrsync(1)) to a receiver that follows no link. */
+const FLAGS = [
+  ...['append', 'copy-unsafe-links', 'delay-updates', 'delete', 'delete-after', 'delete-before', 'delete-delay'],
+  ...['delete-during', 'delete-excluded', 'delete-missing-args', 'dirs', 'existing', 'fake-super', 'force', 'from0'],
+  ...['fsync', 'fuzzy', 'group', 'hard-links', 'ignore-errors', 'ignore-existing', 'ignore-missing-args'],
+  ...['ignore-times', 'inplace', 'links', 'mkpath', 'msgs2stderr', 'munge-links', 'new-compress', 'no-W'],
+  ...['no-msgs2stderr', 'no-r', 'no-relative', 'no-specials', 'numeric-ids', 'old-compress', 'one-file-system'],
+  ...['open-noatime', 'owner', 'partial', 'perms', 'preallocate', 'recursive', 'safe-links', 'size-only', 'specials'],
+  ...['stats', 'super', 'times', 'use-qsort'],
+];
+const VALUES = [
+  ...['block-size', 'bwlimit', 'checksum-choice', 'checksum-seed', 'compress-choice', 'compress-level'],
+  ...['compress-threads', 'groupmap', 'iconv', 'info', 'log-format', 'max-alloc', 'max-delete', 'max-size'],
+  ...['min-size', 'modify-window', 'skip-compress', 'stderr', 'suffix', 'timeout', 'usermap'],
+];
+/** Options that name a directory, as one word or two. */
+const DIRECTORIES = ['backup-dir', 'compare-dest', 'copy-dest', 'link-dest', 'partial-dir', 'temp-dir'];
+
+/** Splits a command into words as a shell would; what only a shell would expand stays as it is. @throws {Refusal} */
+export function parseCommand(command: string): string[] {
+  if (Buffer.byteLength(command) > MAX_COMMAND_BYTES) throw new Refusal(`命令超过 ${MAX_COMMAND_BYTES} 字节`);
+  let words: string[];
+  try {
+    words = split(command);
+  } catch {
+    throw new Refusal('引号或反斜杠没有配对');
+  }
+  if (/[\p{Cc}\ufffd]/u.test(command + words.join(''))) throw new Refusal('命令包含控制字符或不是 UTF-8');
+  return words;
+}
+
+/** What a receiving rsync may be started with. */
+interface Receiver {
+  options: string[];
+  /** Other directories that it uses, as they were given. */
+  directories: string[];
+  destination: string;
+}
+
+/** Lets through `rsync --server OPTION... . DESTINATION` with known options only. @throws {Refusal} */
+export function parseReceiver([program = '', server, ...words]: string[]): Receiver {
+  if (basename(program) !== 'rsync' || server !== '--server') throw new Refusal('只允许 rsync 向本机写入镜像');
+  const [options, directories]: [string[], string[]] = [[], []];
+  while (words[0] !== '.') {
+    const word = words.shift();
+    const [, name = '', value] = /^--([\w-]+)(?:=(.*))?$/.exec(word ?? '') ?? [];
+    if (word === undefined) throw new Refusal('rsync 命令不完整');
+    if (DIRECTORIES.includes(name)) {
+      const directory = value ?? words.shift() ?? '';
+      directories.push(directory);
+      options.push(`--${name}=${directory}`);
+    } else if (SHORT_OPTION.test(word) || (value === undefined ? FLAGS : VALUES).includes(name)) options.push(word);
+    else throw new Refusal(`不允许 rsync 选项 ${word}`);
+  }
+  if (words.length !== 2) throw new Refusal('rsync 命令应只有一个目标目录');
+  return { options, directories, destination: words[1] ?? '' };
+}
+
+/** Where a path leads that need not exist yet: links are followed as far as it does. Throws where it leads nowhere. */
+function realPath(path: string): string {
+  if (lstatSync(path, { throwIfNoEntry: false })) return realpathSync(path);
+  return join(realPath(dirname(path)), basename(path));
+}
+
+const isWithin = (path: string, root: string) => path === root || path.startsWith(root.replace(/\/?$/, '/'));
+
+/** The real path of what a word of the source names. @throws {Refusal} where it is not within DEST_DIR */
+function confinedPath(word: string, base: string, root: string): string {
+  try {
+    const path = realPath(resolve(base, word.replace(/^~(?=\/|$)/, homedir())));
+    if (isWithin(path, root)) return path;
+  } catch {}
+  throw new Refusal(`${word} 不在 DEST_DIR=${root} 之内`);
+}
+
+/** Enters the destination, or of one that does not exist yet the last directory that does; returns what is left. */
+function enter(destination: string, root: string): string {
+  let existing = destination;
+  while (!existsSync(existing)) existing = dirname(existing);
+  process.chdir(existing);
+  // Whatever it was when it was looked at: it must be within now, and from here on it stays what it is.
+  if (!isWithin(readlinkSync('/proc/self/cwd'), root)) throw new Refusal('目标目录在检查时被替换');
+  return `./${relative(existing, destination)}`;
+}
+
+/** Becomes the receiving rsync. @throws {Refusal} */
+function receive(words: string[], allowed: string): never {
+  const { options, directories, destination } = parseReceiver(words);
+  mkdirSync(allowed, { recursive: true });
+  const root = realpathSync(allowed);
+  const real = confinedPath(destination, homedir(), root);
+  for (const directory of directories) confinedPath(directory, real, root);
+  const rsync = find('rsync');
+  if (!rsync || !process.execve) throw new Refusal('本机没有 rsync');
+  const rest = enter(real, root);
+  confine(root, rsync);
+  return process.execve(rsync, ['rsync', '--server', ...options, '.', rest], process.env);
+}
+
+/** What rsync and the C library read besides, and may execute. Names of users and groups come from here too. */
+const READABLE = [
+  ...['/usr', '/lib', '/lib64', '/bin', '/opt', '/nix', '/etc/ld.so.cache', '/etc/ld.so.preload', '/etc/localtime'],
+  ...['/etc/passwd', '/etc/group', '/etc/nsswitch.conf', '/etc/ssl/openssl.cnf', '/var/lib/sss', '/dev/null'],
+];
+
+/** Rights of landlock(7): of a file these, of a directory all that its version knows. */
+const [EXECUTE, WRITE_FILE, READ_FILE, READ_DIRECTORY] = [1, 2, 4, 8];
+const NO_LANDLOCK =
+  '内核没有 Landlock（Linux 5.19 起）：源端的命令仍逐条检查，但旧版 rsync 可能被备份内的链接引到目录之外';
+/** Versions of Landlock that forbid to link and rename between directories are of no use for a mirror. */
+const LEAST_LANDLOCK = 2;
+
+/** Calls of the kernel that Bun has no function for, nothing where it does not find the C library. */
+function systemCalls() {
+  const musl = `libc.musl-${process.arch === 'arm64' ? 'aarch64' : 'x86_64'}.so.1`;
+  const calls = {
+    syscall: { args: ['i64', 'i64', 'i64', 'i64', 'i64'], returns: 'i32' },
+    prctl: { args: ['i32', 'i64', 'i64', 'i64', 'i64'], returns: 'i32' },
+  } as const;
+  for (const name of ['libc.so.6', musl]) {
+    try {
+      return dlopen(name, calls).symbols;
+    } catch {}
+  }
+}
+
+/** The version of Landlock that the kernel has, 0 or less for none. */
+function landlockVersion(calls = systemCalls()): number {
+  return calls?.syscall(444, 0, 0, 1, 0) ?? 0;
+}
+
+/**
+ * Fences this process and what it becomes off from all files but those below a directory (landlock(7)): versions of
+ * rsync before 3.5.0 can be led out of it by links that the source has planted there. Without Landlock it does nothing.
+ */
+function confine(root: string, rsync: string): void {
+  const calls = systemCalls();
+  const version = landlockVersion(calls);
+  if (!calls || version < LEAST_LANDLOCK) return;
+  const all = version === LEAST_LANDLOCK ? 0x3fff : 0x7fff;
+  const ruleset = calls.syscall(444, ptr(new BigUint64Array([BigInt(all)])), 8, 0, 0);
+  const allow = (path: string, rights: number) => {
+    if (!existsSync(path)) return;
+    const file = openSync(path, 0o10000000); // O_PATH
+    const rule = Buffer.alloc(12);
+    rule.writeUInt32LE(fstatSync(file).isDirectory() ? rights : rights & (EXECUTE | WRITE_FILE | READ_FILE));
+    rule.writeInt32LE(file, 8);
+    if (calls.syscall(445, ruleset, 1, ptr(rule), 0) !== 0) throw new Error(`Landlock: ${path}`);
+    closeSync(file);
+  };
+  allow(root, all);
+  allow('/dev/null', READ_FILE | WRITE_FILE);
+  for (const path of [realpathSync(rsync), ...READABLE]) allow(path, EXECUTE | READ_FILE | READ_DIRECTORY);
+  const NO_NEW_PRIVS = 38;
+  if (calls.prctl(NO_NEW_PRIVS, 1, 0, 0, 0) || calls.syscall(446, ruleset, 0, 0, 0)) throw new Error('Landlock');
+}
+
+/** Tells the service, in whose log it belongs, what was refused. */
+async function report(message: string): Promise<void> {
+  const socket = connect(process.env.START_SSHD_REPORTS ?? '')
+    .resume()
+    .end(message);
+  await Promise.race([once(socket, 'close'), sleep(1000)]).catch(() => {}); // without the service there is no log
+}
+
+/** What sshd starts for the source's key: becomes rsync, answers the test of the connection, or refuses. */
+async function forcedCommand(): Promise<void> {
+  const { SSH_ORIGINAL_COMMAND: command = '', DEST_DIR, START_SSHD_REPORTS } = process.env;
+  try {
+    if (!DEST_DIR || !START_SSHD_REPORTS) throw new Refusal('只能经由 start-sshd 启动的 sshd 使用');
+    if (!command) throw new Refusal('不提供 shell');
+    const words = parseCommand(command);
+    if (words[0] !== 'echo') receive(words, DEST_DIR);
+    writeSync(1, `${words.slice(1).join(' ')}\n`);
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    writeSync(2, `start-sshd: 拒绝执行：${escapeText(reason.slice(0, MAX_SHOWN))}\n`);
+    await report(`${reason.slice(0, MAX_SHOWN)}。命令: ${command.slice(0, MAX_SHOWN)}`);
+    process.exit(1);
+  }
+}
+
+/** Takes the reports of forced commands. */
+function listenForReports(): void {
+  const server = createServer((socket) => {
+    let message = '';
+    socket.setEncoding('utf8').on('data', (chunk: string) => {
+      message = `${message}${chunk}`.slice(0, 4 * MAX_SHOWN);
+    });
+    socket.once('end', () => warn(`拒绝执行源端的命令：${escapeText(message)}`)).on('error', () => {});
+  });
+  server.on('error', (cause) => warn(`拒绝执行的命令不会记入日志：${reasonOf(cause)}`)).listen(reportSocket());
+}
+
 // ── Start and stop ───────────────────────────────────────────────────────────────────────────────
 
 let stopping = false;
@@ -508,6 +870,7 @@ async function fail(cause: unknown): Promise<void> {
 
 /** Exits once the log is written: process.exit alone would cut a pipe off. */
 async function exit(status: number): Promise<void> {
+  if (runtimeDirectory) rmSync(runtimeDirectory, { recursive: true, force: true });
   await Promise.race([new Promise<void>((written) => process.stdout.write('', () => written())), sleep(1000)]);
   process.exit(status);
 }
@@ -529,6 +892,7 @@ function answerFlags(): string | undefined {
 }
 
 async function main(): Promise<void> {
+  if (process.argv[2] === FORCED_COMMAND) return forcedCommand();
   for (const signal of stopSignals()) process.on(signal, () => stop(signal).catch(fail));
   process.stdout.on('error', () => {}); // the mirror outlives the reader of its log
   const answer = answerFlags();
@@ -540,10 +904,14 @@ async function main(): Promise<void> {
   heading('SSH 服务器 - 自动配置启动');
   await generateHostKeys(config);
   if (stopping) return;
+  work = publishHostKeys(config);
+  await work;
+  if (stopping) return;
   const args = await configureSshd(config);
   await waitForKey(config);
   if (stopping) return;
   const child = await startSshd(config, args);
+  listenForReports();
   logReady(config);
   followSharedKey(config);
   const [code, signal] = await once(child, 'exit');

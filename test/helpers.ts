@@ -9,6 +9,7 @@ import {
   mkdtempSync,
   readdirSync,
   readFileSync,
+  readlinkSync,
   rmSync,
 } from 'node:fs';
 import { createServer } from 'node:net';
@@ -278,23 +279,26 @@ export const theOnly = (processes: (pair: Pair) => number[], pair: Pair) =>
     return found.length === 1 ? found[0] : 0;
   });
 
-/** The processes of this machine whose command line holds the text, by process id. */
+/** The processes of this machine whose command line or working directory holds the text, by process id. */
 export function processesWith(text: string): Map<number, string> {
   const found = new Map<number, string>();
-  for (const entry of readdirSync('/proc').filter((name) => /^\d+$/.test(name))) {
-    const command = commandOf(Number(entry));
-    if (command.includes(text) && Number(entry) !== process.pid) found.set(Number(entry), command);
+  for (const pid of readdirSync('/proc').map(Number).filter(Number.isInteger)) {
+    const [command, directory] = [commandOf(pid), directoryOf(pid)];
+    if ((command.includes(text) || directory.includes(text)) && pid !== process.pid) found.set(pid, command);
   }
   return found;
 }
 
-function commandOf(pid: number): string {
+const orEmpty = (read: () => string) => {
   try {
-    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ');
+    return read();
   } catch {
     return ''; // it has ended
   }
-}
+};
+
+const commandOf = (pid: number) => orEmpty(() => readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' '));
+const directoryOf = (pid: number) => orEmpty(() => readlinkSync(`/proc/${pid}/cwd`));
 
 /** Replaces what differs from run to run, so that a log can be compared with the guide's. */
 export function masked(lines: string[], values: Record<string, string>): string[] {

@@ -102,7 +102,7 @@ describe('stopping', () => {
 
   test('while sshd comes up leaves no sshd', async () => {
     await using pair = await Pair.make('coming-up');
-    mkdirSync(pair.path('shared'));
+    mkdirSync(pair.path('shared'), { recursive: true });
     spawnSync('ssh-keygen', ['-q', '-t', 'rsa', '-N', '', '-f', pair.path('shared', 'id_rsa')]);
     const backup = pair.start('start-sshd');
     await backup.shows('启动 SSH 服务...');
@@ -283,7 +283,7 @@ describe('the shared key', () => {
       await sleep(700);
     }
     await backup.shows(/\[ERROR .*\] 源端公钥未生效: 公钥文件应为完整的一行/);
-    await backup.shows(/\[ERROR .*\] 源端公钥未生效: .* 应为不超过 16384 字节的文件/);
+    await backup.shows(/\[ERROR .*\] 源端公钥未生效: .* 应为不超过 16384 字节的普通文件/);
     expect(backup.output.split('源端公钥未生效').length - 1).toBe(2);
     writeFileSync(pair.path('source', 'file'), 'still mirrored');
     await pair.isMirrored();
@@ -327,7 +327,7 @@ describe('sshd', () => {
   test('that cannot have its port ends the backup with status 1 and its own words', async () => {
     await using pair = await Pair.make('port');
     const server = createServer().listen(pair.port, '127.0.0.1');
-    mkdirSync(pair.path('shared'));
+    mkdirSync(pair.path('shared'), { recursive: true });
     spawnSync('ssh-keygen', ['-q', '-t', 'rsa', '-N', '', '-f', pair.path('shared', 'id_rsa')]);
     const backup = pair.start('start-sshd');
     expect(await backup.exited).toBe(1);

@@ -51,7 +51,9 @@ async function start(pair: Pair, random: Random, SYNC_INTERVAL: string, options:
   const model = new Model(random.below(2 ** 31), pair.path('source'), pair.path('outside'));
   await model.work(100);
   const RSYNC_OPTS = options(pair.path('elsewhere'));
-  const { source } = await pair.run({ SYNC_INTERVAL, RSYNC_OPTS, FULL_SYNC_INTERVAL: '0' });
+  pair.start('start-sshd', { DEST_DIR: pair.directory }); // the place for old versions must be in it too
+  const source = pair.start('rsync-inotify', { SYNC_INTERVAL, RSYNC_OPTS, FULL_SYNC_INTERVAL: '0' });
+  await source.shows('✓ 服务运行中');
   return { pair, model, source, options };
 }
 

@@ -48,7 +48,7 @@ test('a source that makes its own key, copies the public half and starts rsync c
   const backup = pair.start('start-sshd');
   await backup.shows('(1/30)');
   spawnSync('ssh-keygen', ['-q', '-t', 'rsa', '-b', '2048', '-N', '', '-f', pair.path('id_rsa')]);
-  mkdirSync(pair.path('shared'));
+  mkdirSync(pair.path('shared'), { recursive: true });
   copyFileSync(pair.path('id_rsa.pub'), pair.path('shared', 'id_rsa.pub'));
   await backup.shows('SSH 服务器就绪');
   writeFileSync(pair.path('source', 'file'), 'content');

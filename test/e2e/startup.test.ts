@@ -393,9 +393,11 @@ describe('waiting for the backup', () => {
   test('ends with status 1 when the first full sync fails', async () => {
     await using pair = await Pair.make('first');
     pair.start('start-sshd');
+    writeFileSync(pair.path('source', 'file'), '');
     const source = pair.start('rsync-inotify', { DEST_DIR: '/proc/no/such/place/' });
     expect(await source.exited).toBe(1);
-    expect(source.output).toMatch(/\[ERROR .*\] 同步失败 \(退出码: (3|11|12)\)：/);
+    expect(source.output).toContain('start-sshd: 拒绝执行：/proc/no/such/place/ 不在 DEST_DIR=');
+    expect(source.output).toMatch(/\[ERROR .*\] 同步失败 \(退出码: 12\)：/);
     expect(source.output).toMatch(/\[ERROR .*\] 首次全量同步失败/);
   });
 });

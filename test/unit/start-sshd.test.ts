@@ -3,7 +3,15 @@ import { chmodSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
-import { mergeAuthorizedKeys, parsePublicKey, readConfig, sshdArgs, strictModesFor } from '../../scripts/start-sshd.ts';
+import {
+  authorizedLine,
+  mergeAuthorizedKeys,
+  parsePublicKey,
+  readConfig,
+  serverOptions,
+  sessionOptions,
+  strictModesFor,
+} from '../../scripts/start-sshd.ts';
 
 const KEY = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAYGE0lfYmAuzuREskpaFaIAk+d4trqBgd/TPs7aRZN/ rsync-inotify@source';
 const OTHER = 'ssh-rsa AAAAB3NzaC1yc2EAAAADAQABAAABgQC7 admin@desk';
@@ -44,43 +52,65 @@ describe('parsePublicKey', () => {
 });
 
 describe('mergeAuthorizedKeys', () => {
-  test('replaces our key and keeps those of others', () => {
-    const first = mergeAuthorizedKeys(`${OTHER}\n`, KEY);
-    expect(first.split('\n').filter((line) => !line.startsWith('#'))).toEqual([OTHER, KEY, '']);
-    const second = mergeAuthorizedKeys(first, KEY.replace(/.{6} rsync/, 'BgQD8A rsync'));
+  const LINE = `restrict ${KEY}`;
+  const merge = (content: string, line = LINE) => mergeAuthorizedKeys(content, line, KEY);
+
+  test('replaces our key, before those of others, and keeps these', () => {
+    const first = merge(`${OTHER}\n`);
+    expect(first.split('\n').filter((line) => !line.startsWith('#'))).toEqual([LINE, OTHER, '']);
+    const second = merge(first, LINE.replace(/.{6} rsync/, 'BgQD8A rsync'));
     expect(second).not.toContain(KEY);
     expect(second).toContain(OTHER);
     expect(second.split('\n')).toHaveLength(first.split('\n').length);
   });
 
   test('changes nothing the second time, and takes over a line that start-sshd.sh wrote', () => {
-    const once = mergeAuthorizedKeys(`${KEY}\n`, KEY);
+    const once = merge(`${KEY}\n`);
     expect(once.split(KEY)).toHaveLength(2);
-    expect(mergeAuthorizedKeys(once, KEY)).toBe(once);
+    expect(merge(once)).toBe(once);
   });
 
-  test('leaves a line that gives our key to somebody with restrictions as it is', () => {
+  test('leaves a line that gives our key to somebody with restrictions as it is, behind ours', () => {
     const restricted = `from="192.0.2.7" ${KEY}`;
-    expect(mergeAuthorizedKeys(`${restricted}\n`, KEY)).toContain(`${restricted}\n`);
+    expect(merge(`${restricted}\n`)).toEndWith(`${LINE}\n${restricted}\n`);
   });
 });
 
-describe('sshdArgs', () => {
-  const config = readConfig({ SSHD_LISTEN: '127.0.0.1', SSHD_PORT: '2222', SSH_DIR: '/a b/100%' });
+describe('authorizedLine', () => {
+  const allows = readConfig({ ALLOW_SHELL: 'true' });
 
-  test('are the whole configuration, and let one user in by key alone', () => {
-    const args = sshdArgs(config, 'me', 'yes');
-    expect(args.slice(0, 4)).toEqual(['-f', '/dev/null', '-p', '2222']);
-    expect(args).toContain('AuthorizedKeysFile="/a b/100%%/authorized_keys"');
-    expect(args).toContain('ListenAddress=127.0.0.1');
-    for (const option of ['AllowUsers=me', 'PasswordAuthentication=no', 'KbdInteractiveAuthentication=no']) {
-      expect(args).toContain(option);
-    }
+  test('takes everything from the key but this program, as a word of the shell that sshd starts it by', () => {
+    const line = authorizedLine(readConfig({}), KEY);
+    const [, command = ''] = /^restrict,command="(.*)" ssh-ed25519 /.exec(line) ?? [];
+    expect(line).toEndWith(KEY);
+    const { stdout } = Bun.spawnSync(['sh', '-c', command.replace(/^exec /, 'printf "%s\\n" ').replaceAll('\\"', '"')]);
+    expect(stdout.toString().split('\n').slice(-2)).toEqual(['--forced-command', '']);
   });
 
-  test('use PAM as root only', () => {
-    expect(sshdArgs(config, 'me', 'yes')).toContain('UsePAM=no');
-    expect(sshdArgs(config, 'root', 'yes')).toContain('UsePAM=yes');
+  test('leaves the command to the key only where ALLOW_SHELL says so', () => {
+    expect(authorizedLine(allows, KEY)).toBe(`restrict ${KEY}`);
+  });
+});
+
+describe("sshd's configuration", () => {
+  const config = readConfig({ SSHD_LISTEN: '127.0.0.1', SSH_DIR: '/a b/100%', HOST_KEY_DIR: '/back\\\\slash' });
+
+  test('quotes what a path may hold', () => {
+    expect(sessionOptions(config, 'me')).toContain('AuthorizedKeysFile "/a b/100%%/authorized_keys"');
+    expect(serverOptions(config, 'me', 'yes')).toContain('HostKey "/back\\\\\\\\slash/ssh_host_rsa_key"');
+  });
+
+  test('lets one user in, root for the forced command only unless all are allowed', () => {
+    expect(sessionOptions(config, 'me')).toContain('AllowUsers me');
+    expect(sessionOptions(config, 'root')).toContain('PermitRootLogin forced-commands-only');
+    expect(sessionOptions(readConfig({ ALLOW_SHELL: 'true' }), 'root')).toContain('PermitRootLogin prohibit-password');
+  });
+
+  test('uses PAM as root only, and listens where it is told', () => {
+    expect(serverOptions(config, 'me', 'yes')).toContain('UsePAM no');
+    expect(serverOptions(config, 'root', 'yes')).toContain('UsePAM yes');
+    expect(serverOptions(config, 'me', 'yes')).toContain('ListenAddress 127.0.0.1');
+    expect(serverOptions(readConfig({}), 'me', 'yes').join()).not.toContain('ListenAddress');
   });
 });
 
