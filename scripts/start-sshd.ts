@@ -689,7 +689,7 @@ function confinedPath(word: string, base: string, root: string): string {
 /** Enters the destination, or of one that does not exist yet the last directory that does; returns what is left. */
 function enter(destination: string, root: string): string {
   let existing = destination;
-  while (!existsSync(existing)) existing = dirname(existing);
+  while (!statSync(existing, { throwIfNoEntry: false })?.isDirectory()) existing = dirname(existing);
   process.chdir(existing);
   // Whatever it was when it was looked at: it must be within now, and from here on it stays what it is.
   if (!isWithin(readlinkSync('/proc/self/cwd'), root)) throw new Refusal('目标目录在检查时被替换');
@@ -705,7 +705,7 @@ function receive(words: string[], allowed: string): never {
   for (const directory of directories) confinedPath(directory, real, root);
   const rsync = find('rsync');
   if (!rsync || !process.execve) throw new Refusal('本机没有 rsync');
-  const rest = enter(real, root);
+  const rest = enter(real, root) + (destination.endsWith('/') ? '/' : ''); // a directory to be, for a single file
   confine(root, rsync);
   return process.execve(rsync, ['rsync', '--server', ...options, '.', rest], process.env);
 }
