@@ -669,18 +669,21 @@ export function parseReceiver([program = '', server, ...words]: string[]): Recei
   return { options, directories, destination: words[1] ?? '' };
 }
 
-/** Where a path leads that need not exist yet: links are followed as far as it does. Throws where it leads nowhere. */
+/**
+ * Where a path leads that need not exist yet: links are followed as far as it does. Throws where it leads nowhere.
+ * Only the native call knows that `..` behind a link goes up from where the link leads.
+ */
 function realPath(path: string): string {
-  if (lstatSync(path, { throwIfNoEntry: false })) return realpathSync(path);
+  if (lstatSync(path, { throwIfNoEntry: false })) return realpathSync.native(path);
   return join(realPath(dirname(path)), basename(path));
 }
 
 const isWithin = (path: string, root: string) => path === root || path.startsWith(root.replace(/\/?$/, '/'));
 
 /** The real path of what a word of the source names. @throws {Refusal} where it is not within DEST_DIR */
-function confinedPath(word: string, base: string, root: string): string {
+export function confinedPath(word: string, base: string, root: string): string {
   try {
-    const path = realPath(resolve(base, word.replace(/^~(?=\/|$)/, homedir())));
+    const path = realPath(word.startsWith('/') ? word : `${base}/${word}`);
     if (isWithin(path, root)) return path;
   } catch {}
   throw new Refusal(`${word} 不在 DEST_DIR=${root} 之内`);
@@ -701,7 +704,7 @@ function receive(words: string[], allowed: string): never {
   const { options, directories, destination } = parseReceiver(words);
   mkdirSync(allowed, { recursive: true });
   const root = realpathSync(allowed);
-  const real = confinedPath(destination, homedir(), root);
+  const real = confinedPath(destination.replace(/^~(?=\/|$)/, homedir()), homedir(), root); // no shell does it for others
   for (const directory of directories) confinedPath(directory, real, root);
   const rsync = find('rsync');
   if (!rsync || !process.execve) throw new Refusal('本机没有 rsync');
