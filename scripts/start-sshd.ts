@@ -329,6 +329,7 @@ export function sessionOptions(config: Config, user: string): string[] {
     'PermitTunnel no',
     'PermitTTY no',
     'PermitUserRC no',
+    `SetEnv ${configWord(`DEST_DIR=${config.DEST_DIR}`)} ${configWord(`START_SSHD_REPORTS=${reportSocket()}`)}`,
     'AcceptEnv NONE', // a name that nobody sends: an empty list could be added to
     'ForceCommand none', // the one in authorized_keys counts
     'ChrootDirectory none',
@@ -340,7 +341,6 @@ export function serverOptions(config: Config, user: string, strictModes: 'yes' |
   return [
     ...HOST_KEYS.map(({ type }) => `HostKey ${configWord(hostKeyFile(config, type))}`),
     ...(config.SSHD_LISTEN ? [`ListenAddress ${config.SSHD_LISTEN}`] : []),
-    `SetEnv ${configWord(`DEST_DIR=${config.DEST_DIR}`)} ${configWord(`START_SSHD_REPORTS=${reportSocket()}`)}`,
     `StrictModes ${strictModes}`,
     `UsePAM ${user === 'root' ? 'yes' : 'no'}`,
     'PermitUserEnvironment no',
