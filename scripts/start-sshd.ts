@@ -715,9 +715,11 @@ function receive(words: string[], allowed: string): never {
 
 /** What rsync and the C library read besides, and may execute. Names of users and groups come from here too. */
 const READABLE = [
-  ...['/usr', '/lib', '/lib64', '/bin', '/opt', '/nix', '/etc/ld.so.cache', '/etc/ld.so.preload', '/etc/localtime'],
+  ...['/usr', '/lib', '/lib64', '/bin', '/etc/ld.so.cache', '/etc/ld.so.preload', '/etc/localtime'],
   ...['/etc/passwd', '/etc/group', '/etc/nsswitch.conf', '/etc/ssl/openssl.cnf', '/var/lib/sss', '/dev/null'],
 ];
+/** Others keep their data there; what rsync needs is there only where rsync is. */
+const READABLE_WITH_RSYNC = ['/opt', '/nix'];
 
 /** Rights of landlock(7): of a file these, of a directory all that its version knows. */
 const [EXECUTE, WRITE_FILE, READ_FILE, READ_DIRECTORY] = [1, 2, 4, 8];
@@ -766,7 +768,9 @@ function confine(root: string, rsync: string): void {
   };
   allow(root, all);
   allow('/dev/null', READ_FILE | WRITE_FILE);
-  for (const path of [realpathSync(rsync), ...READABLE]) allow(path, EXECUTE | READ_FILE | READ_DIRECTORY);
+  const binary = realpathSync(rsync);
+  const around = READABLE_WITH_RSYNC.filter((path) => isWithin(binary, path));
+  for (const path of [binary, ...around, ...READABLE]) allow(path, EXECUTE | READ_FILE | READ_DIRECTORY);
   const NO_NEW_PRIVS = 38;
   if (calls.prctl(NO_NEW_PRIVS, 1, 0, 0, 0) || calls.syscall(446, ruleset, 0, 0, 0)) throw new Error('Landlock');
 }
