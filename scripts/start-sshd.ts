@@ -709,6 +709,7 @@ function receive(words: string[], allowed: string): never {
   const rsync = find('rsync');
   if (!rsync || !process.execve) throw new Refusal('本机没有 rsync');
   const rest = enter(real, root) + (destination.endsWith('/') ? '/' : ''); // a directory to be, for a single file
+  if (options.some((option) => /^--(inplace|append)$/.test(option))) forbidDevices();
   confine(root, rsync);
   return process.execve(rsync, ['rsync', '--server', ...options, '.', rest], process.env);
 }
@@ -732,7 +733,8 @@ const LEAST_LANDLOCK = 2;
 function systemCalls() {
   const musl = `libc.musl-${process.arch === 'arm64' ? 'aarch64' : 'x86_64'}.so.1`;
   const calls = {
-    syscall: { args: ['i64', 'i64', 'i64', 'i64', 'i64'], returns: 'i32' },
+    syscall: { args: ['i64', 'i64', 'i64', 'i64', 'i64', 'i64'], returns: 'i32' },
+    unshare: { args: ['i32'], returns: 'i32' },
     prctl: { args: ['i32', 'i64', 'i64', 'i64', 'i64'], returns: 'i32' },
   } as const;
   for (const name of ['libc.so.6', musl]) {
@@ -744,7 +746,21 @@ function systemCalls() {
 
 /** The version of Landlock that the kernel has, 0 or less for none. */
 function landlockVersion(calls = systemCalls()): number {
-  return calls?.syscall(444, 0, 0, 1, 0) ?? 0;
+  return calls?.syscall(444, 0, 0, 1, 0, 0) ?? 0;
+}
+
+/**
+ * Has all mounts that root's process sees anew hold no devices (mount_setattr(2), Linux 5.12): an rsync that writes into
+ * files as they are would write to a disk, if the source has meanwhile mirrored the disk's node in a file's place.
+ * In a container neither that nor the disk is allowed.
+ */
+function forbidDevices(): void {
+  const calls = systemCalls();
+  const [NEW_NAMESPACE, CURRENT, RECURSIVE] = [0x20000, -100, 0x8000];
+  const [NO_DEVICES, PRIVATE] = [4n, 0x40000n];
+  if (process.getuid?.() !== 0 || calls?.unshare(NEW_NAMESPACE) !== 0) return;
+  const attributes = new BigUint64Array([NO_DEVICES, 0n, PRIVATE, 0n]);
+  calls.syscall(442, CURRENT, ptr(Buffer.from('/\0')), RECURSIVE, ptr(attributes), 32);
 }
 
 /**
@@ -756,14 +772,14 @@ function confine(root: string, rsync: string): void {
   const version = landlockVersion(calls);
   if (!calls || version < LEAST_LANDLOCK) return;
   const all = version === LEAST_LANDLOCK ? 0x3fff : 0x7fff;
-  const ruleset = calls.syscall(444, ptr(new BigUint64Array([BigInt(all)])), 8, 0, 0);
+  const ruleset = calls.syscall(444, ptr(new BigUint64Array([BigInt(all)])), 8, 0, 0, 0);
   const allow = (path: string, rights: number) => {
     if (!existsSync(path)) return;
     const file = openSync(path, 0o10000000); // O_PATH
     const rule = Buffer.alloc(12);
     rule.writeUInt32LE(fstatSync(file).isDirectory() ? rights : rights & (EXECUTE | WRITE_FILE | READ_FILE));
     rule.writeInt32LE(file, 8);
-    if (calls.syscall(445, ruleset, 1, ptr(rule), 0) !== 0) throw new Error(`Landlock: ${path}`);
+    if (calls.syscall(445, ruleset, 1, ptr(rule), 0, 0) !== 0) throw new Error(`Landlock: ${path}`);
     closeSync(file);
   };
   allow(root, all);
@@ -772,7 +788,7 @@ function confine(root: string, rsync: string): void {
   const around = READABLE_WITH_RSYNC.filter((path) => isWithin(binary, path));
   for (const path of [binary, ...around, ...READABLE]) allow(path, EXECUTE | READ_FILE | READ_DIRECTORY);
   const NO_NEW_PRIVS = 38;
-  if (calls.prctl(NO_NEW_PRIVS, 1, 0, 0, 0) || calls.syscall(446, ruleset, 0, 0, 0)) throw new Error('Landlock');
+  if (calls.prctl(NO_NEW_PRIVS, 1, 0, 0, 0) || calls.syscall(446, ruleset, 0, 0, 0, 0)) throw new Error('Landlock');
 }
 
 /** Tells the service, in whose log it belongs, what was refused. */
