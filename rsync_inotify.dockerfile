@@ -18,13 +18,16 @@ RUN case "$TARGETARCH" in \
     bun run build
 
 FROM ${BASE_IMAGE}
-# The package makes host keys; left in the image, all containers would share them.
+# openssh-server makes host keys; left in the image, all containers would share them.
+# Nobody but root is here to become somebody else, so no program needs a set-uid or set-gid bit.
 RUN apt-get update \
  && apt-get install -y --no-install-recommends \
       rsync inotify-tools openssh-client openssh-server netcat-openbsd procps bash \
- && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /etc/ssh/ssh_host_*
+ && rm -rf /var/lib/apt/lists/* /var/cache/* /var/log/* /etc/ssh/ssh_host_* \
+ && find / -xdev -perm /6000 -exec chmod a-s {} +
 COPY --from=build /build/dist/ /usr/local/bin/
 RUN mkdir -p /scripts /data/source /data/backup /shared-keys \
+ && install -d -m 700 /root/.ssh \
  && ln -s /usr/local/bin/rsync-inotify /scripts/rsync-inotify.sh \
  && ln -s /usr/local/bin/start-sshd /scripts/start-sshd.sh
 WORKDIR /data
