@@ -54,11 +54,57 @@ async function logs(service: string, line: string, before = 0): Promise<void> {
   });
 }
 
-/** Where the files of a service's volume are on this machine. */
-function volumeOf(service: string, destination: string): string {
-  const format = `{{range .Mounts}}{{if eq .Destination "${destination}"}}{{.Source}}{{end}}{{end}}`;
+function inspect(service: string, format: string): string {
   return spawnSync('docker', ['inspect', '--format', format, service], { encoding: 'utf8' }).stdout.trim();
 }
+
+/** The name of a service's volume, or where its files are on this machine. */
+function volumeOf(service: string, destination: string, field: 'Name' | 'Source'): string {
+  return inspect(service, `{{range .Mounts}}{{if eq .Destination "${destination}"}}{{.${field}}}{{end}}{{end}}`);
+}
+
+/** Runs a command in a container with an engine's usual capabilities that has the volumes of both services. */
+function beside(command: string): string {
+  const volumes = ['--volumes-from', 'rsync-source', '--volumes-from', 'rsync-backup'];
+  const args = ['run', '--rm', '-i', ...volumes, 'rsync-inotify:latest', 'bash', '-e'];
+  const { stdout, stderr, status } = spawnSync('docker', args, { input: command, encoding: 'utf8' });
+  if (status !== 0) throw new Error(`${command} (${status})\n${stdout}${stderr}`);
+  return stdout;
+}
+
+/** What only root may make: files of any owner, mode and kind, with what hangs on them. */
+const ODD_FILES = `
+  attribute() { # PATH NAME HEX: no program in the image sets one
+    case $(uname -m) in x86_64) call=188 ;; *) call=5 ;; esac
+    perl -e '($call, $path, $name, $hex) = @ARGV; $value = pack "H*", $hex;
+      syscall(0 + $call, $path, $name, $value, length $value, 0) == 0 or die "$path: $!\\n"' $call "$@"
+  }
+  net_bind_service=0100000200040000000000000000000000000000
+  user_1002_reads=0200000001000600ffffffff02000400ea03000004000400ffffffff10000400ffffffff20000000ffffffff
+  mkdir /data/source/odd
+  cd /data/source/odd
+  mkdir private readonly shared sticky
+  for name in private/{file,gone} hidden setuid setgid both readonly/{file,gone} shared/file sticky/{file,gone} hard \
+    capable acl; do echo $name >$name; done
+  chown -R 1000:1000 private readonly hard acl sticky/*
+  chown 1001:1002 hidden setuid setgid capable shared
+  mknod char c 1 3; mknod block b 7 200; mkfifo fifo; ln -s /nowhere link; ln hard hard2
+  chown -h 1000:1001 char fifo link
+  chmod 4755 setuid; chmod 2755 setgid; chmod 6711 both; chmod 2770 shared; chmod 1777 sticky
+  chmod 0 hidden; chmod 600 private/* char; chmod 400 readonly/* hard
+  attribute readonly/file user.note 6e6f7465
+  attribute capable security.capability $net_bind_service
+  attribute acl system.posix_acl_access $user_1002_reads
+  chmod 700 private; chmod 500 readonly
+  chown 1000:1000 /data/source; chmod 700 /data/source`;
+
+const CHANGES = `
+  cd /data/source/odd
+  for name in private/file hidden readonly/file hard; do echo more >>$name; done
+  rm */gone char
+  mknod char c 1 5
+  chown 1005:1006 setuid setgid; chmod 4711 setuid; chmod 2711 setgid
+  rsync -aX capable readonly/new`;
 
 async function isMirrored(name: string, content: string): Promise<void> {
   inSource(`echo '${content}' > '/data/source/${name}'`);
@@ -66,6 +112,9 @@ async function isMirrored(name: string, content: string): Promise<void> {
     throw new Error(`${error}\n${compose('logs')}`);
   });
 }
+
+/** The differences between source and backup that a plain rsync sees, by content too. */
+const differences = () => beside('rsync -aHAXnic --delete /data/source/ /data/backup/');
 
 const RUNNING = '✓ 服务运行中，实时监控文件变化...';
 
@@ -146,6 +195,49 @@ describe.skipIf(reason !== '')('docker compose', () => {
     expect(compose('logs', '-t', 'rsync-source')).toMatch(/\d{4}-\d\d-\d\dT.*服务运行中/);
   });
 
+  test('both containers may do no more than they need', () => {
+    const allowed = {
+      'rsync-source': ['DAC_OVERRIDE'],
+      'rsync-backup': 'CHOWN DAC_OVERRIDE FOWNER FSETID KILL MKNOD SETFCAP SETGID SETUID SYS_CHROOT'.split(' '),
+    };
+    for (const [service, capabilities] of Object.entries(allowed)) {
+      expect(inspect(service, '{{.HostConfig.ReadonlyRootfs}}')).toBe('true');
+      expect(inspect(service, '{{.HostConfig.Privileged}}')).toBe('false');
+      expect(inspect(service, '{{.HostConfig.SecurityOpt}}')).toBe('[no-new-privileges:true]');
+      expect(inspect(service, '{{.HostConfig.CapDrop}}')).toBe('[ALL]');
+      const added = inspect(service, '{{range .HostConfig.CapAdd}}{{.}} {{end}}').replaceAll('CAP_', '');
+      expect(added.split(' ').sort()).toEqual(capabilities);
+
+      const shell = (command: string) => compose('exec', '-T', service, 'bash', '-c', command);
+      const status = shell('cat /proc/1/status');
+      expect(status).toMatch(/^NoNewPrivs:\t1$/m);
+      const [, bits = ''] = /^CapBnd:\t(\w+)$/m.exec(status) ?? [];
+      expect(count(BigInt(`0x${bits}`).toString(2), '1')).toBe(capabilities.length);
+      for (const place of ['/', '/root', '/etc/ssh', '/usr/local/bin', '/var/log', '/data', '/scripts']) {
+        expect(shell(`touch ${place}/file 2>&1 || true`)).toContain('Read-only file system');
+      }
+      expect(shell('touch /run/file /tmp/file && rm /run/file /tmp/file')).toBe('');
+    }
+  });
+
+  test('the source’s key cannot lead the image’s rsync out of the backup by links that it has planted', async () => {
+    inSource('ln -s /etc /data/source/etc; ln -s /etc/shadow /data/source/.f');
+    await eventually(() => inBackup('readlink /data/backup/.f || true') === '/etc/shadow\n', 30_000);
+    const attack = (command: string) =>
+      inSource(`mkdir -p /tmp/own/etc; cd /tmp/own; echo >etc/new; ${command} 2>&1 || true`);
+    const backup = 'root@rsync-backup:/data/backup/';
+    expect(attack(`rsync -rlR --no-implied-dirs ./etc/new ${backup}`)).toContain('拒绝执行：不允许 rsync 选项');
+    expect(attack(`rsync -r /tmp/own/etc/ ${backup}etc/`)).toContain(
+      '/data/backup/etc/ 不在 DEST_DIR=/data/backup 之内',
+    );
+    // Rules come in the protocol, where no command shows them: the kernel keeps rsync from the file.
+    const rules = attack(`mkdir empty; rsync -r --delete --filter=': .f' empty/ ${backup}`);
+    expect(rules).toContain('/data/backup/.f');
+    expect(rules).not.toContain('root:');
+    expect(inBackup('ls /etc')).not.toContain('new');
+    inSource('rm /data/source/etc /data/source/.f');
+  });
+
   test('a restart of either container loses nothing', async () => {
     compose('restart', 'rsync-backup');
     await isMirrored('after-backup-restart', 'one');
@@ -155,18 +247,30 @@ describe.skipIf(reason !== '')('docker compose', () => {
     await isMirrored('after-source-restart', 'two');
   });
 
-  test('a re-created source brings a new key, a re-created backup new host keys, and both are taken', async () => {
+  test('keys outlive their containers; a side that has lost them makes new ones, and they are taken', async () => {
     const key = () => inBackup('cat /root/.ssh/authorized_keys');
-    const hostKey = () => inBackup('cat /etc/ssh/ssh_host_ed25519_key.pub');
-    const [oldKey, oldHostKey] = [key(), hostKey()];
-    compose('up', '-d', '--force-recreate', '--no-deps', 'rsync-source');
+    const hostKeys = () => inBackup('cat /root/.ssh/host_keys/*.pub');
+    const [oldKey, oldHostKeys] = [key(), hostKeys()];
+    expect(count(oldHostKeys, 'root@rsync-backup')).toBe(3);
+    compose('up', '-d', '--force-recreate');
+    await logs('rsync-source', RUNNING);
+    await isMirrored('after-new-containers', 'three');
+    expect([key(), hostKeys()]).toEqual([oldKey, oldHostKeys]);
+
+    const loseKeys = (service: string) => {
+      const volume = volumeOf(service, '/root/.ssh', 'Name');
+      compose('rm', '--stop', '--force', service);
+      spawnSync('docker', ['volume', 'rm', volume]);
+      compose('up', '-d', '--no-deps', service);
+    };
+    loseKeys('rsync-source');
     await logs('rsync-source', RUNNING);
     expect(key()).not.toBe(oldKey);
-    await isMirrored('after-new-source', 'three');
-    compose('up', '-d', '--force-recreate', '--no-deps', 'rsync-backup');
+    await isMirrored('after-new-source', 'four');
+    loseKeys('rsync-backup');
     await logs('rsync-backup', 'SSH 服务器就绪，等待连接...');
-    expect(hostKey()).not.toBe(oldHostKey);
-    await isMirrored('after-new-backup', 'four');
+    expect(hostKeys()).not.toBe(oldHostKeys);
+    await isMirrored('after-new-backup', 'five');
   });
 
   test('a .env file sets the variables', async () => {
@@ -188,15 +292,45 @@ describe.skipIf(reason !== '')('docker compose', () => {
     compose('up', '-d');
     await logs('rsync-source', '目标主机: rsync-backup:2222');
     await logs('rsync-source', RUNNING);
-    await isMirrored('by-2222', 'five');
+    await isMirrored('by-2222', 'six');
+  });
+
+  test('a login that takes too long leaves no process behind', async () => {
+    compose('exec', '-d', 'rsync-source', 'bash', '-c', '(echo SSH-2.0-test; sleep 60) | nc rsync-backup 2222');
+    const strangers = () => inBackup('pgrep -u sshd || true').trim();
+    const stranger = await eventually(strangers);
+    inBackup(`kill -ALRM $(ps -o ppid= ${stranger})`); // as when the time is over
+    await eventually(() => strangers() === '');
+  });
+
+  test('files of any owner, mode and kind are mirrored, with their links, ACLs and capabilities', async () => {
+    writeFileSync(join(project, '.env'), 'RSYNC_OPTS=-aHAX --delete\nSYNC_INTERVAL=0\nNO_COLOR=1\n');
+    compose('create');
+    beside(ODD_FILES);
+    const isEqual = () =>
+      eventually(() => expect(differences()).toBe('') ?? true, 30_000).catch((error) => {
+        throw new Error(`${error}\n${compose('logs')}`);
+      });
+    compose('up', '-d');
+    await logs('rsync-source', RUNNING);
+    await isEqual();
+    beside(CHANGES);
+    await isEqual();
+    await isMirrored('beside-odd-files', 'seven'); // in a directory of another user
+    beside('rm -r /data/source/odd; chown root: /data/source; chmod 755 /data/source');
+    await isEqual();
   });
 
   test.skipIf(distant !== '')('random work on the volume of the source is mirrored', async () => {
     writeFileSync(join(project, '.env'), 'SYNC_INTERVAL=0\nFULL_SYNC_INTERVAL=0\nNO_COLOR=1\n');
     compose('up', '-d');
     await logs('rsync-source', RUNNING);
-    const source = volumeOf('rsync-source', '/data/source');
-    const places = { source, backup: volumeOf('rsync-backup', '/data/backup'), scratch: join(project, 'expected') };
+    const source = volumeOf('rsync-source', '/data/source', 'Source');
+    const places = {
+      source,
+      backup: volumeOf('rsync-backup', '/data/backup', 'Source'),
+      scratch: join(project, 'expected'),
+    };
     const seed = Number(process.env.MODEL_SEED ?? Date.now() % 1_000_000);
     const outside = join(source, '..', 'outside'); // beside the files, in the directory that goes with the volume
     mkdirSync(outside);
