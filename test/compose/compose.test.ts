@@ -231,9 +231,13 @@ describe.skipIf(reason !== '')('docker compose', () => {
       '/data/backup/etc/ 不在 DEST_DIR=/data/backup 之内',
     );
     // Rules come in the protocol, where no command shows them: the kernel keeps rsync from the file.
-    const rules = attack(`mkdir empty; rsync -r --delete --filter=': .f' empty/ ${backup}`);
-    expect(rules).toContain('/data/backup/.f');
-    expect(rules).not.toContain('root:');
+    const rules = (dirMerge: string) =>
+      `mkdir -p /tmp/empty; rsync -rn --delete --filter=': .f' ${dirMerge} 2>&1 || true`;
+    const unfenced = inBackup(
+      `printf 'shift\n"$@"' >/tmp/rsh; ${rules(`-e 'sh /tmp/rsh' /tmp/empty/ host:/data/backup/`)}`,
+    );
+    expect(unfenced).toContain('Unknown filter rule'); // it does read the file, and may quote it
+    expect(inSource(rules(`/tmp/empty/ ${backup}`))).toBe('');
     expect(inBackup('ls /etc')).not.toContain('new');
     inSource('rm /data/source/etc /data/source/.f');
   });
