@@ -30,6 +30,7 @@ import { connect, isIPv6 } from 'node:net';
 import { homedir, hostname, constants as osConstants, tmpdir } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
+import type { Readable } from 'node:stream';
 import { setImmediate as immediate, setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { Chalk } from 'chalk';
@@ -306,10 +307,24 @@ function write(text: string | Buffer): void {
   warn(`日志读取过慢，省略了 ${lost} 字节`);
 }
 
-/** Passes a program's own output on as it is. */
-function passOn(chunk: Buffer): void {
-  write(chunk);
-  midLine = chunk.at(-1) !== 0x0a;
+/** Passes a program's own output on, in which a hostile backup may have put what controls a terminal. */
+function passOn(output: Readable): void {
+  let held = '';
+  output.setEncoding('latin1').on('data', (chunk: string) => {
+    const bytes = held + chunk;
+    held = bytes.endsWith('\xc2') ? '\xc2' : ''; // the half of a control character, or of another one
+    if (bytes === held) return;
+    write(Buffer.from(showControls(bytes.slice(0, bytes.length - held.length)), 'latin1'));
+    midLine = !bytes.endsWith('\n');
+  });
+}
+
+/** Shows control characters other than line ends and tabs as rsync does, by their bytes: `\#033`. Bytes are latin1. */
+export function showControls(bytes: string): string {
+  const octal = (byte: string) => `\\#${byte.charCodeAt(0).toString(8).padStart(3, '0')}`;
+  return bytes.replace(/[[\p{ASCII}&&\p{Cc}]--[\n\r\t]]|\xc2[\x80-\x9f]/gv, (control) =>
+    [...control].map(octal).join(''),
+  );
 }
 
 function heading(title: string): void {
@@ -467,7 +482,7 @@ async function setupSshKeys(config: Config): Promise<void> {
       log('SSH 密钥生成完成 ✓');
     }
   } catch (cause) {
-    throw new Failure(`无法生成 SSH 密钥对 ${key}：${reasonOf(cause)}。请检查 SSH_DIR 的权限和磁盘空间`);
+    throw new Failure(`无法生成 SSH 密钥对 ${escapeText(key)}：${reasonOf(cause)}。请检查 SSH_DIR 的权限和磁盘空间`);
   }
   log('共享公钥到备份服务器...');
   await sharePublicKey(config, key);
@@ -496,7 +511,7 @@ async function sharePublicKey(config: Config, key: string): Promise<void> {
   const derived = await run`ssh-keygen -y -P ${''} -f ${key}`;
   if (derived.exitCode !== 0) {
     throw new Failure(
-      `无法读取 SSH 私钥 ${key}：${reasonOf(derived)}。它应没有口令、权限为 0600；移走它后重启会生成新的密钥对`,
+      `无法读取 SSH 私钥 ${escapeText(key)}：${reasonOf(derived)}。它应没有口令、权限为 0600；移走它后重启会生成新的密钥对`,
     );
   }
   try {
@@ -634,8 +649,7 @@ const LIMITED = 25;
 
 /** Lets a started rsync run to its end, with names on its standard input; resolves with its exit status, 128 + n for signal n. */
 async function finish(rsync: ChildProcess, names?: Buffer): Promise<number> {
-  rsync.stdout?.on('data', passOn);
-  rsync.stderr?.on('data', passOn);
+  for (const output of [rsync.stdout, rsync.stderr]) if (output) passOn(output);
   rsync.stdin?.end(names);
   const [code, signal] = (await once(rsync, 'close')) as [number | null, NodeJS.Signals | null];
   return code ?? 128 + (signal ? osConstants.signals[signal] : 0);
@@ -1600,11 +1614,11 @@ async function stop(signal: string): Promise<void> {
 async function fail(cause: unknown): Promise<void> {
   if (stopping) return;
   stopping = true;
-  const failure =
-    cause instanceof Failure ? cause : new Failure(cause instanceof Error ? `${cause.stack}` : String(cause));
-  for (const line of failure.message.split('\n')) error(line);
+  const isExpected = cause instanceof Failure;
+  const message = isExpected ? cause.message : String(cause instanceof Error ? cause.stack : cause);
+  for (const line of message.split('\n')) error(isExpected ? line : escapeText(line));
   await endChildren();
-  await exit(failure.status);
+  await exit(isExpected ? cause.status : 1);
 }
 
 /** Exits once the log is written: process.exit alone would cut a pipe off. */

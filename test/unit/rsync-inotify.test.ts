@@ -17,6 +17,7 @@ import {
   readConfig,
   rsyncArgs,
   rulesOf,
+  showControls,
   showPath,
   sshArgs,
 } from '../../scripts/rsync-inotify.ts';
@@ -129,6 +130,28 @@ describe('escapeText and showPath', () => {
       fc.property(paths, paths, (one, other) => {
         expect(showPath(one)).not.toMatch(/[\p{Cc}\p{Zl}\p{Zp}]/u);
         if (one !== other) expect(showPath(one)).not.toBe(showPath(other));
+      }),
+    );
+  });
+});
+
+describe('showControls', () => {
+  const bytes = fc.uint8Array().map((array) => Buffer.from(array).toString('latin1'));
+
+  test('shows what controls a terminal as rsync does, and nothing else', () => {
+    expect(showControls('\x1b[2J\x00\x7f\xc2\x9b')).toBe('\\#033[2J\\#000\\#177\\#302\\#233');
+    const harmless = Buffer.from('中文 ✓ é\u00a0\r\n\t\\#033').toString('latin1');
+    expect(showControls(harmless)).toBe(harmless);
+  });
+
+  test('leaves no control character in any bytes, and everything else as it is', () => {
+    const octal = /\\#([0-3][0-7]{2})/g;
+    fc.assert(
+      fc.property(bytes, (text) => {
+        const shown = showControls(text);
+        expect(Buffer.from(shown, 'latin1').toString()).not.toMatch(/[^\P{Cc}\n\r\t]/u);
+        if (text.includes('\\#')) return; // which looks like what was shown
+        expect(shown.replace(octal, (_, digits) => String.fromCharCode(Number.parseInt(digits, 8)))).toBe(text);
       }),
     );
   });
