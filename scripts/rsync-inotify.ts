@@ -10,16 +10,20 @@
  */
 import { isUtf8 } from 'node:buffer';
 import { type ChildProcess, type SpawnOptions, spawn, spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { EventEmitter, once } from 'node:events';
 import {
   accessSync,
+  closeSync,
   constants,
   existsSync,
   lstatSync,
   mkdirSync,
   mkdtempSync,
+  openSync,
   readdirSync,
   readFileSync,
+  readSync,
   renameSync,
   rmSync,
   type Stats,
@@ -57,6 +61,8 @@ const MAX_PENDING = 100_000;
 const QUIET_MS = 3;
 /** How long a batch waits for that at most, ms. */
 const MAX_QUIET_MS = 100;
+/** How large a file with a public key may be, bytes. */
+const MAX_KEY_BYTES = 16_384;
 /** How much of the log may wait for a reader who has stalled, bytes; beyond, it is left out and counted. */
 const MAX_UNREAD = 8_000_000;
 
@@ -111,9 +117,9 @@ const sourceDirectory = makeExactValidator<string>((value) => {
 });
 
 /** ssh reads such a path from a quoted option, where neither a quote nor `${…}` can be escaped. */
+const UNQUOTABLE = /^~|["\p{Cc}]|\$\{/u;
 const directory = makeExactValidator<string>((value) => {
-  if (/^~|["\p{Cc}]|\$\{/u.test(value))
-    throw new Error('应为目录的完整路径；~ 不会展开，不能包含双引号、${ 和控制字符');
+  if (UNQUOTABLE.test(value)) throw new Error('应为目录的完整路径；~ 不会展开，不能包含双引号、${ 和控制字符');
   return resolve(value);
 });
 
@@ -366,9 +372,10 @@ function start(command: string, args: readonly string[], options: SpawnOptions):
 /** Removes $0 and ends the command when its standard input, a pipe of ours, is closed: also when we are killed. */
 const LEASH = 'exec 3<&0; (read -r _ <&3; rm -rf -- "$0"; kill 0) & exec "$@" 3<&- </dev/null';
 
-/** A directory for a socket: nobody else may enter it, and its path is short (unix(7): 108 bytes, of which ssh needs some). */
+/** A directory that nobody else may enter. Its path is short, for a socket (unix(7): 108 bytes, of which ssh needs some). */
 function temporaryDirectory(config: Config): string {
-  const parents = [tmpdir(), '/tmp', config.SSH_DIR].filter((path) => Buffer.byteLength(path) <= 60);
+  const isUsable = (path: string) => Buffer.byteLength(path) <= 60 && !UNQUOTABLE.test(path);
+  const parents = [tmpdir(), '/tmp', config.SSH_DIR].filter(isUsable);
   for (const parent of parents) {
     try {
       return mkdtempSync(join(parent, 'rsync-inotify-'));
@@ -407,14 +414,24 @@ $.quote = (word) => `'${word.replaceAll("'", `'\\''`)}'`;
 const cwd = existsSync(process.cwd()) ? process.cwd() : '/';
 const run = $({ nothrow: true, quiet: true, cwd, stdio: ['ignore', 'pipe', 'pipe'] });
 
+/** How ssh gets to the backup. */
+interface Route {
+  /** Where a connection is shared, if one is. */
+  socket?: string | undefined;
+  /** The file of the host keys that count, if the backup has published any. */
+  knownHosts?: string | undefined;
+}
+
+const asOptions = (settings: string[]) => settings.flatMap((setting) => ['-o', setting]);
+const escaped = (path: string) => path.replaceAll('%', '%%');
+const quoted = (path: string) => `"${escaped(path)}"`;
+
 /**
- * The arguments for every ssh. The user's come first, and ssh takes the first value it is given. Which connection is
- * shared is ours to say, for one that is shared by the user's configuration would outlive us; of `-S` the last one counts.
- * @param socket where a connection is shared, if one is
+ * The arguments for every ssh, which takes the first value that it is given. Which host keys count and which connection
+ * is shared is ours to say: a connection that is shared by the user's configuration would outlive us; of `-S` the last
+ * one counts. For the rest, the user's options come first.
  */
-export function sshArgs(config: Config, socket = 'none'): string[] {
-  const escaped = (path: string) => path.replaceAll('%', '%%');
-  const quoted = (file: string) => `"${escaped(join(config.SSH_DIR, file))}"`;
+export function sshArgs(config: Config, { socket = 'none', knownHosts }: Route = {}): string[] {
   const defaults = [
     'BatchMode=yes',
     'StrictHostKeyChecking=accept-new',
@@ -422,11 +439,35 @@ export function sshArgs(config: Config, socket = 'none'): string[] {
     'ServerAliveInterval=10', // a network that is silent for 30 s is cut
     'ServerAliveCountMax=2',
     'IdentitiesOnly=yes',
-    `IdentityFile=${quoted('id_rsa')}`,
-    `UserKnownHostsFile=${quoted('known_hosts')}`,
+    `IdentityFile=${quoted(join(config.SSH_DIR, 'id_rsa'))}`,
+    `UserKnownHostsFile=${quoted(join(config.SSH_DIR, 'known_hosts'))}`,
   ];
-  const options = defaults.flatMap((option) => ['-o', option]);
-  return ['-o', 'ControlMaster=no', ...parseWords(config.SSH_OPTS), '-S', escaped(socket), ...options];
+  const ours = ['ControlMaster=no', ...(knownHosts ? pinnedTo(knownHosts) : [])];
+  return [...asOptions(ours), ...parseWords(config.SSH_OPTS), '-S', escaped(socket), ...asOptions(defaults)];
+}
+
+/** Settings under which ssh takes no host keys but those in a file, whatever else the user's options and files say. */
+function pinnedTo(knownHosts: string): string[] {
+  return [
+    'StrictHostKeyChecking=yes',
+    `UserKnownHostsFile=${quoted(knownHosts)}`,
+    'GlobalKnownHostsFile=/dev/null',
+    'VerifyHostKeyDNS=no',
+    'NoHostAuthenticationForLocalhost=no',
+    'UpdateHostKeys=no', // or the backup could add to the file
+    'CheckHostIP=no',
+    ...knownToSsh(),
+  ];
+}
+
+let familiar: string[] | undefined;
+/** Settings that only some ssh know: since 8.5, or with the distributions' patch for Kerberos, which needs no host key. */
+function knownToSsh(): string[] {
+  familiar ??= ['KnownHostsCommand=none', 'GSSAPIKeyExchange=no'].filter((setting) => {
+    const { status, stderr } = spawnSync('ssh', ['-G', '-T', '-F', 'none', '-o', setting, 'host']);
+    return status === 0 && stderr.length === 0;
+  });
+  return familiar;
 }
 
 /** Quotes a word for rsync's `-e`, which knows quotes (doubled inside themselves) but no backslashes. */
@@ -436,13 +477,12 @@ export function quoteForRsh(word: string): string {
 
 /**
  * The arguments for every rsync.
- * @param socket where a connection is shared, if one is
  * @param extra options that come after the user's
  * @param source what is copied, all of the source if not given
  */
-export function rsyncArgs(config: Config, socket?: string, extra: string[] = [], source = config.SOURCE_DIR): string[] {
+export function rsyncArgs(config: Config, route?: Route, extra: string[] = [], source = config.SOURCE_DIR): string[] {
   const { user, host } = parseTarget(config.DEST_HOST);
-  const ssh = ['ssh', ...sshArgs(config, socket)].map(quoteForRsh).join(' ');
+  const ssh = ['ssh', ...sshArgs(config, route)].map(quoteForRsh).join(' ');
   const destination = `${user}@${host.includes(':') ? `[${host}]` : host}:${config.DEST_DIR}`;
   return [TO_THE_NANOSECOND, ...parseWords(config.RSYNC_OPTS), ...extra, '-e', ssh, '--', source, destination];
 }
@@ -515,23 +555,76 @@ async function sharePublicKey(config: Config, key: string): Promise<void> {
     );
   }
   try {
-    mkdirSync(config.SHARED_KEYS_DIR, { recursive: true });
-    replaceFile(join(config.SHARED_KEYS_DIR, 'id_rsa.pub'), derived.stdout, 0o644);
+    if (!existsSync(`${key}.pub`)) replaceFile(`${key}.pub`, derived.stdout, 0o644);
+  } catch {} // nothing needs it
+  try {
+    mkdirSync(config.SHARED_KEYS_DIR, { recursive: true, mode: 0o755 });
+    const shared = join(config.SHARED_KEYS_DIR, 'id_rsa.pub');
+    if (!holdsKey(shared, derived.stdout)) replaceFile(shared, derived.stdout, 0o644);
   } catch (cause) {
-    throw new Failure(
-      `无法写入 SHARED_KEYS_DIR=${config.SHARED_KEYS_DIR}：${reasonOf(cause)}。请检查共享卷的挂载和权限`,
-    );
+    const where = `SHARED_KEYS_DIR=${escapeText(config.SHARED_KEYS_DIR)}`;
+    throw new Failure(`无法写入 ${where}：${reasonOf(cause)}。请检查共享卷的挂载和权限`);
   }
 }
 
-/** Writes a file whole or not at all. */
+/** Writes a file whole or not at all. Others may write in its directory, too: what they put there is not followed. */
 function replaceFile(path: string, content: string, mode: number): void {
   const temporary = `${path}.${process.pid}.tmp`;
+  const remove = () => rmSync(temporary, { recursive: true, force: true });
+  remove(); // of a start that was cut short
+  const umask = process.umask(0); // the mode is meant as it is
   try {
-    writeFileSync(temporary, content, { mode });
+    writeFileSync(temporary, content, { mode, flag: 'wx' });
+    if (lstatSync(path, { throwIfNoEntry: false })?.isDirectory()) renameSync(path, `${path}.${Date.now()}.old`);
     renameSync(temporary, path);
   } finally {
-    if (existsSync(temporary)) rmSync(temporary);
+    process.umask(umask);
+    remove();
+  }
+}
+
+/** What a small file holds. Throws where it is something else: others may have put it there. */
+function readSmallFile(path: string): string {
+  const found = lstatSync(path);
+  if (!found.isFile() || found.size > MAX_KEY_BYTES) throw new Error(`应为不超过 ${MAX_KEY_BYTES} 字节的普通文件`);
+  const file = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  try {
+    const bytes = Buffer.alloc(MAX_KEY_BYTES);
+    return bytes.toString('utf8', 0, readSync(file, bytes));
+  } finally {
+    closeSync(file);
+  }
+}
+
+/** `TYPE BASE64` of a line `TYPE BASE64 [COMMENT]`. Throws on anything else: options, markers, more lines, half a key. */
+export function parsePublicKey(content: string): string {
+  const form = /^(ssh-rsa|ssh-ed25519|ecdsa-sha2-nistp(?:256|384|521)) ([A-Za-z0-9+/]+={0,2})(?: [^\p{Cc}]*)?\n?$/u;
+  const [, type = '', body = ''] = form.exec(content) ?? [];
+  const blob = Buffer.from(body, 'base64');
+  const [name, ...rest] = partsOf(blob);
+  if (!name || name !== type || rest.length === 0 || blob.toString('base64') !== body) {
+    throw new Error('应为完整的一行公钥: 类型 BASE64 [注释]');
+  }
+  return `${type} ${body}`;
+}
+
+/** The parts of a key, each of which says how long it is (RFC 4253, 6.6); none where they do not add up to it. */
+function partsOf(blob: Buffer): string[] {
+  const parts: string[] = [];
+  let end = 0;
+  while (end + 4 <= blob.length) {
+    const start = end + 4;
+    end = start + blob.readUInt32BE(end);
+    parts.push(blob.toString('latin1', start, end));
+  }
+  return end === blob.length ? parts : [];
+}
+
+function holdsKey(path: string, line: string): boolean {
+  try {
+    return parsePublicKey(readSmallFile(path)) === parsePublicKey(line);
+  } catch {
+    return false; // written anew
   }
 }
 
@@ -588,15 +681,130 @@ function isSshServer(host: string, port: number, ms: number): Promise<boolean> {
   });
 }
 
+// ── Step 4: the backup's host keys ───────────────────────────────────────────────────────────────
+
+/** The host keys that the backup has published in the shared volume, as ssh is to know them. */
+export class HostKeys {
+  /** The file for ssh, once there was something published; until then, SSH_OPTS decide what host is trusted. */
+  file: string | undefined;
+  private keys: string[] = [];
+  private complaints: string[] = [];
+  private refusalTold = false;
+  private own: string | undefined;
+
+  constructor(private readonly config: Config) {}
+
+  /**
+   * Reads anew what is published, before a connection is made; returns the file for ssh. What was published once is not
+   * given up because it cannot be seen any more. @throws {Failure} where the keys cannot be read or kept
+   */
+  refresh(): string | undefined {
+    const names = this.publishedNames();
+    if (names.length === 0 && !this.file) return undefined;
+    const complaints: string[] = [];
+    this.keys = names.flatMap((name) => {
+      try {
+        return parsePublicKey(readSmallFile(join(this.directory, name)));
+      } catch (cause) {
+        complaints.push(`忽略了公布的主机密钥 ${escapeText(name)}：${reasonOf(cause)}`);
+        return [];
+      }
+    });
+    for (const complaint of complaints) if (!this.complaints.includes(complaint)) warn(complaint);
+    this.complaints = complaints;
+    this.file = this.keep([...new Set(this.keys)].map((key) => `* ${key}\n`).join(''));
+    if (this.keys.length === 0) this.tellRefusal();
+    return this.file;
+  }
+
+  private get directory(): string {
+    return join(this.config.SHARED_KEYS_DIR, 'host_keys');
+  }
+
+  private publishedNames(): string[] {
+    try {
+      return readdirSync(this.directory)
+        .filter((name) => name.endsWith('.pub'))
+        .sort();
+    } catch (cause) {
+      if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return [];
+      throw new Failure(`无法读取公布的主机密钥：${reasonOf(cause)}。请检查共享卷的挂载和权限`);
+    }
+  }
+
+  /** Keeps the lines for ssh in SSH_DIR, under a name that no other pair uses, or else in a directory of our own. */
+  private keep(lines: string): string {
+    const { SSH_DIR, SHARED_KEYS_DIR } = this.config;
+    const path = join(SSH_DIR, `known_hosts${SHARED_KEYS_DIR.replaceAll('/', '-')}`);
+    try {
+      if (!this.own) return keepFile(path, lines);
+    } catch {} // a mounted secret, for example
+    try {
+      if (!this.own || !existsSync(this.own)) this.own = this.makeDirectory();
+      return keepFile(join(this.own, 'known_hosts'), lines);
+    } catch (cause) {
+      throw new Failure(`无法保存公布的主机密钥：${reasonOf(cause)}`);
+    }
+  }
+
+  private makeDirectory(): string {
+    const directory = temporaryDirectory(this.config);
+    process.once('exit', () => rmSync(directory, { recursive: true, force: true }));
+    return directory;
+  }
+
+  /** Tells, once until a connection stands, that the host is not the one that was published, if ssh said so. */
+  explain(said: string): void {
+    if (this.file && said.includes('Host key verification failed')) this.tellRefusal();
+  }
+
+  private tellRefusal(): void {
+    if (this.refusalTold) return;
+    this.refusalTold = true;
+    const where = escapeText(this.directory);
+    const expected = this.keys.map(fingerprint).join(' 或 ');
+    const [what, advice] = expected
+      ? [
+          `备份主机的密钥与 ${where} 中公布的不符，可能有人在冒充备份主机！`,
+          `应为 ${expected}。若备份端是重建的，它的 start-sshd 启动时会公布新密钥，请检查两端是否挂载了同一个共享卷`,
+        ]
+      : [
+          `${where} 中没有有效的主机密钥，无法确认备份主机的身份。`,
+          '备份端的 start-sshd 启动时会公布它们，请检查共享卷；若备份端确实不再公布，请清空该目录并重启服务',
+        ];
+    error(`${what}已拒绝连接，没有发送任何数据。${advice}`);
+  }
+
+  /** Tells that a connection stands: from now on, a refusal is news again. */
+  connected(): void {
+    this.refusalTold = false;
+  }
+}
+
+/** The fingerprint of `TYPE BASE64`, as ssh and ssh-keygen show it. */
+export function fingerprint(key: string): string {
+  const blob = Buffer.from(key.replace(/.* /, ''), 'base64');
+  return `SHA256:${createHash('sha256').update(blob).digest('base64').replace(/=+$/, '')}`;
+}
+
+/** Sees to it that a private file holds just that; returns its path. */
+function keepFile(path: string, content: string): string {
+  const held = lstatSync(path, { throwIfNoEntry: false })?.isFile() ? readFileSync(path, 'utf8') : undefined;
+  if (held !== content) replaceFile(path, content, 0o600);
+  return path;
+}
+
 // ── Step 4: test the connection ──────────────────────────────────────────────────────────────────
 
-async function testSshConnection(config: Config): Promise<void> {
+async function testSshConnection(config: Config, hostKeys: HostKeys): Promise<void> {
   heading('测试 SSH 连接');
   const { user, host } = parseTarget(config.DEST_HOST);
   for (let attempt = 1; ; attempt++) {
-    const result = await run`ssh ${sshArgs(config)} ${`${user}@${host}`} ${'echo ok'}`;
+    const result =
+      await run`ssh ${sshArgs(config, { knownHosts: hostKeys.refresh() })} ${`${user}@${host}`} ${'echo ok'}`;
     if (result.exitCode === 0) break;
     if (stopping) return;
+    hostKeys.explain(result.stderr);
     const reason = reasonOf(result);
     if (attempt > config.MAX_RETRIES) {
       throw new Failure(`SSH 免密登录测试失败 (退出码: ${result.exitCode})：${reason}。请检查密钥、用户和备份端日志`);
@@ -605,7 +813,9 @@ async function testSshConnection(config: Config): Promise<void> {
     // A new key is in force within a second. From then on slowly: sshd shuts out who fails often (PerSourcePenalties).
     await sleep(attempt === 1 ? 1000 : TRY_MS);
   }
+  hostKeys.connected();
   log('SSH 免密登录测试成功 ✓');
+  if (!hostKeys.file) warn('备份端没有在共享卷中公布主机密钥，未能验证它的身份，是否信任它由 SSH_OPTS 决定');
 }
 
 // ── Step 5: full sync ────────────────────────────────────────────────────────────────────────────
@@ -1085,6 +1295,7 @@ class Target extends EventEmitter {
   constructor(
     readonly config: Config,
     private readonly source: Source,
+    private readonly hostKeys: HostKeys,
   ) {
     super();
     const words = parseWords(config.RSYNC_OPTS);
@@ -1113,6 +1324,7 @@ class Target extends EventEmitter {
         continue;
       }
       if (lost) log('SSH 连接已恢复 ✓');
+      this.hostKeys.connected();
       backoff = newBackoff();
       this.emit('connected');
       this.arm();
@@ -1128,9 +1340,11 @@ class Target extends EventEmitter {
   /** Resolves once the connection stands. @throws {Failure} with the last words of ssh */
   private async connect(): Promise<ChildProcess> {
     const { user, host } = parseTarget(this.config.DEST_HOST);
+    const knownHosts = this.hostKeys.refresh();
     const directory = temporaryDirectory(this.config);
     const socket = join(directory, 'ssh');
-    const options = ['-N', '-o', 'ControlMaster=yes', '-o', 'ControlPersist=no', ...sshArgs(this.config, socket)];
+    const args = sshArgs(this.config, { socket, knownHosts });
+    const options = ['-N', '-o', 'ControlMaster=yes', '-o', 'ControlPersist=no', ...args];
     const ssh = startOnLeash(['ssh', ...options, `${user}@${host}`], 'ignore', directory);
     ssh.once('exit', () => rmSync(directory, { recursive: true, force: true }));
     let said = '';
@@ -1146,6 +1360,7 @@ class Target extends EventEmitter {
       await sleep(10);
     }
     signalGroup(ssh, 'SIGKILL');
+    this.hostKeys.explain(said);
     throw new Failure(lastLine(said) || '超时');
   }
 
@@ -1164,8 +1379,14 @@ class Target extends EventEmitter {
     rsync.once('exit', replace).once('error', replace);
   }
 
+  /** A connection of its own is one to a host that must be known. */
+  private get route(): Route {
+    const { socket, hostKeys } = this;
+    return { socket, knownHosts: socket ? hostKeys.file : hostKeys.refresh() };
+  }
+
   private startRsync(extra: string[] = [], source?: string): ChildProcess {
-    const args = rsyncArgs(this.config, this.socket, extra, source);
+    const args = rsyncArgs(this.config, this.route, extra, source);
     return start('rsync', args, { cwd, stdio: ['pipe', 'pipe', 'pipe'] });
   }
 
@@ -1187,7 +1408,7 @@ class Target extends EventEmitter {
   /** A volume that is not mounted looks like an empty source. rsync tells by status 25 that it would have to delete. */
   private async refuseToEmpty(): Promise<void> {
     const options = '-r --delete --max-delete=0 --dry-run';
-    const probe = rsyncArgs({ ...this.config, RSYNC_OPTS: options }, this.socket);
+    const probe = rsyncArgs({ ...this.config, RSYNC_OPTS: options }, this.route);
     const { exitCode } = await run`rsync ${probe}`;
     if (exitCode === 0 || exitCode === VANISHED) return;
     if (exitCode !== LIMITED) throw new Failure(`源目录为空，且无法确定备份是否为空 (退出码: ${exitCode})，拒绝同步`);
@@ -1655,10 +1876,11 @@ async function main(): Promise<void> {
   logConfig(config);
   await setupSshKeys(config);
   if (!stopping) await waitForSsh(config, address);
-  if (!stopping) await testSshConnection(config);
+  const hostKeys = new HostKeys(config);
+  if (!stopping) await testSshConnection(config, hostKeys);
   if (stopping) return;
   const source = new Source(config.SOURCE_DIR);
-  const backup = new Target(config, source);
+  const backup = new Target(config, source, hostKeys);
   const watcher = new Watch(config, source, backup.changes);
   await watcher.start(); // before the full sync, so that nothing in between is lost
   watch = watcher;

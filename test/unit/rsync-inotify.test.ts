@@ -1,16 +1,19 @@
 import { describe, expect, test } from 'bun:test';
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join, resolve } from 'node:path';
 import fc from 'fast-check';
 import {
   absoluteSource,
   escapeText,
+  fingerprint,
+  HostKeys,
   listOf,
   methodFor,
   parseEvent,
   parseOptions,
+  parsePublicKey,
   parseTarget,
   parseWords,
   quoteForRsh,
@@ -193,6 +196,34 @@ describe('the arguments of ssh and rsync', () => {
     expect(checking('-o StrictHostKeyChecking=yes')).toBe('stricthostkeychecking true');
   });
 
+  test('take no host keys but the published ones, whatever else the user says', () => {
+    const settings = (options: string[]) => {
+      const config = readConfig({ SOURCE_DIR, SSH_OPTS: options.join(' ') });
+      const args = sshArgs(config, { knownHosts: '/a b/100%/known' });
+      const { stdout } = spawnSync('ssh', ['-G', ...args, 'host'], { encoding: 'utf8' });
+      return stdout
+        .split('\n')
+        .filter((line) =>
+          /hostkeycheck|knownhosts|hostkeydns|localhost|updatehost|checkhostip|gssapikeyexchange/.test(line),
+        );
+    };
+    const strict = settings(['-p 2222']);
+    expect(strict).toContain('stricthostkeychecking true');
+    expect(strict).toContain('userknownhostsfile /a b/100%/known');
+    expect(strict).toContain('globalknownhostsfile /dev/null');
+    const weak = fc.constantFrom(
+      ...['StrictHostKeyChecking=no', 'StrictHostKeyChecking=accept-new', 'UserKnownHostsFile=/x', 'CheckHostIP=yes'],
+      ...['GlobalKnownHostsFile=/x', 'VerifyHostKeyDNS=yes', 'UpdateHostKeys=yes', 'KnownHostsCommand=/x'],
+      ...['NoHostAuthenticationForLocalhost=yes', 'GSSAPIKeyExchange=yes', 'HostKeyAlias=x'],
+    );
+    fc.assert(
+      fc.property(fc.array(weak, { minLength: 1 }), (options) => {
+        expect(settings(options.map((option) => `-o ${option}`))).toEqual(strict);
+      }),
+      { numRuns: 30 },
+    );
+  }, 60_000);
+
   test('end with source and target, which are never options', () => {
     const args = rsyncArgs(readConfig({ SOURCE_DIR, DEST_HOST: 'me@[::1]', DEST_DIR: '/b c/', RSYNC_OPTS: '-a' }));
     expect(args.slice(0, 2)).toEqual(['--modify-window=-1', '-a']);
@@ -216,6 +247,84 @@ describe('the arguments of ssh and rsync', () => {
     } finally {
       rmSync(directory, { recursive: true });
     }
+  });
+});
+
+/** Calls with a directory of its own, in which there is a key of each type. */
+function withKeys(check: (directory: string, keys: string[]) => void): void {
+  const directory = mkdtempSync(join(tmpdir(), 'keys-'));
+  try {
+    const keys = ['rsa', 'ecdsa', 'ed25519'].map((type) => {
+      const file = join(directory, type);
+      spawnSync('ssh-keygen', ['-q', '-t', type, '-N', '', '-C', '备份 root@host', '-f', file]);
+      return readFileSync(`${file}.pub`, 'utf8');
+    });
+    check(directory, keys);
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+}
+
+describe('the published host keys', () => {
+  test('are one whole line of a known type each, and told by their fingerprints', () => {
+    withKeys((directory, keys) => {
+      for (const [n, type] of ['rsa', 'ecdsa', 'ed25519'].entries()) {
+        const key = keys[n] ?? '';
+        expect(parsePublicKey(key)).toBe(key.split(' ').slice(0, 2).join(' '));
+        const { stdout } = spawnSync('ssh-keygen', ['-l', '-f', join(directory, type)], { encoding: 'utf8' });
+        expect(stdout.split(' ')[1]).toBe(fingerprint(parsePublicKey(key)));
+        for (let length = 0; length < key.indexOf(' 备份'); length += 7) {
+          expect(() => parsePublicKey(key.slice(0, length))).toThrow('应为完整的一行公钥');
+        }
+      }
+    });
+  });
+
+  test('let nothing else into what ssh reads', () => {
+    withKeys((_, [key = '', other = '']) => {
+      const piece = fc.constantFrom(...key.split(' '), other, '* ', '\n', '\r', '\0', '@revoked ', ' ', '\t', '#', '=');
+      fc.assert(
+        fc.property(
+          fc.oneof(
+            fc.string({ unit: 'binary' }),
+            fc.array(piece).map((pieces) => pieces.join('')),
+          ),
+          (text) => {
+            try {
+              expect([key, other].some((known) => known.startsWith(`${parsePublicKey(text)} `))).toBe(true);
+            } catch (error) {
+              expect(`${error}`).toContain('应为完整的一行公钥');
+            }
+          },
+        ),
+      );
+    });
+  });
+
+  test('are kept in one file in the order of their names, which is written where it changes', () => {
+    withKeys((directory, [rsa = '', ecdsa = '']) => {
+      const hostKeys = new HostKeys(
+        readConfig({ SOURCE_DIR, SSH_DIR: directory, SHARED_KEYS_DIR: `${directory}/a/b` }),
+      );
+      expect(hostKeys.refresh()).toBeUndefined();
+      const published = join(directory, 'a', 'b', 'host_keys');
+      mkdirSync(published, { recursive: true });
+      expect(hostKeys.refresh()).toBeUndefined();
+      writeFileSync(join(published, 'z.rsa.pub'), rsa);
+      writeFileSync(join(published, 'a.ecdsa.pub'), ecdsa);
+      writeFileSync(join(published, 'same.pub'), rsa);
+      const file = hostKeys.refresh() ?? '';
+      expect(file).toBe(join(directory, `known_hosts${directory.replaceAll('/', '-')}-a-b`));
+      const lines = [ecdsa, rsa].map((key) => `* ${parsePublicKey(key)}\n`);
+      expect(readFileSync(file, 'utf8')).toBe(lines.join(''));
+      expect(statSync(file).mode & 0o777).toBe(0o600);
+      const { ino } = statSync(file);
+      hostKeys.refresh();
+      expect(statSync(file).ino).toBe(ino);
+      rmSync(join(published, 'a.ecdsa.pub'));
+      hostKeys.refresh();
+      expect(readFileSync(file, 'utf8')).toBe(lines[1] ?? '');
+    });
   });
 });
 
