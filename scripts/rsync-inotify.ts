@@ -1409,9 +1409,10 @@ class Target extends EventEmitter {
   private async refuseToEmpty(): Promise<void> {
     const options = '-r --delete --max-delete=0 --dry-run';
     const probe = rsyncArgs({ ...this.config, RSYNC_OPTS: options }, this.route);
-    const { exitCode } = await run`rsync ${probe}`;
+    const { exitCode, stderr } = await run`rsync ${probe}`;
     if (exitCode === 0 || exitCode === VANISHED) return;
-    if (exitCode !== LIMITED) throw new Failure(`源目录为空，且无法确定备份是否为空 (退出码: ${exitCode})，拒绝同步`);
+    const reason = `退出码: ${exitCode}，${escapeText(stderr.trim().split('\n')[0] ?? '')}`;
+    if (exitCode !== LIMITED) throw new Failure(`源目录为空，且无法确定备份是否为空 (${reason})，拒绝同步`);
     throw new Failure(
       '源目录为空而备份不为空，为保护备份拒绝同步。请检查源目录的挂载；若确实要清空备份，请设置 ALLOW_EMPTY_SOURCE=true',
     );

@@ -45,6 +45,16 @@ describe('an empty source at the start', () => {
     expect(namesIn(pair.path('backup'))).toEqual([...KEPT, 'more']);
   });
 
+  test('ends the start, and says why, where it cannot be known whether the backup is empty', async () => {
+    await using pair = await Pair.make('unknown');
+    pair.start('start-sshd');
+    const source = pair.start('rsync-inotify', { DEST_DIR: '/elsewhere/' });
+    expect(await source.exited).toBe(1);
+    expect(source.output).toMatch(
+      /\[ERROR .*无法确定备份是否为空 \(退出码: 12，start-sshd: 拒绝执行：\/elsewhere\/ 不在/,
+    );
+  });
+
   test.each(['empty', 'missing'])('is no obstacle where the backup is %s', async (state) => {
     await using pair = await Pair.make('both-empty');
     if (state === 'empty') mkdirSync(pair.path('backup'));

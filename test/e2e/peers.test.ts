@@ -1,6 +1,6 @@
 import { expect, setDefaultTimeout, test } from 'bun:test';
 import { spawnSync } from 'node:child_process';
-import { copyFileSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { copyFileSync, cpSync, existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { eventually, Pair, Program, userName } from '../helpers.ts';
 
@@ -11,6 +11,30 @@ test('the pair runs below /tmp as well, where sshd’s StrictModes would refuse 
   await pair.run({ SYNC_INTERVAL: '0' });
   writeFileSync(pair.path('source', 'file'), 'content');
   await pair.isMirrored();
+});
+
+test('two hosts that share no volume mirror once the public halves of their keys were carried across', async () => {
+  await using pair = await Pair.make('apart');
+  const [here, there] = [pair.path('source-shared'), pair.path('backup-shared')];
+  for (const path of [here, there, pair.path('source-ssh')]) mkdirSync(path, { mode: 0o700 });
+  const key = pair.path('source-ssh', 'id_rsa');
+  spawnSync('ssh-keygen', ['-q', '-t', 'rsa', '-b', '3072', '-N', '', '-f', key]);
+  for (const path of [here, there]) copyFileSync(`${key}.pub`, `${path}/id_rsa.pub`);
+  const backup = pair.start('start-sshd', { SHARED_KEYS_DIR: there });
+  await backup.shows('SSH 服务器就绪');
+  cpSync(`${there}/host_keys`, `${here}/host_keys`, { recursive: true });
+  const source = pair.start('rsync-inotify', { SHARED_KEYS_DIR: here, SYNC_INTERVAL: '0' });
+  await source.shows('✓ 服务运行中');
+  writeFileSync(pair.path('source', 'file'), 'content');
+  await pair.isMirrored();
+  expect(source.output + backup.output).not.toMatch(/WARN|ERROR/);
+
+  rmSync(pair.path('host-keys'), { recursive: true });
+  await backup.stop();
+  await pair.start('start-sshd', { SHARED_KEYS_DIR: there }).shows('SSH 服务器就绪');
+  await source.shows('可能有人在冒充备份主机'); // its new keys have not been carried across
+  cpSync(`${there}/host_keys`, `${here}/host_keys`, { recursive: true });
+  await source.shows('SSH 连接已恢复 ✓');
 });
 
 // The shell scripts know of the shared volume only that it holds id_rsa.pub.
