@@ -227,12 +227,14 @@ function sshdAccepts(options: string[]): boolean {
   );
 }
 
-/** An sshd of the machine's own in the place of start-sshd, once the source has shared its key. */
+/** An sshd of the machine's own in the place of start-sshd, its key published, once the source has shared its own. */
 async function startSshd(pair: Pair, options: string[]): Promise<void> {
   await eventually(() => existsSync(pair.path('shared', 'id_rsa.pub')));
   mkdirSync(pair.path('backup-ssh'), { mode: 0o700 });
   copyFileSync(pair.path('shared', 'id_rsa.pub'), pair.path('backup-ssh', 'authorized_keys'));
   spawnSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', pair.path('host_key')]);
+  mkdirSync(pair.path('shared', 'host_keys'));
+  copyFileSync(pair.path('host_key.pub'), pair.path('shared', 'host_keys', 'host.ed25519.pub'));
   if (userName() === 'root') mkdirSync('/run/sshd', { recursive: true });
   const files = [
     `HostKey=${pair.path('host_key')}`,
