@@ -41,7 +41,6 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { Chalk } from 'chalk';
 import { cleanEnv, makeExactValidator } from 'envalid';
-import { split } from 'shlex';
 import sshKeygen from 'ssh-keygen-lite';
 
 const VERSION = '1.0.0';
@@ -629,16 +628,24 @@ const VALUES = [
 /** Options that name a directory, as one word or two. */
 const DIRECTORIES = ['backup-dir', 'compare-dest', 'copy-dest', 'link-dest', 'partial-dir', 'temp-dir'];
 
-/** Splits a command into words as a shell would; what only a shell would expand stays as it is. @throws {Refusal} */
+/** A run of white space or a part of a word: escaped, in single quotes, in double quotes, plain, or a quote without its end. */
+const PART = /( +)|\\(.)|'([^']*)'|"((?:[^"\\]|\\.)*)"|([^ '"\\]+)|(.)/gu;
+
+/**
+ * Splits a command into words as a shell would; what only a shell would expand stays as it is. shlex(1) takes other
+ * characters for escaped than a shell does, and seconds for a word of many quotes. @throws {Refusal}
+ */
 export function parseCommand(command: string): string[] {
   if (Buffer.byteLength(command) > MAX_COMMAND_BYTES) throw new Refusal(`命令超过 ${MAX_COMMAND_BYTES} 字节`);
-  let words: string[];
-  try {
-    words = split(command);
-  } catch {
-    throw new Refusal('引号或反斜杠没有配对');
+  if (/[\p{Cc}\ufffd]/u.test(command)) throw new Refusal('命令包含控制字符或不是 UTF-8');
+  const words: string[] = [];
+  let inWord = false;
+  for (const [, space, escaped, single, double, plain, unpaired] of command.matchAll(PART)) {
+    if (unpaired) throw new Refusal('引号或反斜杠没有配对');
+    if (!space && !inWord) words.push('');
+    inWord = !space;
+    words[words.length - 1] += escaped ?? single ?? double?.replace(/\\([\\"$`])/g, '$1') ?? plain ?? '';
   }
-  if (/[\p{Cc}\ufffd]/u.test(command + words.join(''))) throw new Refusal('命令包含控制字符或不是 UTF-8');
   return words;
 }
 
