@@ -678,11 +678,15 @@ export function parseReceiver([program = '', server, ...words]: string[]): Recei
 
 /**
  * Where a path leads that need not exist yet: links are followed as far as it does. Throws where it leads nowhere.
- * Only the native call knows that `..` behind a link goes up from where the link leads.
+ * `..` goes up from where a link leads, which only the native call knows. What is not there yet may be soon.
  */
 function realPath(path: string): string {
-  if (lstatSync(path, { throwIfNoEntry: false })) return realpathSync.native(path);
-  return join(realPath(dirname(path)), basename(path));
+  const existing = (name: string) => lstatSync(name, { throwIfNoEntry: false }) && realpathSync.native(name);
+  const name = path.replace(/(?!^)\/+$/, ''); // a link that leads nowhere is none with a slash behind it
+  const found = existing(name);
+  if (found) return found;
+  const below = join(realPath(dirname(name)), basename(name));
+  return existing(below) ?? below;
 }
 
 const isWithin = (path: string, root: string) => path === root || path.startsWith(root.replace(/\/?$/, '/'));
