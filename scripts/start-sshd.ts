@@ -14,6 +14,7 @@ import { type ChildProcess, type SpawnOptions, spawn, spawnSync } from 'node:chi
 import { once } from 'node:events';
 import {
   accessSync,
+  chmodSync,
   closeSync,
   constants,
   existsSync,
@@ -272,7 +273,7 @@ async function publishHostKeys(config: Config): Promise<void> {
   const run = await shell();
   const directory = join(config.SHARED_KEYS_DIR, 'host_keys');
   try {
-    mkdirSync(directory, { recursive: true, mode: 0o755 });
+    if (mkdirSync(directory, { recursive: true })) chmodSync(directory, 0o755); // whatever the umask
     for (const { type } of HOST_KEYS) {
       const key = await run`ssh-keygen -y -P ${''} -f ${hostKeyFile(config, type)}`;
       if (key.exitCode !== 0) throw new Error(key.stderr.trim());
@@ -289,6 +290,7 @@ function replaceFile(path: string, content: string, mode: number): void {
   const temporary = `${path}.${process.pid}.tmp`;
   try {
     writeFileSync(temporary, content, { mode, encoding: 'latin1' });
+    chmodSync(temporary, mode);
     renameSync(temporary, path);
   } finally {
     rmSync(temporary, { force: true });
@@ -488,8 +490,9 @@ export function parsePublicKey(line: string): string {
 /** The key's line in `authorized_keys`: what sshd starts for it instead of what it asks for (sshd(8)). */
 export function authorizedLine(config: Config, key: string): string {
   if (config.ALLOW_SHELL) return `restrict ${key}`;
-  const self = import.meta.path.startsWith('/$bunfs/') ? [] : ['--no-env-file', import.meta.path];
-  const command = ['exec', ...[process.execPath, ...self, FORCED_COMMAND].map(quote)].join(' ');
+  const script = import.meta.path.startsWith('/$bunfs/') ? [] : ['--no-env-file', import.meta.path];
+  const program = process.execPath.replace(/ \(deleted\)$/, ''); // replaced by a newer one since we were started
+  const command = ['exec', ...[program, ...script, FORCED_COMMAND].map(quote)].join(' ');
   return `restrict,command="${command.replaceAll('"', '\\"')}" ${key}`;
 }
 
