@@ -1,0 +1,891 @@
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { hostname } from 'node:os';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Client, type ClientChannel, type ConnectConfig } from 'ssh2';
+import { escapeText } from '../../scripts/start-sshd.ts';
+import { content, count, eventually, expectEqual, isRoot, ordinaryUser, Pair, Program, userName } from '../helpers.ts';
+
+setDefaultTimeout(60_000);
+
+interface Answer {
+  status: number | null;
+  stdout: string;
+  stderr: string;
+}
+
+/** Runs a program to its end. */
+async function run(program: string, args: string[], input = '', env = process.env): Promise<Answer> {
+  const child = spawn(program, args, { env });
+  const answer: Answer = { status: null, stdout: '', stderr: '' };
+  child.stdout.setEncoding('utf8').on('data', (chunk) => {
+    answer.stdout += chunk;
+  });
+  child.stderr.setEncoding('utf8').on('data', (chunk) => {
+    answer.stderr += chunk;
+  });
+  child.stdin.on('error', () => {}).end(input);
+  [answer.status] = await once(child, 'close');
+  return answer;
+}
+
+/** Makes a key pair where the private half may stay. */
+function makeKey(path: string, ...args: string[]): void {
+  spawnSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-C', 'thief', '-f', path, ...args]);
+}
+
+/** Somebody who has got hold of the source's key. */
+class Thief {
+  readonly key: string;
+  constructor(
+    readonly pair: Pair,
+    readonly user = userName(),
+  ) {
+    this.key = pair.path('stolen');
+    makeKey(this.key);
+    mkdirSync(pair.path('shared'), { recursive: true });
+    writeFileSync(pair.path('shared', 'id_rsa.pub'), content(`${this.key}.pub`));
+    mkdirSync(pair.path('outside', 'deep'), { recursive: true });
+    writeFileSync(pair.path('outside', 'secret'), 'SECRETWORD:of the backup\n', { mode: 0o600 });
+  }
+
+  get host(): string {
+    return `${this.user}@127.0.0.1`;
+  }
+
+  get sshOptions(): string[] {
+    const options = ['BatchMode=yes', 'StrictHostKeyChecking=no', 'UserKnownHostsFile=/dev/null', 'LogLevel=ERROR'];
+    const more = ['IdentitiesOnly=yes', 'IdentityAgent=none', `IdentityFile=${this.key}`];
+    return ['-F', 'none', '-p', `${this.pair.port}`, ...[...options, ...more].flatMap((option) => ['-o', option])];
+  }
+
+  ssh(...args: string[]): Promise<Answer> {
+    return run('ssh', [...this.sshOptions, ...args]);
+  }
+
+  rsync(...args: string[]): Promise<Answer> {
+    return this.rsyncThrough('', ...args);
+  }
+
+  /** @param edit a line of sh that changes the words of the remote command, as a client of one's own would */
+  rsyncThrough(edit: string, ...args: string[]): Promise<Answer> {
+    const wrapper = this.pair.path(`wrapper-${Bun.hash(edit)}`);
+    const ssh = ['ssh', ...this.sshOptions].map((word) => `'${word}'`).join(' ');
+    writeFileSync(wrapper, `#!/bin/bash\nhost=$1\nshift\nwords=("$@")\n${edit}\nexec ${ssh} "$host" "\${words[@]}"\n`);
+    chmodSync(wrapper, 0o755);
+    return run('rsync', ['-e', wrapper, ...args]);
+  }
+
+  /** A client that sends what ssh would not. */
+  async connect(config: ConnectConfig = {}): Promise<Client & AsyncDisposable> {
+    const client = new Client();
+    const { port } = this.pair;
+    const privateKey = readFileSync(this.key);
+    client.connect({ host: '127.0.0.1', port, username: this.user, privateKey, ...config });
+    const failed = once(client, 'error').then(([error]) => {
+      throw error;
+    });
+    await Promise.race([once(client, 'ready'), failed]);
+    failed.catch(() => {});
+    return Object.assign(client, { [Symbol.asyncDispose]: async () => void client.end() });
+  }
+
+  /** What is outside of the backup, to be compared. */
+  get outside(): string[] {
+    const all = ['.', ...readdirSync(this.pair.path('outside'), { recursive: true, encoding: 'utf8' }).sort()];
+    return all.map((name) => {
+      const { mode, uid, gid, size, mtimeMs } = lstatSync(this.pair.path('outside', name));
+      return [name, mode, uid, gid, size, mtimeMs].join(' ');
+    });
+  }
+}
+
+/** Of a channel that was asked for, its exit status and what it said. */
+async function answerOf(channel: ClientChannel): Promise<Answer> {
+  const answer: Answer = { status: null, stdout: '', stderr: '' };
+  channel.on('data', (chunk: Buffer) => {
+    answer.stdout += chunk;
+  });
+  channel.stderr.on('data', (chunk: Buffer) => {
+    answer.stderr += chunk;
+  });
+  channel.on('exit', (code: number | null) => {
+    answer.status = code;
+  });
+  channel.end();
+  await once(channel, 'close');
+  return answer;
+}
+
+/** Calls one of ssh2's functions, whose last argument is a callback. */
+const asked = <T>(call: (done: (error: Error | undefined, value: T) => void) => unknown): Promise<T> =>
+  new Promise((resolve, reject) => {
+    call((error, value) => (error ? reject(error) : resolve(value)));
+  });
+
+const RECEIVE = 'rsync --server -vlogDtpre.iLsfxCIvu';
+const DIRECTORY_OPTIONS = ['backup-dir', 'compare-dest', 'copy-dest', 'link-dest', 'partial-dir', 'temp-dir'];
+
+/** What is asked for, and why it is refused. DEST and OUT stand for the backup and a directory beside it. */
+const REFUSED: [string, string][] = [
+  ...[
+    'id',
+    'touch OUT/new',
+    `/bin/sh -c 'touch OUT/new'`,
+    'bash',
+    'cat OUT/secret',
+    'scp -t OUT/new',
+    'scp -f OUT/secret',
+    '/usr/lib/openssh/sftp-server',
+    'internal-sftp',
+    'rsync',
+    'rsync --version',
+    'rsync OUT/secret DEST/',
+    'rsync --daemon',
+    'rsync --config=OUT/secret --server . DEST',
+    'rsync --sender --server -r . DEST',
+    `env ${RECEIVE} . DEST`,
+    `X=1 ${RECEIVE} . DEST`,
+    `mkdir OUT/new && ${RECEIVE} . DEST`,
+    `;${RECEIVE} . DEST`,
+    `OUT/evil --server -r . DEST`,
+  ].map((command): [string, string] => [command, '只允许 rsync 向本机写入镜像']),
+  ...[
+    'DEST/../outside',
+    'DEST/../outside/new',
+    'OUT',
+    'OUT/new',
+    '~',
+    '~/',
+    '~/new',
+    '~root/new',
+    'DEST-beside',
+    'DEST;id',
+    '/',
+    '.',
+    "''",
+    'new',
+    '-r',
+    '--sender',
+    '$HOME',
+    "$'DEST/../outside'",
+    "$'\\x2fetc'",
+    '`id`',
+    '$(id)',
+    'DEST/planted',
+    'DEST/planted/',
+    'DEST/planted/new',
+    'DEST/planted/deep/..',
+    'DEST/up',
+    'DEST/relative',
+    'DEST/chain/new',
+    'DEST/dangling',
+    'DEST/dangling/',
+    'DEST/dangling/new',
+    'DEST/new/../planted',
+    'DEST/planted/../new',
+    'DEST/loop',
+  ].map((path): [string, string] => [`${RECEIVE} . ${path}`, '不在 DEST_DIR=']),
+  ...DIRECTORY_OPTIONS.flatMap((option): [string, string][] => [
+    [`${RECEIVE} --${option}=planted . DEST/`, '不在 DEST_DIR='],
+    [`${RECEIVE} --${option} ../outside . DEST/`, '不在 DEST_DIR='],
+  ]),
+  ...['backup-dir'].flatMap((option) =>
+    [` planted`, `=planted/new`, `=OUT`, `=../outside`, `=dangling`, '=new/../planted', '=planted/../new'].map(
+      (value): [string, string] => [`${RECEIVE} --${option}${value} . DEST/`, '不在 DEST_DIR='],
+    ),
+  ),
+  ...[
+    ...['--sender', '-K', '-L', '-k', '-s', '-vrs', '-vrK', '--secluded-args', '--protect-args', '--no-implied-dirs'],
+    ...['--log-file=OUT/new', '--config=OUT/secret', '--daemon', '--dparam=x', '--write-devices', '--copy-devices'],
+    ...['--files-from=-', '--remove-source-files', '--rsync-path=id', '--rsh=id', '--exclude-from=OUT/secret'],
+    ...['--filter=.', '-f.', '--read-batch=OUT/new', '--write-batch=OUT/new', '--only-write-batch=OUT/new'],
+    ...['--password-file=OUT/secret', '--copy-as=root', '--early-input=OUT/secret', '--keep-dirlinks', '-TOUT'],
+    ...['--no-such-option', '--delet', '--send', '--backup-di=x', '--suffix', '--delete=1', '--delete-', '--', '-'],
+    ...['-M--sender', '-e', '-vre/bin/sh', '-vre.L/bin/sh', '-vre.L,x', `'-vre.L x'`, '-ree', '--debug', '-@', '-B0x1'],
+    ...[`'-v -K'`, `' --sender'`, `'--delete --sender'`, `''`, 'word', 'é'],
+  ].map((option): [string, string] => [`${RECEIVE} ${option} . DEST/`, '不允许 rsync 选项']),
+  [`${RECEIVE} --log-file OUT/new . DEST`, '不允许 rsync 选项 --log-file'],
+  [`${RECEIVE} -e /bin/sh . DEST`, '不允许 rsync 选项 -e'],
+  ...['DEST/a DEST/b', 'DEST `touch OUT/new`', 'DEST ; touch OUT/new', 'DEST && touch OUT/new', 'DEST | sh'].map(
+    (rest): [string, string] => [`${RECEIVE} . ${rest}`, '只有一个目标目录'],
+  ),
+  ...['DEST > OUT/new', 'DEST $(touch OUT/new)', 'DEST & touch OUT/new', '', 'DEST --sender', 'DEST . DEST'].map(
+    (rest): [string, string] => [`${RECEIVE} . ${rest}`, '只有一个目标目录'],
+  ),
+  [`${RECEIVE} DEST`, '不允许 rsync 选项 '],
+  [RECEIVE, 'rsync 命令不完整'],
+  ...[`${RECEIVE} . 'DEST`, `${RECEIVE} . "DEST`, `${RECEIVE} . DEST\\`, `'`].map((command): [string, string] => [
+    command,
+    '没有配对',
+  ]),
+  ...['\ntouch OUT/new', '\rx', '\tx', '\u001b[31mred', '\u007f', '\u0085'].map((control): [string, string] => [
+    `${RECEIVE} . DEST${control}`,
+    '控制字符',
+  ]),
+  [`${RECEIVE} . OUT/\u202e\u2028forged`, '不在 DEST_DIR='],
+  [`${RECEIVE} . DEST/${'x'.repeat(70_000)}`, '命令超过 65536 字节'],
+];
+
+describe('a stolen key', () => {
+  let pair: Pair;
+  let thief: Thief;
+  let backup: Program;
+  let before: string[];
+
+  beforeAll(async () => {
+    pair = await Pair.make('trust');
+    thief = new Thief(pair);
+    mkdirSync(pair.path('backup'));
+    const links = { planted: '../outside', up: '..', relative: '../outside/deep', chain: 'planted/deep', loop: 'loop' };
+    for (const [name, leads] of Object.entries({ ...links, dangling: '../outside/new' }))
+      symlinkSync(leads, pair.path('backup', name));
+    before = thief.outside;
+    backup = pair.start('start-sshd');
+    await backup.shows('SSH 服务器就绪');
+    // One connection for all commands: each is a session of its own.
+    pair.keep(new Program('ssh', [...thief.sshOptions, '-M', '-N', '-S', pair.path('control'), thief.host], {}));
+    await eventually(() => existsSync(pair.path('control')));
+  });
+  afterAll(() => pair[Symbol.asyncDispose]());
+
+  /** Expects that nothing has happened but a line in the log. */
+  const isToldInOneLine = async (command: string, offset: number) => {
+    const told = `命令: ${escapeText(command.slice(0, 500))}\n`;
+    await backup.shows(told, offset);
+    const line = backup.output
+      .slice(offset)
+      .split('\n')
+      .find((each) => `${each}\n`.endsWith(told));
+    expect(line).toMatch(/^\[WARN [-\d]{10} [:\d]{8}\] 拒绝执行源端的命令：/);
+    expect(line).not.toMatch(/[\p{Cc}\u2028\u202e]/u);
+  };
+
+  const isRefused = async (command: string, reason: string) => {
+    const given = command.replaceAll('DEST', pair.path('backup')).replaceAll('OUT', pair.path('outside'));
+    const { status, stdout, stderr } = await thief.ssh('-S', pair.path('control'), thief.host, '--', given);
+    const [told = ''] = stderr.match(/^start-sshd: .*$/m) ?? []; // the user's shell may say something, too
+    expect(told).toStartWith('start-sshd: 拒绝执行：');
+    expect(told).toContain(reason);
+    expect(told).not.toMatch(/\p{Cc}/u);
+    expect({ command, status, stdout }).toEqual({ command, status: 1, stdout: '' });
+    await isToldInOneLine(given, 0);
+    expect(thief.outside).toEqual(before);
+  };
+
+  test.each([...new Set(REFUSED.map(([, reason]) => reason))])('is refused what is told with: %s', async (reason) => {
+    const commands = REFUSED.filter(([, why]) => why === reason).map(([command]) => command);
+    const atOnce = Array.from({ length: 5 }, async () => {
+      for (let command = commands.pop(); command !== undefined; command = commands.pop())
+        await isRefused(command, reason);
+    });
+    await Promise.all(atOnce);
+  });
+
+  test('is refused a shell', async () => {
+    const offset = backup.output.length;
+    const { status, stderr } = await thief.ssh('-S', pair.path('control'), thief.host);
+    expect(stderr).toContain('start-sshd: 拒绝执行：不提供 shell');
+    expect(status).toBe(1);
+    await isToldInOneLine('', offset);
+  });
+
+  test('is refused files by sftp and scp, in both protocols', async () => {
+    const options = thief.sshOptions.map((word) => (word === '-p' ? '-P' : word));
+    for (const scp of [['-O'], ['-s'], []]) {
+      for (const paths of [
+        [pair.path('stolen'), `${thief.host}:${pair.path('backup')}/`],
+        [`${thief.host}:${pair.path('outside', 'secret')}`, pair.path('got')],
+      ]) {
+        const offset = backup.output.length;
+        expect((await run('scp', [...options, ...scp, ...paths])).status).not.toBe(0);
+        await backup.shows(/拒绝执行源端的命令：.*命令: (scp|\S*sftp)/, offset);
+      }
+    }
+    expect((await run('sftp', [...options, '-b', '-', thief.host], 'ls /\n')).status).not.toBe(0);
+    expect(existsSync(pair.path('got'))).toBe(false);
+    expect(existsSync(pair.path('backup', 'stolen'))).toBe(false);
+  });
+
+  test('opens no way to other hosts and sockets, in no direction', async () => {
+    const socket = pair.path('socket');
+    const through = await thief.ssh('-W', `127.0.0.1:${pair.port}`, thief.host); // as -L and -D do
+    expect(through.stderr).toContain('stdio forwarding failed');
+    expect(through.status).toBe(255);
+    for (const way of ['0:127.0.0.1:22', '0', `${socket}:127.0.0.1:22`]) {
+      const { status, stderr } = await thief.ssh('-N', '-o', 'ExitOnForwardFailure=yes', '-R', way, thief.host);
+      expect(stderr).toContain('remote port forwarding failed');
+      expect(status).toBe(255);
+    }
+    expect(existsSync(socket)).toBe(false);
+    await using client = await thief.connect();
+    const streamLocal = asked((done) => client.openssh_forwardOutStreamLocal('/run/docker.sock', done));
+    await expect(streamLocal).rejects.toThrow('open failed');
+    await expect(asked((done) => client.forwardIn('127.0.0.1', 0, done))).rejects.toThrow();
+  });
+
+  test('gets no terminal and no display', async () => {
+    const { stderr } = await thief.ssh('-tt', thief.host, 'echo terminal');
+    expect(stderr).toContain('PTY allocation request failed');
+    await using client = await thief.connect();
+    await expect(asked((done) => client.exec('echo x', { pty: true }, done))).rejects.toThrow('pseudo-terminal');
+    await expect(asked((done) => client.exec('echo x', { x11: true }, done))).rejects.toThrow('X11');
+  });
+
+  test('sets no variable, neither where the backup is nor what is run', async () => {
+    const offset = backup.output.length;
+    const sets = ['DEST_DIR=/', `LD_PRELOAD=${pair.path('x.so')}`, 'BUN_OPTIONS=--version', `HOME=${pair.directory}`];
+    const options = sets.flatMap((set) => ['-o', `SetEnv=${set}`]).concat('-o', 'SendEnv=*');
+    const { stderr } = await thief.ssh(...options, thief.host, `${RECEIVE} . ${pair.path('outside')}`);
+    expect(stderr).toContain(`不在 DEST_DIR=${pair.path('backup')} 之内`);
+    await isToldInOneLine(`${RECEIVE} . ${pair.path('outside')}`, offset);
+  });
+
+  test('is of no use with a password, as somebody else, or where it is another key', async () => {
+    const offset = backup.output.length;
+    const methods = ['-o', 'PubkeyAuthentication=no', '-o', 'PreferredAuthentications=password,keyboard-interactive'];
+    const withPassword = await thief.ssh(...methods, thief.host, 'echo in');
+    expect(withPassword.stderr).toContain('Permission denied (publickey).'); // nothing else is offered
+    expect((await thief.ssh('nobody@127.0.0.1', 'echo in')).stderr).toContain('Permission denied (publickey).');
+    await backup.shows(/User nobody from 127\.0\.0\.1 not allowed because not listed in AllowUsers/, offset);
+    makeKey(pair.path('another'));
+    const another = thief.sshOptions.map((word) => word.replace(thief.key, pair.path('another')));
+    expect((await run('ssh', [...another, thief.host, 'echo in'])).stderr).toContain('Permission denied (publickey).');
+    const authHandler = ['password', 'keyboard-interactive', 'hostbased'] as (
+      | 'password'
+      | 'keyboard-interactive'
+      | 'hostbased'
+    )[];
+    const guess = thief.connect({ password: 'root', tryKeyboard: true, authHandler });
+    await expect(guess).rejects.toThrow('authentication methods failed');
+    expect(backup.output.slice(offset)).not.toContain('Accepted p');
+  });
+
+  test('is cut off or refused with what no ssh would send', async () => {
+    const refused = async (call: Parameters<typeof asked<ClientChannel>>[0]) => {
+      const { status, stdout } = await asked(call).then(answerOf, () => ({ status: 255, stdout: '' }));
+      expect(status).not.toBe(0);
+      expect(stdout).toBe('');
+    };
+    for (const command of [
+      'id\0',
+      `${RECEIVE} . ${pair.path('outside')}\0`,
+      'x'.repeat(1_048_576),
+      'x'.repeat(200_000),
+    ]) {
+      await using client = await thief.connect();
+      await refused((done) => client.exec(command, done));
+    }
+    for (const name of ['sftp', 'internal-sftp', 'netconf', '', 'sftp\0', '../bin/sh', 'x'.repeat(100_000)]) {
+      await using client = await thief.connect();
+      await refused((done) => client.subsys(name, done));
+    }
+    await using client = await thief.connect();
+    await refused((done) => client.shell(false, done));
+    expect((await thief.ssh(thief.host, 'echo still there')).stdout).toBe('still there\n');
+    expect(thief.outside).toEqual(before);
+  });
+
+  test('may answer the test of the connection, and nothing in it is run', async () => {
+    for (const [command, answer] of [
+      ['echo "SSH 连接成功"', 'SSH 连接成功'],
+      ['echo', ''],
+      [`echo x; touch ${pair.path('outside', 'new')}`, `x; touch ${pair.path('outside', 'new')}`],
+      ['echo $(id) `id` $HOME', '$(id) `id` $HOME'],
+    ] as const) {
+      expect(await thief.ssh('-S', pair.path('control'), thief.host, '--', command)).toEqual({
+        status: 0,
+        stdout: `${answer}\n`,
+        stderr: '',
+      });
+    }
+    expect(thief.outside).toEqual(before);
+  });
+
+  test('cannot bring the log to an end, nor have others write into it', async () => {
+    const [runtime = ''] = /\S*\/start-sshd-[^/\s]+/.exec(commandLine(backup)) ?? [];
+    expect(statSync(runtime).mode & 0o777).toBe(0o700);
+    const offset = backup.output.length;
+    await Promise.all(
+      Array.from({ length: 5 }, (_, n) => thief.ssh('-S', pair.path('control'), thief.host, `flood ${n}`)),
+    );
+    await eventually(() => count(backup.output.slice(offset), '命令: flood ') === 5);
+  });
+});
+
+/** The command line of the sshd of a backup. */
+function commandLine(backup: Program): string {
+  return content(`/proc/${/PID: (\d+)/.exec(backup.output)?.[1]}/cmdline`)
+    .replaceAll('\0', ' ')
+    .trim();
+}
+
+// ── Inside rsync's own protocol ──
+
+/** An rsync that still follows links on the way (before 3.5.0), to show that it is fenced in too. */
+const { OLD_RSYNC } = process.env;
+const canMountAnew = isRoot && spawnSync('unshare', ['-m', 'true']).status === 0;
+if (!canMountAnew) console.warn('SKIPPED: tests with mounts of their own: need root and unshare');
+if (!OLD_RSYNC) console.warn('SKIPPED: an older rsync at the backup: OLD_RSYNC names none');
+
+/** A command that runs its arguments where files stand in for others. */
+const withMounts = (...mounts: [file: string, over: string][]) => {
+  const commands = mounts.map(([file, over]) => `mount --bind '${file}' '${over}' && `).join('');
+  return ['unshare', '-m', 'sh', '-c', `${commands}exec "$@"`, 'sh'];
+};
+
+const servers: [string, string][] = [['this rsync', '']];
+if (canMountAnew && OLD_RSYNC) servers.push(['an older rsync', OLD_RSYNC]);
+
+describe.concurrent.each(servers)('a client of one’s own, with %s at the backup,', (_, older) => {
+  const start = async (name: string) => {
+    const pair = await Pair.make(name);
+    const thief = new Thief(pair);
+    mkdirSync(pair.path('backup'));
+    const backup = pair.start('start-sshd', {}, older ? withMounts([older, Bun.which('rsync') ?? '']) : []);
+    await backup.shows('SSH 服务器就绪');
+    const target = `${thief.host}:${pair.path('backup')}/`;
+    return { pair, thief, target, [Symbol.asyncDispose]: () => pair[Symbol.asyncDispose]() };
+  };
+  const dropping = (option: string) =>
+    `for n in "\${!words[@]}"; do [ "\${words[n]}" = '${option}' ] && unset "words[n]"; done; words=("\${words[@]}")`;
+
+  test('writes and changes nothing behind a planted link, with -R and its option for the backup left out', async () => {
+    await using started = await start('relative');
+    const { pair, thief, target } = started;
+    symlinkSync('../outside', pair.path('backup', 'link'));
+    mkdirSync(pair.path('source', 'link', 'deep'), { recursive: true });
+    for (const name of ['new', 'secret', 'deep/new']) writeFileSync(pair.path('source', 'link', name), 'overwritten');
+    const before = thief.outside;
+    for (const options of [['-aR'], ['-rR', '--inplace'], ['-aR', '--delete'], ['-aRH', '--append']]) {
+      const names = ['new', 'secret', 'deep/new'].map((name) => `${pair.path('source')}/./link/${name}`);
+      await thief.rsyncThrough(dropping('--no-implied-dirs'), ...options, '--no-implied-dirs', ...names, target);
+      expect(thief.outside).toEqual(before);
+      rmSync(pair.path('backup', 'link'), { recursive: true });
+      symlinkSync('../outside', pair.path('backup', 'link'));
+    }
+  });
+
+  test('writes nothing through links in the place of files, directories and temporary names', async () => {
+    await using started = await start('places');
+    const { pair, thief, target } = started;
+    writeFileSync(pair.path('source', 'file'), 'overwritten');
+    for (const name of ['one', '.p', 'old']) mkdirSync(pair.path('source', name));
+    writeFileSync(pair.path('source', 'one', 'file'), 'overwritten');
+    const before = thief.outside;
+    const plant = () => {
+      rmSync(pair.path('backup'), { recursive: true });
+      mkdirSync(pair.path('backup'));
+      for (const name of ['one', '.p', 'old', 't']) symlinkSync('../outside', pair.path('backup', name));
+      symlinkSync('../outside/secret', pair.path('backup', 'file'));
+    };
+    for (const options of [
+      ['-a'],
+      ['-a', '--inplace'],
+      ['-rb', '--suffix=~'],
+      ['-a', '--delay-updates'],
+      ['-a', '--append'],
+    ]) {
+      plant();
+      await thief.rsync(...options, `${pair.path('source')}/`, target);
+      expect(thief.outside).toEqual(before);
+    }
+    // Checked as directories, planted before they are used: whatever rsync makes of them is within.
+    for (const option of ['--backup-dir=old', '--partial-dir=.p', '--temp-dir=t', '--link-dest=old']) {
+      plant();
+      for (const name of ['old', '.p', 't']) unlinkSync(pair.path('backup', name));
+      const swap = `ssh_swap() { mv '${pair.path('backup')}' '${pair.path('moved')}'; }`;
+      await thief.rsyncThrough(swap, '-ab', option, `${pair.path('source')}/`, target);
+      expect(thief.outside).toEqual(before);
+    }
+  });
+
+  test('reads no line of a file that a planted link makes a list of rules', async () => {
+    await using started = await start('rules');
+    const { pair, thief, target } = started;
+    mkdirSync(pair.path('source', 'below'));
+    writeFileSync(pair.path('source', 'below', 'file'), '');
+    mkdirSync(pair.path('backup', 'below'));
+    for (const name of ['.f', 'below/.f']) symlinkSync(pair.path('outside', 'secret'), pair.path('backup', name));
+    writeFileSync(pair.path('backup', 'below', 'victim'), '');
+    for (const filter of [': .f', 'dir-merge,n .f', ':C .f', `: ${pair.path('backup', '.f')}`]) {
+      const { stdout, stderr } = await thief.rsync('-avv', '--delete', '-f', filter, `${pair.path('source')}/`, target);
+      expect(stdout + stderr).not.toMatch(/SECRETWORD|of the backup/);
+      for (const name of ['.f', 'below/.f']) {
+        rmSync(pair.path('backup', name), { force: true });
+        symlinkSync(pair.path('outside', 'secret'), pair.path('backup', name));
+      }
+    }
+  });
+
+  test.if(isRoot)('cannot open a device that it has planted where a file is expected', async () => {
+    await using started = await start('device');
+    const { pair, thief, target } = started;
+    mkdirSync(pair.path('planted'));
+    expect(spawnSync('mknod', [pair.path('planted', 'b'), 'c', '1', '7']).status).toBe(0); // /dev/full: it would tell
+    writeFileSync(pair.path('source', 'a'), Buffer.alloc(400_000, 'x'));
+    writeFileSync(pair.path('source', 'b'), 'to the disk');
+    const slow = thief.rsync('-a', '--inplace', '--bwlimit=100', `${pair.path('source')}/`, target);
+    await eventually(() => existsSync(pair.path('backup', 'a'))); // it has asked for b, which comes behind it
+    await sleep(300);
+    expect(await thief.rsync('-a', `${pair.path('planted')}/`, target)).toMatchObject({ status: 0, stderr: '' });
+    expect(lstatSync(pair.path('backup', 'b')).isCharacterDevice()).toBe(true);
+    const { stderr, status } = await slow;
+    expect(stderr).toContain('Permission denied');
+    expect(stderr).not.toContain('No space left');
+    expect(status).toBe(23);
+  });
+});
+if (!isRoot) console.warn('SKIPPED: devices in the backup: only root can make them');
+
+// ── What goes on working ──
+
+const ALLOWED: [string, string[]][] = [
+  ['a plain mirror', ['-avz', '--delete']],
+  ['all that a file can have', ['-aHAX', '--numeric-ids', '--delete', '--fsync']],
+  ['old versions within', ['-aHAX', '--delete', '--backup', '--backup-dir=old', '--partial-dir=.p', '--temp-dir=.']],
+  ['what it says', ['-avv', '--info=progress2', '--stats', '--out-format=%i %n', '--human-readable']],
+  ['its pace', ['-a', '--bwlimit=9000', '--timeout=60', '--block-size=2048', '--max-alloc=200M']],
+  ['its compression and checksums', ['-az', '--compress-choice=zlib', '--compress-level=3', '--checksum-choice=md5']],
+  ['names in another character set', ['-a', '--iconv=UTF-8,UTF-8']],
+  ['owners', ['-a', '--usermap=*:0', '--groupmap=*:0']],
+  ['owners in extended attributes', ['-a', '-M--fake-super']],
+  ['a mirror in place', ['-a', '--inplace', '--no-whole-file', '--append-verify', '--preallocate']],
+  ['late deletions', ['-a', '--delete-delay', '--delete-excluded', '--max-delete=5', '--force', '--exclude=*.tmp']],
+  [
+    'what is chosen',
+    ['-acu', '--existing', '--ignore-errors', '--min-size=1', '--max-size=1G', '-m', '-y', '-S', '-x'],
+  ],
+  ['relative names', ['-aR', '--delay-updates', '--modify-window=-1', '--safe-links', '--munge-links', '--no-D']],
+];
+
+describe.concurrent('the source’s key', () => {
+  test('mirrors by hand with all that rsync can do, into the backup and below it', async () => {
+    await using pair = await Pair.make('by-hand');
+    const thief = new Thief(pair);
+    mkdirSync(pair.path('source', 'below'));
+    writeFileSync(pair.path('source', 'file'), 'content');
+    writeFileSync(pair.path('source', 'below', 'é 中 文'), 'content');
+    const backup = pair.start('start-sshd');
+    await backup.shows('SSH 服务器就绪');
+    for (const [name, options] of ALLOWED) {
+      const target = `${thief.host}:${pair.path('backup')}/${name}/`;
+      const { status, stderr } = await thief.rsync(...options, `${pair.path('source')}/`, target);
+      expect({ name, status, stderr }).toEqual({ name, status: 0, stderr: '' });
+      if (!options.includes('--existing') && !options.includes('-aR'))
+        expectEqual(pair.path('source'), pair.path('backup', name));
+    }
+    const one = pair.path('source', 'file');
+    for (const [target, file] of [
+      ['file', 'file'], // as a new name
+      ['file', 'file'], // as a file that is there
+      ['directory/', 'directory/file'],
+      ['directory', 'directory/file'],
+    ] as const) {
+      expect((await thief.rsync('-a', one, `${thief.host}:${pair.path('backup', target)}`)).status).toBe(0);
+      expect(statSync(pair.path('backup', file)).isFile()).toBe(true);
+    }
+    expect((await thief.rsync('-a', '--mkpath', one, `${thief.host}:${pair.path('backup')}/x/y/z/`)).status).toBe(0);
+    expect(content(pair.path('backup', 'x', 'y', 'z', 'file'))).toBe('content');
+    expect(backup.output).not.toContain('[WARN');
+  });
+
+  test('mirrors through a link into a directory whose name a shell would take apart', async () => {
+    await using pair = await Pair.make('odd');
+    const DEST_DIR = `${pair.path("real's $(id) `中文` & é")}/`;
+    mkdirSync(pair.path('elsewhere'));
+    symlinkSync(pair.path('elsewhere'), DEST_DIR.slice(0, -1));
+    writeFileSync(pair.path('source', 'file'), 'content');
+    const backup = pair.start('start-sshd', { DEST_DIR });
+    const source = pair.start('rsync-inotify', { DEST_DIR, SYNC_INTERVAL: '0', RSYNC_OPTS: '-aHAXvz --delete' });
+    await source.shows('✓ 服务运行中');
+    writeFileSync(pair.path('source', 'another'), 'content');
+    await eventually(() => content(pair.path('elsewhere', 'another')) === 'content');
+    expect(backup.output).not.toContain('拒绝');
+  });
+
+  test.if(isRoot && Bun.which('useradd') !== null)(
+    'is held to the same as an ordinary user, whose rc is not run',
+    async () => {
+      using user = ordinaryUser();
+      await using pair = await Pair.make('user', user);
+      const thief = new Thief(pair, user.name);
+      for (const name of ['shared', 'outside']) chownSync(pair.path(name), user.uid, user.gid);
+      mkdirSync(`${user.home}/.ssh`);
+      writeFileSync(`${user.home}/.ssh/rc`, `touch ${user.home}/rc-was-run\n`);
+      chownSync(`${user.home}/.ssh`, user.uid, user.gid);
+      const backup = pair.start('start-sshd');
+      await backup.shows('SSH 服务器就绪');
+      const { stderr, status } = await thief.ssh(thief.host, `touch ${user.home}/new`);
+      expect(stderr).toContain('start-sshd: 拒绝执行：只允许 rsync');
+      expect(status).toBe(1);
+      await backup.shows(/\[WARN .*\] 拒绝执行源端的命令：.*touch/);
+      writeFileSync(pair.path('source', 'file'), 'content');
+      expect((await thief.rsync('-a', `${pair.path('source')}/`, `${thief.host}:${pair.path('backup')}/`)).status).toBe(
+        0,
+      );
+      expect((await thief.rsync('-a', `${pair.path('source')}/`, `${thief.host}:${user.home}/`)).status).not.toBe(0);
+      expect(readdirSync(user.home).filter((name) => !name.startsWith('.'))).toEqual([]);
+    },
+  );
+
+  test('runs any command where ALLOW_SHELL says so, which every start tells, and still gets nothing else', async () => {
+    await using pair = await Pair.make('shell');
+    const thief = new Thief(pair);
+    for (const round of [1, 2]) {
+      const backup = pair.start('start-sshd', { ALLOW_SHELL: 'true' });
+      await backup.shows(/\[WARN .*\] ALLOW_SHELL=true/);
+      await backup.shows('SSH 服务器就绪');
+      expect((await thief.ssh(thief.host, `echo ${round} && echo $((1 + 1))`)).stdout).toBe(`${round}\n2\n`);
+      const sets = ['LD_PRELOAD=/x.so', 'LANG=x', 'LC_ALL=x', 'BUN_OPTIONS=x', 'MINE=x'];
+      const options = sets.flatMap((set) => ['-o', `SetEnv=${set}`]);
+      const { stdout } = await thief.ssh('-A', '-tt', ...options, thief.host, 'env; tty');
+      expect(stdout).not.toMatch(/=x$|^LD_PRELOAD|^SSH_AUTH_SOCK|^SSH_TTY|\/dev\/pts/m);
+      expect((await thief.ssh('-W', `127.0.0.1:${pair.port}`, thief.host)).status).toBe(255);
+      expect(await backup.stop()).toBe(0);
+    }
+    const strict = pair.start('start-sshd');
+    await strict.shows('SSH 服务器就绪');
+    expect((await thief.ssh(thief.host, 'id')).status).toBe(1);
+  });
+});
+
+// ── sshd's configuration ──
+
+/** What sshd makes of the configuration that is in force for a login. */
+function effective(backup: Program, address = '127.0.0.1'): string[] {
+  const [, file = ''] = / -f (\S+)/.exec(commandLine(backup)) ?? [];
+  const spec = `user=${userName()},host=localhost,addr=${address},laddr=127.0.0.1,lport=22`;
+  return spawnSync('sshd', ['-T', '-C', spec, '-f', file], {
+    encoding: 'utf8',
+    env: { PATH: `${process.env.PATH}:/usr/sbin` },
+  })
+    .stdout.trim()
+    .split('\n');
+}
+
+const REQUIRED = [
+  ...['pubkeyauthentication yes', 'authenticationmethods publickey', 'passwordauthentication no'],
+  ...['kbdinteractiveauthentication no', 'hostbasedauthentication no', 'permitemptypasswords no'],
+  ...['disableforwarding yes', 'allowtcpforwarding no', 'allowstreamlocalforwarding no', 'allowagentforwarding no'],
+  ...['x11forwarding no', 'gatewayports no', 'permittunnel no', 'permittty no', 'permituserrc no'],
+  ...['permituserenvironment no', 'acceptenv NONE', 'permitrootlogin forced-commands-only', `allowusers ${userName()}`],
+  ...['authorizedkeyscommand none', 'trustedusercakeys none', 'maxauthtries 3', 'logingracetime 20'],
+  ...['maxstartups 10:50:30', 'clientaliveinterval 15', 'clientalivecountmax 3'],
+];
+const WEAK =
+  /sha1(?!\d)|md5|-cbc|3des|arcfour|ssh-dss|ssh-rsa(,|$)|group1-|group14|group-exchange|nistp.*kex|umac-64|ecdh-sha2/;
+
+/** Expects all that is required and nothing weak. */
+function isStrict(options: string[]): void {
+  expect(REQUIRED.filter((option) => !options.includes(option))).toEqual([]);
+  for (const name of ['allowusers', 'acceptenv']) expect(count(options.join('\n'), `${name} `)).toBe(1);
+  const algorithms = options.filter((option) =>
+    /^(kexalgorithms|ciphers|macs|hostkeyalgorithms|pubkeyacc)/.test(option),
+  );
+  expect(algorithms).toHaveLength(5);
+  for (const line of algorithms) expect(line).not.toMatch(WEAK);
+}
+
+const WEAKENED: [string, string][] = [
+  ['Match all\n  PasswordAuthentication yes\n  AcceptEnv *', 'acceptenv'],
+  ['Match User root\n  AllowUsers *', 'allowusers'],
+  ['AcceptEnv LD_* BASH_ENV\nAllowUsers nobody', ''],
+  ['ListenAddress 127.0.0.2', 'listenaddress'],
+  ['Port 2222', ''],
+  ['HostKey /etc/ssh/other', ''],
+  ['PasswordAuthentication', 'line 1'],
+  ['NoSuchOption yes', 'NoSuchOption'],
+  ['AuthenticationMethods any', 'AuthenticationMethods'],
+];
+
+test.concurrent.if(canMountAnew)(
+  'the machine’s sshd_config is followed where it adds, and not where it weakens',
+  async () => {
+    await using pair = await Pair.make('machine');
+    const thief = new Thief(pair);
+    const start = async (text: string) => {
+      writeFileSync(pair.path('sshd_config'), text);
+      const backup = pair.start('start-sshd', {}, withMounts([pair.path('sshd_config'), '/etc/ssh/sshd_config']));
+      await backup.shows('SSH 服务器就绪');
+      return backup;
+    };
+    for (const [text, named] of WEAKENED) {
+      const backup = await start(
+        `${text}\nForceCommand id\nPermitRootLogin yes\nAuthorizedKeysFile ${pair.path('all')}\n`,
+      );
+      isStrict(effective(backup));
+      if (named) expect(backup.output).toMatch(new RegExp(`\\[WARN .*未采用 /etc/ssh/sshd_config：.*${named}`));
+      expect((await thief.ssh(thief.host, 'echo served')).stdout).toBe('served\n');
+      expect((await thief.ssh(thief.host, 'id')).stderr).toContain('拒绝执行');
+      expect(await backup.stop()).toBe(0);
+    }
+    writeFileSync(pair.path('banner'), 'this is a backup\n');
+    const weaker = 'PasswordAuthentication yes\nX11Forwarding yes\nPermitTTY yes\nForceCommand id';
+    const matched = 'Match Address 127.0.0.0/8\n  SetEnv DEST_DIR=/ PATH=/tmp\n  ForceCommand id\n  PermitTTY yes\n';
+    const backup = await start(
+      `Banner ${pair.path('banner')}\n${weaker}\nCiphers 3des-cbc\nMatch User root\n${matched}`,
+    );
+    isStrict(effective(backup));
+    const { stdout, stderr } = await run('ssh', [
+      '-o',
+      'LogLevel=INFO',
+      ...thief.sshOptions,
+      thief.host,
+      'echo served',
+    ]);
+    expect(stderr).toContain('this is a backup');
+    expect(stdout).toBe('served\n');
+    expect((await thief.ssh(thief.host, `${RECEIVE} . ${pair.path('outside')}`)).stderr).toContain('不在 DEST_DIR=');
+  },
+);
+
+// ── The shared key ──
+
+test.concurrent('of the shared key only one plain line of a strong key is taken, and the one in force stays until then', async () => {
+  await using pair = await Pair.make('key');
+  new Thief(pair);
+  const [file, authorized] = [pair.path('shared', 'id_rsa.pub'), pair.path('backup-ssh', 'authorized_keys')];
+  mkdirSync(pair.path('backup-ssh'), { mode: 0o700 });
+  const others = 'from="192.0.2.7" ssh-ed25519 AAAAsomebodyelse admin\n';
+  writeFileSync(authorized, others, { mode: 0o644 });
+  const good = content(file).trim();
+  makeKey(pair.path('next'));
+  const next = content(pair.path('next.pub')).trim();
+  spawnSync('ssh-keygen', ['-q', '-t', 'rsa', '-b', '1024', '-N', '', '-f', pair.path('weak')]);
+  makeKey(pair.path('ca'));
+  spawnSync('ssh-keygen', ['-q', '-s', pair.path('ca'), '-I', 'id', '-n', 'root', pair.path('next.pub')]);
+  const backup = pair.start('start-sshd');
+  await backup.shows('SSH 服务器就绪');
+  const inForce = () => content(authorized);
+
+  const [body = ''] = / \S+/.exec(next) ?? [];
+  const wrong: (string | (() => void))[] = [
+    `command="id" ${next}`,
+    `environment="A=b" ${next}`,
+    `cert-authority ${next}`,
+    `${next}\n${good}`,
+    `${next}\u001b[2J`,
+    `${next}\r${good}`,
+    next.slice(0, 40),
+    `ssh-dss${body}`,
+    `ssh-unknown${body}`,
+    `ssh-rsa${body}`,
+    'x'.repeat(1_048_576),
+    content(pair.path('weak.pub')),
+    content(pair.path('next-cert.pub')),
+    '# a comment',
+    () => symlinkSync(pair.path('next.pub'), file),
+    () => mkdirSync(file),
+    () => spawnSync('mkfifo', [file]),
+  ];
+  for (const [n, make] of wrong.entries()) {
+    rmSync(file, { recursive: true, force: true });
+    const offset = backup.output.length;
+    if (typeof make === 'string') {
+      writeFileSync(`${file}.new`, make);
+      renameSync(`${file}.new`, file);
+    } else make();
+    await backup.shows(/\[ERROR .*\] 源端公钥未生效/, offset).catch((error) => {
+      throw new Error(`wrong key ${n}: ${error}`);
+    });
+    expect(inForce()).toContain(good);
+    expect(inForce()).not.toContain(body);
+    rmSync(file, { recursive: true, force: true });
+    writeFileSync(file, good); // what was told is forgotten
+    await sleep(600);
+  }
+  expect(count(backup.output, '源端公钥未生效')).toBe(wrong.length);
+
+  const offset = backup.output.length;
+  rmSync(file);
+  writeFileSync(file, '');
+  for (const letter of next) {
+    writeFileSync(file, letter, { flag: 'a' });
+    expect(inForce()).toMatch(new RegExp(`${good.split(' ')[1]}|${body.trim()}`.replaceAll('+', '\\+')));
+    await sleep(10);
+  }
+  await eventually(() => inForce().includes(next), 2000);
+  expect(count(backup.output.slice(offset), '源端公钥未生效')).toBeLessThan(3);
+  expect(inForce()).toContain(others);
+  expect(inForce()).not.toContain(good);
+  expect(statSync(authorized).mode & 0o777).toBe(0o600);
+});
+
+test.concurrent('authorized_keys is never seen without a key of the source while that changes', async () => {
+  await using pair = await Pair.make('atomic');
+  new Thief(pair);
+  const [file, authorized] = [pair.path('shared', 'id_rsa.pub'), pair.path('backup-ssh', 'authorized_keys')];
+  const keys = [0, 1].map((n) => {
+    makeKey(pair.path(`key-${n}`));
+    return content(pair.path(`key-${n}.pub`)).trim();
+  });
+  const backup = pair.start('start-sshd');
+  await backup.shows('SSH 服务器就绪');
+  let looking = true;
+  const bodies = [...keys, content(`${pair.path('stolen')}.pub`)].map((key) => key.split(' ')[1] ?? '');
+  const wrong: string[] = [];
+  const look = async () => {
+    while (looking) {
+      const text = content(authorized);
+      if (!text.endsWith('\n') || !bodies.some((body) => text.includes(body))) wrong.push(text);
+      await sleep(1);
+    }
+  };
+  const looked = look();
+  for (let n = 0; n < 50; n++) {
+    const key = keys[n % 2] ?? '';
+    writeFileSync(`${file}.new`, `${key}\n`);
+    renameSync(`${file}.new`, file);
+    await eventually(() => content(authorized).includes(key), 5000);
+  }
+  looking = false;
+  await looked;
+  expect(wrong).toEqual([]);
+  expect(readdirSync(pair.path('backup-ssh'))).toEqual(['authorized_keys']);
+});
+
+describe.concurrent('the host keys', () => {
+  test('are published whole, under the name of the host, before anybody can connect', async () => {
+    await using pair = await Pair.make('published');
+    new Thief(pair);
+    const backup = pair.start('start-sshd');
+    await backup.shows('启动 SSH 服务...');
+    const names = ['ecdsa', 'ed25519', 'rsa'].map((type) => `${hostname()}.${type}.pub`);
+    expect(readdirSync(pair.path('shared', 'host_keys')).sort()).toEqual(names);
+    for (const type of ['ecdsa', 'ed25519', 'rsa']) {
+      const [published, made] = [`shared/host_keys/${hostname()}.${type}.pub`, `host-keys/ssh_host_${type}_key.pub`];
+      expect(content(pair.path(published)).split(' ')[1]).toBe(content(pair.path(made)).split(' ')[1]?.trim());
+    }
+  });
+
+  test.if(canMountAnew).each(['ro', 'size=4k,nr_inodes=3'])(
+    'that cannot be (%s) are no reason not to serve',
+    async (how) => {
+      await using pair = await Pair.make('full');
+      const thief = new Thief(pair);
+      const key = content(`${thief.key}.pub`);
+      const script = `mount -t tmpfs -o size=8k tmpfs '${pair.path('shared')}' && echo '${key.trim()}' > '${pair.path('shared', 'id_rsa.pub')}' && mount -o 'remount,${how}' tmpfs '${pair.path('shared')}'; exec "$@"`;
+      const backup = pair.start('start-sshd', {}, ['unshare', '-m', 'sh', '-c', script, 'sh']);
+      await backup.shows('SSH 服务器就绪');
+      expect(backup.output).toMatch(/\[WARN .*\] 无法在 .*host_keys 公布主机密钥.*(EROFS|ENOSPC)/);
+      expect((await thief.ssh(thief.host, 'echo served')).stdout).toBe('served\n');
+    },
+  );
+});
