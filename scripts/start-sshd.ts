@@ -393,10 +393,14 @@ export function strictModesFor(directory: string, uid: number): 'yes' | 'no' {
 }
 
 /** rsync makes no more than the last directory of a path. */
-function prepareDestination({ DEST_DIR }: Config): void {
+function prepareDestination({ DEST_DIR, SSH_DIR, HOST_KEY_DIR }: Config): void {
   try {
     mkdirSync(DEST_DIR, { recursive: true });
     accessSync(DEST_DIR, constants.W_OK);
+    const isExposed = (path: string) => isWithin(realPath(path), realpathSync(DEST_DIR));
+    for (const path of [SSH_DIR, HOST_KEY_DIR].filter(isExposed)) {
+      warn(`${path} 在 DEST_DIR=${DEST_DIR} 之内：源端可以改写其中的密钥。请更改其中一个`);
+    }
   } catch (cause) {
     warn(`目标目录 ${DEST_DIR} 无法写入：${reasonOf(cause)}。请检查 DEST_DIR 和权限`);
   }
@@ -522,6 +526,18 @@ function authorize(config: Config, key: string): void {
   }
 }
 
+/** A line of ours that an earlier start has left gives its key no more than this start does. */
+function restrictFormerKey(config: Config): void {
+  const file = join(config.SSH_DIR, 'authorized_keys');
+  const [, line = ''] = existsSync(file) ? readFileSync(file, 'utf8').split(`${MARKER}\n`) : [];
+  const [key] = /\S+ AAAA[^\n]*/.exec(line.split('\n')[0] ?? '') ?? [];
+  try {
+    if (key) authorize(config, key);
+  } catch (cause) {
+    error(`原有公钥的限制未更新: ${reasonOf(cause)}`);
+  }
+}
+
 /** What the shared file held when its key came into force, the key found last, and why the file was last refused. */
 const shared = { content: '', found: '', complaint: '' };
 
@@ -548,6 +564,7 @@ function adoptSharedKey(config: Config): boolean {
 
 /** Without a key sshd starts all the same: the key is authorised as soon as it is there. */
 async function waitForKey(config: Config): Promise<void> {
+  restrictFormerKey(config);
   log('等待源端公钥...');
   for (let attempt = 1; attempt <= config.KEY_RETRIES; attempt++) {
     if (adoptSharedKey(config)) return;
