@@ -26,6 +26,8 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/* /var/cache/* /var/log/* /etc/ssh/ssh_host_* \
  && find / -xdev -perm /6000 -exec chmod a-s {} +
 COPY --from=build /build/dist/ /usr/local/bin/
+# An rsync or ssh by hand knows the backup by the host keys that rsync-inotify has taken from the shared volume.
+RUN echo 'UserKnownHostsFile ~/.ssh/known_hosts ~/.ssh/known_hosts-shared-keys' >/etc/ssh/ssh_config.d/rsync-inotify.conf
 RUN mkdir -p /scripts /data/source /data/backup /shared-keys \
  && install -d -m 700 /root/.ssh \
  && ln -s /usr/local/bin/rsync-inotify /scripts/rsync-inotify.sh \
