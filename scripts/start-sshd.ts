@@ -274,6 +274,7 @@ async function publishHostKeys(config: Config): Promise<void> {
   const directory = join(config.SHARED_KEYS_DIR, 'host_keys');
   try {
     if (mkdirSync(directory, { recursive: true })) chmodSync(directory, 0o755); // whatever the umask
+    if (!lstatSync(directory).isDirectory()) throw new Error('应为目录，不能是链接');
     for (const { type } of HOST_KEYS) {
       const key = await run`ssh-keygen -y -P ${''} -f ${hostKeyFile(config, type)}`;
       if (key.exitCode !== 0) throw new Error(key.stderr.trim());
@@ -284,15 +285,21 @@ async function publishHostKeys(config: Config): Promise<void> {
   }
 }
 
-/** Writes a file whole or not at all; one that holds this already may be on a read-only volume. Bytes are latin1. */
+/**
+ * Writes a file whole or not at all; one that holds this already may be on a read-only volume. Others may write in its
+ * directory, too: links that they put there are not followed. Bytes are latin1.
+ */
 function replaceFile(path: string, content: string, mode: number): void {
-  if (existsSync(path) && readFileSync(path, 'latin1') === content) return;
+  const found = lstatSync(path, { throwIfNoEntry: false });
+  if (found?.isFile() && found.size === content.length && readFileSync(path, 'latin1') === content) return;
   const temporary = `${path}.${process.pid}.tmp`;
+  rmSync(temporary, { recursive: true, force: true });
+  const umask = process.umask(0); // the mode is meant as it is
   try {
-    writeFileSync(temporary, content, { mode, encoding: 'latin1' });
-    chmodSync(temporary, mode);
+    writeFileSync(temporary, content, { mode, encoding: 'latin1', flag: 'wx' });
     renameSync(temporary, path);
   } finally {
+    process.umask(umask);
     rmSync(temporary, { force: true });
   }
 }
@@ -964,8 +971,8 @@ async function main(): Promise<void> {
   const args = await configureSshd(config);
   await waitForKey(config);
   if (stopping) return;
-  const child = await startSshd(config, args);
   listenForReports();
+  const child = await startSshd(config, args);
   logReady(config);
   followSharedKey(config);
   const [code, signal] = await once(child, 'exit');

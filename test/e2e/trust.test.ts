@@ -851,6 +851,25 @@ describe.concurrent('the host keys', () => {
     }
   });
 
+  test('are written through no link and into no pipe that the source has put there', async () => {
+    await using pair = await Pair.make('planted');
+    const thief = new Thief(pair);
+    const before = thief.outside;
+    const published = (type: string) => pair.path('shared', 'host_keys', `${hostname()}.${type}.pub`);
+    mkdirSync(pair.path('shared', 'host_keys'));
+    symlinkSync(pair.path('outside', 'secret'), published('rsa'));
+    symlinkSync(pair.path('outside', 'new'), published('ecdsa'));
+    spawnSync('mkfifo', [published('ed25519')]);
+    const backup = pair.start('start-sshd');
+    await backup.shows('SSH 服务器就绪');
+    for (const type of ['rsa', 'ecdsa', 'ed25519']) expect(lstatSync(published(type)).isFile()).toBe(true);
+    await backup.stop();
+    rmSync(pair.path('shared', 'host_keys'), { recursive: true });
+    symlinkSync(pair.path('outside'), pair.path('shared', 'host_keys'));
+    await pair.start('start-sshd').shows(/WARN .*公布主机密钥.*不能是链接/);
+    expect(thief.outside).toEqual(before);
+  });
+
   test.if(canMountAnew).each(['ro', 'size=4k,nr_inodes=3'])(
     'that cannot be (%s) are no reason not to serve',
     async (how) => {
