@@ -1563,6 +1563,8 @@ const MAX_COMPLAINTS = 10;
 /** How long a watcher must be silent before it may be ended, and how long that is waited for at most, ms. */
 const SILENCE_MS = 100;
 const MAX_SILENCE_MS = 5000;
+/** When the next one is started where one has died, at the latest, ms; later only where starting fails. */
+const REPLACE_MS = 1000;
 /** How long the next watcher waits where two do not fit into the limits, for each costs a full sync, ms. */
 const ALONE_MS = 60_000;
 
@@ -1623,6 +1625,7 @@ class Watch extends EventEmitter {
     error(`inotifywait 意外退出 (退出码: ${exitCode ?? signalCode})，正在重新启动监控`);
     this.watcher = undefined;
     this.doubt('');
+    this.emit('ended');
   }
 
   private handle({ cookie, events, path: shown }: ReturnType<typeof parseEvent>): void {
@@ -1669,9 +1672,10 @@ class Watch extends EventEmitter {
   /** Replaces the watcher whenever something is in doubt, but spends no more than a tenth of the time on it. */
   async keepWatching(): Promise<void> {
     let backoff = newBackoff();
-    for (let rest = SILENCE_MS; !stopping; ) {
+    for (let [rest, least] = [SILENCE_MS, SILENCE_MS]; !stopping; ) {
       if (this.source.doubts.size === 0) await once(this, 'doubt', { signal: stopRequest.signal }).catch(() => {});
-      await pause(rest);
+      if (this.watcher) await pauseOr(rest - least, this, 'ended'); // without one, nothing is seen
+      await pause(least);
       if (stopping) return;
       const old = this.watcher;
       if (this.alone) await this.end(old);
@@ -1680,9 +1684,10 @@ class Watch extends EventEmitter {
         await this.start();
         backoff = newBackoff();
         rest = this.alone ? ALONE_MS : Math.max(SILENCE_MS, 9 * (performance.now() - began));
+        least = Math.min(rest, REPLACE_MS);
         await this.end(old);
       } catch (cause) {
-        rest = this.failed(cause, backoff);
+        rest = least = this.failed(cause, backoff);
       }
     }
   }

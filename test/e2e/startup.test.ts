@@ -114,7 +114,8 @@ describe('the start-up log', () => {
 
     const ready = backup.output.slice(0, backup.output.indexOf('SSH 服务器就绪')).trimEnd().split('\n').length + 1;
     const backupLines = masked(backup.lines.slice(0, ready), { PORT: String(pair.port), HOSTNAME: hostname() });
-    expect(backupLines.join('\n').replace(/PID: \d+/, 'PID: NUMBER')).toBe(BACKUP_TRANSCRIPT);
+    const once = backupLines.filter((line) => !/\(([2-9]|\d\d)\/30\)/.test(line)); // making the key may take long
+    expect(once.join('\n').replace(/PID: \d+/, 'PID: NUMBER')).toBe(BACKUP_TRANSCRIPT);
   });
 
   test('names an existing key pair and existing host keys instead of making new ones', async () => {
