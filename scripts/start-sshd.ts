@@ -413,7 +413,7 @@ function prepareDestination({ DEST_DIR, SSH_DIR, HOST_KEY_DIR }: Config): void {
   }
 }
 
-/** Debian's sshd separates privileges in a directory that the boot makes; if it cannot be made, `sshd -t` says so. */
+/** Debian's sshd separates privileges in a directory that the boot makes; if it cannot be made, sshd says so. */
 function makePrivsepDirectory(): void {
   try {
     mkdirSync('/run/sshd', { recursive: true, mode: 0o755 });
