@@ -1,0 +1,232 @@
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import { type Browser, type BrowserContextOptions, chromium, type Page } from 'playwright-core';
+import { eventually, freePort, Pair } from '../helpers.ts';
+
+setDefaultTimeout(60_000);
+
+const CHROMIUM = '/usr/bin/chromium';
+const isMissing = !existsSync(CHROMIUM);
+if (isMissing) console.warn(`skipped: the status page in a browser needs ${CHROMIUM} (apt-get install chromium)`);
+
+/** The parts of the status that are compared with what the page shows. */
+interface Status {
+  host: string;
+  version: string;
+  source: string;
+  watch: { directories: number; events: number };
+  problems: { problem: string }[];
+  targets: { target: string; state: string; syncs: Record<'full' | 'incremental', { success: number }> }[];
+  changes: { path: string }[];
+}
+
+async function statusOf(url: string): Promise<Status> {
+  const { body } = await fetch(`${url}events`);
+  let text = '';
+  for await (const chunk of body?.pipeThrough(new TextDecoderStream()) ?? []) {
+    text += chunk;
+    if (text.includes('\n\n')) break;
+  }
+  return JSON.parse(text.slice(text.indexOf('{'), text.indexOf('\n\n')));
+}
+
+async function served(pair: Pair) {
+  const port = await freePort();
+  const programs = await pair.run({ METRICS_PORT: String(port), SYNC_INTERVAL: '0' });
+  return { ...programs, url: `http://127.0.0.1:${port}/` };
+}
+
+const shown = async (page: Page, field: string) =>
+  (await page.locator(`[data-field="${field}"]`).first().textContent()) ?? '';
+
+const digits = (text: string) => Number(text.replace(/\D/g, ''));
+
+describe.skipIf(isMissing)(`the status page${isMissing ? ' (skipped: chromium is not installed)' : ''}`, () => {
+  let browser: Browser;
+  beforeAll(async () => {
+    browser = await chromium.launch({ executablePath: CHROMIUM, args: ['--no-sandbox'] });
+  });
+  afterAll(() => browser?.close());
+
+  /** Opens the page and keeps what went wrong in it: errors, violations of its policy, dialogs. */
+  async function opened(url: string, options: BrowserContextOptions = { locale: 'en-US' }) {
+    const context = await browser.newContext(options);
+    const page = await context.newPage();
+    const wrong: string[] = [];
+    page.on('console', (message) => {
+      if (message.type() === 'error' || message.type() === 'warning') wrong.push(message.text());
+    });
+    page.on('pageerror', (error) => wrong.push(error.message));
+    page.on('dialog', (dialog) => {
+      wrong.push(`dialog: ${dialog.message()}`);
+      return dialog.dismiss();
+    });
+    await page.goto(url);
+    await page.locator('#page').waitFor();
+    return { page, wrong, [Symbol.asyncDispose]: () => context.close() };
+  }
+
+  test('shows what the status says', async () => {
+    await using pair = await Pair.make('page');
+    mkdirSync(pair.path('source', 'directory'));
+    writeFileSync(pair.path('source', 'before'), 'x');
+    const { url } = await served(pair);
+    writeFileSync(pair.path('source', 'since'), 'x');
+    await pair.isMirrored();
+    await using tab = await opened(url);
+
+    const { page } = tab;
+    const status = await eventually(async () => {
+      const now = await statusOf(url);
+      return now.targets[0]?.state === 'idle' && now.targets[0].syncs.incremental.success > 0 ? now : undefined;
+    });
+    const target = status.targets[0];
+    await eventually(async () => digits(await shown(page, 'watch.events')) === status.watch.events);
+    expect(await shown(page, 'verdict')).toBe('Healthy');
+    expect(await page.title()).toBe(`Healthy · ${status.host} · rsync-inotify`);
+    expect(await shown(page, 'host')).toBe(status.host);
+    expect(await shown(page, 'version')).toBe(status.version);
+    expect(await shown(page, 'source')).toBe(`${pair.path('source')}/`);
+    expect(digits(await shown(page, 'watch.directories'))).toBe(2);
+    expect(await shown(page, 'target')).toBe(target?.target ?? '');
+    expect(await shown(page, 'state')).toBe('idle');
+    expect(await shown(page, 'lag')).toBe('0s');
+    expect(await shown(page, 'last_success')).toMatch(/^\d+s ago$/);
+    expect(digits(await shown(page, 'syncs.full.success'))).toBe(target?.syncs.full.success ?? 0);
+    expect(digits(await shown(page, 'syncs.incremental.success'))).toBe(target?.syncs.incremental.success ?? 0);
+    expect(await page.locator('[data-field=path]').allTextContents()).toEqual(status.changes.map(({ path }) => path));
+    expect(await page.locator('[data-chart=syncs] .bar:not([height="0"])').count()).toBeGreaterThan(0);
+    expect(tab.wrong).toEqual([]);
+  });
+
+  test('follows a change within two seconds, in the same nodes, and keeps what is selected', async () => {
+    await using pair = await Pair.make('page-live');
+    const { url } = await served(pair);
+    await using tab = await opened(url);
+
+    const { page } = tab;
+    await page.evaluate(`
+      marked = document.querySelector('[data-list=targets] article');
+      getSelection().selectAllChildren(marked.querySelector('[data-field=target]'));`);
+    const before = digits(await shown(page, 'watch.events'));
+    writeFileSync(pair.path('source', 'live'), 'x');
+    await page.getByText(pair.path('source', 'live'), { exact: true }).first().waitFor({ timeout: 2000 });
+    await eventually(async () => digits(await shown(page, 'watch.events')) > before, 2000);
+    expect(await page.evaluate(`marked === document.querySelector('[data-list=targets] article')`)).toBe(true);
+    expect(await page.evaluate('getSelection().toString()')).toBe(await shown(page, 'target'));
+    expect(tab.wrong).toEqual([]);
+  });
+
+  test('shows a file name of HTML as text', async () => {
+    await using pair = await Pair.make('page-html');
+    const { url } = await served(pair);
+    await using tab = await opened(url);
+
+    const path = pair.path('source', '<img src=x onerror=alert(1)>.txt');
+    writeFileSync(path, 'x');
+    await tab.page.getByText(path, { exact: true }).first().waitFor();
+    expect(await tab.page.locator('img').count()).toBe(0);
+    expect(tab.wrong).toEqual([]);
+  });
+
+  test('is Chinese for who reads Chinese, and English for all others', async () => {
+    await using pair = await Pair.make('page-language');
+    const { url } = await served(pair);
+    for (const [locale, language, verdict, heading] of [
+      ['zh-CN', 'zh-CN', '运行正常', '备份目标'],
+      ['en-US', 'en', 'Healthy', 'Targets'],
+      ['de-DE', 'en', 'Healthy', 'Targets'],
+    ] as const) {
+      await using tab = await opened(url, { locale });
+      expect(await tab.page.locator('html').getAttribute('lang')).toBe(language);
+      await eventually(async () => (await shown(tab.page, 'verdict')) === verdict);
+      expect(await tab.page.getByRole('heading', { name: heading, exact: true }).count()).toBe(1);
+      expect(tab.wrong).toEqual([]);
+    }
+  });
+
+  test('fits a telephone and a desk, by day and by night', async () => {
+    await using pair = await Pair.make('page-width');
+    const { url } = await served(pair);
+    writeFileSync(pair.path('source', 'a-name-without-a-space-'.repeat(10)), 'x');
+    const backgrounds = new Set<string>();
+    for (const width of [360, 1280]) {
+      for (const colorScheme of ['light', 'dark'] as const) {
+        await using tab = await opened(url, { viewport: { width, height: 800 }, colorScheme, locale: 'zh-CN' });
+        await tab.page.getByText('a-name-without').first().waitFor();
+        expect(await tab.page.evaluate('document.documentElement.scrollWidth')).toBe(width);
+        backgrounds.add(await tab.page.evaluate('getComputedStyle(document.body).backgroundColor'));
+        expect(tab.wrong).toEqual([]);
+      }
+    }
+    expect(backgrounds.size).toBe(2);
+  });
+
+  test('tells when the backup goes away, and when it is back', async () => {
+    await using pair = await Pair.make('page-down');
+    const { url, backup } = await served(pair);
+    await using tab = await opened(url);
+
+    await eventually(async () => (await shown(tab.page, 'verdict')) === 'Healthy');
+    await backup.stop();
+    await eventually(async () => (await shown(tab.page, 'verdict')) === 'Not healthy', 30_000);
+    expect(await shown(tab.page, 'state')).toBe('down');
+    expect(await shown(tab.page, 'sentence')).toContain('cannot be reached');
+    pair.start('start-sshd');
+    await eventually(async () => (await shown(tab.page, 'verdict')) === 'Healthy', 30_000);
+    expect(await shown(tab.page, 'state')).not.toBe('down');
+    expect(tab.wrong).toEqual([]);
+  });
+
+  test('tells when there is no connection to the program, and takes it up again', async () => {
+    await using pair = await Pair.make('page-cut');
+    const port = await freePort();
+    const env = { METRICS_PORT: String(port), SYNC_INTERVAL: '0' };
+    const { source } = await pair.run(env);
+    await using tab = await opened(`http://127.0.0.1:${port}/`);
+
+    expect(await tab.page.locator('#notice').isVisible()).toBe(false);
+    await source.stop();
+    await tab.page.getByText(/No connection to rsync-inotify. This is \d+s old/).waitFor();
+    expect(await shown(tab.page, 'verdict')).toStartWith('No connection; last known: ');
+    pair.start('rsync-inotify', env);
+    await tab.page.locator('#notice').waitFor({ state: 'hidden', timeout: 30_000 });
+    await eventually(async () => (await shown(tab.page, 'verdict')) === 'Healthy', 30_000);
+  });
+
+  test('comes under a policy that allows nothing else, answers to GET alone, and cannot be framed', async () => {
+    await using pair = await Pair.make('page-policy');
+    const { url } = await served(pair);
+    const { headers } = await fetch(url);
+    const policy = headers.get('Content-Security-Policy') ?? '';
+    expect(policy).toStartWith("default-src 'none'; script-src 'sha256-");
+    expect(policy).toContain("frame-ancestors 'none'");
+    expect(policy).not.toContain('unsafe');
+    expect(headers.get('X-Frame-Options')).toBe('DENY');
+    expect(headers.get('X-Content-Type-Options')).toBe('nosniff');
+    expect(headers.get('Referrer-Policy')).toBe('no-referrer');
+    expect(headers.get('Cache-Control')).toBe('no-store');
+    expect((await fetch(url, { method: 'POST' })).status).toBe(405);
+    expect((await fetch(`${url}unknown`)).status).toBe(404);
+
+    using other = await framing(url);
+    await using context = await browser.newContext();
+    const page = await context.newPage();
+    const refused = page.waitForEvent('console', (message) => /frame/i.test(message.text()));
+    await page.goto(other.url);
+    expect((await refused).text()).toContain('frame-ancestors');
+    expect(await page.frames()[1]?.locator('#page').count()).toBe(0);
+  });
+});
+
+/** A page of another origin that has this one in a frame. */
+async function framing(url: string) {
+  const port = await freePort();
+  const server = createServer((_, response) => {
+    response.setHeader('Content-Type', 'text/html');
+    response.end(`<iframe src="${url}"></iframe>`);
+  });
+  await new Promise<void>((resolve) => server.listen(port, '127.0.0.1', resolve));
+  return { url: `http://127.0.0.1:${port}/`, [Symbol.dispose]: () => server.close() };
+}
