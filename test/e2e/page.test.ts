@@ -188,7 +188,7 @@ describe.skipIf(isMissing)(`the status page${isMissing ? ' (skipped: chromium is
 
     expect(await tab.page.locator('#notice').isVisible()).toBe(false);
     await source.stop();
-    await tab.page.getByText(/No connection to rsync-inotify. This is \d+s old/).waitFor();
+    await tab.page.getByText(/No connection to rsync-inotify. What you see is \d+s old/).waitFor();
     expect(await shown(tab.page, 'verdict')).toStartWith('No connection; last known: ');
     pair.start('rsync-inotify', env);
     await tab.page.locator('#notice').waitFor({ state: 'hidden', timeout: 30_000 });
