@@ -24,13 +24,16 @@ import {
   readdirSync,
   readFileSync,
   readSync,
+  realpathSync,
   renameSync,
   rmSync,
   type Stats,
   statSync,
   writeFileSync,
 } from 'node:fs';
-import { connect, isIPv6 } from 'node:net';
+import { readdir, readFile } from 'node:fs/promises';
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { connect, isIP, isIPv6 } from 'node:net';
 import { homedir, hostname, constants as osConstants, tmpdir } from 'node:os';
 import { basename, dirname, join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
@@ -39,9 +42,11 @@ import { setImmediate as immediate, setTimeout as sleep } from 'node:timers/prom
 import { parseArgs } from 'node:util';
 import { Chalk } from 'chalk';
 import { cleanEnv, makeExactValidator } from 'envalid';
+import { createStream, type RotatingFileStream } from 'rotating-file-stream';
 import { split } from 'shlex';
 import sshKeygen from 'ssh-keygen-lite';
-import { $, expBackoff, ProcessOutput, which } from 'zx';
+import type { ProcessOutput } from 'zx';
+import statusPage from './status.html' with { type: 'text' };
 
 const VERSION = '1.0.0';
 
@@ -65,6 +70,18 @@ const MAX_QUIET_MS = 100;
 const MAX_KEY_BYTES = 16_384;
 /** How much of the log may wait for a reader who has stalled, bytes; beyond, it is left out and counted. */
 const MAX_UNREAD = 8_000_000;
+/** How many warnings and errors, and how many changes, are kept to be looked at. */
+const MAX_COMPLAINTS = 20;
+const MAX_CHANGES = 20;
+/** How often it is looked at whether LOG_FILE is still the file that was opened, ms. */
+const LOOK_MS = 1000;
+/** How soon a change of the state can be seen from outside, and how often it is told that nothing has changed, ms. */
+const PUBLISH_MS = 500;
+const HEARTBEAT_MS = 10_000;
+/** How old a state may be that is to say anything about a running service, ms. */
+const STALE_MS = 30_000;
+/** How often the log tells of the progress of a full sync, ms. */
+const PROGRESS_MS = 10_000;
 
 const WATCHED_EVENTS = [
   ...['CREATE', 'MODIFY', 'DELETE', 'MOVED_TO', 'CLOSE_WRITE'],
@@ -162,6 +179,30 @@ const count = makeExactValidator<number>((value) => {
   return Number(value);
 });
 
+const file = makeExactValidator<string>((value) => {
+  if (/^~|\/$|\0/.test(value)) throw new Error('应为文件的完整路径；~ 不会展开');
+  const path = value && resolve(value);
+  if (path && statSync(path, { throwIfNoEntry: false })?.isDirectory()) throw new Error('应为文件，不能是目录');
+  return path;
+});
+
+const logFormat = makeExactValidator<'text' | 'json'>((value) => {
+  if (value !== 'text' && value !== 'json') throw new Error('应为 text 或 json');
+  return value;
+});
+
+const logSize = checked((value) => {
+  if (!/^[1-9]\d{0,5}[KMG]$/.test(value)) throw new Error('应为整数加单位 K、M 或 G，例如 10M');
+});
+
+const port = checked((value) => {
+  if (value && !(/^[1-9]\d{0,4}$/.test(value) && Number(value) <= 65535)) throw new Error('应为 1 到 65535 之间的端口');
+});
+
+const address = checked((value) => {
+  if (!isIP(value)) throw new Error('应为 IP 地址，例如 127.0.0.1 或 0.0.0.0');
+});
+
 const flag = makeExactValidator<boolean>((value) => {
   if (value !== 'true' && value !== 'false') throw new Error('应为 true 或 false');
   return value === 'true';
@@ -193,6 +234,21 @@ const variables = {
   ALLOW_EMPTY_SOURCE: flag({ default: false, desc: 'true = 允许空的源目录清空非空的备份' }),
   SHARED_KEYS_DIR: directory({ default: '/shared-keys', desc: '用来交换公钥的共享卷' }),
   SSH_DIR: directory({ default: join(homedir(), '.ssh'), desc: '密钥对所在目录' }),
+  STATUS_FILE: file({
+    default: '/run/rsync-inotify/status.json',
+    desc: '状态文件，供 --status 和 --healthcheck 使用，整体替换',
+  }),
+  MAX_LAG: seconds({
+    default: 300,
+    desc: '备份落后源目录超过这么久（秒，另加 SYNC_INTERVAL）时 --healthcheck 视为不健康，0 = 不限',
+  }),
+  LOG_FORMAT: logFormat({ default: 'text', desc: '日志格式：text，或 json（每行一个对象）' }),
+  LOG_FILE: file({ default: '', desc: '日志同时写入此文件，不带颜色，例如 /var/log/rsync/sync.log' }),
+  LOG_MAX_SIZE: logSize({ default: '10M', desc: 'LOG_FILE 达到此大小后轮转，单位 K、M 或 G' }),
+  LOG_MAX_FILES: count({ default: 5, desc: '保留多少个轮转后的 LOG_FILE' }),
+  METRICS_FILE: file({ default: '', desc: 'Prometheus 指标文件，整体替换，例如 /var/metrics/rsync.prom' }),
+  METRICS_PORT: port({ default: '', desc: '在此端口提供状态页 /、/metrics 和 /healthz' }),
+  METRICS_LISTEN: address({ default: '127.0.0.1', desc: 'METRICS_PORT 监听的 IP 地址，0.0.0.0 = 所有地址' }),
   NO_COLOR: text({ default: '', desc: '设置为任意值 = 日志不带颜色' }),
 };
 
@@ -247,25 +303,41 @@ export function absoluteSource(path: string): string {
 
 function missingPrograms(): string[] {
   return Object.entries(PROGRAMS)
-    .filter(([program]) => !which.sync(program, { nothrow: true }))
+    .filter(([program]) => !Bun.which(program))
     .map(([program, name]) => `缺少程序 ${program}：请安装软件包 ${name}（例如 apt-get install ${name}）`);
+}
+
+/** A file of ours in the source would be a change whenever it is written, and so be written again. */
+function checkFiles(config: Config): void {
+  const source = realpathSync(config.SOURCE_DIR);
+  const mistakes = (['STATUS_FILE', 'LOG_FILE', 'METRICS_FILE'] as const).flatMap((name) => {
+    let directory = dirname(config[name] || '/');
+    while (!existsSync(directory)) directory = dirname(directory);
+    const isWithin = `${realpathSync(directory)}/`.startsWith(source.replace(/\/?$/, '/'));
+    const advice = '不能位于 SOURCE_DIR 之内，否则每次写入都会触发同步';
+    return isWithin && config[name] ? [`配置错误: ${name}="${escapeText(config[name])}"：${advice}`] : [];
+  });
+  if (mistakes.length > 0) throw new Failure(mistakes.join('\n'), 2);
 }
 
 /** Everything is checked before anything is done. */
 async function checkConfig(): Promise<{ config: Config; address: Address }> {
   const config = readConfig(process.env, missingPrograms());
+  checkFiles(config);
   return { config, address: await resolveAddress(config) };
 }
 
 function help(): string {
   const rows = Object.entries(variables).map(([name, { default: value, desc }]) => {
     const shown = name === 'SSH_DIR' ? '$HOME/.ssh' : String(value) || '–';
-    return `  ${name.padEnd(16)} ${shown.padEnd(28)} ${desc}`;
+    return `  ${name.padEnd(18)} ${shown.padEnd(30)}  ${desc}`;
   });
   return `rsync-inotify ${VERSION}：把一个目录树的每次变化实时镜像到备份主机
 
-用法: rsync-inotify [--help | --version | --check]
-  --check   检查配置和所需程序后退出
+用法: rsync-inotify [--help | --version | --check | --status | --healthcheck]
+  --check         检查配置和所需程序后退出
+  --status        显示正在运行的服务的状态
+  --healthcheck   用一行说明镜像是否正常；退出状态 0 正常，1 不正常
 
 环境变量（名称、默认值、说明）:
 ${rows.join('\n')}
@@ -276,76 +348,166 @@ ${rows.join('\n')}
 
 // ── Log ──────────────────────────────────────────────────────────────────────────────────────────
 
+type Level = 'log' | 'info' | 'warn' | 'error';
+type Fields = Record<string, unknown>;
+
 const colour = new Chalk({ level: process.env.NO_COLOR ? 0 : 1 });
+const COLOURS = { log: colour.green, info: colour.blue, warn: colour.yellow, error: colour.red };
 const RULE = '='.repeat(42);
-/** Whether the last output of rsync ended in the middle of a line. */
-let midLine = false;
+const isJson = process.env.LOG_FORMAT === 'json';
 
-const now = () => new Date().toLocaleString('sv-SE');
-const log = (message: string) => writeLine(colour.green(`[${now()}]`), message);
-const info = (message: string) => writeLine(colour.blue(`[INFO ${now()}]`), message);
-const warn = (message: string) => writeLine(colour.yellow(`[WARN ${now()}]`), message);
-const error = (message: string) => writeLine(colour.red(`[ERROR ${now()}]`), message);
+const log = (event: string, message: string, fields?: Fields) => record('log', event, message, fields);
+const info = (event: string, message: string, fields?: Fields) => record('info', event, message, fields);
+const warn = (event: string, message: string, fields?: Fields) => record('warn', event, message, fields);
+const error = (event: string, message: string, fields?: Fields) => record('error', event, message, fields);
 
-function writeLine(prefix: string, message: string): void {
-  write(`${midLine ? '\n' : ''}${prefix} ${message}\n`);
-  midLine = false;
+/** The last warnings and errors, newest first. */
+const complaints: { time: string; level: Level; event: string; message: string }[] = [];
+
+/** One entry of the log: the message is for people, `event` and `fields` are for programs. */
+function record(level: Level, event: string, message: string, fields: Fields = {}): void {
+  const time = new Date();
+  if (level === 'warn' || level === 'error') {
+    complaints.unshift({ time: time.toISOString(), level, event, message });
+    complaints.splice(MAX_COMPLAINTS);
+    touch();
+  }
+  if (isJson) {
+    const entry = { time: time.toISOString(), level: level === 'log' ? 'info' : level, event, message, ...fields };
+    write(`${JSON.stringify(entry).replace(UNSAFE, unicodeEscape)}\n`);
+  } else {
+    const prefix = `[${level === 'log' ? '' : `${level.toUpperCase()} `}${time.toLocaleString('sv-SE')}]`;
+    write(`${unfinished}${prefix} ${message}\n`, `${unfinished}${COLOURS[level](prefix)} ${message}\n`);
+  }
 }
 
+/** A line that says to people what the fields of an entry say to programs. */
+function detail(message: string): void {
+  if (!isJson) log('', message);
+}
+
+function heading(event: string, title: string, fields?: Fields): void {
+  detail(RULE);
+  log(event, title, fields);
+  detail(RULE);
+}
+
+/** What has to come before the next line: the line end that the text before it lacks. */
+let unfinished = '';
 /** What the reader of the log has not taken yet, bytes. */
 let unread = 0;
 let omitted = 0;
 
-/** A reader of the log who has stalled must not make it pile up in memory. */
-function write(text: string | Buffer): void {
-  const length = Buffer.byteLength(text);
+/** Writes text, on a terminal perhaps with colours. A reader who has stalled must not make it pile up in memory. */
+function write(text: string | Buffer, coloured = text): void {
+  unfinished = Buffer.from(text).at(-1) === 10 ? '' : '\n';
+  logFile?.write(text);
+  const length = Buffer.byteLength(coloured);
   if (unread > MAX_UNREAD) {
     omitted += length;
     return;
   }
   unread += length;
-  process.stdout.write(text, () => {
+  process.stdout.write(coloured, () => {
     unread -= length;
   });
   if (omitted === 0) return;
   const lost = omitted;
   omitted = 0;
-  warn(`日志读取过慢，省略了 ${lost} 字节`);
+  warn('log.omitted', `日志读取过慢，省略了 ${lost} 字节`, { bytes: lost });
 }
 
-/** Passes a program's own output on, in which a hostile backup may have put what controls a terminal. */
-function passOn(output: Readable): void {
-  let held = '';
-  output.setEncoding('latin1').on('data', (chunk: string) => {
-    const bytes = held + chunk;
-    held = bytes.endsWith('\xc2') ? '\xc2' : ''; // the half of a control character, or of another one
-    if (bytes === held) return;
-    write(Buffer.from(showControls(bytes.slice(0, bytes.length - held.length)), 'latin1'));
-    midLine = !bytes.endsWith('\n');
-  });
+/** LOG_FILE: the log without colours. What goes wrong with it is told once, and is tried again. */
+class LogFile {
+  private stream: RotatingFileStream | undefined;
+  private inode: bigint | undefined;
+  private isBroken = false;
+  private missing = 0;
+  /** When the file is looked at next, ms on the clock of `performance.now()`. */
+  private next = 0;
+
+  constructor(
+    private readonly path: string,
+    private readonly size: string,
+    private readonly rotate: number,
+  ) {}
+
+  write(text: string | Buffer): void {
+    if (performance.now() > this.next) this.look();
+    if (!this.stream || this.stream.writableLength > MAX_UNREAD) {
+      this.missing++;
+      return;
+    }
+    this.stream.write(text, (cause) => {
+      if (cause) this.missing++;
+      else if (this.isBroken || this.missing > 0) this.mended();
+    });
+  }
+
+  /** Opens the file, anew where it is no longer the one that was opened: it was moved or removed, or its directory was. */
+  private look(): void {
+    this.next = performance.now() + LOOK_MS;
+    const inode = inodeOf(this.path);
+    if (this.stream && (inode === this.inode || this.inode === undefined)) return;
+    this.stream?.end();
+    const stream = createStream(this.path, { size: this.size, rotate: this.rotate });
+    this.stream = stream;
+    this.inode = undefined;
+    stream.on('open', () => {
+      this.inode = inodeOf(this.path);
+    });
+    stream.on('error', (cause) => this.broke(stream, cause));
+  }
+
+  private broke(stream: RotatingFileStream, cause: Error): void {
+    if (this.stream === stream) this.stream = undefined;
+    if (this.isBroken) return;
+    this.isBroken = true;
+    error(
+      'log.file_failed',
+      `无法写入日志文件 ${escapeText(this.path)}：${reasonOf(cause)}。请检查磁盘空间、目录和权限`,
+    );
+  }
+
+  private mended(): void {
+    this.isBroken = false;
+    const { missing } = this;
+    this.missing = 0;
+    warn('log.file_restored', `日志文件已恢复写入，其中最多缺少 ${missing} 条日志`, { missing });
+  }
+
+  /** Resolves when all is written that can be. */
+  async end(): Promise<void> {
+    const { stream } = this;
+    if (stream) await new Promise<void>((ended) => stream.once('error', () => ended()).end(ended));
+  }
 }
 
-/** Shows control characters other than line ends and tabs as rsync does, by their bytes: `\#033`. Bytes are latin1. */
-export function showControls(bytes: string): string {
-  const octal = (byte: string) => `\\#${byte.charCodeAt(0).toString(8).padStart(3, '0')}`;
-  return bytes.replace(/[[\p{ASCII}&&\p{Cc}]--[\n\r\t]]|\xc2[\x80-\x9f]/gv, (control) =>
-    [...control].map(octal).join(''),
-  );
+function inodeOf(path: string): bigint | undefined {
+  try {
+    return statSync(path, { bigint: true }).ino;
+  } catch {
+    return undefined;
+  }
 }
 
-function heading(title: string): void {
-  log(RULE);
-  log(title);
-  log(RULE);
+let logFile: LogFile | undefined;
+
+function openLogFile({ LOG_FILE, LOG_MAX_SIZE, LOG_MAX_FILES }: Config): void {
+  if (LOG_FILE) logFile = new LogFile(LOG_FILE, LOG_MAX_SIZE, LOG_MAX_FILES);
 }
+
+/** Characters that end a line, control a terminal or turn text around. */
+const UNSAFE = /[\p{Cc}\p{Zl}\p{Zp}\u200e\u200f\u202a-\u202e\u2066-\u2069]/gu;
+const unicodeEscape = (character: string) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
 
 /** Makes text from outside safe to print: it can neither start a line nor control a terminal. */
 export function escapeText(untrusted: string): string {
-  const names: Record<string, string> = { '\n': '\\n', '\r': '\\r', '\t': '\\t', '\\': '\\\\' };
-  return untrusted.replace(/[\p{Cc}\p{Zl}\p{Zp}\u200e\u200f\u202a-\u202e\u2066-\u2069\\]/gu, (character) => {
-    const code = character.codePointAt(0) ?? 0;
-    return names[character] ?? (code < 256 ? `\\x${code.toString(16).padStart(2, '0')}` : `\\u{${code.toString(16)}}`);
-  });
+  const names: Record<string, string> = { '\n': '\\n', '\r': '\\r', '\t': '\\t' };
+  const hex = (code: number) => (code < 256 ? `\\x${code.toString(16).padStart(2, '0')}` : `\\u{${code.toString(16)}}`);
+  return untrusted
+    .replaceAll('\\', '\\\\')
+    .replace(UNSAFE, (character) => names[character] ?? hex(character.charCodeAt(0)));
 }
 
 /** A path for the log. Paths are bytes, kept as latin1 strings; those that are not UTF-8 are shown as `\xff`. */
@@ -354,6 +516,226 @@ export function showPath(path: string): string {
   if (isUtf8(bytes)) return escapeText(bytes.toString());
   return escapeText(path).replace(/[\xa0-\xff]/g, (byte) => `\\x${byte.charCodeAt(0).toString(16)}`);
 }
+
+/** A path for programs: as it is where that is possible. */
+function decodePath(path: string): string {
+  const bytes = Buffer.from(path, 'latin1');
+  return isUtf8(bytes) ? bytes.toString() : showPath(path);
+}
+
+// ── State: what operators look at ────────────────────────────────────────────────────────────────
+
+type Mode = 'full' | 'incremental';
+
+/** A minute of a target's history. */
+interface Minute {
+  syncs: number;
+  failures: number;
+  bytes: number;
+}
+
+/** How far a comparison of the whole tree has come; while rsync is scanning, there may be more to come. */
+export interface Progress {
+  percent: number;
+  files: number;
+  bytes_per_second: number;
+  scanning: boolean;
+}
+
+/** How a sync went. Not all options of rsync let it be known how much was transferred. */
+interface Result {
+  mode: Mode;
+  status: number;
+  seconds: number;
+  files?: number | undefined;
+  /** What went over the network, both ways. */
+  bytes?: number | undefined;
+}
+
+/** What is known of a target. */
+class TargetState {
+  readonly name: string;
+  /** Whether it can be reached. */
+  up = false;
+  syncing = false;
+  /** Whether the last sync failed, so that it is tried again. */
+  failing = false;
+  progress: Progress | null = null;
+  readonly syncs = { full: { success: 0, failure: 0 }, incremental: { success: 0, failure: 0 } };
+  bytes = 0;
+  lastSuccess: Date | null = null;
+  lastStatus: number | null = null;
+  /** The changes that it lacks: those that wait, those on their way and those that failed. */
+  readonly changes = new Changes();
+  batch: Batch = new Map();
+  readonly failed = new Changes();
+  private readonly history = new Map<number, Minute>();
+
+  constructor(config: Config) {
+    this.name = escapeText(destinationOf(config));
+  }
+
+  get pending(): number {
+    return this.changes.size + this.batch.size + this.failed.size;
+  }
+
+  /** Since when it has lacked a change, ms since 1970. */
+  get oldestPending(): number | undefined {
+    const oldest = Math.min(this.changes.oldest, oldestOf(this.batch), this.failed.oldest);
+    return Number.isFinite(oldest) ? Date.now() - (performance.now() - oldest) : undefined;
+  }
+
+  /** Takes down how a sync went. Where files vanish on the way, that is no failure. */
+  took({ mode, status, seconds, bytes = 0 }: Result): void {
+    const succeeded = status === 0 || status === VANISHED;
+    this.syncs[mode][succeeded ? 'success' : 'failure']++;
+    this.bytes += bytes;
+    const minute = Math.floor(Date.now() / 60_000);
+    const { syncs, failures, bytes: before } = this.history.get(minute) ?? NO_MINUTE;
+    this.history.set(minute, {
+      syncs: syncs + 1,
+      failures: failures + Number(!succeeded),
+      bytes: before + bytes,
+    });
+    for (const old of this.history.keys()) if (old <= minute - 60) this.history.delete(old);
+    if (succeeded) [this.up, this.lastSuccess] = [true, new Date()];
+    this.failing = !succeeded && status !== LIMITED;
+    this.lastStatus = status;
+    views.emit('synced', this.name, mode, seconds);
+    touch();
+  }
+
+  report() {
+    const oldest = this.oldestPending;
+    const minute = Math.floor(Date.now() / 60_000);
+    return {
+      target: this.name,
+      up: this.up,
+      state: this.describe(),
+      pending: this.pending,
+      oldest_pending: oldest === undefined ? null : new Date(oldest).toISOString(),
+      last_success: this.lastSuccess?.toISOString() ?? null,
+      last_exit_code: this.lastStatus,
+      syncs: this.syncs,
+      bytes: this.bytes,
+      progress: this.progress,
+      history: Array.from({ length: 60 }, (_, n) => this.history.get(minute - 59 + n) ?? NO_MINUTE),
+    };
+  }
+
+  private describe(): 'syncing' | 'down' | 'retrying' | 'waiting' | 'idle' {
+    if (this.syncing) return 'syncing';
+    if (!this.up) return 'down';
+    if (this.failing) return 'retrying';
+    return this.pending > 0 ? 'waiting' : 'idle';
+  }
+}
+
+const NO_MINUTE: Minute = { syncs: 0, failures: 0, bytes: 0 };
+
+/** All that the status file, the metrics and the page tell. `syncing` is the phase of the first full sync. */
+const state = {
+  phase: 'starting' as 'starting' | 'syncing' | 'mirroring' | 'stopped',
+  started: new Date(),
+  source: '',
+  maxLag: 0,
+  watch: { running: false, directories: 0, events: 0, overflows: 0, restarts: 0 },
+  targets: [] as TargetState[],
+  /** The last changes, newest first. */
+  changes: [] as { time: number; path: string; events: string }[],
+};
+
+/** How many changes the log has named since the last batch, and how many it has not. */
+const announced = { listed: 0, unlisted: 0 };
+
+/** Names a change in the log, unless many were named since the last batch. */
+function announceChange(path: string, events: string): void {
+  state.changes.unshift({ time: Date.now(), path, events });
+  state.changes.splice(MAX_CHANGES);
+  touch();
+  if (announced.listed++ >= LISTED_CHANGES) announced.unlisted++;
+  else info('file.changed', `检测到文件变化: ${showPath(path)} ${events}`, { path: decodePath(path), events });
+}
+
+function announceRest(): void {
+  const { unlisted } = announced;
+  if (unlisted > 0) info('file.omitted', `另有 ${unlisted} 处文件变化未逐条列出`, { changes: unlisted });
+  announced.listed = announced.unlisted = 0;
+}
+
+/** Emits `changed`, at most every `PUBLISH_MS`, and `synced` with target, mode and seconds. */
+const views = new EventEmitter().setMaxListeners(0);
+let publishing: NodeJS.Timeout | undefined;
+let isSoon = false;
+
+/** Has whoever looks at the state see it anew soon. */
+function touch(): void {
+  if (isSoon || !publishing) return; // nobody looks yet
+  isSoon = true;
+  clearTimeout(publishing);
+  publishing = setTimeout(publish, PUBLISH_MS);
+}
+
+function publish(): void {
+  isSoon = false;
+  clearTimeout(publishing);
+  publishing = setTimeout(publish, HEARTBEAT_MS);
+  views.emit('changed');
+}
+
+/** All that there is to be told, as the status file and the page have it. */
+function reportStatus() {
+  return {
+    program: 'rsync-inotify',
+    version: VERSION,
+    pid: process.pid,
+    host: hostname(),
+    started: state.started.toISOString(),
+    updated: new Date().toISOString(),
+    phase: state.phase,
+    source: state.source,
+    max_lag_seconds: state.maxLag,
+    watch: state.watch,
+    targets: state.targets.map((target) => target.report()),
+    changes: state.changes.map(({ time, path, events }) => ({
+      time: new Date(time).toISOString(),
+      path: showPath(path),
+      events,
+    })),
+    errors: complaints,
+  };
+}
+
+type Status = ReturnType<typeof reportStatus>;
+
+function snapshot(): string {
+  const status = reportStatus();
+  return JSON.stringify({ ...status, problems: problemsOf(status) });
+}
+
+interface Problem {
+  problem: 'stopped' | 'stale' | 'starting' | 'watcher' | 'target_down' | 'lag';
+  target?: string;
+}
+
+/** What is wrong, nothing where the mirror works. In the first full sync changes wait for its end, however long it takes. */
+export function problemsOf(status: Status, now = Date.parse(status.updated)): Problem[] {
+  const { phase, max_lag_seconds: limit } = status;
+  if (phase === 'stopped') return [{ problem: 'stopped' }];
+  if (now - Date.parse(status.updated) > STALE_MS) return [{ problem: 'stale' }];
+  if (phase === 'starting') return [{ problem: 'starting' }];
+  const isLate = (oldest: string | null) => limit > 0 && lagOf(oldest, now) > limit && phase === 'mirroring';
+  return [
+    ...(status.watch.running ? [] : [{ problem: 'watcher' } as const]),
+    ...status.targets.filter(({ up }) => !up).map(({ target }) => ({ problem: 'target_down', target }) as const),
+    ...status.targets
+      .filter(({ oldest_pending }) => isLate(oldest_pending))
+      .map(({ target }) => ({ problem: 'lag', target }) as const),
+  ];
+}
+
+/** How long a change has been waiting, seconds. */
+const lagOf = (oldest: string | null, now: number) => (oldest ? Math.max(0, (now - Date.parse(oldest)) / 1000) : 0);
 
 // ── Processes ────────────────────────────────────────────────────────────────────────────────────
 
@@ -405,14 +787,18 @@ async function endChildren(): Promise<void> {
   }
 }
 
-// zx for what runs once. It quotes every interpolated word; /bin/sh is on every machine, bash is not.
-$.spawn = start as typeof spawn;
-$.shell = '/bin/sh';
-$.prefix = '';
-$.quote = (word) => `'${word.replaceAll("'", `'\\''`)}'`;
 // `sudo -u` may leave us in a directory that the user may not enter.
 const cwd = existsSync(process.cwd()) ? process.cwd() : '/';
-const run = $({ nothrow: true, quiet: true, cwd, stdio: ['ignore', 'pipe', 'pipe'] });
+
+/** zx for what runs once; loaded only here, because it takes longer than all that --healthcheck does. */
+async function run(words: TemplateStringsArray, ...values: (string | string[])[]): Promise<ProcessOutput> {
+  const { $ } = await import('zx');
+  $.spawn = start as typeof spawn;
+  $.shell = '/bin/sh'; // on every machine; bash is not
+  $.prefix = '';
+  $.quote = (word) => `'${word.replaceAll("'", `'\\''`)}'`;
+  return $({ nothrow: true, quiet: true, cwd, stdio: ['ignore', 'pipe', 'pipe'] })(words, ...values);
+}
 
 /** How ssh gets to the backup. */
 interface Route {
@@ -481,10 +867,22 @@ export function quoteForRsh(word: string): string {
  * @param source what is copied, all of the source if not given
  */
 export function rsyncArgs(config: Config, route?: Route, extra: string[] = [], source = config.SOURCE_DIR): string[] {
-  const { user, host } = parseTarget(config.DEST_HOST);
   const ssh = ['ssh', ...sshArgs(config, route)].map(quoteForRsh).join(' ');
-  const destination = `${user}@${host.includes(':') ? `[${host}]` : host}:${config.DEST_DIR}`;
-  return [TO_THE_NANOSECOND, ...parseWords(config.RSYNC_OPTS), ...extra, '-e', ssh, '--', source, destination];
+  return [
+    TO_THE_NANOSECOND,
+    ...parseWords(config.RSYNC_OPTS),
+    ...extra,
+    '-e',
+    ssh,
+    '--',
+    source,
+    destinationOf(config),
+  ];
+}
+
+function destinationOf({ DEST_HOST, DEST_DIR }: Config): string {
+  const { user, host } = parseTarget(DEST_HOST);
+  return `${user}@${host.includes(':') ? `[${host}]` : host}:${DEST_DIR}`;
 }
 
 interface Address {
@@ -509,24 +907,24 @@ async function resolveAddress(config: Config): Promise<Address> {
 // ── Steps 1 and 2: SSH key pair, its public half shared ──────────────────────────────────────────
 
 async function setupSshKeys(config: Config): Promise<void> {
-  heading('配置 SSH 密钥（自动化）');
+  heading('key.setup', '配置 SSH 密钥（自动化）');
   const key = join(config.SSH_DIR, 'id_rsa');
   try {
     if (statSync(key, { throwIfNoEntry: false })?.size) {
-      log('SSH 密钥已存在 ✓');
+      log('key.present', 'SSH 密钥已存在 ✓');
     } else {
-      log('生成 SSH 密钥对...');
+      log('key.generate', '生成 SSH 密钥对...');
       const generating = generateKey(key);
       work = generating.catch(() => {});
       await generating;
-      log('SSH 密钥生成完成 ✓');
+      log('key.generated', 'SSH 密钥生成完成 ✓');
     }
   } catch (cause) {
     throw new Failure(`无法生成 SSH 密钥对 ${escapeText(key)}：${reasonOf(cause)}。请检查 SSH_DIR 的权限和磁盘空间`);
   }
-  log('共享公钥到备份服务器...');
+  log('key.share', '共享公钥到备份服务器...');
   await sharePublicKey(config, key);
-  log('公钥已共享 ✓');
+  log('key.shared', '公钥已共享 ✓');
 }
 
 /** Makes the pair in a directory of its own and moves it into place whole, the private half last. */
@@ -631,9 +1029,11 @@ function holdsKey(path: string, line: string): boolean {
 /** Programs say at last why they gave up. */
 const lastLine = (output: string) => escapeText(output.trim().split(/\r?\n/).at(-1) ?? '');
 
+const isOutput = (cause: unknown): cause is ProcessOutput => cause instanceof Error && 'stderr' in cause;
+
 /** What went wrong: of a command its own words, and of errors too, which ssh-keygen-lite throws as strings. */
 function reasonOf(cause: unknown): string {
-  if (cause instanceof ProcessOutput && cause.stderr.trim()) return lastLine(cause.stderr);
+  if (isOutput(cause) && cause.stderr.trim()) return lastLine(cause.stderr);
   return escapeText(cause instanceof Error ? cause.message : String(cause).trim());
 }
 
@@ -641,16 +1041,16 @@ function reasonOf(cause: unknown): string {
 
 async function waitForSsh(config: Config, address: Address): Promise<void> {
   const { host, port } = address;
-  heading('等待 SSH 服务就绪');
-  log(`目标主机: ${escapeText(host)}:${port}`);
+  heading('ssh.wait', '等待 SSH 服务就绪', { host, port });
+  detail(`目标主机: ${escapeText(host)}:${port}`);
   for (let attempt = 1; !address.proxied && !(await answersWithin(TRY_MS, host, port)); attempt++) {
     if (attempt === config.MAX_RETRIES) {
       const where = `${escapeText(host)}:${port} 在 ${(attempt * TRY_MS) / 1000} 秒内没有应答`;
       throw new Failure(`SSH 服务未就绪: ${where}。请检查备份端是否运行、主机名和端口是否正确`);
     }
-    warn(`SSH 连接重试... (${attempt}/${config.MAX_RETRIES})`);
+    warn('ssh.retry', `SSH 连接重试... (${attempt}/${config.MAX_RETRIES})`, { attempt });
   }
-  log('SSH 服务已就绪 ✓');
+  log('ssh.ready', 'SSH 服务已就绪 ✓');
 }
 
 async function answersWithin(ms: number, host: string, port: number): Promise<boolean> {
@@ -688,7 +1088,7 @@ export class HostKeys {
   /** The file for ssh, once there was something published; until then, SSH_OPTS decide what host is trusted. */
   file: string | undefined;
   private keys: string[] = [];
-  private complaints: string[] = [];
+  private refused: string[] = [];
   private refusalTold = false;
   private own: string | undefined;
 
@@ -701,17 +1101,17 @@ export class HostKeys {
   refresh(): string | undefined {
     const names = this.publishedNames();
     if (names.length === 0 && !this.file) return undefined;
-    const complaints: string[] = [];
+    const refused: string[] = [];
     this.keys = names.flatMap((name) => {
       try {
         return parsePublicKey(readSmallFile(join(this.directory, name)));
       } catch (cause) {
-        complaints.push(`忽略了公布的主机密钥 ${escapeText(name)}：${reasonOf(cause)}`);
+        refused.push(`忽略了公布的主机密钥 ${escapeText(name)}：${reasonOf(cause)}`);
         return [];
       }
     });
-    for (const complaint of complaints) if (!this.complaints.includes(complaint)) warn(complaint);
-    this.complaints = complaints;
+    for (const line of refused) if (!this.refused.includes(line)) warn('host_key.ignored', line);
+    this.refused = refused;
     this.file = this.keep([...new Set(this.keys)].map((key) => `* ${key}\n`).join(''));
     if (this.keys.length === 0) this.tellRefusal();
     return this.file;
@@ -772,7 +1172,7 @@ export class HostKeys {
           `${where} 中没有有效的主机密钥，无法确认备份主机的身份。`,
           '备份端的 start-sshd 启动时会公布它们，请检查共享卷；若备份端确实不再公布，请清空该目录并重启服务',
         ];
-    error(`${what}已拒绝连接，没有发送任何数据。${advice}`);
+    error('host_key.refused', `${what}已拒绝连接，没有发送任何数据。${advice}`);
   }
 
   /** Tells that a connection stands: from now on, a refusal is news again. */
@@ -797,7 +1197,7 @@ function keepFile(path: string, content: string): string {
 // ── Step 4: test the connection ──────────────────────────────────────────────────────────────────
 
 async function testSshConnection(config: Config, hostKeys: HostKeys): Promise<void> {
-  heading('测试 SSH 连接');
+  heading('ssh.test', '测试 SSH 连接');
   const { user, host } = parseTarget(config.DEST_HOST);
   for (let attempt = 1; ; attempt++) {
     const result =
@@ -809,13 +1209,17 @@ async function testSshConnection(config: Config, hostKeys: HostKeys): Promise<vo
     if (attempt > config.MAX_RETRIES) {
       throw new Failure(`SSH 免密登录测试失败 (退出码: ${result.exitCode})：${reason}。请检查密钥、用户和备份端日志`);
     }
-    warn(`SSH 连接重试... (${attempt}/${config.MAX_RETRIES})：${reason}`);
+    warn('ssh.retry', `SSH 连接重试... (${attempt}/${config.MAX_RETRIES})：${reason}`, {
+      attempt,
+      exit_code: result.exitCode,
+    });
     // A new key is in force within a second. From then on slowly: sshd shuts out who fails often (PerSourcePenalties).
     await sleep(attempt === 1 ? 1000 : TRY_MS);
   }
   hostKeys.connected();
-  log('SSH 免密登录测试成功 ✓');
-  if (!hostKeys.file) warn('备份端没有在共享卷中公布主机密钥，未能验证它的身份，是否信任它由 SSH_OPTS 决定');
+  log('ssh.tested', 'SSH 免密登录测试成功 ✓');
+  if (hostKeys.file) return;
+  warn('host_key.unpublished', '备份端没有在共享卷中公布主机密钥，未能验证它的身份，是否信任它由 SSH_OPTS 决定');
 }
 
 // ── Step 5: full sync ────────────────────────────────────────────────────────────────────────────
@@ -857,42 +1261,117 @@ const VANISHED = 24;
 /** `--max-delete` was reached: what trying again would only wear down. */
 const LIMITED = 25;
 
-/** Lets a started rsync run to its end, with names on its standard input; resolves with its exit status, 128 + n for signal n. */
-async function finish(rsync: ChildProcess, names?: Buffer): Promise<number> {
-  for (const output of [rsync.stdout, rsync.stderr]) if (output) passOn(output);
-  rsync.stdin?.end(names);
-  const [code, signal] = (await once(rsync, 'close')) as [number | null, NodeJS.Signals | null];
-  return code ?? 128 + (signal ? osConstants.signals[signal] : 0);
+/** What was transferred, as far as the report says so. */
+interface Totals {
+  files?: number | undefined;
+  bytes?: number | undefined;
 }
 
-/** One sync, told in the log: resolves with rsync's exit status, 0 also where files vanished on the way. */
-async function sync(transfer: () => Promise<number>): Promise<number> {
-  const started = performance.now();
-  const status = await transfer().catch((cause) => {
-    if (cause instanceof Failure) return cause;
-    error(`无法启动 rsync：${reasonOf(cause)}`); // no memory or no process to be had, for example
-    return 126;
+/** Reads what rsync has put down in a log of its own, and removes that. */
+function takeReport(path: string): Totals {
+  try {
+    return parseReport(readFileSync(path, 'latin1'));
+  } catch {
+    return {}; // it is gone with the connection
+  } finally {
+    rmSync(path, { force: true });
+  }
+}
+
+/** The files that were sent, one line each, and the bytes that went over the network, both ways. */
+export function parseReport(report: string): Totals {
+  const [, sent, received] = /^\S+ \S+ \[\d+\] sent (\S+) bytes +received (\S+) bytes/m.exec(report) ?? [];
+  const files = report.match(/\] [<>]f/g)?.length ?? 0;
+  return { files, bytes: sent && received ? parseAmount(sent) + parseAmount(received) : undefined };
+}
+
+/** A number as rsync writes it: `1,234`, or with -h `1.23K`. */
+function parseAmount(text: string): number {
+  const [, number = '', unit = ''] = /^([\d.,']+)([KMGTP]?)$/.exec(text) ?? [];
+  if (!unit) return Number(number.replace(/\D/g, ''));
+  return Math.round(Number(number.replace(',', '.')) * 1000 ** ('KMGTP'.indexOf(unit) + 1));
+}
+
+/** Wipes out the line of progress on a terminal. */
+const WIPE = '\r\x1b[K';
+
+/** Passes rsync's own output on, in which a hostile backup may have put what controls a terminal. */
+function passOn(output: Readable, target: string, filter = (bytes: string) => bytes): void {
+  let held = '';
+  const pass = (bytes: string) => {
+    const shown = showControls(bytes);
+    if (!isJson) {
+      const text = Buffer.from(shown, 'latin1');
+      return write(text, unfinished === WIPE ? Buffer.concat([Buffer.from(WIPE), text]) : text);
+    }
+    const lines = Buffer.from(shown, 'latin1').toString().trimEnd().split(/\n+/).filter(Boolean);
+    for (const line of lines) info('rsync.output', line, { target });
+  };
+  output.setEncoding('latin1').on('data', (chunk: string) => {
+    const bytes = held + filter(chunk);
+    // The half of a control character, or of another one; an entry for programs is a whole line.
+    const whole = isJson ? bytes.lastIndexOf('\n') + 1 : bytes.length - Number(bytes.endsWith('\xc2'));
+    held = bytes.slice(whole);
+    if (whole > 0) pass(bytes.slice(0, whole));
   });
-  if (status instanceof Failure) {
-    error(status.message);
-    return status.status;
-  }
-  if (status !== 0 && status !== VANISHED) {
-    error(`同步失败 (退出码: ${status})：${meaningOf(status)}`);
-    return status;
-  }
-  log(`同步成功 (耗时: ${Math.round((performance.now() - started) / 1000)}秒) ✓`);
-  return 0;
+  output.once('end', () => held && pass(held));
+}
+
+/** Shows control characters other than line ends and tabs as rsync does, by their bytes: `\#033`. Bytes are latin1. */
+export function showControls(bytes: string): string {
+  const octal = (byte: string) => `\\#${byte.charCodeAt(0).toString(8).padStart(3, '0')}`;
+  return bytes.replace(/[[\p{ASCII}&&\p{Cc}]--[\n\r\t]]|\xc2[\x80-\x9f]/gv, (control) =>
+    [...control].map(octal).join(''),
+  );
+}
+
+/** What rsync says of its progress, of a file or with --info=progress2 of all, nothing where it is something else. */
+export function parseProgress(text: string): Progress | undefined {
+  const form = /\r *[\d.,']+[KMGTP]? +(\d+)% +([\d.,]+)([kMGT]?)B\/s +\S+(?: +\(xfr#(\d+), (ir|to)-chk=)?/;
+  const [piece, percent, rate = '', unit = '', files, scan] = form.exec(text) ?? [];
+  if (!piece) return undefined;
+  const bytes = Number(rate.replace(',', '.')) * 1024 ** ' kMGT'.indexOf(unit || ' ');
+  return {
+    percent: Number(percent),
+    files: Number(files ?? 0),
+    bytes_per_second: Math.round(bytes),
+    scanning: scan === 'ir',
+  };
+}
+
+/** Takes progress out of rsync's output, in which a carriage return comes before each piece of it, and tells the last. */
+export function progressFilter(tell: (progress: Progress) => void): (bytes: string) => string {
+  let held = '';
+  return (chunk) => {
+    const bytes = held + chunk;
+    const last = bytes.lastIndexOf('\r');
+    const progress = parseProgress(bytes.slice(Math.max(0, last)));
+    if (progress) tell(progress);
+    const end = last < 0 || bytes.includes('\n', last) ? bytes.length : last;
+    held = bytes.slice(end);
+    return bytes.slice(0, end).replace(/\r[^\r\n]*\n?/g, '');
+  };
+}
+
+const inUnits = (bytes: number) => {
+  const unit = Math.min(4, Math.floor(Math.log(Math.max(1, bytes)) / Math.log(1000)));
+  return `${(bytes / 1000 ** unit).toFixed(unit && 1)} ${['B', 'kB', 'MB', 'GB', 'TB'][unit]}`;
+};
+
+function describeProgress({ percent, files, bytes_per_second, scanning }: Progress): string {
+  const rate = `${files} 个文件，${inUnits(bytes_per_second)}/s`;
+  return `同步进度: ${percent}%，${rate}${scanning ? '，仍在扫描' : ''}`;
 }
 
 /** Resolves with rsync's exit status. Files that fail are no reason not to mirror the others: they are tried again. */
 async function fullSync(backup: Target): Promise<number> {
-  heading('首次全量同步');
-  const status = await sync(() => backup.compareAll());
+  heading('sync.first', '首次全量同步');
+  const status = await backup.sync(() => backup.compareAll());
   if (stopping) return status;
-  if (status === PARTIAL) warn('首次全量同步未能传输全部文件，其余文件照常同步，失败的文件将自动重试');
+  if (status === PARTIAL)
+    warn('sync.first_partial', '首次全量同步未能传输全部文件，其余文件照常同步，失败的文件将自动重试');
   else if (status !== 0 && status !== LIMITED) throw new Failure('首次全量同步失败');
-  else log('首次全量同步完成 ✓');
+  else log('sync.first_done', '首次全量同步完成 ✓');
   return status;
 }
 
@@ -926,11 +1405,13 @@ class Changes extends EventEmitter {
   private pending: Batch = new Map();
   private closed = 0;
   private last = 0;
-  private listed = 0;
-  private unlisted = 0;
 
   get size(): number {
     return this.pending.size;
+  }
+
+  get oldest(): number {
+    return oldestOf(this.pending);
   }
 
   /** Resolves as soon as a change waits, or when `signal` is aborted. */
@@ -938,18 +1419,12 @@ class Changes extends EventEmitter {
     if (this.size === 0) await once(this, 'arrived', { signal }).catch(() => {});
   }
 
-  /** Notes an event, and names it in the log unless it repeats itself or many were named. */
-  report(path: string, events: string, source: Source): void {
+  /** Notes an event; returns whether it does not merely repeat itself. */
+  report(path: string, events: string, source: Source): boolean {
     const known = this.pending.get(path);
-    if (known?.events !== events) {
-      if (this.listed < LISTED_CHANGES) info(`检测到文件变化: ${showPath(source.root + path)} ${events}`);
-      else this.unlisted++;
-      this.listed++;
-    }
-    this.set(
-      path,
-      changeAfter(events, known, () => source.look(path)),
-    );
+    const look = () => source.look(path);
+    this.set(path, changeAfter(events, known, look));
+    return known?.events !== events;
   }
 
   /** A file that was renamed is the same file under another name. */
@@ -963,9 +1438,10 @@ class Changes extends EventEmitter {
 
   /** Adds changes that no event has named, or that failed before; what is known of a path already is newer. */
   add(batch: Batch): void {
-    for (const [path, { tree, shared }] of batch) {
+    for (const [path, { tree, shared, since }] of batch) {
       const known = this.pending.get(path);
-      this.set(path, { ...UNKNOWN, ...known, tree: tree || !!known?.tree, shared: shared || !!known?.shared });
+      const before = { ...UNKNOWN, since, ...known };
+      this.set(path, { ...before, tree: tree || before.tree, shared: shared || before.shared });
     }
   }
 
@@ -977,7 +1453,7 @@ class Changes extends EventEmitter {
       this.pending = new Map(ALL);
       this.closed = 1;
     } else {
-      this.pending.set(path, { ...change, since: known?.since ?? this.last });
+      this.pending.set(path, { ...change, since: known?.since || change.since || this.last });
       this.closed += Number(!change.open) - Number(known ? !known.open : false);
     }
     this.emit('arrived');
@@ -993,14 +1469,20 @@ class Changes extends EventEmitter {
 
   /** Hands out what waits, except files that are open and came less than `patience` ago, ms. */
   take(patience: number): Batch {
-    if (this.unlisted > 0) info(`另有 ${this.unlisted} 处文件变化未逐条列出`);
-    this.listed = this.unlisted = this.closed = 0;
+    this.closed = 0;
     const latest = performance.now() - patience;
     const waits = (change: Change) => change.open && change.since > latest;
     const batch = new Map([...this.pending].filter(([, change]) => !waits(change)));
     this.pending = new Map([...this.pending].filter(([, change]) => waits(change)));
     return batch;
   }
+}
+
+/** When the first change of a batch was seen, infinity where none is known. */
+function oldestOf(batch: Batch): number {
+  let oldest = Number.POSITIVE_INFINITY;
+  for (const { since } of batch.values()) if (since > 0 && since < oldest) oldest = since;
+  return oldest;
 }
 
 /** What is known of a path after an event of inotifywait. */
@@ -1272,9 +1754,22 @@ const CONNECT_MS = 30_000;
 /** A process that dies sooner than this after its start is not replaced at once, ms. */
 const SHORT_LIFE_MS = 5000;
 
+/** An rsync that was started, and what it has told of its transfer once it has ended. */
+class Transfer {
+  totals: Totals = {};
+
+  constructor(
+    readonly rsync: ChildProcess,
+    report: string | undefined,
+  ) {
+    rsync.once('close', () => {
+      if (report) this.totals = takeReport(report);
+    });
+  }
+}
+
 /** A backup host: the connection to it, the rsync that waits there for the next batch, and the changes that it lacks. */
 class Target extends EventEmitter {
-  readonly changes = new Changes();
   readonly method: Method;
   private readonly mayArm: boolean;
   /** With -H, an rsync that scans as it goes waits for itself forever when files vanish on the way (seen in 3.5.0). */
@@ -1284,18 +1779,22 @@ class Target extends EventEmitter {
   /** Where the connection is shared while there is one. */
   private socket: string | undefined;
   private connection: ChildProcess | undefined;
-  private armed: ChildProcess | undefined;
-  private syncing = false;
+  private armed: Transfer | undefined;
+  private started = 0;
+  /** Whether rsync may be asked for its progress, and for a log: where the options ask for these, they are the user's. */
+  private readonly mayProgress: boolean;
+  private readonly mayReport: boolean;
+  /** What is known of the sync that runs. */
+  private sent: { mode: Mode } & Totals = { mode: 'incremental' };
   /** Whether a regular comparison is due. */
   private isRegular = false;
-  /** What waits to be tried again. */
-  private readonly failed = new Changes();
   private partialBackoff = newBackoff();
 
   constructor(
     readonly config: Config,
     private readonly source: Source,
     private readonly hostKeys: HostKeys,
+    private readonly state: TargetState,
   ) {
     super();
     const words = parseWords(config.RSYNC_OPTS);
@@ -1303,6 +1802,8 @@ class Target extends EventEmitter {
     this.method = methodFor(words);
     this.mayArm = this.method === 'list' && !options.includes('--timeout'); // rsync would give up while it waits
     this.deletes = options.some((name) => name.startsWith('--del'));
+    this.mayProgress = !options.some((name) => ['-P', '--progress', '-q', '--quiet', '--info'].includes(name));
+    this.mayReport = !options.includes('--log-file');
     this.keepsLinks = options.includes('-H') || options.includes('--hard-links');
     this.ruleFiles = parseOptions(words)
       .filter(({ name }) => /^--(ex|in)clude-from$/.test(name))
@@ -1314,26 +1815,32 @@ class Target extends EventEmitter {
     let backoff = newBackoff();
     for (let lost = false; !stopping; ) {
       const opened = await this.connect().catch((cause) => {
-        if (!lost && !stopping) warn(`无法建立共享的 SSH 连接，将自动重试：${reasonOf(cause)}`);
+        if (!lost && !stopping)
+          warn('connection.failed', `无法建立共享的 SSH 连接，将自动重试：${reasonOf(cause)}`, {
+            target: this.state.name,
+          });
       });
       this.connection = opened ?? undefined;
+      this.state.up = !!opened;
+      touch();
       this.emit('tried');
       if (!opened) {
         lost = true;
-        await pause(backoff.next().value ?? 0);
+        await pause(backoff.next().value);
         continue;
       }
-      if (lost) log('SSH 连接已恢复 ✓');
+      if (lost) log('connection.restored', 'SSH 连接已恢复 ✓', { target: this.state.name });
       this.hostKeys.connected();
       backoff = newBackoff();
       this.emit('connected');
       this.arm();
       if (children.has(opened)) await once(opened, 'exit');
       this.connection = this.socket = undefined;
-      if (this.armed) signalGroup(this.armed, 'SIGTERM'); // it waits for names and does not notice
+      this.state.up = false;
+      if (this.armed) signalGroup(this.armed.rsync, 'SIGTERM'); // it waits for names and does not notice
       this.armed = undefined;
       lost = true;
-      if (!stopping) warn('SSH 连接已断开，正在重新连接...');
+      if (!stopping) warn('connection.lost', 'SSH 连接已断开，正在重新连接...', { target: this.state.name });
     }
   }
 
@@ -1366,17 +1873,17 @@ class Target extends EventEmitter {
 
   /** Starts the rsync of the next batch: it connects now, so that only names are missing when the batch is due. */
   private arm(): void {
-    if (stopping || this.syncing || this.armed || !this.connection || !this.mayArm) return;
+    if (stopping || this.state.syncing || this.armed || !this.connection || !this.mayArm) return;
     const started = performance.now();
-    const rsync = this.startList();
-    this.armed = rsync;
+    const transfer = this.startList();
+    this.armed = transfer;
     const replace = () => {
-      if (this.armed !== rsync) return;
+      if (this.armed !== transfer) return;
       this.armed = undefined;
       const age = performance.now() - started;
       pause(age < SHORT_LIFE_MS ? SHORT_LIFE_MS : 0).then(() => this.arm());
     };
-    rsync.once('exit', replace).once('error', replace);
+    transfer.rsync.once('exit', replace).once('error', replace);
   }
 
   /** A connection of its own is one to a host that must be known. */
@@ -1385,24 +1892,73 @@ class Target extends EventEmitter {
     return { socket, knownHosts: socket ? hostKeys.file : hostKeys.refresh() };
   }
 
-  private startRsync(extra: string[] = [], source?: string): ChildProcess {
-    const args = rsyncArgs(this.config, this.route, extra, source);
-    return start('rsync', args, { cwd, stdio: ['pipe', 'pipe', 'pipe'] });
+  /** @param format what rsync reports of each file; names have no place there */
+  private startRsync(extra: string[] = [], source?: string, format = '%i'): Transfer {
+    const { route } = this;
+    const report = route.socket && this.mayReport ? join(dirname(route.socket), `${++this.started}.log`) : undefined;
+    const options = report ? [`--log-file=${report}`, `--log-file-format=${format}`] : [];
+    const args = rsyncArgs(this.config, route, [...extra, ...options], source);
+    return new Transfer(start('rsync', args, { cwd, stdio: ['pipe', 'pipe', 'pipe'] }), report);
   }
 
-  private startList(): ChildProcess {
+  private startList(): Transfer {
     return this.startRsync(LIST_OPTIONS, this.source.start);
+  }
+
+  /** Lets a started rsync run to its end, with names on its standard input; resolves with its exit status, 128 + n for signal n. */
+  private async finish(transfer: Transfer, names?: Buffer, filter?: (bytes: string) => string): Promise<number> {
+    const { rsync } = transfer;
+    if (rsync.stdout) passOn(rsync.stdout, this.state.name, filter);
+    if (rsync.stderr) passOn(rsync.stderr, this.state.name);
+    rsync.stdin?.end(names);
+    const [code, signal] = (await once(rsync, 'close')) as [number | null, NodeJS.Signals | null];
+    this.sent = { ...this.sent, ...transfer.totals };
+    return code ?? 128 + (signal ? osConstants.signals[signal] : 0);
   }
 
   /** Compares the whole tree. @throws {Failure} where the source is not what it was, or would empty the backup */
   async compareAll(): Promise<number> {
+    this.sent.mode = 'full';
     this.source.check();
     if (this.deletes && !this.config.ALLOW_EMPTY_SOURCE && this.source.isEmpty()) await this.refuseToEmpty();
     return this.startAll();
   }
 
-  private startAll(): Promise<number> {
-    return finish(this.startRsync(this.keepsLinks ? ['--no-inc-recursive'] : []));
+  /** Compares the whole tree and tells how far it has come. */
+  private async startAll(): Promise<number> {
+    this.sent.mode = 'full';
+    const extra = [
+      ...(this.keepsLinks ? ['--no-inc-recursive'] : []),
+      ...(this.mayProgress ? ['--info=progress2'] : []),
+    ];
+    const telling = setInterval(() => this.logProgress(), PROGRESS_MS);
+    try {
+      const filter = progressFilter((progress) => this.progressed(progress));
+      const status = await this.finish(
+        this.startRsync(extra, undefined, ''),
+        undefined,
+        this.mayProgress ? filter : undefined,
+      );
+      this.sent.files = this.state.progress?.files;
+      return status;
+    } finally {
+      clearInterval(telling);
+      this.state.progress = null;
+    }
+  }
+
+  private progressed(progress: Progress): void {
+    this.state.progress = progress;
+    touch();
+    if (!process.stdout.isTTY || isJson) return;
+    process.stdout.write(`${WIPE}${describeProgress(progress)}`);
+    unfinished = WIPE;
+  }
+
+  private logProgress(): void {
+    const { progress, name } = this.state;
+    if (progress && unfinished !== WIPE)
+      log('sync.progress', describeProgress(progress), { target: name, ...progress });
   }
 
   /** A volume that is not mounted looks like an empty source. rsync tells by status 25 that it would have to delete. */
@@ -1426,7 +1982,7 @@ class Target extends EventEmitter {
     const scopes = isWhole ? undefined : await this.source.survey(batch);
     if (scopes && this.method === 'list') return this.syncList(listOf(scopes, this.source.prefix));
     const rules = scopes && rulesOf(scopes, this.source.prefix);
-    return rules ? finish(this.startRsync(rules)) : this.startAll();
+    return rules ? this.finish(this.startRsync(rules)) : this.startAll();
   }
 
   /** Whether a file in the source decides what rsync lets in elsewhere. */
@@ -1439,13 +1995,13 @@ class Target extends EventEmitter {
   private async syncList(names: Buffer): Promise<number> {
     const armed = this.armed;
     this.armed = undefined;
-    if (armed && children.has(armed)) {
+    if (armed && children.has(armed.rsync)) {
       const started = performance.now();
-      const status = await finish(armed, names);
+      const status = await this.finish(armed, names);
       const stale = [12, 20, 30, 255].includes(status) && performance.now() - started < 1000;
       if (!stale || stopping) return status;
     }
-    return finish(this.startList(), names);
+    return this.finish(this.startList(), names);
   }
 
   /** At most one sync starts in `SYNC_INTERVAL`; the last change of a burst is synced when that time is over. */
@@ -1454,20 +2010,21 @@ class Target extends EventEmitter {
     let backoff = newBackoff();
     while (true) {
       await this.due(lastStart);
-      if (this.changes.size === 0) return;
+      if (this.state.changes.size === 0) return;
       const batch = this.takeBatch();
       lastStart = performance.now();
       const { connection } = this;
       const status = await this.syncBatch(batch);
       if (status === 0 || status === LIMITED) {
         backoff = newBackoff();
-        if (this.failed.size === 0) this.partialBackoff = newBackoff();
+        if (this.state.failed.size === 0) this.partialBackoff = newBackoff();
       } else if (stopping) {
-        return warn(`${batch.size} 处变化尚未同步，下次启动时的全量同步会包含它们`);
+        const { size } = batch;
+        return warn('sync.postponed', `${size} 处变化尚未同步，下次启动时的全量同步会包含它们`, { pending: size });
       } else if (status === PARTIAL) {
         this.tryAgain(batch).catch(fail);
       } else {
-        this.changes.add(batch);
+        this.state.changes.add(batch);
         const delay = this.announce(backoff, batch.size);
         const isAnew = this.connection && this.connection !== connection;
         if (!isAnew) await pauseOr(delay, this, 'connected');
@@ -1477,13 +2034,13 @@ class Target extends EventEmitter {
 
   /** Returns when a batch is due, or when a request to stop leaves no time to wait. */
   private async due(lastStart: number): Promise<void> {
-    await this.changes.arrived(stopRequest.signal);
+    await this.state.changes.arrived(stopRequest.signal);
     await pause(lastStart + this.config.SYNC_INTERVAL * 1000 - performance.now());
     const latest = performance.now() + MAX_QUIET_MS;
     while (!stopRequest.signal.aborted) {
-      const ms = this.changes.wait(latest, this.patience);
+      const ms = this.state.changes.wait(latest, this.patience);
       if (ms <= 0) return;
-      await pauseOr(ms, this.changes, 'arrived');
+      await pauseOr(ms, this.state.changes, 'arrived');
     }
   }
 
@@ -1493,35 +2050,68 @@ class Target extends EventEmitter {
   }
 
   private takeBatch(): Batch {
-    const batch = this.changes.take(this.patience);
+    announceRest();
+    const batch = this.state.changes.take(this.patience);
     for (const path of this.source.doubts.keys()) batch.set(path, { ...UNKNOWN, ...batch.get(path), tree: true });
     return batch;
   }
 
   private async syncBatch(batch: Batch): Promise<number> {
-    log(this.isRegular ? '触发定期全量同步...' : '触发批量同步...');
+    const target = this.state.name;
+    log('sync.start', this.isRegular ? '触发定期全量同步...' : '触发批量同步...', { target, changes: batch.size });
     this.isRegular = false;
-    this.syncing = true;
-    const status = await sync(() => this.syncChanges(batch));
-    this.syncing = false;
+    this.state.batch = batch;
+    const status = await this.sync(() => this.syncChanges(batch));
+    this.state.batch = new Map();
     this.arm();
     return status;
   }
 
+  /** One sync, told in the log: resolves with rsync's exit status, 0 also where files vanished on the way. */
+  async sync(transfer: () => Promise<number>): Promise<number> {
+    const started = performance.now();
+    this.sent = { mode: this.method === 'full' ? 'full' : 'incremental' };
+    this.state.syncing = true;
+    touch();
+    const outcome = await transfer().catch((cause) => {
+      if (cause instanceof Failure) return cause;
+      return new Failure(`无法启动 rsync：${reasonOf(cause)}`, 126); // no memory or no process to be had, for example
+    });
+    this.state.syncing = false;
+    const seconds = (performance.now() - started) / 1000;
+    const status = outcome instanceof Failure ? outcome.status : outcome;
+    const result = { ...this.sent, status, seconds };
+    this.state.took(result);
+    this.tell(result, outcome instanceof Failure ? outcome.message : undefined);
+    return status === VANISHED ? 0 : status;
+  }
+
+  private tell({ mode, status, seconds, files, bytes }: Result, reason?: string): void {
+    const target = this.state.name;
+    const fields = { target, mode, duration_ms: Math.round(seconds * 1000), files, bytes, exit_code: status };
+    if (status === 0 || status === VANISHED) {
+      log('sync.success', `同步成功 (耗时: ${Math.round(seconds)}秒) ✓`, fields);
+    } else {
+      error('sync.failure', reason ?? `同步失败 (退出码: ${status})：${meaningOf(status)}`, fields);
+    }
+  }
+
   /** Tells when the next try will be, and how far away that is, ms. */
   private announce(backoff: Backoff, count: number): number {
-    const delay = backoff.next().value ?? 0;
-    warn(`${delay / 1000} 秒后重试，${count} 处变化等待同步`);
+    const delay = backoff.next().value;
+    const fields = { target: this.state.name, delay_ms: delay, pending: count };
+    warn('sync.retry', `${delay / 1000} 秒后重试，${count} 处变化等待同步`, fields);
     return delay;
   }
 
   /** Files that fail for good must not hold back the others, nor have these pay for every try. */
   async tryAgain(batch: Batch): Promise<void> {
-    const isWaiting = this.failed.size > 0;
-    this.failed.add(batch);
+    const { failed, changes } = this.state;
+    const isWaiting = failed.size > 0;
+    failed.add(batch);
     if (isWaiting) return;
-    await pause(this.announce(this.partialBackoff, this.failed.size));
-    this.changes.add(this.failed.take(0));
+    await pause(this.announce(this.partialBackoff, failed.size));
+    changes.add(failed.take(0));
   }
 
   /** The safety net: whatever went wrong unnoticed is mended by a comparison of all now and then. */
@@ -1530,7 +2120,7 @@ class Target extends EventEmitter {
       await pause(this.config.FULL_SYNC_INTERVAL * 1000);
       if (stopRequest.signal.aborted) return;
       this.isRegular = true;
-      this.changes.add(ALL);
+      this.state.changes.add(ALL);
     }
   }
 }
@@ -1559,7 +2149,7 @@ interface Watcher {
 /** More directories in doubt than this are as good as all of the source. */
 const MAX_DOUBTS = 10_000;
 /** How many of a watcher's complaints the log tells. */
-const MAX_COMPLAINTS = 10;
+const MAX_TOLD = 10;
 /** How long a watcher must be silent before it may be ended, and how long that is waited for at most, ms. */
 const SILENCE_MS = 100;
 const MAX_SILENCE_MS = 5000;
@@ -1617,13 +2207,20 @@ class Watch extends EventEmitter {
     this.watcher = watcher;
     child.once('exit', () => this.ended(watcher));
     this.settle(number);
+    state.watch.running = true;
+    countWatches(child).catch(() => {}); // it has ended this moment
   }
 
   private ended(watcher: Watcher): void {
     if (stopping || this.watcher !== watcher) return;
     const { exitCode, signalCode } = watcher.process;
-    error(`inotifywait 意外退出 (退出码: ${exitCode ?? signalCode})，正在重新启动监控`);
+    error('watch.ended', `inotifywait 意外退出 (退出码: ${exitCode ?? signalCode})，正在重新启动监控`, {
+      exit_code: exitCode,
+      signal: signalCode,
+    });
     this.watcher = undefined;
+    state.watch.running = false;
+    state.watch.restarts++;
     this.doubt('');
     this.emit('ended');
   }
@@ -1633,7 +2230,9 @@ class Watch extends EventEmitter {
     const path = shown.slice(this.source.root.length).replace(/\/$/, '');
     if (path === '' ? /SELF|UNMOUNT/.test(events) : events.includes('UNMOUNT')) this.doubt(path);
     if (events.includes('_SELF')) return; // its directory has told as well, and under the right name
-    this.changes.report(path, events, this.source);
+    state.watch.events++;
+    if (this.changes.report(path, events, this.source)) announceChange(this.source.root + path, events);
+    if (events.startsWith('DELETE,ISDIR')) state.watch.directories--; // each new one has a watcher count them anew
     if (events.startsWith('MOVED_FROM')) this.moved = { cookie, path };
     else if (events.startsWith('MOVED_TO') && cookie === this.moved.cookie) this.changes.renamed(this.moved.path, path);
     // One that was moved away is still watched, wherever it is now.
@@ -1642,7 +2241,9 @@ class Watch extends EventEmitter {
 
   private overflowed(): void {
     if (this.source.doubts.get('') !== this.started) {
+      state.watch.overflows++;
       warn(
+        'watch.overflow',
         'inotify 事件队列溢出，有变化未被看到，将重新建立监控并全量同步。可增大 sysctl fs.inotify.max_queued_events',
       );
     }
@@ -1664,7 +2265,7 @@ class Watch extends EventEmitter {
     for (const path of settled) this.source.doubts.delete(path);
     if (this.isRecovering && settled.includes('')) {
       this.isRecovering = false;
-      log('监控已恢复，将进行一次全量同步');
+      log('watch.restored', '监控已恢复，将进行一次全量同步');
     }
     this.changes.add(trees(settled));
   }
@@ -1706,6 +2307,7 @@ class Watch extends EventEmitter {
     if (!watcher) return;
     if (this.watcher === watcher) {
       this.watcher = undefined;
+      state.watch.running = false;
       this.doubt('');
     }
     const latest = performance.now() + MAX_SILENCE_MS;
@@ -1717,16 +2319,28 @@ class Watch extends EventEmitter {
   /** Tells why no watcher could be started; resolves with how long to wait for the next try, ms. */
   private failed(cause: unknown, backoff: Backoff): number {
     if (stopping) return 0;
-    error(reasonOf(cause));
+    error('watch.failed', reasonOf(cause));
     if (!this.alone && /upper limit|amount of inotify watches|initialize inotify/.test(reasonOf(cause))) {
       this.alone = true;
       return 0;
     }
-    const delay = backoff.next().value ?? 0;
-    warn(`${delay / 1000} 秒后重新启动监控`);
+    const delay = backoff.next().value;
+    warn('watch.retry', `${delay / 1000} 秒后重新启动监控`, { delay_ms: delay });
     this.changes.add(trees([...this.source.doubts.keys()])); // what is not watched is looked at now and then
     return delay;
   }
+}
+
+/** Each watch is a line in what the kernel tells of the watcher's files (proc(5), fdinfo). */
+async function countWatches({ pid }: ChildProcess): Promise<void> {
+  const directory = `/proc/${pid}/fdinfo`;
+  let watches = 0;
+  for (const name of await readdir(directory)) {
+    const file = await readFile(join(directory, name), 'latin1');
+    watches += file.match(/^inotify /gm)?.length ?? 0;
+  }
+  state.watch.directories = watches;
+  touch();
 }
 
 const trees = (paths: string[]): Batch => new Map(paths.map((path) => [path, TREE]));
@@ -1742,7 +2356,7 @@ function established(watcher: ChildProcess): Promise<void> {
       // A directory that is gone again needs no watch, and one that was moved is in doubt.
       if (/^Setting up watches|No such file or directory$|Not a directory$|remov(e|ing) watch/.test(line)) return;
       said = escapeText(line);
-      if (told++ < MAX_COMPLAINTS) warn(`inotifywait: ${said}`);
+      if (told++ < MAX_TOLD) warn('watch.complaint', `inotifywait: ${said}`);
     });
   }
   watcher.once('error', (cause) => reject(new Failure(`无法启动 inotifywait：${reasonOf(cause)}`)));
@@ -1755,7 +2369,9 @@ function established(watcher: ChildProcess): Promise<void> {
 }
 
 /** Waits of 1, 2, 4 … 60 s, given in ms. */
-const newBackoff = () => expBackoff('60s', '1s');
+function* newBackoff(): Generator<number, never> {
+  for (let ms = 1000; ; ms = Math.min(2 * ms, 60_000)) yield ms;
+}
 type Backoff = ReturnType<typeof newBackoff>;
 
 /** Waits, ms; a request to stop ends it. */
@@ -1771,31 +2387,34 @@ async function pauseOr(ms: number, emitter: EventEmitter, event: string): Promis
   over.abort();
 }
 
-function logConfig(config: Config): void {
-  heading('Rsync + Inotify 自动化实时同步服务');
-  log(`版本: 自动化 v${VERSION.replace(/\.\d+$/, '')}`);
-  log('配置信息：');
-  log(`  源目录: ${escapeText(config.SOURCE_DIR)}`);
-  log(`  目标主机: ${config.DEST_HOST}`);
-  log(`  目标目录: ${escapeText(config.DEST_DIR)}`);
-  log(`  Rsync 选项: ${escapeText(config.RSYNC_OPTS)}`);
-  log(`  同步间隔: ${config.SYNC_INTERVAL}秒`);
-  log(`  最大重试: ${config.MAX_RETRIES}次`);
-  log(RULE);
+function logConfig(config: Config, target: string): void {
+  const { SOURCE_DIR: source, SYNC_INTERVAL: interval } = config;
+  heading('service.start', 'Rsync + Inotify 自动化实时同步服务', { version: VERSION, source, target, interval });
+  detail(`版本: 自动化 v${VERSION.replace(/\.\d+$/, '')}`);
+  detail('配置信息：');
+  detail(`  源目录: ${escapeText(source)}`);
+  detail(`  目标主机: ${config.DEST_HOST}`);
+  detail(`  目标目录: ${escapeText(config.DEST_DIR)}`);
+  detail(`  Rsync 选项: ${escapeText(config.RSYNC_OPTS)}`);
+  detail(`  同步间隔: ${interval}秒`);
+  detail(`  最大重试: ${config.MAX_RETRIES}次`);
+  detail(RULE);
 }
 
 function logWatching({ config, method }: Target): void {
-  heading('实时监控已启动');
-  log(`监控目录: ${escapeText(config.SOURCE_DIR)}`);
-  log(`批量同步间隔: ${config.SYNC_INTERVAL}秒`);
-  log(`监控事件: ${WATCHED_EVENTS.join(', ')}`);
-  if (method === 'full') log('RSYNC_OPTS 含有不能逐个文件执行的选项，每次变化都进行全量同步');
-  log(RULE);
-  log('✓ 服务运行中，实时监控文件变化...');
+  const { SOURCE_DIR: source, SYNC_INTERVAL: interval } = config;
+  heading('watch.start', '实时监控已启动', { source, interval, watched: WATCHED_EVENTS });
+  detail(`监控目录: ${escapeText(source)}`);
+  detail(`批量同步间隔: ${interval}秒`);
+  detail(`监控事件: ${WATCHED_EVENTS.join(', ')}`);
+  if (method === 'full') log('sync.always_full', 'RSYNC_OPTS 含有不能逐个文件执行的选项，每次变化都进行全量同步');
+  detail(RULE);
+  log('service.ready', '✓ 服务运行中，实时监控文件变化...');
 }
 
 /** All from the first full sync on: what a request to stop lets finish. */
 async function mirror(source: Source, backup: Target, watch: Watch): Promise<void> {
+  state.phase = 'syncing';
   source.findLinks().catch(fail);
   backup.keepConnected().catch(fail);
   await once(backup, 'tried');
@@ -1803,10 +2422,293 @@ async function mirror(source: Source, backup: Target, watch: Watch): Promise<voi
   const status = await fullSync(backup);
   if (stopping) return;
   if (status === PARTIAL) backup.tryAgain(ALL).catch(fail);
+  state.phase = 'mirroring';
+  touch();
   logWatching(backup);
   watch.keepWatching().catch(fail);
   backup.compareRegularly().catch(fail);
   await backup.watchLoop(started);
+}
+
+// ── Status, metrics and page: how the state is seen from outside ─────────────────────────────────
+
+/** A file that always holds the newest state, replaced whole. What goes wrong with it is told once until it works again. */
+class StateFile {
+  private isBroken = false;
+
+  constructor(
+    private readonly path: string,
+    private readonly content: () => string | Promise<string>,
+  ) {}
+
+  async write(): Promise<void> {
+    try {
+      mkdirSync(dirname(this.path), { recursive: true });
+      replaceFile(this.path, await this.content(), 0o644);
+      this.isBroken = false;
+    } catch (cause) {
+      if (!this.isBroken)
+        warn('status.failed', `无法写入 ${escapeText(this.path)}：${reasonOf(cause)}。请检查目录和权限`);
+      this.isBroken = true;
+    }
+  }
+}
+
+/** Shows the state to whoever is to see it. */
+async function openViews(config: Config): Promise<void> {
+  const { METRICS_FILE, METRICS_PORT, STATUS_FILE } = config;
+  const files = [new StateFile(STATUS_FILE, snapshot)];
+  const metrics = METRICS_FILE || METRICS_PORT ? await defineMetrics() : undefined;
+  if (metrics && METRICS_FILE) files.push(new StateFile(METRICS_FILE, () => metrics.metrics()));
+  if (metrics && METRICS_PORT) serve(config, () => metrics.metrics());
+  views.on('changed', () => {
+    for (const file of files) file.write();
+  });
+  closeViews = async () => {
+    clearTimeout(publishing);
+    state.phase = 'stopped';
+    await Promise.all(files.map((file) => file.write()));
+  };
+  publish();
+}
+
+/** Writes the state once more, for those who look later. */
+let closeViews = async (): Promise<void> => {};
+
+type Labels = Record<string, string>;
+type Collect = (set: (value: number, labels?: Labels) => void) => void;
+
+/** The metrics, which take their values from the state whenever they are asked for. */
+async function defineMetrics() {
+  const { Counter, Gauge, Histogram, Registry } = await import('prom-client');
+  const registry = new Registry();
+  const registers = [registry];
+  const gauge = (name: string, help: string, labelNames: string[], collect: Collect) =>
+    new Gauge({
+      ...{ name, help, labelNames, registers },
+      collect() {
+        this.reset();
+        collect((value, labels = {}) => this.set(labels, value));
+      },
+    });
+  const counter = (name: string, help: string, labelNames: string[], collect: Collect) =>
+    new Counter({
+      ...{ name, help, labelNames, registers },
+      collect() {
+        this.reset();
+        collect((value, labels = {}) => this.inc(labels, value));
+      },
+    });
+  const ofTargets =
+    (value: (target: TargetState) => number | undefined): Collect =>
+    (set) => {
+      for (const target of state.targets) {
+        const known = value(target);
+        if (known !== undefined) set(known, { target: target.name });
+      }
+    };
+
+  counter('rsync_sync_total', 'Syncs, by what was compared and how they ended', ['target', 'mode', 'result'], (set) => {
+    for (const { name: target, syncs } of state.targets)
+      for (const mode of ['full', 'incremental'] as const)
+        for (const result of ['success', 'failure'] as const) set(syncs[mode][result], { target, mode, result });
+  });
+  counter('rsync_events_total', 'Events of inotifywait', [], (set) => set(state.watch.events));
+  counter('rsync_watch_overflows_total', 'Overflows of the queue of events', [], (set) => set(state.watch.overflows));
+  counter('rsync_watch_restarts_total', 'Watchers that ended unexpectedly and were replaced', [], (set) =>
+    set(state.watch.restarts),
+  );
+  counter(
+    'rsync_transferred_bytes_total',
+    'Bytes that went over the network, both ways',
+    ['target'],
+    ofTargets(({ bytes }) => bytes),
+  );
+  gauge(
+    'rsync_pending_changes',
+    'Changes that the target lacks',
+    ['target'],
+    ofTargets(({ pending }) => pending),
+  );
+  gauge(
+    'rsync_oldest_pending_seconds',
+    'How long the target has lacked the oldest of them, 0 for none',
+    ['target'],
+    ofTargets(({ oldestPending: oldest }) => (oldest ? (Date.now() - oldest) / 1000 : 0)),
+  );
+  gauge(
+    'rsync_last_success_timestamp_seconds',
+    'When a sync last succeeded',
+    ['target'],
+    ofTargets(({ lastSuccess }) => (lastSuccess ? lastSuccess.getTime() / 1000 : undefined)),
+  );
+  gauge(
+    'rsync_target_up',
+    'Whether the target can be reached',
+    ['target'],
+    ofTargets(({ up }) => Number(up)),
+  );
+  gauge('rsync_watched_directories', 'Directories that are watched', [], (set) => set(state.watch.directories));
+  gauge('rsync_build_info', 'The version, in a label', ['version'], (set) => set(1, { version: VERSION }));
+  const duration = new Histogram({
+    name: 'rsync_sync_duration_seconds',
+    help: 'How long syncs took',
+    labelNames: ['target', 'mode'],
+    buckets: [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200],
+    registers,
+  });
+  views.on('synced', (target: string, mode: Mode, seconds: number) => duration.observe({ target, mode }, seconds));
+  return registry;
+}
+
+const hashesOf = (element: string) =>
+  [...PAGE.matchAll(new RegExp(`<${element}>([^]*?)</${element}>`, 'g'))]
+    .map(([, content = '']) => `'sha256-${createHash('sha256').update(content).digest('base64')}'`)
+    .join(' ');
+
+const PAGE = String(statusPage);
+
+/** The page holds all that it needs, may load nothing else and may not be shown inside of another. */
+const SECURITY_HEADERS = () => ({
+  'Content-Security-Policy': [
+    "default-src 'none'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    `script-src ${hashesOf('script')}; style-src ${hashesOf('style')}`,
+  ].join('; '),
+  'X-Frame-Options': 'DENY',
+  'X-Content-Type-Options': 'nosniff',
+  'Referrer-Policy': 'no-referrer',
+  'Cross-Origin-Resource-Policy': 'same-origin',
+  'Cache-Control': 'no-store',
+});
+
+/** How many readers may follow the page at a time. */
+const MAX_FOLLOWERS = 50;
+
+/** Serves the page and the metrics. A port that is not to be had is no reason not to mirror: it is tried again. */
+function serve({ METRICS_PORT, METRICS_LISTEN }: Config, metrics: () => Promise<string>): void {
+  const headers = SECURITY_HEADERS();
+  const send = (response: ServerResponse, status: number, type: string, body: string) =>
+    response.writeHead(status, { ...headers, 'Content-Type': `${type}; charset=utf-8` }).end(body);
+  const answers: Record<string, (response: ServerResponse) => unknown> = {
+    '/': (response) => send(response, 200, 'text/html', PAGE),
+    '/metrics': async (response) => send(response, 200, 'text/plain; version=0.0.4', await metrics()),
+    '/healthz': (response) => {
+      const { healthy, line } = judge(reportStatus());
+      send(response, healthy ? 200 : 503, 'text/plain', `${line}\n`);
+    },
+    '/events': (response) => {
+      if (views.listenerCount('changed') > MAX_FOLLOWERS) return send(response, 503, 'text/plain', '');
+      follow(response.writeHead(200, { ...headers, 'Content-Type': 'text/event-stream' }));
+    },
+  };
+  const server = createServer((request: IncomingMessage, response) => {
+    const answer = answers[request.url?.replace(/\?.*/s, '') ?? ''];
+    if (!answer) return send(response, 404, 'text/plain', '404\n');
+    if (request.method === 'GET' || request.method === 'HEAD') return answer(response);
+    response.setHeader('Allow', 'GET, HEAD');
+    send(response, 405, 'text/plain', '405\n');
+  });
+  const listen = () => server.listen(Number(METRICS_PORT), METRICS_LISTEN);
+  let isTold = false;
+  server.on('error', (cause) => {
+    const where = `${METRICS_LISTEN}:${METRICS_PORT}`;
+    if (!isTold)
+      error('http.failed', `无法监听 ${where}：${reasonOf(cause)}。状态页和指标不可用，将继续重试；镜像不受影响`);
+    isTold = true;
+    setTimeout(listen, HEARTBEAT_MS).unref();
+  });
+  listen();
+}
+
+/** Sends the state whenever it has changed, unless the reader has not taken the last one yet. */
+function follow(response: ServerResponse): void {
+  let isTaken = true;
+  const tell = () => {
+    if (!isTaken) return;
+    isTaken = response.write(`data: ${snapshot()}\n\n`);
+    if (!isTaken) response.once('drain', () => (isTaken = true));
+  };
+  views.on('changed', tell);
+  response.once('close', () => views.off('changed', tell)).on('error', () => {});
+  tell();
+}
+
+// ── --healthcheck and --status ───────────────────────────────────────────────────────────────────
+
+/** Whether the mirror works, and a line that says so or why not. */
+export function judge(status: Status, now = Date.parse(status.updated)): { healthy: boolean; line: string } {
+  const lag = Math.round(Math.max(0, ...status.targets.map(({ oldest_pending }) => lagOf(oldest_pending, now))));
+  const words: Record<Problem['problem'], string> = {
+    starting: '正在启动，还没有开始镜像',
+    stopped: '服务已停止',
+    stale: `状态已过期 ${Math.round((now - Date.parse(status.updated)) / 1000)} 秒，服务可能已不在运行`,
+    watcher: '监控进程不在运行，正在重新启动',
+    target_down: '无法连接目标',
+    lag: `落后 ${lag} 秒，超过了 MAX_LAG=${status.max_lag_seconds}`,
+  };
+  const problems = problemsOf(status, now);
+  const reasons = problems.map(({ problem, target }) => [words[problem], target].filter(Boolean).join(' '));
+  if (problems.length > 0) return { healthy: false, line: `不健康: ${reasons.join('；')}` };
+  if (status.phase === 'syncing') return { healthy: true, line: '健康: 正在进行首次全量同步' };
+  return { healthy: true, line: `健康: 正在实时镜像，落后 ${lag} 秒` };
+}
+
+/** What the running service says of itself; no other variable counts. @throws {Failure} where there is nothing */
+function readStatus(): Status {
+  const path = resolve(process.env.STATUS_FILE || String(variables.STATUS_FILE.default));
+  try {
+    return JSON.parse(readFileSync(path, 'utf8'));
+  } catch (cause) {
+    throw new Failure(`无法读取状态文件 ${escapeText(path)}：${reasonOf(cause)}。服务没有运行，或 STATUS_FILE 不同`);
+  }
+}
+
+function checkHealth(): Answer {
+  try {
+    const { healthy, line } = judge(readStatus(), Date.now());
+    return { text: `${line}\n`, status: healthy ? 0 : 1 };
+  } catch (cause) {
+    return { text: `不健康: ${reasonOf(cause)}\n`, status: 1 };
+  }
+}
+
+const STATES = { idle: '空闲', waiting: '等待', syncing: '同步中', retrying: '重试中', down: '无法连接' };
+
+/** The state as a table for people. */
+function showStatus(status: Status): string {
+  const now = Date.now();
+  const { watch, targets } = status;
+  const rows = targets.map((target) => [
+    target.target,
+    STATES[target.state],
+    `${Math.round(lagOf(target.oldest_pending, now))}秒`,
+    String(target.pending),
+    target.last_success ? new Date(target.last_success).toLocaleString('sv-SE') : '–',
+    `${target.syncs.full.success + target.syncs.incremental.success}/${target.syncs.full.failure + target.syncs.incremental.failure}`,
+    inUnits(target.bytes),
+  ]);
+  const lines = [
+    `${status.program} ${status.version} (PID ${status.pid})，启动于 ${new Date(status.started).toLocaleString('sv-SE')}`,
+    judge(status, now).line,
+    `源目录: ${status.source}，监控 ${watch.directories} 个目录，${watch.events} 个事件，重启 ${watch.restarts} 次，溢出 ${watch.overflows} 次`,
+    '',
+    ...table([['目标', '状态', '落后', '待同步', '最近成功', '成功/失败', '传输'], ...rows]),
+    ...targets.flatMap(({ target, progress }) => (progress ? [`${target} ${describeProgress(progress)}`] : [])),
+    ...(status.errors.length > 0 ? ['', '最近的警告和错误:'] : []),
+    ...status.errors
+      .slice(0, 5)
+      .map(
+        ({ time, level, message }) => `  [${level.toUpperCase()} ${new Date(time).toLocaleString('sv-SE')}] ${message}`,
+      ),
+  ];
+  return `${lines.join('\n')}\n`;
+}
+
+/** Columns as wide as their widest cell: a Chinese character is two wide. */
+function table(rows: string[][]): string[] {
+  const widths = (rows[0] ?? []).map((_, n) => Math.max(...rows.map((row) => Bun.stringWidth(row[n] ?? ''))));
+  const pad = (cell: string, n: number) => cell + ' '.repeat((widths[n] ?? 0) - Bun.stringWidth(cell));
+  return rows.map((row) => row.map(pad).join('  ').trimEnd());
 }
 
 // ── Start and stop ───────────────────────────────────────────────────────────────────────────────
@@ -1826,14 +2728,14 @@ function stopSignals(): string[] {
 async function stop(signal: string): Promise<void> {
   if (stopping) return;
   stopping = true;
-  log(`收到 ${signal}，正在停止服务...`);
+  log('service.stopping', `收到 ${signal}，正在停止服务...`, { signal });
   if (watch && !(await watch.silence(STOP_SILENCE_MS)))
-    warn('变化仍在不断发生，停止前最后的变化由下次启动时的全量同步包含');
+    warn('watch.busy', '变化仍在不断发生，停止前最后的变化由下次启动时的全量同步包含');
   stopRequest.abort();
   await Promise.race([work, sleep(STOP_MS)]);
   await endChildren();
   await Promise.race([work, sleep(100)]);
-  log('服务已停止 ✓');
+  log('service.stopped', '服务已停止 ✓');
   await exit(0);
 }
 
@@ -1843,31 +2745,43 @@ async function fail(cause: unknown): Promise<void> {
   stopping = true;
   const isExpected = cause instanceof Failure;
   const message = isExpected ? cause.message : String(cause instanceof Error ? cause.stack : cause);
-  for (const line of message.split('\n')) error(isExpected ? line : escapeText(line));
+  const fields = { exit_code: isExpected ? cause.status : 1 };
+  for (const line of message.split('\n')) error('service.failed', isExpected ? line : escapeText(line), fields);
   await endChildren();
   await exit(isExpected ? cause.status : 1);
 }
 
 /** Exits once the log is written: process.exit alone would cut a pipe off. */
 async function exit(status: number): Promise<void> {
-  await Promise.race([new Promise<void>((written) => process.stdout.write('', () => written())), sleep(1000)]);
+  await closeViews();
+  const written = new Promise<void>((done) => process.stdout.write('', () => done()));
+  await Promise.race([Promise.all([written, logFile?.end()]), sleep(1000)]);
   process.exit(status);
 }
 
+interface Answer {
+  text: string;
+  status: number;
+}
+
+const FLAGS = ['help', 'version', 'check', 'status', 'healthcheck'] as const;
+
 /** What the flags ask for instead of the service, if anything. */
-async function answerFlags(): Promise<string | undefined> {
-  const options = { help: { type: 'boolean' }, version: { type: 'boolean' }, check: { type: 'boolean' } } as const;
-  let flags: { help?: boolean; version?: boolean; check?: boolean };
+async function answerFlags(): Promise<Answer | undefined> {
+  const options = Object.fromEntries(FLAGS.map((name) => [name, { type: 'boolean' } as const]));
+  let flags: Partial<Record<(typeof FLAGS)[number], unknown>>;
   try {
     flags = parseArgs({ options }).values;
   } catch (cause) {
     throw new Failure(`用法错误: ${reasonOf(cause)}。请参阅 rsync-inotify --help`, 2);
   }
-  if (flags.help) return help();
-  if (flags.version) return `rsync-inotify ${VERSION}\n`;
+  if (flags.help) return { text: help(), status: 0 };
+  if (flags.version) return { text: `rsync-inotify ${VERSION}\n`, status: 0 };
+  if (flags.healthcheck) return checkHealth();
+  if (flags.status) return { text: showStatus(readStatus()), status: 0 };
   if (!flags.check) return undefined;
   await checkConfig();
-  return '配置有效，所需程序齐全 ✓\n';
+  return { text: '配置有效，所需程序齐全 ✓\n', status: 0 };
 }
 
 async function main(): Promise<void> {
@@ -1875,19 +2789,25 @@ async function main(): Promise<void> {
   process.stdout.on('error', () => {}); // the mirror outlives the reader of its log
   const answer = await answerFlags();
   if (answer) {
-    process.stdout.write(answer);
-    return exit(0);
+    process.stdout.write(answer.text);
+    return exit(answer.status);
   }
   const { config, address } = await checkConfig();
-  logConfig(config);
+  openLogFile(config);
+  const target = new TargetState(config);
+  state.source = config.SOURCE_DIR;
+  state.maxLag = config.MAX_LAG && config.MAX_LAG + config.SYNC_INTERVAL;
+  state.targets = [target];
+  await openViews(config);
+  logConfig(config, target.name);
   await setupSshKeys(config);
   if (!stopping) await waitForSsh(config, address);
   const hostKeys = new HostKeys(config);
   if (!stopping) await testSshConnection(config, hostKeys);
   if (stopping) return;
   const source = new Source(config.SOURCE_DIR);
-  const backup = new Target(config, source, hostKeys);
-  const watcher = new Watch(config, source, backup.changes);
+  const backup = new Target(config, source, hostKeys, target);
+  const watcher = new Watch(config, source, target.changes);
   await watcher.start(); // before the full sync, so that nothing in between is lost
   watch = watcher;
   const mirroring = mirror(source, backup, watcher);

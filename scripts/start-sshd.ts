@@ -11,6 +11,7 @@
  */
 import { dlopen, ptr } from 'bun:ffi';
 import { type ChildProcess, type SpawnOptions, spawn, spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import {
   accessSync,
@@ -42,6 +43,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { Chalk } from 'chalk';
 import { cleanEnv, makeExactValidator } from 'envalid';
+import { createStream, type RotatingFileStream } from 'rotating-file-stream';
 import sshKeygen from 'ssh-keygen-lite';
 
 const VERSION = '1.0.0';
@@ -52,6 +54,17 @@ const TRY_MS = 2000;
 const POLL_MS = 200;
 const FOLLOW_MS = 500;
 const MAX_KEY_BYTES = 16_384;
+/** How much of the log may wait for a reader who has stalled, bytes; beyond, it is left out and counted. */
+const MAX_UNREAD = 8_000_000;
+/** How many warnings and errors are kept to be looked at. */
+const MAX_COMPLAINTS = 20;
+/** How often it is looked at whether LOG_FILE is still the file that was opened, ms. */
+const LOOK_MS = 1000;
+/** How soon a change of the state can be seen from outside, and how often it is told that nothing has changed, ms. */
+const PUBLISH_MS = 500;
+const HEARTBEAT_MS = 10_000;
+/** How old a state may be that is to say anything about a running service, ms. */
+const STALE_MS = 30_000;
 const MIN_RSA_BITS = 2048;
 /** The line above ours in `authorized_keys`; lines of other people stay as they are. */
 const MARKER = '# start-sshd: the next line is the key from the shared volume and is replaced with it';
@@ -108,6 +121,23 @@ const address = makeExactValidator<string>((value) => {
   return value;
 });
 
+const file = makeExactValidator<string>((value) => {
+  if (/^~|\/$|\0/.test(value)) throw new Error('应为文件的完整路径；~ 不会展开');
+  const path = value && resolve(value);
+  if (path && statSync(path, { throwIfNoEntry: false })?.isDirectory()) throw new Error('应为文件，不能是目录');
+  return path;
+});
+
+const logFormat = makeExactValidator<'text' | 'json'>((value) => {
+  if (value !== 'text' && value !== 'json') throw new Error('应为 text 或 json');
+  return value;
+});
+
+const logSize = makeExactValidator<string>((value) => {
+  if (!/^[1-9]\d{0,5}[KMG]$/.test(value)) throw new Error('应为整数加单位 K、M 或 G，例如 10M');
+  return value;
+});
+
 const flag = makeExactValidator<boolean>((value) => {
   if (value !== 'true' && value !== 'false') throw new Error('应为 true 或 false');
   return value === 'true';
@@ -122,6 +152,14 @@ const variables = {
   DEST_DIR: destination({ default: '/data/backup/', desc: '接收镜像的目录，不存在时创建' }),
   KEY_RETRIES: wholeNumber(1, 1_000_000)({ default: 30, desc: '等待源端公钥的次数，每次 2 秒' }),
   ALLOW_SHELL: flag({ default: false, desc: 'true = 源端密钥可以执行任意命令，而不只是镜像到 DEST_DIR' }),
+  STATUS_FILE: file({
+    default: '/run/start-sshd/status.json',
+    desc: '状态文件，供 --status 和 --healthcheck 使用，整体替换',
+  }),
+  LOG_FORMAT: logFormat({ default: 'text', desc: '日志格式：text，或 json（每行一个对象）' }),
+  LOG_FILE: file({ default: '', desc: '日志同时写入此文件，不带颜色，例如 /var/log/rsync/sshd.log' }),
+  LOG_MAX_SIZE: logSize({ default: '10M', desc: 'LOG_FILE 达到此大小后轮转，单位 K、M 或 G' }),
+  LOG_MAX_FILES: wholeNumber(1, 1_000_000)({ default: 5, desc: '保留多少个轮转后的 LOG_FILE' }),
   NO_COLOR: text({ default: '', desc: '设置为任意值 = 日志不带颜色' }),
 };
 
@@ -157,20 +195,33 @@ function missingPrograms(): string[] {
     .map(([program, name]) => `缺少程序 ${program}：请安装软件包 ${name}（例如 apt-get install ${name}）`);
 }
 
+/** Files of ours among the mirrored ones would be deleted or replaced by the source. */
+function checkFiles(config: Config): void {
+  const isExposed = (path: string) => path && isWithin(realPath(dirname(path)), realPath(config.DEST_DIR));
+  const names = (['STATUS_FILE', 'LOG_FILE'] as const).filter((name) => isExposed(config[name]));
+  if (names.length === 0) return;
+  const advice = '不能位于 DEST_DIR 之内，否则源端可以改写或删除它';
+  throw new Failure(names.map((name) => `配置错误: ${name}="${escapeText(config[name])}"：${advice}`).join('\n'), 2);
+}
+
 /** Everything is checked before anything is done. */
 function checkConfig(): Config {
-  return readConfig(process.env, missingPrograms());
+  const config = readConfig(process.env, missingPrograms());
+  checkFiles(config);
+  return config;
 }
 
 function help(): string {
   const rows = Object.entries(variables).map(([name, { default: value, desc }]) => {
     const shown = name === 'SSH_DIR' ? '$HOME/.ssh' : String(value) || '–';
-    return `  ${name.padEnd(16)} ${shown.padEnd(16)} ${desc}`;
+    return `  ${name.padEnd(16)} ${shown.padEnd(28)}  ${desc}`;
   });
   return `start-sshd ${VERSION}：运行 sshd，接收 rsync-inotify 的镜像
 
-用法: start-sshd [--help | --version | --check]
-  --check   检查配置和所需程序后退出
+用法: start-sshd [--help | --version | --check | --status | --healthcheck]
+  --check         检查配置和所需程序后退出
+  --status        显示正在运行的服务的状态
+  --healthcheck   用一行说明备份端能否接收镜像；退出状态 0 能，1 不能
 
 环境变量（名称、默认值、说明）:
 ${rows.join('\n')}
@@ -181,32 +232,166 @@ ${rows.join('\n')}
 
 // ── Log ──────────────────────────────────────────────────────────────────────────────────────────
 
+type Level = 'log' | 'info' | 'warn' | 'error';
+type Fields = Record<string, unknown>;
+
 const colour = new Chalk({ level: process.env.NO_COLOR ? 0 : 1 });
+const COLOURS = { log: colour.green, info: colour.blue, warn: colour.yellow, error: colour.red };
 const RULE = '='.repeat(42);
+const isJson = process.env.LOG_FORMAT === 'json';
 
-const now = () => new Date().toLocaleString('sv-SE');
-const log = (message: string) => writeLine(colour.green(`[${now()}]`), message);
-const info = (message: string) => writeLine(colour.blue(`[INFO ${now()}]`), message);
-const warn = (message: string) => writeLine(colour.yellow(`[WARN ${now()}]`), message);
-const error = (message: string) => writeLine(colour.red(`[ERROR ${now()}]`), message);
+const log = (event: string, message: string, fields?: Fields) => record('log', event, message, fields);
+const info = (event: string, message: string, fields?: Fields) => record('info', event, message, fields);
+const warn = (event: string, message: string, fields?: Fields) => record('warn', event, message, fields);
+const error = (event: string, message: string, fields?: Fields) => record('error', event, message, fields);
 
-function writeLine(prefix: string, message: string): void {
-  process.stdout.write(`${prefix} ${message}\n`);
+/** The last warnings and errors, newest first. */
+const complaints: { time: string; level: Level; event: string; message: string }[] = [];
+
+/** One entry of the log: the message is for people, `event` and `fields` are for programs. */
+function record(level: Level, event: string, message: string, fields: Fields = {}): void {
+  const time = new Date();
+  if (level === 'warn' || level === 'error') {
+    complaints.unshift({ time: time.toISOString(), level, event, message });
+    complaints.splice(MAX_COMPLAINTS);
+    touch();
+  }
+  if (isJson) {
+    const entry = { time: time.toISOString(), level: level === 'log' ? 'info' : level, event, message, ...fields };
+    write(`${JSON.stringify(entry).replace(UNSAFE, unicodeEscape)}\n`);
+  } else {
+    const prefix = `[${level === 'log' ? '' : `${level.toUpperCase()} `}${time.toLocaleString('sv-SE')}]`;
+    write(`${unfinished}${prefix} ${message}\n`, `${unfinished}${COLOURS[level](prefix)} ${message}\n`);
+  }
 }
 
-function heading(title: string): void {
-  log(RULE);
-  log(title);
-  log(RULE);
+/** A line that says to people what the fields of an entry say to programs. */
+function detail(message: string): void {
+  if (!isJson) log('', message);
 }
+
+function heading(event: string, title: string, fields?: Fields): void {
+  detail(RULE);
+  log(event, title, fields);
+  detail(RULE);
+}
+
+/** What has to come before the next line: the line end that the text before it lacks. */
+let unfinished = '';
+/** What the reader of the log has not taken yet, bytes. */
+let unread = 0;
+let omitted = 0;
+
+/** Writes text, on a terminal perhaps with colours. A reader who has stalled must not make it pile up in memory. */
+function write(text: string | Buffer, coloured = text): void {
+  unfinished = Buffer.from(text).at(-1) === 10 ? '' : '\n';
+  logFile?.write(text);
+  const length = Buffer.byteLength(coloured);
+  if (unread > MAX_UNREAD) {
+    omitted += length;
+    return;
+  }
+  unread += length;
+  process.stdout.write(coloured, () => {
+    unread -= length;
+  });
+  if (omitted === 0) return;
+  const lost = omitted;
+  omitted = 0;
+  warn('log.omitted', `日志读取过慢，省略了 ${lost} 字节`, { bytes: lost });
+}
+
+/** LOG_FILE: the log without colours. What goes wrong with it is told once, and is tried again. */
+class LogFile {
+  private stream: RotatingFileStream | undefined;
+  private inode: bigint | undefined;
+  private isBroken = false;
+  private missing = 0;
+  /** When the file is looked at next, ms on the clock of `performance.now()`. */
+  private next = 0;
+
+  constructor(
+    private readonly path: string,
+    private readonly size: string,
+    private readonly rotate: number,
+  ) {}
+
+  write(text: string | Buffer): void {
+    if (performance.now() > this.next) this.look();
+    if (!this.stream || this.stream.writableLength > MAX_UNREAD) {
+      this.missing++;
+      return;
+    }
+    this.stream.write(text, (cause) => {
+      if (cause) this.missing++;
+      else if (this.isBroken || this.missing > 0) this.mended();
+    });
+  }
+
+  /** Opens the file, anew where it is no longer the one that was opened: it was moved or removed, or its directory was. */
+  private look(): void {
+    this.next = performance.now() + LOOK_MS;
+    const inode = inodeOf(this.path);
+    if (this.stream && (inode === this.inode || this.inode === undefined)) return;
+    this.stream?.end();
+    const stream = createStream(this.path, { size: this.size, rotate: this.rotate });
+    this.stream = stream;
+    this.inode = undefined;
+    stream.on('open', () => {
+      this.inode = inodeOf(this.path);
+    });
+    stream.on('error', (cause) => this.broke(stream, cause));
+  }
+
+  private broke(stream: RotatingFileStream, cause: Error): void {
+    if (this.stream === stream) this.stream = undefined;
+    if (this.isBroken) return;
+    this.isBroken = true;
+    error(
+      'log.file_failed',
+      `无法写入日志文件 ${escapeText(this.path)}：${reasonOf(cause)}。请检查磁盘空间、目录和权限`,
+    );
+  }
+
+  private mended(): void {
+    this.isBroken = false;
+    const { missing } = this;
+    this.missing = 0;
+    warn('log.file_restored', `日志文件已恢复写入，其中最多缺少 ${missing} 条日志`, { missing });
+  }
+
+  /** Resolves when all is written that can be. */
+  async end(): Promise<void> {
+    const { stream } = this;
+    if (stream) await new Promise<void>((ended) => stream.once('error', () => ended()).end(ended));
+  }
+}
+
+function inodeOf(path: string): bigint | undefined {
+  try {
+    return statSync(path, { bigint: true }).ino;
+  } catch {
+    return undefined;
+  }
+}
+
+let logFile: LogFile | undefined;
+
+function openLogFile({ LOG_FILE, LOG_MAX_SIZE, LOG_MAX_FILES }: Config): void {
+  if (LOG_FILE) logFile = new LogFile(LOG_FILE, LOG_MAX_SIZE, LOG_MAX_FILES);
+}
+
+/** Characters that end a line, control a terminal or turn text around. */
+const UNSAFE = /[\p{Cc}\p{Zl}\p{Zp}\u200e\u200f\u202a-\u202e\u2066-\u2069]/gu;
+const unicodeEscape = (character: string) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
 
 /** Makes text from outside safe to print: it can neither start a line nor control a terminal. */
 export function escapeText(untrusted: string): string {
-  const names: Record<string, string> = { '\n': '\\n', '\r': '\\r', '\t': '\\t', '\\': '\\\\' };
-  return untrusted.replace(/[\p{Cc}\p{Zl}\p{Zp}\u200e\u200f\u202a-\u202e\u2066-\u2069\\]/gu, (character) => {
-    const code = character.codePointAt(0) ?? 0;
-    return names[character] ?? (code < 256 ? `\\x${code.toString(16).padStart(2, '0')}` : `\\u{${code.toString(16)}}`);
-  });
+  const names: Record<string, string> = { '\n': '\\n', '\r': '\\r', '\t': '\\t' };
+  const hex = (code: number) => (code < 256 ? `\\x${code.toString(16).padStart(2, '0')}` : `\\u{${code.toString(16)}}`);
+  return untrusted
+    .replaceAll('\\', '\\\\')
+    .replace(UNSAFE, (character) => names[character] ?? hex(character.charCodeAt(0)));
 }
 
 /** What went wrong; ssh-keygen-lite throws strings. */
@@ -237,8 +422,8 @@ async function generateHostKeys(config: Config): Promise<void> {
     const missing = HOST_KEYS.filter(
       ({ type }) => !statSync(hostKeyFile(config, type), { throwIfNoEntry: false })?.size,
     );
-    if (missing.length === 0) return log('SSH 主机密钥已存在 ✓');
-    log('生成 SSH 主机密钥...');
+    if (missing.length === 0) return log('host_key.present', 'SSH 主机密钥已存在 ✓');
+    log('host_key.generate', '生成 SSH 主机密钥...');
     mkdirSync(config.HOST_KEY_DIR, { recursive: true, mode: 0o700 });
     const generating = Promise.allSettled(
       missing.map(({ type, size }) => generateKey(type, size, hostKeyFile(config, type))),
@@ -250,7 +435,7 @@ async function generateHostKeys(config: Config): Promise<void> {
       `无法生成主机密钥：${reasonOf(cause)}。请检查 HOST_KEY_DIR=${config.HOST_KEY_DIR} 的权限和磁盘空间`,
     );
   }
-  log('SSH 主机密钥生成完成 ✓');
+  log('host_key.generated', 'SSH 主机密钥生成完成 ✓');
 }
 
 /** Makes the pair in a directory of its own and moves it into place whole, the private half last. */
@@ -281,7 +466,8 @@ async function publishHostKeys(config: Config): Promise<void> {
       replaceFile(join(directory, `${hostname()}.${type}.pub`), key.stdout, 0o644);
     }
   } catch (cause) {
-    warn(`无法在 ${directory} 公布主机密钥，源端无法据此验证本机：${reasonOf(cause)}。请检查共享卷的挂载和权限`);
+    const what = `无法在 ${directory} 公布主机密钥，源端无法据此验证本机：${reasonOf(cause)}`;
+    warn('host_key.unpublished', `${what}。请检查共享卷的挂载和权限`);
   }
 }
 
@@ -406,10 +592,10 @@ function prepareDestination({ DEST_DIR, SSH_DIR, HOST_KEY_DIR }: Config): void {
     accessSync(DEST_DIR, constants.W_OK);
     const isExposed = (path: string) => isWithin(realPath(path), realpathSync(DEST_DIR));
     for (const path of [SSH_DIR, HOST_KEY_DIR].filter(isExposed)) {
-      warn(`${path} 在 DEST_DIR=${DEST_DIR} 之内：源端可以改写其中的密钥。请更改其中一个`);
+      warn('destination.exposed', `${path} 在 DEST_DIR=${DEST_DIR} 之内：源端可以改写其中的密钥。请更改其中一个`);
     }
   } catch (cause) {
-    warn(`目标目录 ${DEST_DIR} 无法写入：${reasonOf(cause)}。请检查 DEST_DIR 和权限`);
+    warn('destination.failed', `目标目录 ${DEST_DIR} 无法写入：${reasonOf(cause)}。请检查 DEST_DIR 和权限`);
   }
 }
 
@@ -441,13 +627,13 @@ async function includeMachineConfig(file: string, settled: string[], user: strin
     if (added.length > 0) throw new Error(`它会放宽 start-sshd 的设置：${escapeText(added.join('、'))}`);
   } catch (cause) {
     writeFileSync(file, ours);
-    for (const line of reasonOf(cause).split('\\n')) warn(`未采用 ${MACHINE_CONFIG}：${line}`);
+    for (const line of reasonOf(cause).split('\\n')) warn('sshd.config_ignored', `未采用 ${MACHINE_CONFIG}：${line}`);
   }
 }
 
 /** Resolves with the arguments for sshd, which have been checked. */
 async function configureSshd(config: Config): Promise<string[]> {
-  log('配置 SSH 服务...');
+  log('sshd.configure', '配置 SSH 服务...');
   const run = await shell();
   const user = (await run`id -un`).stdout.trim();
   if (user === 'root') makePrivsepDirectory();
@@ -461,9 +647,9 @@ async function configureSshd(config: Config): Promise<string[]> {
   const args = ['-f', file, '-p', String(config.SSHD_PORT)];
   const settled = [...server, ...session, 'Port', 'ListenAddress'].map((line) => line.replace(/ .*/, '').toLowerCase());
   await includeMachineConfig(file, settled, user, args);
-  if (config.ALLOW_SHELL) warn('ALLOW_SHELL=true：源端的密钥可以在本机执行任意命令');
-  else if (landlockVersion() < LEAST_LANDLOCK) warn(NO_LANDLOCK);
-  log('SSH 配置完成 ✓');
+  if (config.ALLOW_SHELL) warn('sshd.shell_allowed', 'ALLOW_SHELL=true：源端的密钥可以在本机执行任意命令');
+  else if (landlockVersion() < LEAST_LANDLOCK) warn('sshd.no_landlock', NO_LANDLOCK);
+  log('sshd.configured', 'SSH 配置完成 ✓');
   return args;
 }
 
@@ -541,7 +727,7 @@ function restrictFormerKey(config: Config): void {
   try {
     if (key) authorize(config, key);
   } catch (cause) {
-    error(`原有公钥的限制未更新: ${reasonOf(cause)}`);
+    error('key.unrestricted', `原有公钥的限制未更新: ${reasonOf(cause)}`);
   }
 }
 
@@ -554,16 +740,17 @@ function adoptSharedKey(config: Config): boolean {
     const content = readSharedKey(config);
     if (content && content !== shared.content) {
       const key = parsePublicKey(content);
-      if (key !== shared.found) log('发现源端公钥，配置授权...');
+      if (key !== shared.found) log('key.found', '发现源端公钥，配置授权...');
       shared.found = key;
       authorize(config, key);
       shared.content = content;
-      log('SSH 免密登录配置完成 ✓');
+      touch();
+      log('key.authorized', 'SSH 免密登录配置完成 ✓', { fingerprint: fingerprint(key) });
     }
     shared.complaint = '';
   } catch (cause) {
     const complaint = reasonOf(cause);
-    if (complaint !== shared.complaint) error(`源端公钥未生效: ${complaint}`);
+    if (complaint !== shared.complaint) error('key.refused', `源端公钥未生效: ${complaint}`);
     shared.complaint = complaint;
   }
   return shared.content !== '';
@@ -572,14 +759,14 @@ function adoptSharedKey(config: Config): boolean {
 /** Without a key sshd starts all the same: the key is authorised as soon as it is there. */
 async function waitForKey(config: Config): Promise<void> {
   restrictFormerKey(config);
-  log('等待源端公钥...');
+  log('key.wait', '等待源端公钥...');
   for (let attempt = 1; attempt <= config.KEY_RETRIES; attempt++) {
     if (adoptSharedKey(config)) return;
-    info(`等待源端生成公钥... (${attempt}/${config.KEY_RETRIES})`);
+    info('key.retry', `等待源端生成公钥... (${attempt}/${config.KEY_RETRIES})`, { attempt });
     const deadline = performance.now() + TRY_MS;
     while (performance.now() < deadline && !adoptSharedKey(config)) await sleep(POLL_MS);
   }
-  if (!shared.content) warn('没有等到源端公钥，先启动 SSH 服务，公钥出现后自动授权');
+  if (!shared.content) warn('key.missing', '没有等到源端公钥，先启动 SSH 服务，公钥出现后自动授权');
 }
 
 /** From then on a new key takes the old one's place. */
@@ -591,7 +778,7 @@ function followSharedKey(config: Config): void {
 
 /** Starts sshd in the foreground, its log in ours; resolves when it listens. */
 async function startSshd(config: Config, args: string[]): Promise<ChildProcess> {
-  log('启动 SSH 服务...');
+  log('sshd.start', '启动 SSH 服务...');
   // A process group of its own: Ctrl-C reaches only us.
   const options: SpawnOptions = { detached: true, stdio: ['ignore', 'ignore', 'pipe'] };
   const child = spawn(find('sshd') ?? 'sshd', ['-D', '-e', ...args], options);
@@ -599,7 +786,7 @@ async function startSshd(config: Config, args: string[]): Promise<ChildProcess> 
   const { promise, resolve: listening, reject } = Promise.withResolvers<ChildProcess>();
   createInterface({ input: child.stderr as Readable }).on('line', (line) => {
     if (line.startsWith('Server listening')) return listening(child);
-    info(`sshd: ${escapeText(line)}`);
+    info('sshd.output', `sshd: ${escapeText(line)}`);
     // Of several addresses sshd would make do with those that are free.
     if (/Bind to port .* Address already in use/.test(line)) {
       reject(new Failure(`端口 ${config.SSHD_PORT} 已被占用。请停止占用它的程序，或更改 SSHD_PORT`));
@@ -611,14 +798,13 @@ async function startSshd(config: Config, args: string[]): Promise<ChildProcess> 
 }
 
 function logReady(config: Config): void {
-  log('SSH 服务已启动 ✓');
-  log(`  PID: ${sshd?.pid}`);
-  log(`  端口: ${config.SSHD_PORT}`);
-  log(`  主机名: ${hostname()}`);
-  log(`  IP 地址: ${config.SSHD_LISTEN || ownAddress()}`);
-  log(RULE);
-  log('SSH 服务器就绪，等待连接...');
-  log(RULE);
+  const address = config.SSHD_LISTEN || ownAddress();
+  log('sshd.started', 'SSH 服务已启动 ✓', { pid: sshd?.pid, port: config.SSHD_PORT, host: hostname(), address });
+  detail(`  PID: ${sshd?.pid}`);
+  detail(`  端口: ${config.SSHD_PORT}`);
+  detail(`  主机名: ${hostname()}`);
+  detail(`  IP 地址: ${address}`);
+  heading('service.ready', 'SSH 服务器就绪，等待连接...');
 }
 
 /** The address that other hosts most likely know this one by. */
@@ -861,9 +1047,163 @@ function listenForReports(): void {
     socket.setEncoding('utf8').on('data', (chunk: string) => {
       message = `${message}${chunk}`.slice(0, 4 * MAX_SHOWN);
     });
-    socket.once('end', () => warn(`拒绝执行源端的命令：${escapeText(message)}`)).on('error', () => {});
+    socket.once('end', () => {
+      state.refused++;
+      warn('command.refused', `拒绝执行源端的命令：${escapeText(message)}`);
+    });
+    socket.on('error', () => {});
   });
-  server.on('error', (cause) => warn(`拒绝执行的命令不会记入日志：${reasonOf(cause)}`)).listen(reportSocket());
+  server
+    .on('error', (cause) => warn('command.unreported', `拒绝执行的命令不会记入日志：${reasonOf(cause)}`))
+    .listen(reportSocket());
+}
+
+// ── Status: what operators look at ───────────────────────────────────────────────────────────────
+
+const state = {
+  phase: 'starting' as 'starting' | 'serving' | 'stopped',
+  started: new Date(),
+  config: undefined as Config | undefined,
+  refused: 0,
+};
+
+let publishing: NodeJS.Timeout | undefined;
+let isSoon = false;
+
+/** Has the status file follow the state soon. */
+function touch(): void {
+  if (isSoon || !publishing) return; // there is none yet
+  isSoon = true;
+  clearTimeout(publishing);
+  publishing = setTimeout(publish, PUBLISH_MS);
+}
+
+function publish(): void {
+  isSoon = false;
+  clearTimeout(publishing);
+  publishing = setTimeout(publish, HEARTBEAT_MS);
+  writeStatus();
+}
+
+function reportStatus(config: Config) {
+  const { DEST_DIR, SSHD_PORT, SSHD_LISTEN } = config;
+  return {
+    program: 'start-sshd',
+    version: VERSION,
+    pid: process.pid,
+    host: hostname(),
+    started: state.started.toISOString(),
+    updated: new Date().toISOString(),
+    phase: state.phase,
+    sshd: { pid: sshd?.pid ?? null, port: SSHD_PORT, listen: SSHD_LISTEN || null },
+    destination: { directory: DEST_DIR, writable: isWritable(DEST_DIR) },
+    key: shared.content ? fingerprint(shared.found) : null,
+    sessions: sshd?.pid ? sshdGroups(sshd.pid).length - 1 : 0,
+    refused: state.refused,
+    errors: complaints,
+  };
+}
+
+type Status = ReturnType<typeof reportStatus>;
+
+function isWritable(directory: string): boolean {
+  try {
+    accessSync(directory, constants.W_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** The fingerprint of a public key, as ssh and ssh-keygen show it. */
+function fingerprint(key: string): string {
+  const blob = Buffer.from(key.split(' ')[1] ?? '', 'base64');
+  return `SHA256:${createHash('sha256').update(blob).digest('base64').replace(/=+$/, '')}`;
+}
+
+let isStatusBroken = false;
+
+function writeStatus(): void {
+  if (!state.config) return;
+  const { STATUS_FILE } = state.config;
+  try {
+    const status = reportStatus(state.config);
+    mkdirSync(dirname(STATUS_FILE), { recursive: true });
+    replaceFile(STATUS_FILE, JSON.stringify({ ...status, problems: problemsOf(status) }), 0o644);
+    isStatusBroken = false;
+  } catch (cause) {
+    if (!isStatusBroken)
+      warn('status.failed', `无法写入 ${escapeText(STATUS_FILE)}：${reasonOf(cause)}。请检查目录和权限`);
+    isStatusBroken = true;
+  }
+}
+
+type Problem = 'stopped' | 'stale' | 'starting' | 'no_key' | 'destination';
+
+/** What is wrong, nothing where the backup can take a mirror. */
+export function problemsOf(status: Status, now = Date.parse(status.updated)): Problem[] {
+  if (status.phase === 'stopped') return ['stopped'];
+  if (now - Date.parse(status.updated) > STALE_MS) return ['stale'];
+  if (status.phase === 'starting') return ['starting'];
+  return [...(status.key ? [] : ['no_key' as const]), ...(status.destination.writable ? [] : ['destination' as const])];
+}
+
+/** Whether the backup can take a mirror, and a line that says so or why not. */
+function judge(status: Status, now: number): { healthy: boolean; line: string } {
+  const words: Record<Problem, string> = {
+    starting: '正在启动',
+    stopped: '服务已停止',
+    stale: `状态已过期 ${Math.round((now - Date.parse(status.updated)) / 1000)} 秒，服务可能已不在运行`,
+    no_key: '没有源端公钥，源端无法登录',
+    destination: `目标目录 ${status.destination.directory} 无法写入`,
+  };
+  const problems = problemsOf(status, now);
+  if (problems.length > 0)
+    return { healthy: false, line: `不健康: ${problems.map((problem) => words[problem]).join('；')}` };
+  return { healthy: true, line: `健康: SSH 服务运行中，${status.sessions} 个连接` };
+}
+
+/** What the running service says of itself; no other variable counts. @throws {Failure} where there is nothing */
+function readStatus(): Status {
+  const path = resolve(process.env.STATUS_FILE || String(variables.STATUS_FILE.default));
+  try {
+    return JSON.parse(readFileSync(path, 'utf8'));
+  } catch (cause) {
+    throw new Failure(`无法读取状态文件 ${escapeText(path)}：${reasonOf(cause)}。服务没有运行，或 STATUS_FILE 不同`);
+  }
+}
+
+function checkHealth(): Answer {
+  try {
+    const { healthy, line } = judge(readStatus(), Date.now());
+    return { text: `${line}\n`, status: healthy ? 0 : 1 };
+  } catch (cause) {
+    return { text: `不健康: ${reasonOf(cause)}\n`, status: 1 };
+  }
+}
+
+/** The state as a table for people. */
+function showStatus(status: Status): string {
+  const local = (time: string) => new Date(time).toLocaleString('sv-SE');
+  const rows = [
+    ['SSH 服务', `PID ${status.sshd.pid ?? '–'}，${status.sshd.listen ?? '所有地址'}，端口 ${status.sshd.port}`],
+    ['目标目录', `${status.destination.directory}${status.destination.writable ? '' : '（无法写入）'}`],
+    ['源端公钥', status.key ?? '–'],
+    ['连接', String(status.sessions)],
+    ['拒绝的命令', String(status.refused)],
+  ];
+  const width = Math.max(...rows.map(([name = '']) => Bun.stringWidth(name)));
+  const lines = [
+    `${status.program} ${status.version} (PID ${status.pid})，启动于 ${local(status.started)}`,
+    judge(status, Date.now()).line,
+    '',
+    ...rows.map(([name = '', value]) => `${name}${' '.repeat(width - Bun.stringWidth(name))}  ${value}`),
+    ...(status.errors.length > 0 ? ['', '最近的警告和错误:'] : []),
+    ...status.errors
+      .slice(0, 5)
+      .map(({ time, level, message }) => `  [${level.toUpperCase()} ${local(time)}] ${message}`),
+  ];
+  return `${lines.join('\n')}\n`;
 }
 
 // ── Start and stop ───────────────────────────────────────────────────────────────────────────────
@@ -911,10 +1251,10 @@ function stopSignals(): string[] {
 async function stop(signal: string): Promise<void> {
   if (stopping) return;
   stopping = true;
-  log(`收到 ${signal}，正在停止服务...`);
+  log('service.stopping', `收到 ${signal}，正在停止服务...`, { signal });
   await Promise.race([work, sleep(3000)]);
   await endSshd();
-  log('服务已停止 ✓');
+  log('service.stopped', '服务已停止 ✓');
   await exit(0);
 }
 
@@ -924,7 +1264,7 @@ async function fail(cause: unknown): Promise<void> {
   stopping = true;
   const failure =
     cause instanceof Failure ? cause : new Failure(cause instanceof Error ? `${cause.stack}` : String(cause));
-  for (const line of failure.message.split('\n')) error(line);
+  for (const line of failure.message.split('\n')) error('service.failed', line, { exit_code: failure.status });
   await endSshd();
   await exit(failure.status);
 }
@@ -932,24 +1272,38 @@ async function fail(cause: unknown): Promise<void> {
 /** Exits once the log is written: process.exit alone would cut a pipe off. */
 async function exit(status: number): Promise<void> {
   if (runtimeDirectory) rmSync(runtimeDirectory, { recursive: true, force: true });
-  await Promise.race([new Promise<void>((written) => process.stdout.write('', () => written())), sleep(1000)]);
+  if (publishing) {
+    state.phase = 'stopped';
+    writeStatus();
+  }
+  const written = new Promise<void>((done) => process.stdout.write('', () => done()));
+  await Promise.race([Promise.all([written, logFile?.end()]), sleep(1000)]);
   process.exit(status);
 }
 
+interface Answer {
+  text: string;
+  status: number;
+}
+
+const SERVICE_FLAGS = ['help', 'version', 'check', 'status', 'healthcheck'] as const;
+
 /** What the flags ask for instead of the service, if anything. */
-function answerFlags(): string | undefined {
-  const options = { help: { type: 'boolean' }, version: { type: 'boolean' }, check: { type: 'boolean' } } as const;
-  let flags: { help?: boolean; version?: boolean; check?: boolean };
+function answerFlags(): Answer | undefined {
+  const options = Object.fromEntries(SERVICE_FLAGS.map((name) => [name, { type: 'boolean' } as const]));
+  let flags: Partial<Record<(typeof SERVICE_FLAGS)[number], unknown>>;
   try {
     flags = parseArgs({ options }).values;
   } catch (cause) {
     throw new Failure(`用法错误: ${reasonOf(cause)}。请参阅 start-sshd --help`, 2);
   }
-  if (flags.help) return help();
-  if (flags.version) return `start-sshd ${VERSION}\n`;
+  if (flags.help) return { text: help(), status: 0 };
+  if (flags.version) return { text: `start-sshd ${VERSION}\n`, status: 0 };
+  if (flags.healthcheck) return checkHealth();
+  if (flags.status) return { text: showStatus(readStatus()), status: 0 };
   if (!flags.check) return undefined;
   checkConfig();
-  return '配置有效，所需程序齐全 ✓\n';
+  return { text: '配置有效，所需程序齐全 ✓\n', status: 0 };
 }
 
 async function main(): Promise<void> {
@@ -958,11 +1312,14 @@ async function main(): Promise<void> {
   process.stdout.on('error', () => {}); // the mirror outlives the reader of its log
   const answer = answerFlags();
   if (answer) {
-    process.stdout.write(answer);
-    return exit(0);
+    process.stdout.write(answer.text);
+    return exit(answer.status);
   }
   const config = checkConfig();
-  heading('SSH 服务器 - 自动配置启动');
+  openLogFile(config);
+  state.config = config;
+  publish();
+  heading('service.start', 'SSH 服务器 - 自动配置启动', { version: VERSION });
   await generateHostKeys(config);
   if (stopping) return;
   work = publishHostKeys(config);
@@ -973,6 +1330,8 @@ async function main(): Promise<void> {
   if (stopping) return;
   listenForReports();
   const child = await startSshd(config, args);
+  state.phase = 'serving';
+  touch();
   logReady(config);
   followSharedKey(config);
   const [code, signal] = await once(child, 'exit');

@@ -145,6 +145,7 @@ export class Pair {
       SSH_OPTS: `-p ${this.port}`,
       SHARED_KEYS_DIR: this.path('shared'),
       SSH_DIR: this.path('source-ssh'),
+      STATUS_FILE: this.path('source-status.json'),
     };
   }
 
@@ -154,6 +155,7 @@ export class Pair {
       SHARED_KEYS_DIR: this.path('shared'),
       SSH_DIR: this.path('backup-ssh'),
       HOST_KEY_DIR: this.path('host-keys'),
+      STATUS_FILE: this.path('backup-status.json'),
       SSHD_PORT: String(this.port),
       SSHD_LISTEN: '127.0.0.1',
     };
