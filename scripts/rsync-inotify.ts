@@ -73,6 +73,8 @@ const MAX_UNREAD = 8_000_000;
 /** How many warnings and errors, and how many changes, are kept to be looked at. */
 const MAX_COMPLAINTS = 20;
 const MAX_CHANGES = 20;
+/** How much is kept of the names of one path's events, characters. */
+const MAX_EVENTS = 100;
 /** How often it is looked at whether LOG_FILE is still the file that was opened, ms. */
 const LOOK_MS = 1000;
 /** How soon a change of the state can be seen from outside, and how often it is told that nothing has changed, ms. */
@@ -650,7 +652,9 @@ const announced = { listed: 0, unlisted: 0 };
 
 /** Names a change in the log, unless many were named since the last batch. */
 function announceChange(path: string, events: string): void {
-  state.changes.unshift({ time: Date.now(), path, events });
+  const [last] = state.changes;
+  const before = last?.path === path ? `${state.changes.shift()?.events} ` : '';
+  state.changes.unshift({ time: Date.now(), path, events: `${before}${events}`.slice(-MAX_EVENTS) });
   state.changes.splice(MAX_CHANGES);
   touch();
   if (announced.listed++ >= LISTED_CHANGES) announced.unlisted++;
@@ -1798,14 +1802,16 @@ class Target extends EventEmitter {
   ) {
     super();
     const words = parseWords(config.RSYNC_OPTS);
-    const options = parseOptions(words).map(({ name }) => name);
+    const parsed = parseOptions(words);
+    const options = parsed.map(({ name }) => name);
     this.method = methodFor(words);
     this.mayArm = this.method === 'list' && !options.includes('--timeout'); // rsync would give up while it waits
     this.deletes = options.some((name) => name.startsWith('--del'));
-    this.mayProgress = !options.some((name) => ['-P', '--progress', '-q', '--quiet', '--info'].includes(name));
+    const asksForProgress = parsed.some(({ name, value }) => name === '--info' && value?.includes('progress'));
+    this.mayProgress = !asksForProgress && !options.some((name) => /^(-P|--progress|-q|--quiet)$/.test(name));
     this.mayReport = !options.includes('--log-file');
     this.keepsLinks = options.includes('-H') || options.includes('--hard-links');
-    this.ruleFiles = parseOptions(words)
+    this.ruleFiles = parsed
       .filter(({ name }) => /^--(ex|in)clude-from$/.test(name))
       .map(({ value = '' }) => Buffer.from(resolve(value)).toString('latin1'));
   }
@@ -2561,18 +2567,19 @@ async function defineMetrics() {
   return registry;
 }
 
-const hashesOf = (element: string) =>
-  [...PAGE.matchAll(new RegExp(`<${element}>([^]*?)</${element}>`, 'g'))]
-    .map(([, content = '']) => `'sha256-${createHash('sha256').update(content).digest('base64')}'`)
-    .join(' ');
-
 const PAGE = String(statusPage);
 
+/** What the policy lets in: the page's own element of that name, by its content. */
+const hashOf = (element: string) => {
+  const [, content = ''] = new RegExp(`<${element}>(.*)</${element}>`, 's').exec(PAGE) ?? [];
+  return `'sha256-${createHash('sha256').update(content).digest('base64')}'`;
+};
+
 /** The page holds all that it needs, may load nothing else and may not be shown inside of another. */
-const SECURITY_HEADERS = () => ({
+const securityHeaders = () => ({
   'Content-Security-Policy': [
-    "default-src 'none'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    `script-src ${hashesOf('script')}; style-src ${hashesOf('style')}`,
+    `default-src 'none'; script-src ${hashOf('script')}; style-src ${hashOf('style')}; connect-src 'self'`,
+    "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
   ].join('; '),
   'X-Frame-Options': 'DENY',
   'X-Content-Type-Options': 'nosniff',
@@ -2586,7 +2593,7 @@ const MAX_FOLLOWERS = 50;
 
 /** Serves the page and the metrics. A port that is not to be had is no reason not to mirror: it is tried again. */
 function serve({ METRICS_PORT, METRICS_LISTEN }: Config, metrics: () => Promise<string>): void {
-  const headers = SECURITY_HEADERS();
+  const headers = securityHeaders();
   const send = (response: ServerResponse, status: number, type: string, body: string) =>
     response.writeHead(status, { ...headers, 'Content-Type': `${type}; charset=utf-8` }).end(body);
   const answers: Record<string, (response: ServerResponse) => unknown> = {
@@ -2604,8 +2611,8 @@ function serve({ METRICS_PORT, METRICS_LISTEN }: Config, metrics: () => Promise<
   const server = createServer((request: IncomingMessage, response) => {
     const answer = answers[request.url?.replace(/\?.*/s, '') ?? ''];
     if (!answer) return send(response, 404, 'text/plain', '404\n');
-    if (request.method === 'GET' || request.method === 'HEAD') return answer(response);
-    response.setHeader('Allow', 'GET, HEAD');
+    if (request.method === 'GET') return answer(response);
+    response.setHeader('Allow', 'GET');
     send(response, 405, 'text/plain', '405\n');
   });
   const listen = () => server.listen(Number(METRICS_PORT), METRICS_LISTEN);

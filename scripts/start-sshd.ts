@@ -1108,7 +1108,7 @@ type Status = ReturnType<typeof reportStatus>;
 
 function isWritable(directory: string): boolean {
   try {
-    accessSync(directory, constants.W_OK);
+    accessSync(join(directory, '/'), constants.W_OK | constants.X_OK);
     return true;
   } catch {
     return false;
