@@ -46,7 +46,6 @@ import { createStream, type RotatingFileStream } from 'rotating-file-stream';
 import { split } from 'shlex';
 import sshKeygen from 'ssh-keygen-lite';
 import type { ProcessOutput } from 'zx';
-import statusPage from './status.html' with { type: 'text' };
 
 const VERSION = '1.0.0';
 
@@ -184,7 +183,7 @@ const count = makeExactValidator<number>((value) => {
 const file = makeExactValidator<string>((value) => {
   if (/^~|\/$|\0/.test(value)) throw new Error('应为文件的完整路径；~ 不会展开');
   const path = value && resolve(value);
-  if (path && statSync(path, { throwIfNoEntry: false })?.isDirectory()) throw new Error('应为文件，不能是目录');
+  if (path && existsSync(path) && statSync(path).isDirectory()) throw new Error('应为文件，不能是目录');
   return path;
 });
 
@@ -309,18 +308,24 @@ function missingPrograms(): string[] {
     .map(([program, name]) => `缺少程序 ${program}：请安装软件包 ${name}（例如 apt-get install ${name}）`);
 }
 
-/** A file of ours in the source would be a change whenever it is written, and so be written again. */
+/** A file of ours that is watched would be a change whenever it is written, and so be written again. */
 function checkFiles(config: Config): void {
-  const source = realpathSync(config.SOURCE_DIR);
-  const mistakes = (['STATUS_FILE', 'LOG_FILE', 'METRICS_FILE'] as const).flatMap((name) => {
-    let directory = dirname(config[name] || '/');
-    while (!existsSync(directory)) directory = dirname(directory);
-    const isWithin = `${realpathSync(directory)}/`.startsWith(source.replace(/\/?$/, '/'));
-    const advice = '不能位于 SOURCE_DIR 之内，否则每次写入都会触发同步';
-    return isWithin && config[name] ? [`配置错误: ${name}="${escapeText(config[name])}"：${advice}`] : [];
-  });
+  const unwatched = config.WATCH_EXCLUDE.split(':').filter(Boolean);
+  const isWatched = (file: string) => {
+    const path = realPath(dirname(file));
+    const isWithin = (directory: string) => `${path}/`.startsWith(realPath(directory).replace(/\/?$/, '/'));
+    return isWithin(config.SOURCE_DIR) && !unwatched.some((name) => isWithin(resolve(config.SOURCE_DIR, name)));
+  };
+  const advice = '不能位于 SOURCE_DIR 之内，否则每次写入都会触发同步；或将其目录加入 WATCH_EXCLUDE';
+  const mistakes = (['STATUS_FILE', 'LOG_FILE', 'METRICS_FILE'] as const)
+    .filter((name) => config[name] && isWatched(config[name]))
+    .map((name) => `配置错误: ${name}="${escapeText(config[name])}"：${advice}`);
   if (mistakes.length > 0) throw new Failure(mistakes.join('\n'), 2);
 }
+
+/** Where a path leads that need not exist yet. */
+const realPath = (path: string): string =>
+  existsSync(path) ? realpathSync.native(path) : join(realPath(dirname(path)), basename(path));
 
 /** Everything is checked before anything is done. */
 async function checkConfig(): Promise<{ config: Config; address: Address }> {
@@ -2466,7 +2471,7 @@ async function openViews(config: Config): Promise<void> {
   const files = [new StateFile(STATUS_FILE, snapshot)];
   const metrics = METRICS_FILE || METRICS_PORT ? await defineMetrics() : undefined;
   if (metrics && METRICS_FILE) files.push(new StateFile(METRICS_FILE, () => metrics.metrics()));
-  if (metrics && METRICS_PORT) serve(config, () => metrics.metrics());
+  if (metrics && METRICS_PORT) await serve(config, () => metrics.metrics());
   views.on('changed', () => {
     for (const file of files) file.write();
   });
@@ -2567,18 +2572,16 @@ async function defineMetrics() {
   return registry;
 }
 
-const PAGE = String(statusPage);
-
 /** What the policy lets in: the page's own element of that name, by its content. */
-const hashOf = (element: string) => {
-  const [, content = ''] = new RegExp(`<${element}>(.*)</${element}>`, 's').exec(PAGE) ?? [];
+const hashOf = (element: string, page: string) => {
+  const [, content = ''] = new RegExp(`<${element}>(.*)</${element}>`, 's').exec(page) ?? [];
   return `'sha256-${createHash('sha256').update(content).digest('base64')}'`;
 };
 
 /** The page holds all that it needs, may load nothing else and may not be shown inside of another. */
-const securityHeaders = () => ({
+const securityHeaders = (page: string) => ({
   'Content-Security-Policy': [
-    `default-src 'none'; script-src ${hashOf('script')}; style-src ${hashOf('style')}; connect-src 'self'`,
+    `default-src 'none'; script-src ${hashOf('script', page)}; style-src ${hashOf('style', page)}; connect-src 'self'`,
     "img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
   ].join('; '),
   'X-Frame-Options': 'DENY',
@@ -2592,12 +2595,14 @@ const securityHeaders = () => ({
 const MAX_FOLLOWERS = 50;
 
 /** Serves the page and the metrics. A port that is not to be had is no reason not to mirror: it is tried again. */
-function serve({ METRICS_PORT, METRICS_LISTEN }: Config, metrics: () => Promise<string>): void {
-  const headers = securityHeaders();
+async function serve({ METRICS_PORT, METRICS_LISTEN }: Config, metrics: () => Promise<string>): Promise<void> {
+  const { default: asset } = await import('./status.html', { with: { type: 'text' } });
+  const page = String(asset);
+  const headers = securityHeaders(page);
   const send = (response: ServerResponse, status: number, type: string, body: string) =>
     response.writeHead(status, { ...headers, 'Content-Type': `${type}; charset=utf-8` }).end(body);
   const answers: Record<string, (response: ServerResponse) => unknown> = {
-    '/': (response) => send(response, 200, 'text/html', PAGE),
+    '/': (response) => send(response, 200, 'text/html', page),
     '/metrics': async (response) => send(response, 200, 'text/plain; version=0.0.4', await metrics()),
     '/healthz': (response) => {
       const { healthy, line } = judge(reportStatus());

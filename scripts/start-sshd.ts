@@ -124,7 +124,7 @@ const address = makeExactValidator<string>((value) => {
 const file = makeExactValidator<string>((value) => {
   if (/^~|\/$|\0/.test(value)) throw new Error('应为文件的完整路径；~ 不会展开');
   const path = value && resolve(value);
-  if (path && statSync(path, { throwIfNoEntry: false })?.isDirectory()) throw new Error('应为文件，不能是目录');
+  if (path && existsSync(path) && statSync(path).isDirectory()) throw new Error('应为文件，不能是目录');
   return path;
 });
 
@@ -195,20 +195,9 @@ function missingPrograms(): string[] {
     .map(([program, name]) => `缺少程序 ${program}：请安装软件包 ${name}（例如 apt-get install ${name}）`);
 }
 
-/** Files of ours among the mirrored ones would be deleted or replaced by the source. */
-function checkFiles(config: Config): void {
-  const isExposed = (path: string) => path && isWithin(realPath(dirname(path)), realPath(config.DEST_DIR));
-  const names = (['STATUS_FILE', 'LOG_FILE'] as const).filter((name) => isExposed(config[name]));
-  if (names.length === 0) return;
-  const advice = '不能位于 DEST_DIR 之内，否则源端可以改写或删除它';
-  throw new Failure(names.map((name) => `配置错误: ${name}="${escapeText(config[name])}"：${advice}`).join('\n'), 2);
-}
-
 /** Everything is checked before anything is done. */
 function checkConfig(): Config {
-  const config = readConfig(process.env, missingPrograms());
-  checkFiles(config);
-  return config;
+  return readConfig(process.env, missingPrograms());
 }
 
 function help(): string {
@@ -586,11 +575,14 @@ export function strictModesFor(directory: string, uid: number): 'yes' | 'no' {
 }
 
 /** rsync makes no more than the last directory of a path. */
-function prepareDestination({ DEST_DIR, SSH_DIR, HOST_KEY_DIR }: Config): void {
+function prepareDestination({ DEST_DIR, SSH_DIR, HOST_KEY_DIR, LOG_FILE, STATUS_FILE }: Config): void {
   try {
     mkdirSync(DEST_DIR, { recursive: true });
     accessSync(DEST_DIR, constants.W_OK);
     const isExposed = (path: string) => isWithin(realPath(path), realpathSync(DEST_DIR));
+    for (const path of [LOG_FILE, STATUS_FILE].filter((name) => name && isExposed(dirname(name)))) {
+      warn('destination.exposed', `${path} 在 DEST_DIR=${DEST_DIR} 之内：源端可以改写或删除它。请更改其中一个`);
+    }
     for (const path of [SSH_DIR, HOST_KEY_DIR].filter(isExposed)) {
       warn('destination.exposed', `${path} 在 DEST_DIR=${DEST_DIR} 之内：源端可以改写其中的密钥。请更改其中一个`);
     }

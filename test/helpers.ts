@@ -181,10 +181,10 @@ export class Pair {
   }
 
   /** Starts the backup, then the source, and waits until it watches. */
-  async run(env: Record<string, string> = {}): Promise<{ source: Program; backup: Program }> {
+  async run(env: Record<string, string> = {}, sign = '✓ 服务运行中'): Promise<{ source: Program; backup: Program }> {
     const backup = this.start('start-sshd');
     const source = this.start('rsync-inotify', env);
-    await source.shows('✓ 服务运行中');
+    await source.shows(sign);
     return { source, backup };
   }
 
