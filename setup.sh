@@ -2,8 +2,9 @@
 # Installs what is missing to run, build and test the two programs, says what it installs, and does nothing
 # when all is there. Then runs the command that it is given, if any, with the pinned Bun on its PATH.
 #
-#   sh setup.sh [COMMAND [ARGUMENT...]]
+#   sh setup.sh [--with-test-tools] [COMMAND [ARGUMENT...]]
 #
+# --with-test-tools also installs Prometheus, Chromium and a Chinese font, for tests that are skipped without them.
 # Debian, Ubuntu and Alpine; Node.js with npm must be there. Where root is needed and sudo is not there,
 # it says what to install.
 set -eu
@@ -20,16 +21,16 @@ as_root() {
 }
 
 missing_packages() {
-  for pair in rsync:rsync inotifywait:inotify-tools ssh:openssh-client ssh-keygen:openssh-client sshd:openssh-server; do
-    command -v "${pair%:*}" >/dev/null || echo "${pair#*:}"
-  done | sort -u | tr '\n' ' '
+  {
+    for pair in $programs; do command -v "${pair%:*}" >/dev/null || echo "${pair#*:}"; done
+    [ -z "$chinese" ] || fc-list :lang=zh 2>/dev/null | grep -q . || echo "$chinese"
+  } | sort -u | tr '\n' ' '
 }
 
 install_packages() {
   say "installing the system packages $*"
   if command -v apt-get >/dev/null; then
-    as_root apt-get update -qq
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+    install_with_apt "$@"
   elif command -v apk >/dev/null; then
     as_root apk add --quiet --no-cache "$@"
   else
@@ -38,12 +39,27 @@ install_packages() {
   fi
 }
 
-# Debian starts the sshd that it installs. Only the program is wanted, no service that nobody asked for.
-disable_sshd_service() {
-  if [ -d /run/systemd/system ]; then
-    say "the package's own SSH service stays off; to have it: systemctl enable --now ssh"
-    as_root systemctl disable --quiet --now ssh.socket ssh.service 2>/dev/null || true
-  fi
+# Debian starts the services that it installs, unless policy-rc.d says no. A policy that is there already stays.
+install_with_apt() {
+  # shellcheck disable=SC2016 # root's shell is to expand it
+  as_root sh -ec '
+    policy=/usr/sbin/policy-rc.d
+    if command -v invoke-rc.d >/dev/null && [ ! -e "$policy" ]; then
+      trap "exit 130" INT TERM HUP
+      trap "rm -f $policy" EXIT
+      printf "#!/bin/sh\nexit 101\n" >"$policy"
+      chmod 755 "$policy"
+    fi
+    apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
+  ' sh "$@"
+}
+
+# It also has them start at each boot. Only the programs are wanted, no service that nobody asked for.
+disable_services() {
+  command -v systemctl >/dev/null || return 0
+  say "the packages' own services stay off; to have them: systemctl enable --now $*"
+  for service in "$@"; do as_root systemctl disable --quiet --now "$service" >/dev/null 2>&1 || true; done
 }
 
 # For all users where nobody has a Bun yet and root asks, else for this directory alone.
@@ -57,13 +73,23 @@ install_bun() {
   fi
 }
 
+programs='rsync:rsync inotifywait:inotify-tools ssh:openssh-client ssh-keygen:openssh-client sshd:openssh-server'
+chinese=
+if [ "${1:-}" = --with-test-tools ]; then
+  shift
+  programs="$programs prometheus:prometheus chromium:chromium fc-list:fontconfig"
+  chinese=fonts-wqy-microhei
+  if command -v apk >/dev/null; then chinese=font-wqy-zenhei; fi
+fi
+
 command -v npm >/dev/null || { say "Node.js with npm is needed: https://nodejs.org" >&2; exit 1; }
 
 packages=$(missing_packages)
 if [ -n "$packages" ]; then
   # shellcheck disable=SC2086 # a list of words
   install_packages $packages
-  case "$packages" in *openssh-server*) disable_sshd_service ;; esac
+  case "$packages" in *openssh-server*) disable_services ssh.socket ssh.service ;; esac
+  case "$packages" in *prometheus*) disable_services prometheus.service ;; esac
 fi
 
 bun_version=$(node -p 'require("./package.json").packageManager.split("@")[1]')

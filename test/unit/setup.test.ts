@@ -24,7 +24,21 @@ function freshMachine(directory: string, packageManagerName: 'apt-get' | 'apk') 
   mkdirSync(bin);
   mkdirSync(project);
   for (const file of ['setup.sh', 'package.json', 'bun.lockb']) copyFileSync(join(ROOT, file), join(project, file));
-  for (const name of ['sh', 'dirname', 'sort', 'tr', 'cmp', 'cp', 'env', 'mkdir', 'cat', 'node']) {
+  for (const name of [
+    'sh',
+    'dirname',
+    'sort',
+    'tr',
+    'cmp',
+    'cp',
+    'env',
+    'mkdir',
+    'cat',
+    'node',
+    'grep',
+    'rm',
+    'chmod',
+  ]) {
     symlinkSync(Bun.which(name) ?? '', join(bin, name));
   }
   const stub = (name: string, script: string) =>
@@ -33,16 +47,25 @@ function freshMachine(directory: string, packageManagerName: 'apt-get' | 'apk') 
   const provide = (...names: string[]) => names.map((name) => `cp "${bin}/true" "${bin}/${name}"`).join('; ');
   stub('true', 'exit 0');
   stub('id', 'echo 0');
+  stub('systemctl', log('systemctl'));
+  stub('invoke-rc.d', 'exit 0');
+  stub('font-list', 'echo a Chinese font');
+  const policy = join(directory, 'policy-rc.d');
+  const programs = provide('rsync', 'inotifywait', 'ssh', 'ssh-keygen', 'sshd');
+  const testTools = `${provide('prometheus', 'chromium')}; cp "${bin}/font-list" "${bin}/fc-list"`;
   stub(
     packageManagerName,
-    `${log(packageManagerName)}; ${provide('rsync', 'inotifywait', 'ssh', 'ssh-keygen', 'sshd')}`,
+    `${log(packageManagerName)}; [ -e "${policy}" ] && sh "${policy}" || echo policy $? >> "${directory}/log"
+    case "$*" in *rsync*) ${programs} ;; esac; case "$*" in *chromium*) ${testTools} ;; esac`,
   );
   stub('bun-stub', `${log('bun')}; [ "$1" = --version ] && echo ${version} || mkdir -p node_modules`);
   stub('npm', `${log('npm')}; cp "${bin}/bun-stub" "${bin}/bun"`);
-  // setup.sh adds the machine's sbin directories to PATH; sshd is made to miss there too
+  // setup.sh adds the machine's sbin directories to PATH; sshd is made to miss there too, and the policy to be another
   writeFileSync(
     join(project, 'setup.sh'),
-    readFileSync(join(project, 'setup.sh'), 'utf8').replace(':/usr/local/sbin:/usr/sbin:/sbin', ''),
+    readFileSync(join(project, 'setup.sh'), 'utf8')
+      .replace(':/usr/local/sbin:/usr/sbin:/sbin', '')
+      .replace('/usr/sbin/policy-rc.d', policy),
   );
   const setup = (...command: string[]) => {
     rmSync(join(directory, 'log'), { force: true });
@@ -81,3 +104,44 @@ test.each(['apt-get', 'apk'] as const)(
     }
   },
 );
+
+test.each([
+  ['apt-get', 'fonts-wqy-microhei'],
+  ['apk', 'font-wqy-zenhei'],
+] as const)('with --with-test-tools it installs with %s also what some tests need', (name, font) => {
+  const directory = mkdtempSync(join(tmpdir(), 'setup-'));
+  try {
+    const setup = freshMachine(directory, name);
+    expect(setup().asked).not.toMatch(/chromium|prometheus|font/);
+    const packages = `chromium ${font} fontconfig prometheus`.split(' ').sort().join(' ');
+    const first = setup('--with-test-tools', 'sh', '-c', 'echo ran');
+    expect(first.said).toContain(`setup: installing the system packages ${packages}`);
+    expect(first.said).toEndWith('ran\n');
+    expect(first.asked).toMatch(new RegExp(`^${name} .*${packages}`, 'm'));
+    const second = setup('--with-test-tools', 'sh', '-c', 'echo ran');
+    expect([second.said, second.asked.trim()]).toEqual(['ran\n', 'bun --version']);
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+});
+
+test('no service of a Debian package is started or enabled, and a policy of the machine stays', () => {
+  const directory = mkdtempSync(join(tmpdir(), 'setup-'));
+  const policy = join(directory, 'policy-rc.d');
+  try {
+    const setup = freshMachine(directory, 'apt-get');
+    const ssh = setup();
+    expect(ssh.asked).toContain('policy 101\n'); // invoke-rc.d starts nothing then
+    expect(ssh.asked).toContain('systemctl disable --quiet --now ssh.service\n');
+    expect(ssh.asked).not.toContain('prometheus');
+    expect(ssh.said).toContain('to have them: systemctl enable --now ssh.socket ssh.service\n');
+    expect(existsSync(policy)).toBe(false);
+    writeFileSync(policy, 'exit 104');
+    const prometheus = setup('--with-test-tools');
+    expect(prometheus.asked).toContain('policy 104\n');
+    expect(prometheus.asked).toContain('systemctl disable --quiet --now prometheus.service\n');
+    expect(readFileSync(policy, 'utf8')).toBe('exit 104');
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+});
