@@ -1,0 +1,77 @@
+/** What the files in monitoring/ hold, for the tests of them. */
+
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { ROOT } from './helpers.ts';
+
+export const MONITORING = join(ROOT, 'monitoring');
+const yaml = (...path: string[]) => Bun.YAML.parse(readFileSync(join(MONITORING, ...path), 'utf8'));
+
+/** The metrics of rsync-inotify, with the labels that they have besides those of the scrape. */
+export const METRICS: Record<string, string[]> = {
+  rsync_sync_total: ['target', 'mode', 'result'],
+  rsync_events_total: [],
+  rsync_watch_overflows_total: [],
+  rsync_watch_restarts_total: [],
+  rsync_transferred_bytes_total: ['target'],
+  rsync_sync_duration_seconds: ['target', 'mode'],
+  rsync_pending_changes: ['target'],
+  rsync_oldest_pending_seconds: ['target'],
+  rsync_last_success_timestamp_seconds: ['target'],
+  rsync_target_up: ['target'],
+  rsync_watched_directories: [],
+  rsync_build_info: ['version'],
+};
+
+export interface Alert {
+  alert: string;
+  expr: string;
+  for?: string;
+  labels: { severity: string };
+  annotations: { summary: string; description: string };
+}
+
+export const ALERTS = (yaml('alerts.yml') as { groups: { rules: Alert[] }[] }).groups.flatMap(({ rules }) => rules);
+
+interface AlertTest {
+  alert_rule_test: { alertname: string; exp_alerts?: object[] }[];
+}
+
+export const ALERT_TESTS = (yaml('alerts.test.yml') as { tests: AlertTest[] }).tests.flatMap(
+  (group) => group.alert_rule_test,
+);
+
+interface Datasource {
+  type: string;
+  uid: string;
+}
+
+export interface Panel {
+  id: number;
+  type: string;
+  title: string;
+  description?: string;
+  datasource?: Datasource;
+  gridPos: { x: number; y: number; w: number; h: number };
+  targets?: { refId: string; datasource: Datasource; expr: string }[];
+  fieldConfig?: { defaults: { unit: string; thresholds: { steps: { value: number | null }[] } } };
+}
+
+interface Dashboard {
+  uid: string;
+  schemaVersion: number;
+  panels: Panel[];
+  templating: { list: { name: string; definition: string; datasource: Datasource }[] };
+}
+
+const dashboards = join(MONITORING, 'grafana', 'dashboards');
+
+export const DASHBOARDS = readdirSync(dashboards).map(
+  (name) => JSON.parse(readFileSync(join(dashboards, name), 'utf8')) as Dashboard,
+);
+
+export const DATASOURCES = (
+  yaml('grafana', 'provisioning', 'datasources', 'prometheus.yml') as { datasources: (Datasource & { url: string })[] }
+).datasources;
+
+export const queriesOf = ({ targets = [] }: Panel) => targets.map(({ expr }) => expr);
