@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { eventually, ROOT } from '../helpers.ts';
+import { eventually, freePort, ROOT } from '../helpers.ts';
 import { Model } from '../model.ts';
 
 setDefaultTimeout(120_000);
@@ -31,6 +31,10 @@ function distance(): string {
 
 const distant = reason || distance();
 if (distant && !reason) console.warn(`SKIPPED: random work on the volume: ${distant}`);
+
+/** Why Prometheus cannot be tried beside the pair, if it cannot: its image is made of the program on this machine. */
+const unmonitored = reason || (Bun.which('prometheus') ? '' : 'Prometheus is not installed');
+if (unmonitored && !reason) console.warn(`SKIPPED: Prometheus in a container: ${unmonitored}`);
 
 /** A copy of what a user clones, so that a .env of the tests touches nobody's. */
 let project = '';
@@ -123,6 +127,8 @@ describe.skipIf(reason !== '')('docker compose', () => {
     project = mkdtempSync(join(tmpdir(), 'rsync-inotify-compose-'));
     for (const name of [
       'compose.yml',
+      'compose.monitoring.yml',
+      'monitoring',
       'rsync_inotify.dockerfile',
       '.dockerignore',
       'package.json',
@@ -363,5 +369,83 @@ describe.skipIf(reason !== '')('docker compose', () => {
       'rsync-backup 0',
       'rsync-source 0',
     ]);
+  });
+
+  test('compose.monitoring.yml is valid, and leaves what compose.yml says as it is', () => {
+    writeFileSync(join(project, '.env'), '');
+    const services = (...files: string[]) =>
+      JSON.parse(compose(...files.flatMap((file) => ['-f', file]), 'config', '--format', 'json')).services;
+    const {
+      prometheus,
+      grafana,
+      'rsync-source': source,
+      ...others
+    } = services('compose.yml', 'compose.monitoring.yml');
+    const { 'rsync-source': before, ...pair } = services('compose.yml');
+    expect(others).toEqual(pair);
+    const { environment, ports, ...rest } = source;
+    expect({ ...rest, environment: { ...environment, ...before.environment } }).toMatchObject(before);
+    expect(environment).toMatchObject({ METRICS_PORT: '9873', METRICS_LISTEN: '0.0.0.0' });
+    for (const service of [prometheus, grafana]) {
+      expect(service).toMatchObject({ read_only: true, cap_drop: ['ALL'], security_opt: ['no-new-privileges:true'] });
+      expect(service.image).toMatch(/:v?\d+\.\d+\.\d+$/);
+    }
+    for (const { host_ip } of [...ports, ...prometheus.ports, ...grafana.ports]) expect(host_ip).toBe('127.0.0.1');
+  });
+
+  test.skipIf(unmonitored !== '')('Prometheus beside the pair sees the source, and what it has mirrored', async () => {
+    const [status, api] = [await freePort(), await freePort()];
+    const image = 'rsync-inotify-test-prometheus:latest';
+    const directory = mkdtempSync(join(tmpdir(), 'rsync-inotify-prometheus-'));
+    const settings = { COMPOSE_FILE: 'compose.yml:compose.monitoring.yml', PROMETHEUS_IMAGE: image, NO_COLOR: 1 };
+    const ports = { STATUS_PORT: status, PROMETHEUS_PORT: api };
+    const lines = Object.entries({ ...settings, ...ports }).map(([name, value]) => `${name}=${value}\n`);
+    writeFileSync(join(project, '.env'), lines.join(''));
+    // As prom/prometheus is: the user, the places and the entry point.
+    cpSync(Bun.which('prometheus') ?? '', join(directory, 'prometheus'), { dereference: true });
+    writeFileSync(
+      join(directory, 'Dockerfile'),
+      `FROM debian:trixie-slim
+       COPY prometheus /bin/prometheus
+       RUN install -d -o nobody -g nogroup /prometheus
+       USER nobody
+       WORKDIR /prometheus
+       ENTRYPOINT ["/bin/prometheus"]`,
+    );
+    const built = spawnSync('docker', ['build', '-t', image, directory], { encoding: 'utf8' });
+    rmSync(directory, { recursive: true });
+    expect(built.status, built.stderr).toBe(0);
+    const value = async (query: string, time = Date.now() / 1000) => {
+      const parameters = new URLSearchParams({ query, time: String(time) });
+      const answer = await fetch(`http://127.0.0.1:${api}/api/v1/query?${parameters}`);
+      const { data } = (await answer.json()) as { data: { result: { value: [number, string] }[] } };
+      return Number(data.result[0]?.value[1]);
+    };
+    const shows = (query: string) =>
+      eventually(async () => (await value(query)) > 0, 45_000).catch((error) => {
+        throw new Error(`${query}: ${error}\n${compose('logs')}`);
+      });
+    try {
+      compose('up', '-d', 'rsync-backup', 'rsync-source', 'prometheus'); // Grafana’s image is no test’s to fetch
+      await logs('rsync-source', RUNNING);
+      expect((await fetch(`http://127.0.0.1:${status}/healthz`)).status).toBe(200);
+      await isMirrored('counted', 'once');
+      await shows('up{job="rsync-inotify", instance="rsync-source:9873"}');
+      await shows('rsync_target_up{target="root@rsync-backup:/data/backup/"}');
+      await shows('rsync_sync_total{mode="full", result="success"}');
+      await shows('rsync_sync_total{mode="incremental", result="success"}');
+      await shows('rsync_events_total');
+      const rules = await (await fetch(`http://127.0.0.1:${api}/api/v1/rules`)).text();
+      expect(rules).toContain('RsyncTargetDown');
+      const container = compose('ps', '-q', 'prometheus').trim();
+      expect(inspect(container, '{{.HostConfig.ReadonlyRootfs}} {{.HostConfig.CapDrop}}')).toBe('true [ALL]');
+      expect(compose('exec', '-T', 'prometheus', 'cat', '/proc/1/status')).toMatch(/^NoNewPrivs:\t1$/m);
+      const then = Date.now() / 1000;
+      compose('up', '-d', '--force-recreate', '--no-deps', 'prometheus');
+      await eventually(async () => (await value('rsync_target_up', then)) === 1); // its data outlive it
+    } finally {
+      compose('down', '--volumes', '--timeout', '5');
+      spawnSync('docker', ['image', 'rm', image]);
+    }
   });
 });
