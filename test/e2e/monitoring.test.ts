@@ -1,6 +1,6 @@
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { spawnSync } from 'node:child_process';
-import { copyFileSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { cleanEnv, content, eventually, freePort, Pair, Program } from '../helpers.ts';
 import { ALERTS, DASHBOARDS, METRICS, MONITORING, queriesOf } from '../monitoring.ts';
@@ -155,14 +155,15 @@ describe.skipIf(missing.length > 0)('Prometheus', () => {
     pair.start('start-sshd');
     await becomes('rsync_pending_changes', (count) => count === 0);
     await becomes('rsync_oldest_pending_seconds', (seconds) => seconds === 0);
-    rmSync(pair.path('backup'), { recursive: true });
+    renameSync(pair.path('backup'), pair.path('aside'));
     writeFileSync(pair.path('backup'), 'no directory');
     writeFileSync(pair.path('source', 'refused'), 'by the backup');
     await becomes('sum(rsync_sync_total{result="failure"})', (count) => count > 1);
     expect(await prometheus.value('rsync_pending_changes')).toBeGreaterThan(0);
     rmSync(pair.path('backup'));
-    await pair.isMirrored(60_000);
+    renameSync(pair.path('aside'), pair.path('backup'));
     await becomes('rsync_pending_changes', (count) => count === 0);
+    expect(content(pair.path('backup', 'refused'))).toBe('by the backup');
   });
 
   test('finds the names and types of /metrics and METRICS_FILE good, and in them all that there should be', async () => {
