@@ -8,9 +8,11 @@ const read = (...path: string[]) => readFileSync(join(ROOT, ...path), 'utf8');
 
 /** The metrics that an expression names, those of a histogram by the histogram's name. */
 const metricsIn = (expression: string) =>
-  [...expression.matchAll(/\b(?:rsync_\w+|up|ALERTS)\b(?=[{[ )]|$)/g)].map(([name]) => name.replace(/_bucket$/, ''));
+  [...expression.matchAll(/\b(?:rsync_\w+|node_\w+|up|ALERTS)\b(?=[{[ )]|$)/g)].map(([name]) =>
+    name.replace(/_bucket$/, ''),
+  );
 
-const known = [...Object.keys(METRICS), 'up', 'ALERTS'];
+const known = [...Object.keys(METRICS), 'node_textfile_mtime_seconds', 'up', 'ALERTS'];
 
 describe('the alerts', () => {
   test.each(ALERTS)('$alert says how bad it is, what is wrong and what to do', ({ expr, labels, annotations }) => {
@@ -108,6 +110,8 @@ test('one port and one limit are the same wherever they are named', () => {
   const [, port] = /METRICS_PORT: "(\d+)"/.exec(read('compose.monitoring.yml')) ?? [];
   expect(read('monitoring', 'prometheus.yml')).toContain(`targets: ["rsync-source:${port}"]`);
   expect(read('compose.monitoring.yml')).toMatch(new RegExp(`127\\.0\\.0\\.1:\\$\\{STATUS_PORT:-${port}\\}:${port}\n`));
+  const [, limit] = /MAX_LAG:-(\d+)/.exec(read('compose.yml')) ?? [];
+  expect(ALERTS.find(({ alert }) => alert === 'RsyncLagHigh')?.expr).toBe(`rsync_oldest_pending_seconds > ${limit}`);
   const interval = /scrape_interval: (\w+)/.exec(read('monitoring', 'prometheus.yml'))?.[1];
   expect(read('monitoring', 'grafana', 'provisioning', 'datasources', 'prometheus.yml')).toContain(
     `timeInterval: ${interval} `,
