@@ -165,6 +165,7 @@ describe.skipIf(missing.length > 0)('Prometheus', () => {
     renameSync(pair.path('aside'), pair.path('backup'));
     await becomes('rsync_pending_changes', (count) => count === 0);
     expect(content(pair.path('backup', 'refused'))).toBe('by the backup');
+    expect(await source.stop()).toBe(0); // before the backup, which might else be asked for its directory to the end
   });
 
   test('finds the names and types of /metrics and METRICS_FILE good, and in them all that there should be', async () => {
