@@ -2601,14 +2601,14 @@ async function serve({ METRICS_PORT, METRICS_LISTEN }: Config, metrics: () => Pr
   const headers = securityHeaders(page);
   const send = (response: ServerResponse, status: number, type: string, body: string) =>
     response.writeHead(status, { ...headers, 'Content-Type': `${type}; charset=utf-8` }).end(body);
-  const answers: Record<string, (response: ServerResponse) => unknown> = {
-    '/': (response) => send(response, 200, 'text/html', page),
+  const answers: Record<string, (response: ServerResponse) => Promise<unknown>> = {
+    '/': async (response) => send(response, 200, 'text/html', page),
     '/metrics': async (response) => send(response, 200, 'text/plain; version=0.0.4', await metrics()),
-    '/healthz': (response) => {
+    '/healthz': async (response) => {
       const { healthy, line } = judge(reportStatus());
       send(response, healthy ? 200 : 503, 'text/plain', `${line}\n`);
     },
-    '/events': (response) => {
+    '/events': async (response) => {
       if (views.listenerCount('changed') > MAX_FOLLOWERS) return send(response, 503, 'text/plain', '');
       follow(response.writeHead(200, { ...headers, 'Content-Type': 'text/event-stream' }));
     },
@@ -2616,7 +2616,7 @@ async function serve({ METRICS_PORT, METRICS_LISTEN }: Config, metrics: () => Pr
   const server = createServer((request: IncomingMessage, response) => {
     const answer = answers[request.url?.replace(/\?.*/s, '') ?? ''];
     if (!answer) return send(response, 404, 'text/plain', '404\n');
-    if (request.method === 'GET') return answer(response);
+    if (request.method === 'GET') return answer(response).catch(() => response.destroy());
     response.setHeader('Allow', 'GET');
     send(response, 405, 'text/plain', '405\n');
   });

@@ -1121,7 +1121,8 @@ function writeStatus(): void {
   try {
     const status = reportStatus(state.config);
     mkdirSync(dirname(STATUS_FILE), { recursive: true });
-    replaceFile(STATUS_FILE, JSON.stringify({ ...status, problems: problemsOf(status) }), 0o644);
+    const content = Buffer.from(JSON.stringify({ ...status, problems: problemsOf(status) }));
+    replaceFile(STATUS_FILE, content.toString('latin1'), 0o644);
     isStatusBroken = false;
   } catch (cause) {
     if (!isStatusBroken)

@@ -4,6 +4,7 @@ import {
   chmodSync,
   chownSync,
   copyFileSync,
+  cpSync,
   existsSync,
   mkdirSync,
   mkdtempSync,
@@ -13,7 +14,7 @@ import {
   rmSync,
 } from 'node:fs';
 import { createServer } from 'node:net';
-import { homedir } from 'node:os';
+import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
@@ -133,6 +134,14 @@ export class Pair {
     return pair;
   }
 
+  /** A pair that has its keys already: making them takes most of the CPU that a start costs. */
+  static async withKeys(name: string): Promise<Pair> {
+    const pair = await Pair.make(name);
+    for (const directory of ['source-ssh', 'host-keys'])
+      cpSync(join(sharedKeys(), directory), pair.path(directory), { recursive: true });
+    return pair;
+  }
+
   path(...names: string[]): string {
     return join(this.directory, ...names);
   }
@@ -199,6 +208,23 @@ export class Pair {
     await Promise.all(this.programs.map((program) => program.stop()));
     rmSync(this.directory, { recursive: true, force: true });
   }
+}
+
+let keys: string | undefined;
+
+/** Keys for all pairs of this process that need none of their own. */
+function sharedKeys(): string {
+  if (keys) return keys;
+  const directory = mkdtempSync(join(tmpdir(), 'rsync-inotify-keys-'));
+  process.once('exit', () => rmSync(directory, { recursive: true }));
+  const makeKey = (type: string, ...path: string[]) => {
+    mkdirSync(join(directory, path[0] ?? ''), { recursive: true, mode: 0o700 });
+    spawnSync('ssh-keygen', ['-q', '-t', type, '-N', '', '-f', join(directory, ...path)]);
+  };
+  makeKey('rsa', 'source-ssh', 'id_rsa');
+  for (const type of ['rsa', 'ecdsa', 'ed25519']) makeKey(type, 'host-keys', `ssh_host_${type}_key`);
+  keys = directory;
+  return directory;
 }
 
 /** A binary where another user can reach it: the project may lie in a home directory. */

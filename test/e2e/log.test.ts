@@ -30,7 +30,7 @@ const eventsOfTable = (readme: string) => {
 
 describe.concurrent('the log for programs', () => {
   test('has one object a line, with time, level, event and message, and of a sync what it did', async () => {
-    await using pair = await Pair.make('json');
+    await using pair = await Pair.withKeys('json');
     const backup = pair.start('start-sshd', { LOG_FORMAT: 'json' });
     const source = pair.start('rsync-inotify', { LOG_FORMAT: 'json', SYNC_INTERVAL: '0' });
     await source.shows('"event":"service.ready"');
@@ -58,7 +58,7 @@ describe.concurrent('the log for programs', () => {
   });
 
   test('says what failed, with rsync’s exit code and its own words', async () => {
-    await using pair = await Pair.make('json-failure');
+    await using pair = await Pair.withKeys('json-failure');
     const { source } = await pair.run({ LOG_FORMAT: 'json', SYNC_INTERVAL: '0' }, '"event":"service.ready"');
     rmSync(pair.path('backup'), { recursive: true });
     writeFileSync(pair.path('backup'), 'a file in its place');
@@ -74,7 +74,7 @@ describe.concurrent('the log for programs', () => {
   });
 
   test('shows no name of a file that could start a line or control a terminal, and loses none of it', async () => {
-    await using pair = await Pair.make('json-names');
+    await using pair = await Pair.withKeys('json-names');
     const { source } = await pair.run({ LOG_FORMAT: 'json' }, '"event":"service.ready"');
     const names = [
       'line\n{"event":"forged"}',
@@ -109,7 +109,7 @@ test.each(['README.md', 'README.zh-CN.md'])('%s has a table of all events', (rea
 
 describe.concurrent('the log file', () => {
   test('is the log without colours to the last line, in a directory that is made for it', async () => {
-    await using pair = await Pair.make('log-file');
+    await using pair = await Pair.withKeys('log-file');
     const backup = pair.start('start-sshd', { NO_COLOR: '', LOG_FILE: logOf(pair, 'sshd.log') });
     const source = pair.start('rsync-inotify', { NO_COLOR: '', LOG_FILE: logOf(pair) });
     await source.shows('✓ 服务运行中');
@@ -123,7 +123,7 @@ describe.concurrent('the log file', () => {
   });
 
   test('goes on after a restart, and holds why a start has failed', async () => {
-    await using pair = await Pair.make('log-failure');
+    await using pair = await Pair.withKeys('log-failure');
     const env = { LOG_FILE: logOf(pair), MAX_RETRIES: '1' };
     const first = pair.start('rsync-inotify', env);
     expect(await first.exited).toBe(1);
@@ -134,7 +134,7 @@ describe.concurrent('the log file', () => {
   });
 
   test('is rotated by size, and no more files are kept than asked for', async () => {
-    await using pair = await Pair.make('log-rotation');
+    await using pair = await Pair.withKeys('log-rotation');
     const env = { LOG_FILE: logOf(pair), LOG_MAX_SIZE: '4K', LOG_MAX_FILES: '2', SYNC_INTERVAL: '0' };
     const { source } = await pair.run(env);
     for (let n = 0; n < 200; n++) writeFileSync(pair.path('source', `file-${n}`), '');
@@ -148,7 +148,7 @@ describe.concurrent('the log file', () => {
   });
 
   test('that was moved or removed, with its directory or without, is made anew', async () => {
-    await using pair = await Pair.make('log-lost');
+    await using pair = await Pair.withKeys('log-lost');
     const { source } = await pair.run({ LOG_FILE: logOf(pair), SYNC_INTERVAL: '0' });
     const losses = [
       () => renameSync(logOf(pair), logOf(pair, 'moved')),
@@ -167,7 +167,7 @@ describe.concurrent('the log file', () => {
   });
 
   test('that cannot be written is told once, and goes on when it can be', async () => {
-    await using pair = await Pair.make('log-blocked');
+    await using pair = await Pair.withKeys('log-blocked');
     const { source } = await pair.run({ LOG_FILE: logOf(pair), SYNC_INTERVAL: '0' });
     rmSync(pair.path('logs'), { recursive: true });
     writeFileSync(pair.path('logs'), 'a file in place of the directory');
@@ -189,7 +189,7 @@ describe.concurrent('the log file', () => {
   });
 
   test.skipIf(!isRoot)('on a full disk is told once, and goes on when there is room', async () => {
-    await using pair = await Pair.make('log-full');
+    await using pair = await Pair.withKeys('log-full');
     const disk = mkdtempSync(join(tmpdir(), 'log-disk-'));
     spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=128k', 'tmpfs', disk]);
     try {
@@ -215,7 +215,7 @@ describe.concurrent('the log file', () => {
   });
 
   test('may lie in the source only where that is not watched', async () => {
-    await using pair = await Pair.make('log-inside');
+    await using pair = await Pair.withKeys('log-inside');
     const inside = pair.path('source', 'new', 'log');
     const refused = pair.start('rsync-inotify', { LOG_FILE: inside, STATUS_FILE: inside, METRICS_FILE: inside });
     expect(await refused.exited).toBe(2);
@@ -228,7 +228,7 @@ describe.concurrent('the log file', () => {
   });
 
   test('of the backup in reach of the source is warned of', async () => {
-    await using pair = await Pair.make('log-exposed');
+    await using pair = await Pair.withKeys('log-exposed');
     const backup = pair.start('start-sshd', { LOG_FILE: pair.path('backup', 'log') });
     await backup.shows(`[WARN`);
     expect(backup.output).toContain(`${pair.path('backup', 'log')} 在 DEST_DIR=${pair.path('backup')} 之内`);

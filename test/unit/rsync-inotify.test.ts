@@ -9,13 +9,18 @@ import {
   escapeText,
   fingerprint,
   HostKeys,
+  judge,
   listOf,
   methodFor,
   parseEvent,
   parseOptions,
+  parseProgress,
   parsePublicKey,
+  parseReport,
   parseTarget,
   parseWords,
+  problemsOf,
+  progressFilter,
   quoteForRsh,
   readConfig,
   rsyncArgs,
@@ -461,5 +466,128 @@ describe('what rsync is told to look at', () => {
   test('is everything when there are too many rules', () => {
     const scopes = (path: string) => new Map([[path, 'entry'] as const]);
     expect(rulesOf(scopes('x'.repeat(300_000)), '/')).toBeUndefined();
+  });
+});
+
+describe('what rsync reports of a transfer', () => {
+  const transfer = (options: string[], use: (report: string, output: string) => void) => {
+    const directory = mkdtempSync(join(tmpdir(), 'report-'));
+    try {
+      mkdirSync(join(directory, 'from', 'sub'), { recursive: true });
+      for (const name of ['a', 'b', 'sub/c']) writeFileSync(join(directory, 'from', name), name.repeat(50_000));
+      writeFileSync(join(directory, 'from', ' sent 9 bytes  received 9 bytes '), '');
+      const log = join(directory, 'log');
+      const args = [...options, '--whole-file', `--log-file=${log}`, '--log-file-format=%i', 'from/', 'to/'];
+      const { stdout } = spawnSync('rsync', args, { cwd: directory, encoding: 'latin1' });
+      use(readFileSync(log, 'latin1'), stdout);
+    } finally {
+      rmSync(directory, { recursive: true });
+    }
+  };
+
+  test.each(['-a', '-av', '-avh', '-aq', '-avv --stats'])('%s: files and bytes', (options) => {
+    transfer(options.split(' '), (report) => {
+      const { files, bytes = 0 } = parseReport(report);
+      expect(files).toBe(4);
+      expect(bytes).toBeWithin(350_000, 353_000); // 350,000 bytes of files
+    });
+  });
+
+  test('in the manner of a locale, or not at all', () => {
+    const line = (sent: string, received: string) =>
+      `2026/11/22 20:00:00 [7] sent ${sent} bytes  received ${received} bytes  1.00 bytes/sec\n`;
+    expect(parseReport(line('1,234,567', '35')).bytes).toBe(1_234_602);
+    expect(parseReport(line('1.234.567', '35')).bytes).toBe(1_234_602);
+    expect(parseReport(line('1.23K', '35')).bytes).toBe(1265);
+    expect(parseReport(line('1,23M', '1.00K')).bytes).toBe(1_231_000);
+    expect(parseReport('2026/11/22 20:00:00 [7] building file list\n')).toEqual({ files: 0, bytes: undefined });
+  });
+
+  test.each(['-av', '-a', '-avh'])('%s: progress, taken out of the output without a trace', (option) => {
+    const withoutRates = (output: string) => output.replace(/[\d.,KMG]+ bytes\/sec/, '');
+    let plain = '';
+    transfer([option], (_, output) => {
+      plain = output;
+    });
+    transfer([option, '--info=progress2'], (_, output) => {
+      expect(output).toContain('\r');
+      fc.assert(
+        fc.property(fc.array(fc.nat(output.length), { maxLength: 20 }), (cuts) => {
+          const bounds = [0, ...cuts.sort((a, b) => a - b), output.length];
+          let last: ReturnType<typeof parseProgress>;
+          const filter = progressFilter((progress) => {
+            last = progress;
+          });
+          const rest = bounds.map((start, n) => filter(output.slice(start, bounds[n + 1] ?? output.length))).join('');
+          expect(withoutRates(rest)).toBe(withoutRates(plain));
+          expect(last).toMatchObject({ percent: 100, files: 4, scanning: false });
+        }),
+      );
+    });
+  });
+
+  test('of progress, in all its forms', () => {
+    expect(parseProgress('\r         32,768   3%    0.00kB/s    0:00:00  ')).toEqual({
+      percent: 3,
+      files: 0,
+      bytes_per_second: 0,
+      scanning: false,
+    });
+    expect(parseProgress('\r  1.24G  42%    5.20MB/s    0:03:10 (xfr#1234, ir-chk=1000/2345)')).toEqual({
+      percent: 42,
+      files: 1234,
+      bytes_per_second: Math.round(5.2 * 1024 ** 2),
+      scanning: true,
+    });
+    expect(parseProgress('deleting 100% of it')).toBeUndefined();
+  });
+});
+
+describe('what is wrong', () => {
+  const now = Date.parse('2026-11-22T20:00:00Z');
+  const ago = (seconds: number) => new Date(now - 1000 * seconds).toISOString();
+  type Status = Parameters<typeof judge>[0];
+  const status = (changes: object = {}, target: object = {}): Status =>
+    ({
+      updated: ago(0),
+      phase: 'mirroring',
+      max_lag_seconds: 300,
+      watch: { running: true },
+      targets: [
+        { target: 'one', up: true, oldest_pending: null },
+        { target: 'two', up: true, oldest_pending: null, ...target },
+      ],
+      ...changes,
+    }) as unknown as Status;
+  const problems = (changes?: object, target?: object) => problemsOf(status(changes, target), now);
+
+  test('is nothing while all is well, nor while a change waits within the limit', () => {
+    expect(problems()).toEqual([]);
+    expect(problems({}, { oldest_pending: ago(299) })).toEqual([]);
+    expect(problems({ max_lag_seconds: 0 }, { oldest_pending: ago(99_999) })).toEqual([]);
+    expect(judge(status({}, { oldest_pending: ago(12) }), now)).toEqual({
+      healthy: true,
+      line: '健康: 正在实时镜像，落后 12 秒',
+    });
+  });
+
+  test('is each thing that is, with the target that it is about', () => {
+    const bad = status({ watch: { running: false } }, { up: false, oldest_pending: ago(301) });
+    expect(problemsOf(bad, now)).toEqual([
+      { problem: 'watcher' },
+      { problem: 'target_down', target: 'two' },
+      { problem: 'lag', target: 'two' },
+    ]);
+    expect(judge(bad, now)).toEqual({
+      healthy: false,
+      line: '不健康: 监控进程不在运行，正在重新启动；无法连接目标 two；落后 301 秒，超过了 MAX_LAG=300 two',
+    });
+  });
+
+  test('is the state itself when it is old, but a stop stays a stop', () => {
+    expect(problems({ updated: ago(31) })).toEqual([{ problem: 'stale' }]);
+    expect(problems({ updated: ago(29) })).toEqual([]);
+    expect(problems({ updated: ago(3600), phase: 'stopped' })).toEqual([{ problem: 'stopped' }]);
+    expect(problems({ updated: ago(-60) })).toEqual([]); // the clock was set back
   });
 });

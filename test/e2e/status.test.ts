@@ -1,0 +1,311 @@
+import { describe, expect, setDefaultTimeout, test } from 'bun:test';
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { binary, cleanEnv, content, count, eventually, Pair, Program, theOnly, watchersOf } from '../helpers.ts';
+
+setDefaultTimeout(90_000);
+
+type Name = 'rsync-inotify' | 'start-sshd';
+const fileOf = (pair: Pair, name: Name) =>
+  pair.path(name === 'rsync-inotify' ? 'source-status.json' : 'backup-status.json');
+const statusOf = (pair: Pair, name: Name = 'rsync-inotify') => JSON.parse(readFileSync(fileOf(pair, name), 'utf8'));
+const [targetOf, watchOf] = [(pair: Pair) => statusOf(pair).targets[0], (pair: Pair) => statusOf(pair).watch];
+
+/** What a flag prints, and the exit status. No variable but STATUS_FILE is needed. */
+function ask(pair: Pair, flag: '--status' | '--healthcheck', name: Name = 'rsync-inotify') {
+  const env = { ...cleanEnv(), NO_COLOR: '1', STATUS_FILE: fileOf(pair, name) };
+  const { stdout, status } = spawnSync(binary(name), [flag], { encoding: 'utf8', env });
+  return { text: stdout, status };
+}
+
+const isHealthy = (pair: Pair, name?: Name) => ask(pair, '--healthcheck', name).status === 0;
+
+/** Waits until a check fails for that reason, and returns how long that took, ms. */
+async function failsWith(pair: Pair, reason: string | RegExp, name?: Name): Promise<number> {
+  const since = performance.now();
+  await eventually(() => {
+    const { text, status } = ask(pair, '--healthcheck', name);
+    expect(text).toMatch(reason);
+    return status === 1;
+  }, 60_000);
+  return performance.now() - since;
+}
+
+describe.concurrent('the health of the source', () => {
+  test('is told in one line from before the start until after the end', async () => {
+    await using pair = await Pair.withKeys('health');
+    expect(ask(pair, '--healthcheck')).toMatchObject({
+      status: 1,
+      text: expect.stringMatching(/^不健康: 无法读取状态文件.*\n$/),
+    });
+    const source = pair.start('rsync-inotify');
+    await failsWith(pair, /^不健康: 正在启动.*\n$/);
+    pair.start('start-sshd');
+    await source.shows('✓ 服务运行中');
+    await eventually(() => ask(pair, '--healthcheck').text === '健康: 正在实时镜像，落后 0 秒\n');
+    expect(isHealthy(pair)).toBe(true);
+    expect(await source.stop()).toBe(0);
+    expect(ask(pair, '--healthcheck')).toEqual({ status: 1, text: '不健康: 服务已停止\n' });
+  });
+
+  test('suffers while the backup is away, and no longer', async () => {
+    await using pair = await Pair.withKeys('health-target');
+    const { backup } = await pair.run();
+    await eventually(() => isHealthy(pair));
+    await backup.stop();
+    expect(await failsWith(pair, `无法连接目标 ${targetOf(pair).target}`)).toBeLessThan(10_000);
+    expect(targetOf(pair)).toMatchObject({ up: false, state: 'down' });
+    pair.start('start-sshd');
+    await eventually(() => isHealthy(pair), 30_000);
+    expect(targetOf(pair)).toMatchObject({ up: true, state: 'idle' });
+  });
+
+  test('suffers while there is no watcher, and counts how often that was', async () => {
+    await using pair = await Pair.withKeys('health-watcher');
+    mkdirSync(pair.path('bin'));
+    symlinkSync('/usr/bin/inotifywait', pair.path('bin', 'inotifywait'));
+    const { source } = await pair.run({ PATH: `${pair.path('bin')}:${process.env.PATH}` });
+    await eventually(() => isHealthy(pair));
+    rmSync(pair.path('bin', 'inotifywait'));
+    writeFileSync(pair.path('bin', 'inotifywait'), '#!/bin/sh\nexit 1\n', { mode: 0o755 });
+    process.kill(await theOnly(watchersOf, pair), 'SIGKILL');
+    await failsWith(pair, '监控进程不在运行');
+    rmSync(pair.path('bin', 'inotifywait'));
+    symlinkSync('/usr/bin/inotifywait', pair.path('bin', 'inotifywait'));
+    await source.shows('监控已恢复', 0, 30_000);
+    await eventually(() => isHealthy(pair), 30_000);
+    expect(watchOf(pair)).toMatchObject({ running: true, restarts: 1, overflows: 0 });
+  });
+
+  test('suffers while a change has waited for too long, but not in the first full sync', async () => {
+    await using pair = await Pair.withKeys('health-lag');
+    writeFileSync(pair.path('source', 'large'), Buffer.alloc(300_000, 1));
+    pair.start('start-sshd');
+    const source = pair.start('rsync-inotify', { MAX_LAG: '1', SYNC_INTERVAL: '0', RSYNC_OPTS: '-av --bwlimit=60' });
+    await source.shows('首次全量同步');
+    writeFileSync(pair.path('source', 'early'), 'words');
+    await eventually(
+      () => statusOf(pair).updated > (targetOf(pair).oldest_pending ?? '9') && targetOf(pair).progress,
+      30_000,
+    );
+    await sleep(1500);
+    expect(ask(pair, '--healthcheck')).toEqual({ status: 0, text: '健康: 正在进行首次全量同步\n' });
+    await source.shows('✓ 服务运行中');
+    await eventually(() => targetOf(pair).pending === 0);
+    writeFileSync(pair.path('source', 'second'), Buffer.alloc(300_000, 2));
+    await failsWith(pair, /落后 \d+ 秒，超过了 MAX_LAG=1/);
+    expect(targetOf(pair)).toMatchObject({ pending: 1, up: true, state: 'syncing' });
+    await eventually(() => isHealthy(pair));
+    expect(targetOf(pair)).toMatchObject({ pending: 0, oldest_pending: null });
+  });
+
+  test('is bad when nothing was heard of the service for 30 s, whatever it said last', async () => {
+    await using pair = await Pair.withKeys('health-stale');
+    const { source } = await pair.run();
+    await eventually(() => isHealthy(pair));
+    await source.stop('SIGKILL');
+    expect(isHealthy(pair)).toBe(true);
+    const last = statusOf(pair);
+    writeFileSync(fileOf(pair, 'rsync-inotify'), JSON.stringify({ ...last, updated: new Date(Date.now() - 31_000) }));
+    await failsWith(pair, /状态已过期 3\d 秒/);
+    writeFileSync(fileOf(pair, 'rsync-inotify'), '{"half');
+    await failsWith(pair, '无法读取状态文件');
+  });
+
+  test('costs less than 50 ms of CPU to ask for', async () => {
+    await using pair = await Pair.withKeys('health-cost');
+    await pair.run();
+    await eventually(() => isHealthy(pair));
+    const usage = Array.from({ length: 9 }, () => {
+      const env = { ...cleanEnv(), STATUS_FILE: fileOf(pair, 'rsync-inotify') };
+      return Bun.spawnSync([binary('rsync-inotify'), '--healthcheck'], { env }).resourceUsage.cpuTime.total;
+    });
+    expect(Number(usage.sort((a, b) => Number(a - b))[4]) / 1000).toBeLessThan(50);
+  });
+});
+
+describe.concurrent('the health of the backup', () => {
+  test('needs a key that is in force', async () => {
+    await using pair = await Pair.withKeys('health-key');
+    const backup = pair.start('start-sshd', { KEY_RETRIES: '1' });
+    await failsWith(pair, '不健康: 正在启动', 'start-sshd');
+    await backup.shows('SSH 服务器就绪');
+    await failsWith(pair, '没有源端公钥', 'start-sshd');
+    const source = pair.start('rsync-inotify');
+    await source.shows('✓ 服务运行中');
+    await eventually(() => isHealthy(pair, 'start-sshd'));
+    await eventually(() => ask(pair, '--healthcheck', 'start-sshd').text === '健康: SSH 服务运行中，1 个连接\n');
+    const { stdout } = spawnSync('ssh-keygen', ['-lf', pair.path('shared', 'id_rsa.pub')], { encoding: 'utf8' });
+    expect(stdout).toContain(statusOf(pair, 'start-sshd').key);
+    await backup.stop();
+    expect(ask(pair, '--healthcheck', 'start-sshd')).toEqual({ status: 1, text: '不健康: 服务已停止\n' });
+  });
+
+  test('needs a directory to write to', async () => {
+    await using pair = await Pair.withKeys('health-destination');
+    const { source } = await pair.run();
+    await source.stop();
+    await eventually(() => isHealthy(pair, 'start-sshd'));
+    rmSync(pair.path('backup'), { recursive: true });
+    writeFileSync(pair.path('backup'), 'a file in its place');
+    await failsWith(pair, /目标目录 .* 无法写入/, 'start-sshd');
+  });
+});
+
+describe.concurrent('the status', () => {
+  test('agrees with what has happened, in numbers and as a table', async () => {
+    await using pair = await Pair.withKeys('status');
+    mkdirSync(pair.path('source', 'a', 'b'), { recursive: true });
+    const { source } = await pair.run({ SYNC_INTERVAL: '0' });
+    writeFileSync(pair.path('source', 'file'), Buffer.from(crypto.getRandomValues(new Uint8Array(60_000))));
+    await pair.isMirrored();
+    await eventually(() => targetOf(pair).syncs.incremental.success > 0);
+    const { target, syncs, bytes, history, last_success, last_exit_code } = targetOf(pair);
+    expect(target).toBe(`${pair.sourceEnv.DEST_HOST}:${pair.sourceEnv.DEST_DIR}`);
+    expect(syncs).toMatchObject({ full: { success: 1, failure: 0 }, incremental: { failure: 0 } });
+    expect(bytes).toBeWithin(60_000, 70_000);
+    expect(history.length).toBe(60);
+    const total = (key: string) =>
+      history.reduce((sum: number, minute: Record<string, number>) => sum + (minute[key] ?? 0), 0);
+    expect(total('syncs')).toBe(1 + syncs.incremental.success);
+    expect(total('bytes')).toBe(bytes);
+    expect(count(source.output, '同步成功')).toBe(1 + syncs.incremental.success);
+    expect(Date.now() - Date.parse(last_success)).toBeLessThan(60_000);
+    expect(last_exit_code).toBe(0);
+    expect(watchOf(pair)).toMatchObject({ running: true, directories: 3, restarts: 0 });
+    expect(statusOf(pair).changes[0]).toMatchObject({ path: pair.path('source', 'file') });
+    const { text, status } = ask(pair, '--status');
+    expect(status).toBe(0);
+    expect(text).toContain('健康: 正在实时镜像');
+    expect(text).toMatch(
+      new RegExp(`^${target} +空闲 +0秒 +0 +20\\d\\d-.* ${total('syncs')}/0 +\\d\\d\\.\\d kB$`, 'm'),
+    );
+    expect(ask(pair, '--status', 'start-sshd').text).toContain(`目标目录    ${pair.path('backup')}\n`);
+  });
+
+  test('counts the directories that are watched, as they come and go', async () => {
+    await using pair = await Pair.withKeys('status-directories');
+    mkdirSync(pair.path('source', 'there', 'deep', 'deeper'), { recursive: true });
+    mkdirSync(pair.path('outside', 'one', 'two'), { recursive: true });
+    await pair.run({ SYNC_INTERVAL: '0' });
+    const directories = (number: number) => eventually(() => watchOf(pair).directories === number);
+    await directories(4);
+    renameSync(pair.path('outside'), pair.path('source', 'moved-in'));
+    await directories(7);
+    rmSync(pair.path('source', 'there'), { recursive: true });
+    await directories(4);
+    renameSync(pair.path('source', 'moved-in'), pair.path('outside'));
+    await directories(1);
+  });
+
+  test('is always whole, however often it is read', async () => {
+    await using pair = await Pair.withKeys('status-whole');
+    await pair.run({ SYNC_INTERVAL: '0' });
+    let seen = '';
+    let versions = 0;
+    for (const until = Date.now() + 4000; Date.now() < until; await sleep(1)) {
+      writeFileSync(pair.path('source', 'file'), `${performance.now()}`);
+      const { updated } = statusOf(pair);
+      versions += Number(updated !== seen);
+      seen = updated;
+    }
+    expect(versions).toBeWithin(4, 12);
+  });
+
+  test('that cannot be written is told once, and is no reason not to mirror', async () => {
+    await using pair = await Pair.withKeys('status-blocked');
+    const env = {
+      STATUS_FILE: '/proc/no/status.json',
+      METRICS_FILE: pair.path('metrics', 'rsync.prom'),
+      SYNC_INTERVAL: '0',
+    };
+    const { source } = await pair.run(env);
+    for (let n = 0; n < 3; n++) {
+      writeFileSync(pair.path('source', 'file'), `words ${n}`);
+      await sleep(700);
+    }
+    await pair.isMirrored();
+    expect(count(source.output, '无法写入 /proc/no/status.json')).toBe(1);
+    expect(content(env.METRICS_FILE)).toContain('rsync_target_up');
+    rmSync(pair.path('metrics'), { recursive: true });
+    writeFileSync(pair.path('metrics'), 'a file in place of the directory');
+    await source.shows(`无法写入 ${env.METRICS_FILE}`);
+    rmSync(pair.path('metrics'));
+    await eventually(() => content(env.METRICS_FILE).includes('rsync_target_up'));
+  });
+
+  test('tells on port and address what it tells in the file, and mirrors also where the port is taken', async () => {
+    await using pair = await Pair.withKeys('status-port');
+    const server = Bun.serve({ port: 0, hostname: '127.0.0.1', fetch: () => new Response('taken') });
+    const { port } = server;
+    const { source } = await pair.run({ METRICS_PORT: String(port), SYNC_INTERVAL: '0' });
+    await source.shows(`无法监听 127.0.0.1:${port}`);
+    writeFileSync(pair.path('source', 'file'), 'words');
+    await pair.isMirrored();
+    await server.stop(true);
+    const address = `http://127.0.0.1:${port}`;
+    await eventually(async () => (await fetch(`${address}/healthz`)).text(), 30_000);
+    expect(await (await fetch(`${address}/healthz`)).text()).toBe(ask(pair, '--healthcheck').text);
+    expect(count(source.output, '无法监听')).toBe(1);
+  });
+});
+
+/** Clears a line on a terminal. */
+const WIPE = '\r\x1b[K';
+
+describe.concurrent('the progress of a full sync', () => {
+  const slowly = { RSYNC_OPTS: '-av --delete --bwlimit=40', SYNC_INTERVAL: '0' };
+  const prepare = (pair: Pair, files: number) => {
+    for (let n = 0; n < files; n++) writeFileSync(pair.path('source', `file-${n}`), Buffer.alloc(50_000, n));
+  };
+
+  test('is in the log every 10 s, in the status, and nowhere in rsync’s own output', async () => {
+    await using pair = await Pair.withKeys('progress');
+    prepare(pair, 12);
+    pair.start('start-sshd');
+    const source = pair.start('rsync-inotify', slowly);
+    await eventually(() => targetOf(pair).progress?.percent > 10, 30_000);
+    expect(statusOf(pair).phase).toBe('syncing');
+    expect(targetOf(pair).progress).toMatchObject({ scanning: false });
+    expect(targetOf(pair).progress.bytes_per_second).toBeWithin(1000, 1_000_000);
+    expect(ask(pair, '--status').text).toContain('同步进度: ');
+    await source.shows('✓ 服务运行中', 0, 40_000);
+    expect(source.output).toMatch(/^\[20.*\] 同步进度: [1-9]\d?%，\d+ 个文件，\d+\.\d kB\/s$/m);
+    const progress = source.lines.filter((line) => line.includes('同步进度'));
+    expect(progress.length).toBeWithin(1, 3);
+    expect(source.output).not.toContain('\r');
+    const names = Array.from({ length: 12 }, (_, n) => `file-${n}`).sort();
+    expect(
+      source.output
+        .split('\n')
+        .filter((line) => /^file-\d+$/.test(line))
+        .sort(),
+    ).toEqual(names);
+    expect(source.output).toMatch(/\n\nsent [\d,]+ bytes {2}received/);
+    await eventually(() => targetOf(pair).progress === null);
+  });
+
+  test('is one line on a terminal, which leaves nothing behind', async () => {
+    await using pair = await Pair.withKeys('progress-terminal');
+    prepare(pair, 6);
+    pair.start('start-sshd');
+    const env = { ...cleanEnv(), ...pair.sourceEnv, ...slowly, NO_COLOR: '1', LOG_FILE: pair.path('log') };
+    const terminal = pair.keep(new Program('script', ['-qec', binary('rsync-inotify'), '/dev/null'], { env }));
+    await terminal.shows('✓ 服务运行中', 0, 40_000);
+    const pieces = terminal.output.split(WIPE);
+    expect(
+      pieces.filter((piece) => /^同步进度: \d+%，\d+ 个文件，\d+(\.\d)? k?B\/s$/.test(piece)).length,
+    ).toBeGreaterThan(2);
+    for (const piece of pieces) expect(piece).not.toMatch(/同步进度.*\n/);
+    expect(content(pair.path('log'))).not.toMatch(/同步进度|\r/);
+    expect(content(pair.path('log'))).toContain('file-0\n');
+  });
+
+  test('is rsync’s own where RSYNC_OPTS ask for it', async () => {
+    await using pair = await Pair.withKeys('progress-own');
+    prepare(pair, 1);
+    const { source } = await pair.run({ RSYNC_OPTS: '-avzh --progress' });
+    expect(source.output).toMatch(/file-0\n\r? +\S+ +\d+%/);
+  });
+});
