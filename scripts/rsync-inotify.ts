@@ -2486,82 +2486,59 @@ async function openViews(config: Config): Promise<void> {
 /** Writes the state once more, for those who look later. */
 let closeViews = async (): Promise<void> => {};
 
-type Labels = Record<string, string>;
-type Collect = (set: (value: number, labels?: Labels) => void) => void;
+type Samples = [value: number | undefined, labels?: Record<string, string>][];
 
-/** The metrics, which take their values from the state whenever they are asked for. */
-async function defineMetrics() {
-  const { Counter, Gauge, Histogram, Registry } = await import('prom-client');
-  const registry = new Registry();
-  const registers = [registry];
-  const gauge = (name: string, help: string, labelNames: string[], collect: Collect) =>
-    new Gauge({
-      ...{ name, help, labelNames, registers },
-      collect() {
-        this.reset();
-        collect((value, labels = {}) => this.set(labels, value));
-      },
-    });
-  const counter = (name: string, help: string, labelNames: string[], collect: Collect) =>
-    new Counter({
-      ...{ name, help, labelNames, registers },
-      collect() {
-        this.reset();
-        collect((value, labels = {}) => this.inc(labels, value));
-      },
-    });
-  const ofTargets =
-    (value: (target: TargetState) => number | undefined): Collect =>
-    (set) => {
-      for (const target of state.targets) {
-        const known = value(target);
-        if (known !== undefined) set(known, { target: target.name });
-      }
-    };
+const ofTargets = (value: (target: TargetState) => number | undefined) => (): Samples =>
+  state.targets.map((target) => [value(target), { target: target.name }]);
 
-  counter('rsync_sync_total', 'Syncs, by what was compared and how they ended', ['target', 'mode', 'result'], (set) => {
-    for (const { name: target, syncs } of state.targets)
-      for (const mode of ['full', 'incremental'] as const)
-        for (const result of ['success', 'failure'] as const) set(syncs[mode][result], { target, mode, result });
-  });
-  counter('rsync_events_total', 'Events of inotifywait', [], (set) => set(state.watch.events));
-  counter('rsync_watch_overflows_total', 'Overflows of the queue of events', [], (set) => set(state.watch.overflows));
-  counter('rsync_watch_restarts_total', 'Watchers that ended unexpectedly and were replaced', [], (set) =>
-    set(state.watch.restarts),
+const syncsByResult = (): Samples =>
+  state.targets.flatMap(({ name: target, syncs }) =>
+    (['full', 'incremental'] as const).flatMap((mode) =>
+      (['success', 'failure'] as const).map((result): Samples[0] => [syncs[mode][result], { target, mode, result }]),
+    ),
   );
-  counter(
-    'rsync_transferred_bytes_total',
-    'Bytes that went over the network, both ways',
-    ['target'],
-    ofTargets(({ bytes }) => bytes),
-  );
-  gauge(
-    'rsync_pending_changes',
-    'Changes that the target lacks',
-    ['target'],
-    ofTargets(({ pending }) => pending),
-  );
-  gauge(
-    'rsync_oldest_pending_seconds',
-    'How long the target has lacked the oldest of them, 0 for none',
-    ['target'],
-    ofTargets(({ oldestPending: oldest }) => (oldest ? (Date.now() - oldest) / 1000 : 0)),
-  );
-  gauge(
-    'rsync_last_success_timestamp_seconds',
-    'When a sync last succeeded',
-    ['target'],
+
+const lagOfTarget = ({ oldestPending: oldest }: TargetState) => (oldest ? (Date.now() - oldest) / 1000 : 0);
+
+const { watch: watched } = state;
+/** The metrics that are taken from the state when they are asked for: kind, name, labels, meaning, values. */
+const METRICS: ['Counter' | 'Gauge', string, string, string, () => Samples][] = [
+  [
+    'Counter',
+    'rsync_sync_total',
+    'target mode result',
+    'Syncs, by what was compared and how they ended',
+    syncsByResult,
+  ],
+  ['Counter', 'rsync_events_total', '', 'Events of inotifywait', () => [[watched.events]]],
+  ['Counter', 'rsync_watch_overflows_total', '', 'Overflows of the queue of events', () => [[watched.overflows]]],
+  ['Counter', 'rsync_watch_restarts_total', '', 'Watchers that ended and were replaced', () => [[watched.restarts]]],
+  ['Counter', 'rsync_transferred_bytes_total', 'target', 'Bytes sent and received', ofTargets(({ bytes }) => bytes)],
+  ['Gauge', 'rsync_pending_changes', 'target', 'Changes that the target lacks', ofTargets(({ pending }) => pending)],
+  ['Gauge', 'rsync_oldest_pending_seconds', 'target', 'How long it has lacked the oldest', ofTargets(lagOfTarget)],
+  [
+    ...(['Gauge', 'rsync_last_success_timestamp_seconds', 'target', 'When a sync last succeeded'] as const),
     ofTargets(({ lastSuccess }) => (lastSuccess ? lastSuccess.getTime() / 1000 : undefined)),
-  );
-  gauge(
-    'rsync_target_up',
-    'Whether the target can be reached',
-    ['target'],
-    ofTargets(({ up }) => Number(up)),
-  );
-  gauge('rsync_watched_directories', 'Directories that are watched', [], (set) => set(state.watch.directories));
-  gauge('rsync_build_info', 'The version, in a label', ['version'], (set) => set(1, { version: VERSION }));
-  const duration = new Histogram({
+  ],
+  ['Gauge', 'rsync_target_up', 'target', 'Whether it can be reached', ofTargets(({ up }) => Number(up))],
+  ['Gauge', 'rsync_watched_directories', '', 'Directories that are watched', () => [[watched.directories]]],
+  ['Gauge', 'rsync_build_info', 'version', 'The version, in a label', () => [[1, { version: VERSION }]]],
+];
+
+async function defineMetrics() {
+  const prometheus = await import('prom-client');
+  const registry = new prometheus.Registry();
+  const registers = [registry];
+  for (const [kind, name, labels, help, collect] of METRICS) {
+    new prometheus[kind]({
+      ...{ name, help, registers, labelNames: labels.split(' ').filter(Boolean) },
+      collect() {
+        this.reset();
+        for (const [value, labels = {}] of collect()) if (value !== undefined) this.inc(labels, value);
+      },
+    });
+  }
+  const duration = new prometheus.Histogram({
     name: 'rsync_sync_duration_seconds',
     help: 'How long syncs took',
     labelNames: ['target', 'mode'],

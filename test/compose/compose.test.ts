@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { spawnSync } from 'node:child_process';
-import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { eventually, freePort, ROOT } from '../helpers.ts';
@@ -201,6 +201,13 @@ describe.skipIf(reason !== '')('docker compose', () => {
     expect(compose('logs', '-t', 'rsync-source')).toMatch(/\d{4}-\d\d-\d\dT.*服务运行中/);
   });
 
+  test('ps shows both healthy while changes are mirrored', async () => {
+    const healthy = () => count(compose('ps', '--format', '{{.Name}} {{.Status}}'), '(healthy)') === 2;
+    await eventually(healthy, 30_000);
+    expect(compose('exec', '-T', 'rsync-source', 'rsync-inotify', '--status')).toContain('健康: 正在实时镜像');
+    expect(compose('exec', '-T', 'rsync-backup', 'start-sshd', '--status')).toContain('健康: SSH 服务运行中');
+  });
+
   test('both containers may do no more than they need', () => {
     const allowed = {
       'rsync-source': ['DAC_OVERRIDE'],
@@ -297,6 +304,30 @@ describe.skipIf(reason !== '')('docker compose', () => {
     expect(inBackup('cat /data/backup/kept')).toBe('without --delete\n');
   });
 
+  test('log and metrics are kept in files, by a variable and a volume each', async () => {
+    const override = {
+      services: {
+        'rsync-source': { volumes: ['./logs:/var/log/rsync', './metrics:/var/metrics'] },
+        'rsync-backup': { volumes: ['./backup-logs:/var/log/rsync'] },
+      },
+    };
+    writeFileSync(join(project, 'compose.override.yml'), JSON.stringify(override));
+    const files = ['LOG_FILE=/var/log/rsync/sync.log', 'BACKUP_LOG_FILE=/var/log/rsync/sshd.log'];
+    writeFileSync(join(project, '.env'), [...files, 'METRICS_FILE=/var/metrics/rsync.prom', ''].join('\n'));
+    compose('up', '-d');
+    await logs('rsync-source', RUNNING);
+    await isMirrored('logged', 'in a file');
+    const held = (...path: string[]) => readFileSync(join(project, ...path), 'utf8');
+    await eventually(() => held('logs', 'sync.log').includes('检测到文件变化: /data/source/logged CLOSE_WRITE'));
+    expect(held('logs', 'sync.log')).toContain(RUNNING);
+    expect(held('logs', 'sync.log')).not.toContain('\x1b');
+    expect(held('backup-logs', 'sshd.log')).toContain('SSH 服务器就绪');
+    await eventually(() =>
+      /rsync_sync_total\{.*mode="incremental",result="success"\} [1-9]/.test(held('metrics', 'rsync.prom')),
+    );
+    rmSync(join(project, 'compose.override.yml'));
+  });
+
   test('a .env file moves sshd to another port', async () => {
     writeFileSync(join(project, '.env'), 'SSH_OPTS=-p 2222\nSSHD_PORT=2222\nNO_COLOR=1\n');
     compose('up', '-d');
@@ -354,6 +385,18 @@ describe.skipIf(reason !== '')('docker compose', () => {
         });
     }
     console.log(`MODEL_SEED=${seed}: ${model.count} operations`);
+  });
+
+  test('the source is unhealthy within a minute after its network was cut without a word', async () => {
+    const health = () => inspect('rsync-source', '{{.State.Health.Status}}');
+    await eventually(() => health() === 'healthy', 60_000);
+    const [network = ''] = Object.keys(JSON.parse(inspect('rsync-backup', '{{json .NetworkSettings.Networks}}')));
+    spawnSync('docker', ['network', 'disconnect', network, 'rsync-backup']);
+    await eventually(() => health() === 'unhealthy', 60_000);
+    const said = JSON.parse(inspect('rsync-source', '{{json .State.Health.Log}}')).at(-1).Output;
+    expect(said).toBe('不健康: 无法连接目标 root@rsync-backup:/data/backup/\n');
+    spawnSync('docker', ['network', 'connect', '--ip', '10.0.5.11', network, 'rsync-backup']);
+    compose('restart', 'rsync-backup'); // the rest is as after any loss of the backup
   });
 
   test('stop takes less than 5 s also in the middle of a transfer, and both end with status 0', async () => {

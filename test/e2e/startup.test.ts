@@ -196,6 +196,15 @@ describe('bad configuration', () => {
     ['SYNC_INTERVAL', '99999999', '应为 0 到 2000000 之间的秒数'],
     ['MAX_RETRIES', '0', '应为 1 到 1000000 之间的整数'],
     ['MAX_RETRIES', '1.5', '应为 1 到 1000000 之间的整数'],
+    ['MAX_LAG', '-1', '应为 0 到 2000000 之间的秒数'],
+    ['STATUS_FILE', '/tmp', '应为文件，不能是目录'],
+    ['LOG_FORMAT', 'xml', '应为 text 或 json'],
+    ['LOG_FILE', '~/sync.log', '应为文件的完整路径；~ 不会展开'],
+    ['LOG_MAX_SIZE', '10', '应为整数加单位 K、M 或 G'],
+    ['LOG_MAX_FILES', '0', '应为 1 到 1000000 之间的整数'],
+    ['METRICS_FILE', '/tmp/', '应为文件的完整路径'],
+    ['METRICS_PORT', '65536', '应为 1 到 65535 之间的端口'],
+    ['METRICS_LISTEN', 'localhost', '应为 IP 地址'],
   ];
   test.each(wrong)('of the source, %s=%j, is named with what is expected', (name, value, expected) => {
     const { stdout, status } = run('rsync-inotify', ['--check'], { SOURCE_DIR: '/tmp', [name]: value });
