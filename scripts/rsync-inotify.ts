@@ -1279,11 +1279,11 @@ interface Totals {
 /** Reads what rsync has put down in a log of its own, and removes that. */
 function takeReport(path: string): Totals {
   try {
-    return parseReport(readFileSync(path, 'latin1'));
+    const report = readFileSync(path, 'latin1');
+    rmSync(path);
+    return parseReport(report);
   } catch {
     return {}; // it is gone with the connection
-  } finally {
-    rmSync(path, { force: true });
   }
 }
 
@@ -1301,6 +1301,7 @@ function parseAmount(text: string): number {
   return Math.round(Number(number.replace(',', '.')) * 1000 ** ('KMGTP'.indexOf(unit) + 1));
 }
 
+const drawsProgress = process.stdout.isTTY && !isJson;
 /** Wipes out the line of progress on a terminal. */
 const WIPE = '\r\x1b[K';
 
@@ -1334,28 +1335,30 @@ export function showControls(bytes: string): string {
   );
 }
 
-/** What rsync says of its progress, of a file or with --info=progress2 of all, nothing where it is something else. */
-export function parseProgress(text: string): Progress | undefined {
+/** What rsync says of its progress (--info=progress2); in the middle of a file it does not repeat all that it said before. */
+export function parseProgress(text: string, before?: Progress): Progress | undefined {
   const form = /\r *[\d.,']+[KMGTP]? +(\d+)% +([\d.,]+)([kMGT]?)B\/s +\S+(?: +\(xfr#(\d+), (ir|to)-chk=)?/;
   const [piece, percent, rate = '', unit = '', files, scan] = form.exec(text) ?? [];
   if (!piece) return undefined;
   const bytes = Number(rate.replace(',', '.')) * 1024 ** ' kMGT'.indexOf(unit || ' ');
   return {
     percent: Number(percent),
-    files: Number(files ?? 0),
+    files: Number(files ?? before?.files ?? 0),
     bytes_per_second: Math.round(bytes),
-    scanning: scan === 'ir',
+    scanning: scan ? scan === 'ir' : !!before?.scanning,
   };
 }
 
 /** Takes progress out of rsync's output, in which a carriage return comes before each piece of it, and tells the last. */
 export function progressFilter(tell: (progress: Progress) => void): (bytes: string) => string {
   let held = '';
+  let before: Progress | undefined;
   return (chunk) => {
     const bytes = held + chunk;
     const last = bytes.lastIndexOf('\r');
-    const progress = parseProgress(bytes.slice(Math.max(0, last)));
+    const progress = parseProgress(bytes.slice(Math.max(0, last)), before);
     if (progress) tell(progress);
+    before = progress ?? before;
     const end = last < 0 || bytes.includes('\n', last) ? bytes.length : last;
     held = bytes.slice(end);
     return bytes.slice(0, end).replace(/\r[^\r\n]*\n?/g, '');
@@ -1961,15 +1964,15 @@ class Target extends EventEmitter {
   private progressed(progress: Progress): void {
     this.state.progress = progress;
     touch();
-    if (!process.stdout.isTTY || isJson) return;
+    if (!drawsProgress) return;
     process.stdout.write(`${WIPE}${describeProgress(progress)}`);
     unfinished = WIPE;
   }
 
   private logProgress(): void {
     const { progress, name } = this.state;
-    if (progress && unfinished !== WIPE)
-      log('sync.progress', describeProgress(progress), { target: name, ...progress });
+    if (!progress || drawsProgress) return;
+    log('sync.progress', describeProgress(progress), { target: name, ...progress });
   }
 
   /** A volume that is not mounted looks like an empty source. rsync tells by status 25 that it would have to delete. */
@@ -2164,6 +2167,8 @@ const MAX_TOLD = 10;
 /** How long a watcher must be silent before it may be ended, and how long that is waited for at most, ms. */
 const SILENCE_MS = 100;
 const MAX_SILENCE_MS = 5000;
+/** How long it is waited for more changes before watches are counted, ms. */
+const COUNT_MS = 1000;
 /** When the next one is started where one has died, at the latest, ms; later only where starting fails. */
 const REPLACE_MS = 1000;
 /** How long the next watcher waits where two do not fit into the limits, for each costs a full sync, ms. */
@@ -2178,6 +2183,7 @@ class Watch extends EventEmitter {
   private watcher: Watcher | undefined;
   private started = 0;
   private moved = { cookie: '', path: '' };
+  private counting: NodeJS.Timeout | undefined;
   /** Whether the limits leave no room for two watchers at a time. */
   private alone = false;
   /** Whether something was lost, and not only in doubt. */
@@ -2219,7 +2225,7 @@ class Watch extends EventEmitter {
     child.once('exit', () => this.ended(watcher));
     this.settle(number);
     state.watch.running = true;
-    countWatches(child).catch(() => {}); // it has ended this moment
+    this.countSoon();
   }
 
   private ended(watcher: Watcher): void {
@@ -2243,11 +2249,21 @@ class Watch extends EventEmitter {
     if (events.includes('_SELF')) return; // its directory has told as well, and under the right name
     state.watch.events++;
     if (this.changes.report(path, events, this.source)) announceChange(this.source.root + path, events);
-    if (events.startsWith('DELETE,ISDIR')) state.watch.directories--; // each new one has a watcher count them anew
+    if (events.startsWith('DELETE,ISDIR')) this.countSoon(); // new ones have a new watcher anyway
     if (events.startsWith('MOVED_FROM')) this.moved = { cookie, path };
     else if (events.startsWith('MOVED_TO') && cookie === this.moved.cookie) this.changes.renamed(this.moved.path, path);
     // One that was moved away is still watched, wherever it is now.
     if (/^(CREATE|MOVED_TO|MOVED_FROM),ISDIR/.test(events)) this.doubt(path);
+  }
+
+  private countSoon(): void {
+    this.counting ??= setTimeout(async () => {
+      this.counting = undefined;
+      const watcher = this.watcher?.process;
+      const watches = watcher && (await countWatches(watcher).catch(() => undefined)); // it may have ended this moment
+      if (watches !== undefined) state.watch.directories = watches;
+      touch();
+    }, COUNT_MS);
   }
 
   private overflowed(): void {
@@ -2342,16 +2358,11 @@ class Watch extends EventEmitter {
   }
 }
 
-/** Each watch is a line in what the kernel tells of the watcher's files (proc(5), fdinfo). */
-async function countWatches({ pid }: ChildProcess): Promise<void> {
+/** How many watches a watcher has: each is a line in what the kernel tells of its files (proc(5), fdinfo). */
+async function countWatches({ pid }: ChildProcess): Promise<number> {
   const directory = `/proc/${pid}/fdinfo`;
-  let watches = 0;
-  for (const name of await readdir(directory)) {
-    const file = await readFile(join(directory, name), 'latin1');
-    watches += file.match(/^inotify /gm)?.length ?? 0;
-  }
-  state.watch.directories = watches;
-  touch();
+  const files = (await readdir(directory)).map((name) => readFile(join(directory, name), 'latin1'));
+  return (await Promise.all(files)).join('').match(/^inotify /gm)?.length ?? 0;
 }
 
 const trees = (paths: string[]): Batch => new Map(paths.map((path) => [path, TREE]));

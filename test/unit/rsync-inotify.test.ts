@@ -539,6 +539,9 @@ describe('what rsync reports of a transfer', () => {
       bytes_per_second: Math.round(5.2 * 1024 ** 2),
       scanning: true,
     });
+    const before = { percent: 3, files: 7, bytes_per_second: 1, scanning: true };
+    const inTheMiddle = parseProgress('\r  1.24G  42%    5.20MB/s    0:03:10  ', before);
+    expect(inTheMiddle).toMatchObject({ percent: 42, files: 7, scanning: true });
     expect(parseProgress('deleting 100% of it')).toBeUndefined();
   });
 });
