@@ -31,7 +31,7 @@ import {
   statSync,
   writeFileSync,
 } from 'node:fs';
-import { readdir, readFile } from 'node:fs/promises';
+import { chmod, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { connect, isIP, isIPv6 } from 'node:net';
 import { homedir, hostname, constants as osConstants, tmpdir } from 'node:os';
@@ -42,7 +42,7 @@ import { setImmediate as immediate, setTimeout as sleep } from 'node:timers/prom
 import { parseArgs } from 'node:util';
 import { Chalk } from 'chalk';
 import { cleanEnv, makeExactValidator } from 'envalid';
-import { createStream, type RotatingFileStream } from 'rotating-file-stream';
+import type { RotatingFileStream } from 'rotating-file-stream';
 import { split } from 'shlex';
 import sshKeygen from 'ssh-keygen-lite';
 import type { ProcessOutput } from 'zx';
@@ -180,10 +180,15 @@ const count = makeExactValidator<number>((value) => {
   return Number(value);
 });
 
+const logFiles = makeExactValidator<number>((value) => {
+  if (!/^[1-9]\d{0,2}$/.test(value)) throw new Error('应为 1 到 999 之间的整数');
+  return Number(value);
+});
+
 const file = makeExactValidator<string>((value) => {
   if (/^~|\/$|\0/.test(value)) throw new Error('应为文件的完整路径；~ 不会展开');
   const path = value && resolve(value);
-  if (path && existsSync(path) && statSync(path).isDirectory()) throw new Error('应为文件，不能是目录');
+  if (path && existsSync(path) && !statSync(path).isFile()) throw new Error('应为普通文件，不能是目录或设备');
   return path;
 });
 
@@ -246,10 +251,13 @@ const variables = {
   LOG_FORMAT: logFormat({ default: 'text', desc: '日志格式：text，或 json（每行一个对象）' }),
   LOG_FILE: file({ default: '', desc: '日志同时写入此文件，不带颜色，例如 /var/log/rsync/sync.log' }),
   LOG_MAX_SIZE: logSize({ default: '10M', desc: 'LOG_FILE 达到此大小后轮转，单位 K、M 或 G' }),
-  LOG_MAX_FILES: count({ default: 5, desc: '保留多少个轮转后的 LOG_FILE' }),
+  LOG_MAX_FILES: logFiles({ default: 5, desc: '保留多少个轮转后的 LOG_FILE' }),
   METRICS_FILE: file({ default: '', desc: 'Prometheus 指标文件，整体替换，例如 /var/metrics/rsync.prom' }),
   METRICS_PORT: port({ default: '', desc: '在此端口提供状态页 /、/metrics 和 /healthz' }),
-  METRICS_LISTEN: address({ default: '127.0.0.1', desc: 'METRICS_PORT 监听的 IP 地址，0.0.0.0 = 所有地址' }),
+  METRICS_LISTEN: address({
+    default: '127.0.0.1',
+    desc: 'METRICS_PORT 监听的 IP 地址，0.0.0.0 = 所有地址（compose 中的默认值）',
+  }),
   NO_COLOR: text({ default: '', desc: '设置为任意值 = 日志不带颜色' }),
 };
 
@@ -308,18 +316,25 @@ function missingPrograms(): string[] {
     .map(([program, name]) => `缺少程序 ${program}：请安装软件包 ${name}（例如 apt-get install ${name}）`);
 }
 
-/** A file of ours that is watched would be a change whenever it is written, and so be written again. */
+/** Whether a file would be a change whenever it is written. */
+function isWatched({ SOURCE_DIR, WATCH_EXCLUDE }: Config, file: string): boolean {
+  const path = realPath(dirname(file));
+  const isWithin = (directory: string) => `${path}/`.startsWith(realPath(directory).replace(/\/?$/, '/'));
+  const unwatched = WATCH_EXCLUDE.split(':').filter(Boolean);
+  return isWithin(SOURCE_DIR) && !unwatched.some((name) => isWithin(resolve(SOURCE_DIR, name)));
+}
+
+/** A file of ours that is watched would be written again for having been written. */
 function checkFiles(config: Config): void {
-  const unwatched = config.WATCH_EXCLUDE.split(':').filter(Boolean);
-  const isWatched = (file: string) => {
-    const path = realPath(dirname(file));
-    const isWithin = (directory: string) => `${path}/`.startsWith(realPath(directory).replace(/\/?$/, '/'));
-    return isWithin(config.SOURCE_DIR) && !unwatched.some((name) => isWithin(resolve(config.SOURCE_DIR, name)));
-  };
-  const advice = '不能位于 SOURCE_DIR 之内，否则每次写入都会触发同步；或将其目录加入 WATCH_EXCLUDE';
-  const mistakes = (['STATUS_FILE', 'LOG_FILE', 'METRICS_FILE'] as const)
-    .filter((name) => config[name] && isWatched(config[name]))
-    .map((name) => `配置错误: ${name}="${escapeText(config[name])}"：${advice}`);
+  const names = (['STATUS_FILE', 'LOG_FILE', 'METRICS_FILE'] as const).filter((name) => config[name]);
+  const watched = names.filter((name) => isWatched(config, config[name]));
+  const shared = names.filter((name) => names.some((other) => other < name && config[other] === config[name]));
+  const mistake = (advice: string) => (name: (typeof names)[number]) =>
+    `配置错误: ${name}="${escapeText(config[name])}"：${advice}`;
+  const mistakes = [
+    ...watched.map(mistake('不能位于 SOURCE_DIR 之内，否则每次写入都会触发同步；或将其目录加入 WATCH_EXCLUDE')),
+    ...shared.map(mistake('已用于另一个变量，请使用不同的文件')),
+  ];
   if (mistakes.length > 0) throw new Failure(mistakes.join('\n'), 2);
 }
 
@@ -368,17 +383,21 @@ const info = (event: string, message: string, fields?: Fields) => record('info',
 const warn = (event: string, message: string, fields?: Fields) => record('warn', event, message, fields);
 const error = (event: string, message: string, fields?: Fields) => record('error', event, message, fields);
 
-/** The last warnings and errors, newest first. */
-const complaints: { time: string; level: Level; event: string; message: string }[] = [];
+/** The last warnings and errors, newest first, and how often each has come. */
+const complaints: { time: string; level: Level; event: string; message: string; count: number }[] = [];
+
+function complain(time: string, level: Level, event: string, message: string): void {
+  const known = complaints.findIndex((other) => other.event === event && other.message === message);
+  const count = (known >= 0 ? (complaints.splice(known, 1)[0]?.count ?? 0) : 0) + 1;
+  complaints.unshift({ time, level, event, message, count });
+  complaints.splice(MAX_COMPLAINTS);
+  touch();
+}
 
 /** One entry of the log: the message is for people, `event` and `fields` are for programs. */
 function record(level: Level, event: string, message: string, fields: Fields = {}): void {
   const time = new Date();
-  if (level === 'warn' || level === 'error') {
-    complaints.unshift({ time: time.toISOString(), level, event, message });
-    complaints.splice(MAX_COMPLAINTS);
-    touch();
-  }
+  if (level === 'warn' || level === 'error') complain(time.toISOString(), level, event, message);
   if (isJson) {
     const entry = { time: time.toISOString(), level: level === 'log' ? 'info' : level, event, message, ...fields };
     write(`${JSON.stringify(entry).replace(UNSAFE, unicodeEscape)}\n`);
@@ -401,6 +420,8 @@ function heading(event: string, title: string, fields?: Fields): void {
 
 /** What has to come before the next line: the line end that the text before it lacks. */
 let unfinished = '';
+/** What wipes out the line that is drawn on a terminal, if one is. */
+const terminal = { drawn: '' };
 /** What the reader of the log has not taken yet, bytes. */
 let unread = 0;
 let omitted = 0;
@@ -415,6 +436,8 @@ function write(text: string | Buffer, coloured = text): void {
     return;
   }
   unread += length;
+  if (terminal.drawn) process.stdout.write(terminal.drawn);
+  terminal.drawn = '';
   process.stdout.write(coloured, () => {
     unread -= length;
   });
@@ -435,8 +458,7 @@ class LogFile {
 
   constructor(
     private readonly path: string,
-    private readonly size: string,
-    private readonly rotate: number,
+    private readonly open: () => RotatingFileStream,
   ) {}
 
   write(text: string | Buffer): void {
@@ -445,7 +467,7 @@ class LogFile {
       this.missing++;
       return;
     }
-    this.stream.write(text, (cause) => {
+    this.stream.write(this.isBroken ? `\n${text}` : text, (cause) => {
       if (cause) this.missing++;
       else if (this.isBroken || this.missing > 0) this.mended();
     });
@@ -457,7 +479,7 @@ class LogFile {
     const inode = inodeOf(this.path);
     if (this.stream && (inode === this.inode || this.inode === undefined)) return;
     this.stream?.end();
-    const stream = createStream(this.path, { size: this.size, rotate: this.rotate });
+    const stream = this.open();
     this.stream = stream;
     this.inode = undefined;
     stream.on('open', () => {
@@ -500,8 +522,11 @@ function inodeOf(path: string): bigint | undefined {
 
 let logFile: LogFile | undefined;
 
-function openLogFile({ LOG_FILE, LOG_MAX_SIZE, LOG_MAX_FILES }: Config): void {
-  if (LOG_FILE) logFile = new LogFile(LOG_FILE, LOG_MAX_SIZE, LOG_MAX_FILES);
+/** The library is loaded only here: what starts often has no use for it. */
+async function openLogFile({ LOG_FILE, LOG_MAX_SIZE: size, LOG_MAX_FILES: rotate }: Config): Promise<void> {
+  if (!LOG_FILE) return;
+  const { createStream } = await import('rotating-file-stream');
+  logFile = new LogFile(LOG_FILE, () => createStream(LOG_FILE, { size, rotate }));
 }
 
 /** Characters that end a line, control a terminal or turn text around. */
@@ -606,6 +631,7 @@ class TargetState {
     });
     for (const old of this.history.keys()) if (old <= minute - 60) this.history.delete(old);
     if (succeeded) [this.up, this.lastSuccess] = [true, new Date()];
+    else if (status === UNREACHABLE) this.up = false;
     this.failing = !succeeded && status !== LIMITED;
     this.lastStatus = status;
     views.emit('synced', this.name, mode, seconds);
@@ -645,6 +671,8 @@ const state = {
   phase: 'starting' as 'starting' | 'syncing' | 'mirroring' | 'stopped',
   started: new Date(),
   source: '',
+  /** Whether the source is what it was at the start. */
+  found: true,
   maxLag: 0,
   watch: { running: false, directories: 0, events: 0, overflows: 0, restarts: 0 },
   targets: [] as TargetState[],
@@ -674,6 +702,8 @@ function announceRest(): void {
 
 /** Emits `changed`, at most every `PUBLISH_MS`, and `synced` with target, mode and seconds. */
 const views = new EventEmitter().setMaxListeners(0);
+/** The state as it was told last. */
+let shown = '';
 let publishing: NodeJS.Timeout | undefined;
 let isSoon = false;
 
@@ -689,6 +719,8 @@ function publish(): void {
   isSoon = false;
   clearTimeout(publishing);
   publishing = setTimeout(publish, HEARTBEAT_MS);
+  const status = reportStatus();
+  shown = JSON.stringify({ ...status, problems: problemsOf(status) });
   views.emit('changed');
 }
 
@@ -703,6 +735,7 @@ function reportStatus() {
     updated: new Date().toISOString(),
     phase: state.phase,
     source: state.source,
+    source_found: state.found,
     max_lag_seconds: state.maxLag,
     watch: state.watch,
     targets: state.targets.map((target) => target.report()),
@@ -717,13 +750,8 @@ function reportStatus() {
 
 type Status = ReturnType<typeof reportStatus>;
 
-function snapshot(): string {
-  const status = reportStatus();
-  return JSON.stringify({ ...status, problems: problemsOf(status) });
-}
-
 interface Problem {
-  problem: 'stopped' | 'stale' | 'starting' | 'watcher' | 'target_down' | 'lag';
+  problem: 'stopped' | 'stale' | 'starting' | 'source' | 'watcher' | 'target_down' | 'lag';
   target?: string;
 }
 
@@ -731,10 +759,11 @@ interface Problem {
 export function problemsOf(status: Status, now = Date.parse(status.updated)): Problem[] {
   const { phase, max_lag_seconds: limit } = status;
   if (phase === 'stopped') return [{ problem: 'stopped' }];
-  if (now - Date.parse(status.updated) > STALE_MS) return [{ problem: 'stale' }];
+  if (Math.abs(now - Date.parse(status.updated)) > STALE_MS) return [{ problem: 'stale' }];
   if (phase === 'starting') return [{ problem: 'starting' }];
   const isLate = (oldest: string | null) => limit > 0 && lagOf(oldest, now) > limit && phase === 'mirroring';
   return [
+    ...(status.source_found ? [] : [{ problem: 'source' } as const]),
     ...(status.watch.running ? [] : [{ problem: 'watcher' } as const]),
     ...status.targets.filter(({ up }) => !up).map(({ target }) => ({ problem: 'target_down', target }) as const),
     ...status.targets
@@ -1264,6 +1293,8 @@ function meaningOf(status: number): string {
   return EXIT_CODES[status] ?? '未知错误，请参阅 rsync(1)';
 }
 
+/** ssh says so. */
+const UNREACHABLE = 255;
 /** All but some files was transferred; these may fail again. */
 const PARTIAL = 23;
 const VANISHED = 24;
@@ -1291,7 +1322,7 @@ function takeReport(path: string): Totals {
 export function parseReport(report: string): Totals {
   const [, sent, received] = /^\S+ \S+ \[\d+\] sent (\S+) bytes +received (\S+) bytes/m.exec(report) ?? [];
   const files = report.match(/\] [<>]f/g)?.length ?? 0;
-  return { files, bytes: sent && received ? parseAmount(sent) + parseAmount(received) : undefined };
+  return sent && received ? { files, bytes: parseAmount(sent) + parseAmount(received) } : {};
 }
 
 /** A number as rsync writes it: `1,234`, or with -h `1.23K`. */
@@ -1309,12 +1340,9 @@ const WIPE = '\r\x1b[K';
 function passOn(output: Readable, target: string, filter = (bytes: string) => bytes): void {
   let held = '';
   const pass = (bytes: string) => {
-    const shown = showControls(bytes);
-    if (!isJson) {
-      const text = Buffer.from(shown, 'latin1');
-      return write(text, unfinished === WIPE ? Buffer.concat([Buffer.from(WIPE), text]) : text);
-    }
-    const lines = Buffer.from(shown, 'latin1').toString().trimEnd().split(/\n+/).filter(Boolean);
+    const safe = showControls(bytes);
+    if (!isJson) return write(Buffer.from(safe, 'latin1'));
+    const lines = Buffer.from(safe, 'latin1').toString().trimEnd().split(/\n+/).filter(Boolean);
     for (const line of lines) info('rsync.output', line, { target });
   };
   output.setEncoding('latin1').on('data', (chunk: string) => {
@@ -1349,6 +1377,9 @@ export function parseProgress(text: string, before?: Progress): Progress | undef
   };
 }
 
+/** Output may follow on the same line: where rsync reports an error, it ends the line on another stream. */
+const PROGRESS = /\r *[\d.,']+[KMGTP]? +\d+% +\S+B\/s +[\d:?]+ *(\(xfr#\d+, \w+-chk=\d+\/\d+\))?\n?/g;
+
 /** Takes progress out of rsync's output, in which a carriage return comes before each piece of it, and tells the last. */
 export function progressFilter(tell: (progress: Progress) => void): (bytes: string) => string {
   let held = '';
@@ -1361,7 +1392,7 @@ export function progressFilter(tell: (progress: Progress) => void): (bytes: stri
     before = progress ?? before;
     const end = last < 0 || bytes.includes('\n', last) ? bytes.length : last;
     held = bytes.slice(end);
-    return bytes.slice(0, end).replace(/\r[^\r\n]*\n?/g, '');
+    return bytes.slice(0, end).replace(PROGRESS, '');
   };
 }
 
@@ -1411,6 +1442,8 @@ const UNKNOWN: Change = { events: '', since: 0, open: false, tree: false, fresh:
 const TREE: Change = { ...UNKNOWN, tree: true };
 /** All of the source. */
 const ALL: Batch = new Map([['', TREE]]);
+/** The same where nothing is known to have changed, so that nobody waits for it. */
+const ANEW: Batch = new Map([['', { ...TREE, since: Number.POSITIVE_INFINITY }]]);
 
 /** The changes that wait for the next sync of a target. */
 class Changes extends EventEmitter {
@@ -1452,8 +1485,8 @@ class Changes extends EventEmitter {
   add(batch: Batch): void {
     for (const [path, { tree, shared, since }] of batch) {
       const known = this.pending.get(path);
-      const before = { ...UNKNOWN, since, ...known };
-      this.set(path, { ...before, tree: tree || before.tree, shared: shared || before.shared });
+      const before = known ?? UNKNOWN;
+      this.set(path, { ...before, since, tree: tree || before.tree, shared: shared || before.shared });
     }
   }
 
@@ -1461,11 +1494,12 @@ class Changes extends EventEmitter {
   private set(path: string, change: Change): void {
     this.last = performance.now();
     const known = this.pending.get(path);
+    const since = change.since || this.last;
     if (!known && (this.size >= MAX_PENDING || this.pending.get('')?.tree)) {
-      this.pending = new Map(ALL);
+      this.pending = new Map([['', { ...TREE, since: Math.min(this.oldest, since) }]]);
       this.closed = 1;
     } else {
-      this.pending.set(path, { ...change, since: known?.since || change.since || this.last });
+      this.pending.set(path, { ...change, since: Math.min(known?.since ?? since, since) });
       this.closed += Number(!change.open) - Number(known ? !known.open : false);
     }
     this.emit('arrived');
@@ -1554,7 +1588,9 @@ class Source {
     try {
       found = this.identify();
     } catch {}
-    if (found === this.identity) return;
+    state.found = found === this.identity;
+    if (state.found) return;
+    touch();
     const what = `源目录 ${escapeText(this.directory)} ${found ? '已不是启动时的目录' : '不见了'}`;
     throw new Failure(`${what}，为保护备份拒绝同步。请检查挂载；若是有意更换，请重启服务`);
   }
@@ -1816,7 +1852,8 @@ class Target extends EventEmitter {
     this.mayArm = this.method === 'list' && !options.includes('--timeout'); // rsync would give up while it waits
     this.deletes = options.some((name) => name.startsWith('--del'));
     const asksForProgress = parsed.some(({ name, value }) => name === '--info' && value?.includes('progress'));
-    this.mayProgress = !asksForProgress && !options.some((name) => /^(-P|--progress|-q|--quiet)$/.test(name));
+    this.mayProgress =
+      !asksForProgress && !options.some((name) => /^(-P|--progress|-q|--quiet|--stderr|--msgs2stderr)$/.test(name));
     this.mayReport = !options.includes('--log-file');
     this.keepsLinks = options.includes('-H') || options.includes('--hard-links');
     this.ruleFiles = parsed
@@ -1835,7 +1872,7 @@ class Target extends EventEmitter {
           });
       });
       this.connection = opened ?? undefined;
-      this.state.up = !!opened;
+      if (opened) this.state.up = true; // without a shared connection each rsync makes its own
       touch();
       this.emit('tried');
       if (!opened) {
@@ -1909,7 +1946,10 @@ class Target extends EventEmitter {
   /** @param format what rsync reports of each file; names have no place there */
   private startRsync(extra: string[] = [], source?: string, format = '%i'): Transfer {
     const { route } = this;
-    const report = route.socket && this.mayReport ? join(dirname(route.socket), `${++this.started}.log`) : undefined;
+    const report =
+      route.socket && this.mayReport && !isWatched(this.config, route.socket)
+        ? join(dirname(route.socket), `${++this.started}.log`)
+        : undefined;
     const options = report ? [`--log-file=${report}`, `--log-file-format=${format}`] : [];
     const args = rsyncArgs(this.config, route, [...extra, ...options], source);
     return new Transfer(start('rsync', args, { cwd, stdio: ['pipe', 'pipe', 'pipe'] }), report);
@@ -1966,7 +2006,7 @@ class Target extends EventEmitter {
     touch();
     if (!drawsProgress) return;
     process.stdout.write(`${WIPE}${describeProgress(progress)}`);
-    unfinished = WIPE;
+    terminal.drawn = WIPE;
   }
 
   private logProgress(): void {
@@ -2029,6 +2069,8 @@ class Target extends EventEmitter {
       lastStart = performance.now();
       const { connection } = this;
       const status = await this.syncBatch(batch);
+      const everything = batch.get('');
+      if (everything?.since === Number.POSITIVE_INFINITY) batch.set('', TREE); // from now on it is missed, if it failed
       if (status === 0 || status === LIMITED) {
         backoff = newBackoff();
         if (this.state.failed.size === 0) this.partialBackoff = newBackoff();
@@ -2134,7 +2176,7 @@ class Target extends EventEmitter {
       await pause(this.config.FULL_SYNC_INTERVAL * 1000);
       if (stopRequest.signal.aborted) return;
       this.isRegular = true;
-      this.state.changes.add(ALL);
+      this.state.changes.add(ANEW);
     }
   }
 }
@@ -2236,8 +2278,8 @@ class Watch extends EventEmitter {
       signal: signalCode,
     });
     this.watcher = undefined;
-    state.watch.running = false;
     state.watch.restarts++;
+    unwatched();
     this.doubt('');
     this.emit('ended');
   }
@@ -2334,7 +2376,7 @@ class Watch extends EventEmitter {
     if (!watcher) return;
     if (this.watcher === watcher) {
       this.watcher = undefined;
-      state.watch.running = false;
+      unwatched();
       this.doubt('');
     }
     const latest = performance.now() + MAX_SILENCE_MS;
@@ -2356,6 +2398,11 @@ class Watch extends EventEmitter {
     this.changes.add(trees([...this.source.doubts.keys()])); // what is not watched is looked at now and then
     return delay;
   }
+}
+
+function unwatched(): void {
+  Object.assign(state.watch, { running: false, directories: 0 });
+  touch();
 }
 
 /** How many watches a watcher has: each is a line in what the kernel tells of its files (proc(5), fdinfo). */
@@ -2457,45 +2504,63 @@ async function mirror(source: Source, backup: Target, watch: Watch): Promise<voi
 /** A file that always holds the newest state, replaced whole. What goes wrong with it is told once until it works again. */
 class StateFile {
   private isBroken = false;
+  private writing: Promise<void> | undefined;
 
   constructor(
+    private readonly name: 'STATUS_FILE' | 'METRICS_FILE',
     private readonly path: string,
     private readonly content: () => string | Promise<string>,
   ) {}
 
-  async write(): Promise<void> {
+  /** Where the disk hangs, one write hangs with it, and nothing else. */
+  write(): Promise<void> {
+    this.writing ??= this.replace().finally(() => {
+      this.writing = undefined;
+    });
+    return this.writing;
+  }
+
+  private async replace(): Promise<void> {
+    const temporary = `${this.path}.${process.pid}.tmp`;
     try {
-      mkdirSync(dirname(this.path), { recursive: true });
-      replaceFile(this.path, await this.content(), 0o644);
+      await mkdir(dirname(this.path), { recursive: true });
+      await rm(temporary, { recursive: true, force: true });
+      await writeFile(temporary, await this.content(), { flag: 'wx' });
+      await chmod(temporary, 0o644); // whatever the umask
+      await rename(temporary, this.path);
       this.isBroken = false;
     } catch (cause) {
-      if (!this.isBroken)
-        warn('status.failed', `无法写入 ${escapeText(this.path)}：${reasonOf(cause)}。请检查目录和权限`);
+      const what = `无法写入 ${this.name}=${escapeText(this.path)}：${reasonOf(cause)}`;
+      if (!this.isBroken) warn('status.failed', `${what}。请检查目录和权限，或更改 ${this.name}`);
       this.isBroken = true;
     }
   }
 }
 
+const stateFiles: StateFile[] = [];
+
 /** Shows the state to whoever is to see it. */
 async function openViews(config: Config): Promise<void> {
   const { METRICS_FILE, METRICS_PORT, STATUS_FILE } = config;
-  const files = [new StateFile(STATUS_FILE, snapshot)];
+  stateFiles.push(new StateFile('STATUS_FILE', STATUS_FILE, () => shown));
   const metrics = METRICS_FILE || METRICS_PORT ? await defineMetrics() : undefined;
-  if (metrics && METRICS_FILE) files.push(new StateFile(METRICS_FILE, () => metrics.metrics()));
+  if (metrics && METRICS_FILE) stateFiles.push(new StateFile('METRICS_FILE', METRICS_FILE, () => metrics.metrics()));
   if (metrics && METRICS_PORT) await serve(config, () => metrics.metrics());
   views.on('changed', () => {
-    for (const file of files) file.write();
+    for (const file of stateFiles) file.write();
   });
-  closeViews = async () => {
-    clearTimeout(publishing);
-    state.phase = 'stopped';
-    await Promise.all(files.map((file) => file.write()));
-  };
   publish();
 }
 
-/** Writes the state once more, for those who look later. */
-let closeViews = async (): Promise<void> => {};
+/** Has those who look later see that the service has stopped. */
+async function closeViews(): Promise<void> {
+  await Promise.all(stateFiles.map((file) => file.write())); // a write that runs may hold what was before
+  state.phase = 'stopped';
+  state.watch.running = false;
+  for (const target of state.targets) target.up = false;
+  publish();
+  await Promise.all(stateFiles.map((file) => file.write()));
+}
 
 type Samples = [value: number | undefined, labels?: Record<string, string>][];
 
@@ -2533,6 +2598,7 @@ const METRICS: ['Counter' | 'Gauge', string, string, string, () => Samples][] = 
   ],
   ['Gauge', 'rsync_target_up', 'target', 'Whether it can be reached', ofTargets(({ up }) => Number(up))],
   ['Gauge', 'rsync_watched_directories', '', 'Directories that are watched', () => [[watched.directories]]],
+  ['Gauge', 'rsync_start_time_seconds', '', 'When the program was started', () => [[state.started.getTime() / 1000]]],
   ['Gauge', 'rsync_build_info', 'version', 'The version, in a label', () => [[1, { version: VERSION }]]],
 ];
 
@@ -2579,6 +2645,8 @@ const securityHeaders = (page: string) => ({
   'Cache-Control': 'no-store',
 });
 
+/** How many connections there may be: each takes a descriptor, without which no rsync starts. */
+const MAX_CONNECTIONS = 200;
 /** How many readers may follow the page at a time. */
 const MAX_FOLLOWERS = 50;
 
@@ -2589,29 +2657,33 @@ async function serve({ METRICS_PORT, METRICS_LISTEN }: Config, metrics: () => Pr
   const headers = securityHeaders(page);
   const send = (response: ServerResponse, status: number, type: string, body: string) =>
     response.writeHead(status, { ...headers, 'Content-Type': `${type}; charset=utf-8` }).end(body);
-  const answers: Record<string, (response: ServerResponse) => Promise<unknown>> = {
-    '/': async (response) => send(response, 200, 'text/html', page),
-    '/metrics': async (response) => send(response, 200, 'text/plain; version=0.0.4', await metrics()),
-    '/healthz': async (response) => {
-      const { healthy, line } = judge(reportStatus());
-      send(response, healthy ? 200 : 503, 'text/plain', `${line}\n`);
-    },
-    '/events': async (response) => {
-      if (views.listenerCount('changed') > MAX_FOLLOWERS) return send(response, 503, 'text/plain', '');
-      follow(response.writeHead(200, { ...headers, 'Content-Type': 'text/event-stream' }));
-    },
-  };
+  const answers = new Map<string, (response: ServerResponse) => Promise<unknown>>(
+    Object.entries({
+      '/': async (response) => send(response, 200, 'text/html', page),
+      '/metrics': async (response) => send(response, 200, 'text/plain; version=0.0.4', await metrics()),
+      '/healthz': async (response) => {
+        const { healthy, line } = judge(reportStatus());
+        send(response, healthy ? 200 : 503, 'text/plain', `${line}\n`);
+      },
+      '/events': async (response) => {
+        if (views.listenerCount('changed') > MAX_FOLLOWERS) return send(response, 503, 'text/plain', '');
+        follow(response.writeHead(200, { ...headers, 'Content-Type': 'text/event-stream' }));
+      },
+    }),
+  );
   const server = createServer((request: IncomingMessage, response) => {
-    const answer = answers[request.url?.replace(/\?.*/s, '') ?? ''];
+    const answer = answers.get(request.url?.replace(/\?.*/s, '') ?? '');
     if (!answer) return send(response, 404, 'text/plain', '404\n');
     if (request.method === 'GET') return answer(response).catch(() => response.destroy());
     response.setHeader('Allow', 'GET');
     send(response, 405, 'text/plain', '405\n');
   });
+  server.maxConnections = MAX_CONNECTIONS;
+  const where = `${METRICS_LISTEN}:${METRICS_PORT}`;
   const listen = () => server.listen(Number(METRICS_PORT), METRICS_LISTEN);
   let isTold = false;
+  server.on('listening', () => isTold && log('http.restored', `已在 ${where} 提供状态页和指标`));
   server.on('error', (cause) => {
-    const where = `${METRICS_LISTEN}:${METRICS_PORT}`;
     if (!isTold)
       error('http.failed', `无法监听 ${where}：${reasonOf(cause)}。状态页和指标不可用，将继续重试；镜像不受影响`);
     isTold = true;
@@ -2625,7 +2697,7 @@ function follow(response: ServerResponse): void {
   let isTaken = true;
   const tell = () => {
     if (!isTaken) return;
-    isTaken = response.write(`data: ${snapshot()}\n\n`);
+    isTaken = response.write(`data: ${shown}\n\n`);
     if (!isTaken) response.once('drain', () => (isTaken = true));
   };
   views.on('changed', tell);
@@ -2642,6 +2714,7 @@ export function judge(status: Status, now = Date.parse(status.updated)): { healt
     starting: '正在启动，还没有开始镜像',
     stopped: '服务已停止',
     stale: `状态已过期 ${Math.round((now - Date.parse(status.updated)) / 1000)} 秒，服务可能已不在运行`,
+    source: `源目录 ${status.source} 不见了或被替换`,
     watcher: '监控进程不在运行，正在重新启动',
     target_down: '无法连接目标',
     lag: `落后 ${lag} 秒，超过了 MAX_LAG=${status.max_lag_seconds}`,
@@ -2657,7 +2730,9 @@ export function judge(status: Status, now = Date.parse(status.updated)): { healt
 function readStatus(): Status {
   const path = resolve(process.env.STATUS_FILE || String(variables.STATUS_FILE.default));
   try {
-    return JSON.parse(readFileSync(path, 'utf8'));
+    const status = JSON.parse(readFileSync(path, 'utf8'));
+    if (status.program !== 'rsync-inotify') throw new Error(`是 ${status.program} 的状态`);
+    return status;
   } catch (cause) {
     throw new Failure(`无法读取状态文件 ${escapeText(path)}：${reasonOf(cause)}。服务没有运行，或 STATUS_FILE 不同`);
   }
@@ -2753,7 +2828,7 @@ async function fail(cause: unknown): Promise<void> {
 
 /** Exits once the log is written: process.exit alone would cut a pipe off. */
 async function exit(status: number): Promise<void> {
-  await closeViews();
+  await Promise.race([closeViews(), sleep(1000)]);
   const written = new Promise<void>((done) => process.stdout.write('', () => done()));
   await Promise.race([Promise.all([written, logFile?.end()]), sleep(1000)]);
   process.exit(status);
@@ -2793,7 +2868,7 @@ async function main(): Promise<void> {
     return exit(answer.status);
   }
   const { config, address } = await checkConfig();
-  openLogFile(config);
+  await openLogFile(config);
   const target = new TargetState(config);
   state.source = config.SOURCE_DIR;
   state.maxLag = config.MAX_LAG && config.MAX_LAG + config.SYNC_INTERVAL;

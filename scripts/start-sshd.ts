@@ -30,6 +30,7 @@ import {
   realpathSync,
   renameSync,
   rmSync,
+  statfsSync,
   statSync,
   writeFileSync,
   writeSync,
@@ -43,7 +44,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { Chalk } from 'chalk';
 import { cleanEnv, makeExactValidator } from 'envalid';
-import { createStream, type RotatingFileStream } from 'rotating-file-stream';
+import type { RotatingFileStream } from 'rotating-file-stream';
 import sshKeygen from 'ssh-keygen-lite';
 
 const VERSION = '1.0.0';
@@ -124,7 +125,7 @@ const address = makeExactValidator<string>((value) => {
 const file = makeExactValidator<string>((value) => {
   if (/^~|\/$|\0/.test(value)) throw new Error('应为文件的完整路径；~ 不会展开');
   const path = value && resolve(value);
-  if (path && existsSync(path) && statSync(path).isDirectory()) throw new Error('应为文件，不能是目录');
+  if (path && existsSync(path) && !statSync(path).isFile()) throw new Error('应为普通文件，不能是目录或设备');
   return path;
 });
 
@@ -159,7 +160,7 @@ const variables = {
   LOG_FORMAT: logFormat({ default: 'text', desc: '日志格式：text，或 json（每行一个对象）' }),
   LOG_FILE: file({ default: '', desc: '日志同时写入此文件，不带颜色，例如 /var/log/rsync/sshd.log' }),
   LOG_MAX_SIZE: logSize({ default: '10M', desc: 'LOG_FILE 达到此大小后轮转，单位 K、M 或 G' }),
-  LOG_MAX_FILES: wholeNumber(1, 1_000_000)({ default: 5, desc: '保留多少个轮转后的 LOG_FILE' }),
+  LOG_MAX_FILES: wholeNumber(1, 999)({ default: 5, desc: '保留多少个轮转后的 LOG_FILE' }),
   NO_COLOR: text({ default: '', desc: '设置为任意值 = 日志不带颜色' }),
 };
 
@@ -234,17 +235,21 @@ const info = (event: string, message: string, fields?: Fields) => record('info',
 const warn = (event: string, message: string, fields?: Fields) => record('warn', event, message, fields);
 const error = (event: string, message: string, fields?: Fields) => record('error', event, message, fields);
 
-/** The last warnings and errors, newest first. */
-const complaints: { time: string; level: Level; event: string; message: string }[] = [];
+/** The last warnings and errors, newest first, and how often each has come. */
+const complaints: { time: string; level: Level; event: string; message: string; count: number }[] = [];
+
+function complain(time: string, level: Level, event: string, message: string): void {
+  const known = complaints.findIndex((other) => other.event === event && other.message === message);
+  const count = (known >= 0 ? (complaints.splice(known, 1)[0]?.count ?? 0) : 0) + 1;
+  complaints.unshift({ time, level, event, message, count });
+  complaints.splice(MAX_COMPLAINTS);
+  touch();
+}
 
 /** One entry of the log: the message is for people, `event` and `fields` are for programs. */
 function record(level: Level, event: string, message: string, fields: Fields = {}): void {
   const time = new Date();
-  if (level === 'warn' || level === 'error') {
-    complaints.unshift({ time: time.toISOString(), level, event, message });
-    complaints.splice(MAX_COMPLAINTS);
-    touch();
-  }
+  if (level === 'warn' || level === 'error') complain(time.toISOString(), level, event, message);
   if (isJson) {
     const entry = { time: time.toISOString(), level: level === 'log' ? 'info' : level, event, message, ...fields };
     write(`${JSON.stringify(entry).replace(UNSAFE, unicodeEscape)}\n`);
@@ -267,6 +272,8 @@ function heading(event: string, title: string, fields?: Fields): void {
 
 /** What has to come before the next line: the line end that the text before it lacks. */
 let unfinished = '';
+/** What wipes out the line that is drawn on a terminal, if one is. */
+const terminal = { drawn: '' };
 /** What the reader of the log has not taken yet, bytes. */
 let unread = 0;
 let omitted = 0;
@@ -281,6 +288,8 @@ function write(text: string | Buffer, coloured = text): void {
     return;
   }
   unread += length;
+  if (terminal.drawn) process.stdout.write(terminal.drawn);
+  terminal.drawn = '';
   process.stdout.write(coloured, () => {
     unread -= length;
   });
@@ -301,8 +310,7 @@ class LogFile {
 
   constructor(
     private readonly path: string,
-    private readonly size: string,
-    private readonly rotate: number,
+    private readonly open: () => RotatingFileStream,
   ) {}
 
   write(text: string | Buffer): void {
@@ -311,7 +319,7 @@ class LogFile {
       this.missing++;
       return;
     }
-    this.stream.write(text, (cause) => {
+    this.stream.write(this.isBroken ? `\n${text}` : text, (cause) => {
       if (cause) this.missing++;
       else if (this.isBroken || this.missing > 0) this.mended();
     });
@@ -323,7 +331,7 @@ class LogFile {
     const inode = inodeOf(this.path);
     if (this.stream && (inode === this.inode || this.inode === undefined)) return;
     this.stream?.end();
-    const stream = createStream(this.path, { size: this.size, rotate: this.rotate });
+    const stream = this.open();
     this.stream = stream;
     this.inode = undefined;
     stream.on('open', () => {
@@ -366,8 +374,11 @@ function inodeOf(path: string): bigint | undefined {
 
 let logFile: LogFile | undefined;
 
-function openLogFile({ LOG_FILE, LOG_MAX_SIZE, LOG_MAX_FILES }: Config): void {
-  if (LOG_FILE) logFile = new LogFile(LOG_FILE, LOG_MAX_SIZE, LOG_MAX_FILES);
+/** The library is loaded only here: what starts often has no use for it. */
+async function openLogFile({ LOG_FILE, LOG_MAX_SIZE: size, LOG_MAX_FILES: rotate }: Config): Promise<void> {
+  if (!LOG_FILE) return;
+  const { createStream } = await import('rotating-file-stream');
+  logFile = new LogFile(LOG_FILE, () => createStream(LOG_FILE, { size, rotate }));
 }
 
 /** Characters that end a line, control a terminal or turn text around. */
@@ -1088,7 +1099,7 @@ function reportStatus(config: Config) {
     updated: new Date().toISOString(),
     phase: state.phase,
     sshd: { pid: sshd?.pid ?? null, port: SSHD_PORT, listen: SSHD_LISTEN || null },
-    destination: { directory: DEST_DIR, writable: isWritable(DEST_DIR) },
+    destination: { directory: DEST_DIR, writable: isWritable(DEST_DIR), free_bytes: freeBytes(DEST_DIR) },
     key: shared.content ? fingerprint(shared.found) : null,
     sessions: sshd?.pid ? sshdGroups(sshd.pid).length - 1 : 0,
     refused: state.refused,
@@ -1104,6 +1115,16 @@ function isWritable(directory: string): boolean {
     return true;
   } catch {
     return false;
+  }
+}
+
+/** The room that is left for us on the disk of a directory, any amount where that cannot be told. */
+function freeBytes(directory: string): number {
+  try {
+    const { bavail, bfree, bsize } = statfsSync(directory);
+    return bsize * (process.getuid?.() === 0 ? bfree : bavail);
+  } catch {
+    return Number.MAX_SAFE_INTEGER;
   }
 }
 
@@ -1125,20 +1146,28 @@ function writeStatus(): void {
     replaceFile(STATUS_FILE, content.toString('latin1'), 0o644);
     isStatusBroken = false;
   } catch (cause) {
-    if (!isStatusBroken)
-      warn('status.failed', `无法写入 ${escapeText(STATUS_FILE)}：${reasonOf(cause)}。请检查目录和权限`);
+    const what = `无法写入 STATUS_FILE=${escapeText(STATUS_FILE)}：${reasonOf(cause)}`;
+    if (!isStatusBroken) warn('status.failed', `${what}。请检查目录和权限，或更改 STATUS_FILE`);
     isStatusBroken = true;
   }
 }
 
-type Problem = 'stopped' | 'stale' | 'starting' | 'no_key' | 'destination';
+type Problem = 'stopped' | 'stale' | 'starting' | 'no_key' | 'destination' | 'disk_full';
+
+/** With less room, a disk is as good as full, bytes. */
+const LEAST_FREE = 1_000_000;
 
 /** What is wrong, nothing where the backup can take a mirror. */
 export function problemsOf(status: Status, now = Date.parse(status.updated)): Problem[] {
   if (status.phase === 'stopped') return ['stopped'];
-  if (now - Date.parse(status.updated) > STALE_MS) return ['stale'];
+  if (Math.abs(now - Date.parse(status.updated)) > STALE_MS) return ['stale'];
   if (status.phase === 'starting') return ['starting'];
-  return [...(status.key ? [] : ['no_key' as const]), ...(status.destination.writable ? [] : ['destination' as const])];
+  const { writable, free_bytes: free } = status.destination;
+  return [
+    ...(status.key ? [] : ['no_key' as const]),
+    ...(writable ? [] : ['destination' as const]),
+    ...(free < LEAST_FREE ? ['disk_full' as const] : []),
+  ];
 }
 
 /** Whether the backup can take a mirror, and a line that says so or why not. */
@@ -1149,6 +1178,7 @@ function judge(status: Status, now: number): { healthy: boolean; line: string } 
     stale: `状态已过期 ${Math.round((now - Date.parse(status.updated)) / 1000)} 秒，服务可能已不在运行`,
     no_key: '没有源端公钥，源端无法登录',
     destination: `目标目录 ${status.destination.directory} 无法写入`,
+    disk_full: `目标目录 ${status.destination.directory} 所在的磁盘已满`,
   };
   const problems = problemsOf(status, now);
   if (problems.length > 0)
@@ -1160,7 +1190,9 @@ function judge(status: Status, now: number): { healthy: boolean; line: string } 
 function readStatus(): Status {
   const path = resolve(process.env.STATUS_FILE || String(variables.STATUS_FILE.default));
   try {
-    return JSON.parse(readFileSync(path, 'utf8'));
+    const status = JSON.parse(readFileSync(path, 'utf8'));
+    if (status.program !== 'start-sshd') throw new Error(`是 ${status.program} 的状态`);
+    return status;
   } catch (cause) {
     throw new Failure(`无法读取状态文件 ${escapeText(path)}：${reasonOf(cause)}。服务没有运行，或 STATUS_FILE 不同`);
   }
@@ -1309,7 +1341,7 @@ async function main(): Promise<void> {
     return exit(answer.status);
   }
   const config = checkConfig();
-  openLogFile(config);
+  await openLogFile(config);
   state.config = config;
   publish();
   heading('service.start', 'SSH 服务器 - 自动配置启动', { version: VERSION });

@@ -21,12 +21,14 @@ mkdirSync(join(data, 'source'), { recursive: true });
 const common = { SHARED_KEYS_DIR: join(keys, 'shared'), DEST_DIR: `${join(data, 'backup')}/` };
 const backupEnv = {
   SSH_DIR: join(keys, 'backup'),
+  STATUS_FILE: join(keys, 'backup-status.json'),
   HOST_KEY_DIR: join(keys, 'host-keys'),
   SSHD_PORT: port,
   SSHD_LISTEN: '127.0.0.1',
 };
 const sourceEnv = {
   SSH_DIR: join(keys, 'source'),
+  STATUS_FILE: join(keys, 'source-status.json'),
   SOURCE_DIR: `${join(data, 'source')}/`,
   DEST_HOST: `${userName()}@127.0.0.1`,
   SSH_OPTS: `-p ${port}`,

@@ -2,7 +2,18 @@ import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { binary, cleanEnv, content, count, eventually, Pair, Program, theOnly, watchersOf } from '../helpers.ts';
+import {
+  binary,
+  cleanEnv,
+  content,
+  count,
+  eventually,
+  isRoot,
+  Pair,
+  Program,
+  theOnly,
+  watchersOf,
+} from '../helpers.ts';
 
 setDefaultTimeout(90_000);
 
@@ -47,6 +58,7 @@ describe.concurrent('the health of the source', () => {
     expect(isHealthy(pair)).toBe(true);
     expect(await source.stop()).toBe(0);
     expect(ask(pair, '--healthcheck')).toEqual({ status: 1, text: '不健康: 服务已停止\n' });
+    expect(targetOf(pair).up).toBe(false);
   });
 
   test('suffers while the backup is away, and no longer', async () => {
@@ -71,6 +83,7 @@ describe.concurrent('the health of the source', () => {
     writeFileSync(pair.path('bin', 'inotifywait'), '#!/bin/sh\nexit 1\n', { mode: 0o755 });
     process.kill(await theOnly(watchersOf, pair), 'SIGKILL');
     await failsWith(pair, '监控进程不在运行');
+    expect(watchOf(pair)).toMatchObject({ running: false, directories: 0, restarts: 1 });
     rmSync(pair.path('bin', 'inotifywait'));
     symlinkSync('/usr/bin/inotifywait', pair.path('bin', 'inotifywait'));
     await source.shows('监控已恢复', 0, 30_000);
@@ -80,24 +93,75 @@ describe.concurrent('the health of the source', () => {
 
   test('suffers while a change has waited for too long, but not in the first full sync', async () => {
     await using pair = await Pair.withKeys('health-lag');
-    writeFileSync(pair.path('source', 'large'), Buffer.alloc(300_000, 1));
+    writeFileSync(pair.path('source', 'large'), Buffer.alloc(900_000, 1));
     pair.start('start-sshd');
     const source = pair.start('rsync-inotify', { MAX_LAG: '1', SYNC_INTERVAL: '0', RSYNC_OPTS: '-av --bwlimit=60' });
     await source.shows('首次全量同步');
     writeFileSync(pair.path('source', 'early'), 'words');
-    await eventually(
-      () => statusOf(pair).updated > (targetOf(pair).oldest_pending ?? '9') && targetOf(pair).progress,
-      30_000,
-    );
-    await sleep(1500);
+    const lag = () => Date.parse(statusOf(pair).updated) - Date.parse(targetOf(pair).oldest_pending);
+    await eventually(() => lag() > 2000, 30_000);
     expect(ask(pair, '--healthcheck')).toEqual({ status: 0, text: '健康: 正在进行首次全量同步\n' });
-    await source.shows('✓ 服务运行中');
+    await source.shows('✓ 服务运行中', 0, 40_000);
     await eventually(() => targetOf(pair).pending === 0);
     writeFileSync(pair.path('source', 'second'), Buffer.alloc(300_000, 2));
     await failsWith(pair, /落后 \d+ 秒，超过了 MAX_LAG=1/);
     expect(targetOf(pair)).toMatchObject({ pending: 1, up: true, state: 'syncing' });
     await eventually(() => isHealthy(pair));
     expect(targetOf(pair)).toMatchObject({ pending: 0, oldest_pending: null });
+  });
+
+  test('suffers while changes fail, be they one or all, and whatever is compared meanwhile', async () => {
+    await using pair = await Pair.withKeys('health-failing');
+    const { source } = await pair.run({ MAX_LAG: '1', SYNC_INTERVAL: '0', FULL_SYNC_INTERVAL: '2' });
+    const since = Date.now();
+    rmSync(pair.path('backup'), { recursive: true });
+    writeFileSync(pair.path('backup'), 'a file in its place');
+    writeFileSync(pair.path('source', 'one'), 'words');
+    await failsWith(pair, /落后 \d+ 秒/);
+    for (let n = 0; n < 10; n++) {
+      writeFileSync(pair.path('source', `file-${n}`), 'words');
+      await sleep(500);
+      expect(isHealthy(pair)).toBe(false);
+    }
+    expect(source.output).toContain('触发定期全量同步');
+    expect(Date.parse(targetOf(pair).oldest_pending) - since).toBeLessThan(1000);
+    expect(
+      statusOf(pair).errors.find(({ event }: { event: string }) => event === 'sync.failure').count,
+    ).toBeGreaterThan(1);
+    rmSync(pair.path('backup'));
+    await pair.isMirrored();
+    await eventually(() => isHealthy(pair));
+  });
+
+  test('does not suffer from a regular comparison, however long that takes', async () => {
+    await using pair = await Pair.withKeys('health-regular');
+    const { source } = await pair.run({
+      MAX_LAG: '1',
+      SYNC_INTERVAL: '0',
+      FULL_SYNC_INTERVAL: '1',
+      RSYNC_OPTS: '-acv',
+    });
+    await eventually(() => isHealthy(pair));
+    spawnSync('truncate', ['-s', '1500M', pair.path('source', 'sparse')]);
+    await pair.isMirrored(60_000); // what it takes to read that much lasts longer than MAX_LAG
+    const before = count(source.output, '触发定期全量同步');
+    const seen = new Set<string>();
+    await eventually(() => {
+      const { problems, targets } = statusOf(pair);
+      expect(problems).toEqual([]);
+      seen.add(targets[0].state);
+      return seen.has('syncing') && count(source.output, '触发定期全量同步') > before + 2;
+    }, 30_000);
+  });
+
+  test('suffers while the source directory is gone', async () => {
+    await using pair = await Pair.withKeys('health-source');
+    await pair.run({ SYNC_INTERVAL: '0' });
+    await eventually(() => isHealthy(pair));
+    renameSync(pair.path('source'), pair.path('elsewhere'));
+    await failsWith(pair, /源目录 .* 不见了或被替换/);
+    renameSync(pair.path('elsewhere'), pair.path('source'));
+    await eventually(() => isHealthy(pair), 60_000);
   });
 
   test('is bad when nothing was heard of the service for 30 s, whatever it said last', async () => {
@@ -111,6 +175,8 @@ describe.concurrent('the health of the source', () => {
     await failsWith(pair, /状态已过期 3\d 秒/);
     writeFileSync(fileOf(pair, 'rsync-inotify'), '{"half');
     await failsWith(pair, '无法读取状态文件');
+    writeFileSync(fileOf(pair, 'rsync-inotify'), readFileSync(fileOf(pair, 'start-sshd')));
+    await failsWith(pair, '是 start-sshd 的状态');
   });
 
   test('costs less than 50 ms of CPU to ask for', async () => {
@@ -151,6 +217,24 @@ describe.concurrent('the health of the backup', () => {
     writeFileSync(pair.path('backup'), 'a file in its place');
     await failsWith(pair, /目标目录 .* 无法写入/, 'start-sshd');
   });
+});
+
+test.skipIf(!isRoot)('the health of the backup suffers from a full disk', async () => {
+  await using pair = await Pair.withKeys('health-disk');
+  mkdirSync(pair.path('backup'));
+  spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=4m', 'tmpfs', pair.path('backup')]);
+  try {
+    await pair.run();
+    await eventually(() => isHealthy(pair, 'start-sshd'));
+    spawnSync('truncate', ['-s', '0', pair.path('backup', 'ballast')]);
+    spawnSync('dd', ['if=/dev/zero', `of=${pair.path('backup', 'ballast')}`, 'bs=64k'], { stdio: 'ignore' });
+    await failsWith(pair, /目标目录 .* 所在的磁盘已满/, 'start-sshd');
+    rmSync(pair.path('backup', 'ballast'));
+    await eventually(() => isHealthy(pair, 'start-sshd'));
+  } finally {
+    await Promise.all(pair.programs.map((program) => program.stop()));
+    spawnSync('umount', [pair.path('backup')]);
+  }
 });
 
 describe.concurrent('the status', () => {
@@ -199,6 +283,29 @@ describe.concurrent('the status', () => {
     await directories(1);
   });
 
+  test('counts no directory twice that goes while watchers take turns', async () => {
+    await using pair = await Pair.withKeys('status-turns');
+    await pair.run({ SYNC_INTERVAL: '0' });
+    for (let n = 0; n < 300; n++) {
+      mkdirSync(pair.path('source', `${n}`));
+      if (n >= 20) rmSync(pair.path('source', `${n - 20}`), { recursive: true });
+      if (n % 20 === 0) await sleep(100);
+    }
+    await eventually(() => watchOf(pair).directories === 21, 30_000);
+  });
+
+  test('of a directory for temporary files in the source starts no sync after the other', async () => {
+    await using pair = await Pair.withKeys('status-tmpdir');
+    mkdirSync(pair.path('source', 'tmp'));
+    const { source } = await pair.run({ TMPDIR: pair.path('source', 'tmp'), SYNC_INTERVAL: '0' });
+    writeFileSync(pair.path('source', 'file'), 'words');
+    await pair.isMirrored();
+    await sleep(500);
+    const offset = source.output.length;
+    await sleep(2000);
+    expect(source.output.slice(offset)).toBe('');
+  });
+
   test('is always whole, however often it is read', async () => {
     await using pair = await Pair.withKeys('status-whole');
     await pair.run({ SYNC_INTERVAL: '0' });
@@ -226,11 +333,11 @@ describe.concurrent('the status', () => {
       await sleep(700);
     }
     await pair.isMirrored();
-    expect(count(source.output, '无法写入 /proc/no/status.json')).toBe(1);
+    expect(count(source.output, '无法写入 STATUS_FILE=/proc/no/status.json')).toBe(1);
     expect(content(env.METRICS_FILE)).toContain('rsync_target_up');
     rmSync(pair.path('metrics'), { recursive: true });
     writeFileSync(pair.path('metrics'), 'a file in place of the directory');
-    await source.shows(`无法写入 ${env.METRICS_FILE}`);
+    await source.shows(`无法写入 METRICS_FILE=${env.METRICS_FILE}`);
     rmSync(pair.path('metrics'));
     await eventually(() => content(env.METRICS_FILE).includes('rsync_target_up'));
   });
@@ -248,6 +355,7 @@ describe.concurrent('the status', () => {
     await eventually(async () => (await fetch(`${address}/healthz`)).text(), 30_000);
     expect(await (await fetch(`${address}/healthz`)).text()).toBe(ask(pair, '--healthcheck').text);
     expect(count(source.output, '无法监听')).toBe(1);
+    await source.shows(`已在 127.0.0.1:${port} 提供状态页和指标`);
   });
 });
 

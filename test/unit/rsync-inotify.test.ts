@@ -500,7 +500,7 @@ describe('what rsync reports of a transfer', () => {
     expect(parseReport(line('1.234.567', '35')).bytes).toBe(1_234_602);
     expect(parseReport(line('1.23K', '35')).bytes).toBe(1265);
     expect(parseReport(line('1,23M', '1.00K')).bytes).toBe(1_231_000);
-    expect(parseReport('2026/11/22 20:00:00 [7] building file list\n')).toEqual({ files: 0, bytes: undefined });
+    expect(parseReport('2026/11/22 20:00:00 [7] building file list\n')).toEqual({});
   });
 
   test.each(['-av', '-a', '-avh'])('%s: progress, taken out of the output without a trace', (option) => {
@@ -555,6 +555,7 @@ describe('what is wrong', () => {
       updated: ago(0),
       phase: 'mirroring',
       max_lag_seconds: 300,
+      source_found: true,
       watch: { running: true },
       targets: [
         { target: 'one', up: true, oldest_pending: null },
@@ -575,15 +576,19 @@ describe('what is wrong', () => {
   });
 
   test('is each thing that is, with the target that it is about', () => {
-    const bad = status({ watch: { running: false } }, { up: false, oldest_pending: ago(301) });
+    const bad = status(
+      { source: '/data/', source_found: false, watch: { running: false } },
+      { up: false, oldest_pending: ago(301) },
+    );
     expect(problemsOf(bad, now)).toEqual([
+      { problem: 'source' },
       { problem: 'watcher' },
       { problem: 'target_down', target: 'two' },
       { problem: 'lag', target: 'two' },
     ]);
     expect(judge(bad, now)).toEqual({
       healthy: false,
-      line: '不健康: 监控进程不在运行，正在重新启动；无法连接目标 two；落后 301 秒，超过了 MAX_LAG=300 two',
+      line: '不健康: 源目录 /data/ 不见了或被替换；监控进程不在运行，正在重新启动；无法连接目标 two；落后 301 秒，超过了 MAX_LAG=300 two',
     });
   });
 
@@ -591,6 +596,7 @@ describe('what is wrong', () => {
     expect(problems({ updated: ago(31) })).toEqual([{ problem: 'stale' }]);
     expect(problems({ updated: ago(29) })).toEqual([]);
     expect(problems({ updated: ago(3600), phase: 'stopped' })).toEqual([{ problem: 'stopped' }]);
-    expect(problems({ updated: ago(-60) })).toEqual([]); // the clock was set back
+    expect(problems({ updated: ago(-29) })).toEqual([]); // the clock was set back a little
+    expect(problems({ updated: ago(-31) })).toEqual([{ problem: 'stale' }]);
   });
 });
