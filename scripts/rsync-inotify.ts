@@ -173,17 +173,12 @@ const seconds = makeExactValidator<number>((value) => {
   return Number(value);
 });
 
-const count = makeExactValidator<number>((value) => {
-  if (!/^\d+$/.test(value) || Number(value) < 1 || Number(value) > 1_000_000) {
-    throw new Error('应为 1 到 1000000 之间的整数，例如 10');
-  }
-  return Number(value);
-});
-
-const logFiles = makeExactValidator<number>((value) => {
-  if (!/^[1-9]\d{0,2}$/.test(value)) throw new Error('应为 1 到 999 之间的整数');
-  return Number(value);
-});
+const countUpTo = (most: number) =>
+  makeExactValidator<number>((value) => {
+    const number = /^\d+$/.test(value) ? Number(value) : 0;
+    if (number < 1 || number > most) throw new Error(`应为 1 到 ${most} 之间的整数，例如 10`);
+    return number;
+  });
 
 const file = makeExactValidator<string>((value) => {
   if (/^~|\/$|\0/.test(value)) throw new Error('应为文件的完整路径；~ 不会展开');
@@ -192,14 +187,10 @@ const file = makeExactValidator<string>((value) => {
   return path;
 });
 
-const logFormat = makeExactValidator<'text' | 'json'>((value) => {
-  if (value !== 'text' && value !== 'json') throw new Error('应为 text 或 json');
-  return value;
-});
-
-const logSize = checked((value) => {
-  if (!/^[1-9]\d{0,5}[KMG]$/.test(value)) throw new Error('应为整数加单位 K、M 或 G，例如 10M');
-});
+const matching = (form: RegExp, expected: string) =>
+  checked((value) => {
+    if (!form.test(value)) throw new Error(expected);
+  });
 
 const port = checked((value) => {
   if (value && !(/^[1-9]\d{0,4}$/.test(value) && Number(value) <= 65535)) throw new Error('应为 1 到 65535 之间的端口');
@@ -231,7 +222,7 @@ const variables = {
     desc: 'ssh 选项，例如 -p 2222；其中指定的端口在各处生效',
   }),
   SYNC_INTERVAL: seconds({ default: 5, desc: '同步间隔（秒），可带小数，0 = 不间隔；这段时间内最多开始一次同步' }),
-  MAX_RETRIES: count({ default: 10, desc: '等待 SSH 和测试登录的最大重试次数，每次 5 秒' }),
+  MAX_RETRIES: countUpTo(1_000_000)({ default: 10, desc: '等待 SSH 和测试登录的最大重试次数，每次 5 秒' }),
   FULL_SYNC_INTERVAL: seconds({ default: 3600, desc: '定期全量比较的间隔（秒），作为安全网，0 = 从不' }),
   WATCH_EXCLUDE: excludedDirectories({
     default: '',
@@ -248,10 +239,22 @@ const variables = {
     default: 300,
     desc: '备份落后源目录超过这么久（秒，另加 SYNC_INTERVAL）时 --healthcheck 视为不健康，0 = 不限',
   }),
-  LOG_FORMAT: logFormat({ default: 'text', desc: '日志格式：text，或 json（每行一个对象）' }),
+  LOG_FORMAT: matching(
+    /^(text|json)$/,
+    '应为 text 或 json',
+  )({
+    default: 'text',
+    desc: '日志格式：text，或 json（每行一个对象）',
+  }),
   LOG_FILE: file({ default: '', desc: '日志同时写入此文件，不带颜色，例如 /var/log/rsync/sync.log' }),
-  LOG_MAX_SIZE: logSize({ default: '10M', desc: 'LOG_FILE 达到此大小后轮转，单位 K、M 或 G' }),
-  LOG_MAX_FILES: logFiles({ default: 5, desc: '保留多少个轮转后的 LOG_FILE' }),
+  LOG_MAX_SIZE: matching(
+    /^[1-9]\d{0,5}[KMG]$/,
+    '应为整数加单位 K、M 或 G，例如 10M',
+  )({
+    default: '10M',
+    desc: 'LOG_FILE 达到此大小后轮转，单位 K、M 或 G',
+  }),
+  LOG_MAX_FILES: countUpTo(999)({ default: 5, desc: '保留多少个轮转后的 LOG_FILE' }),
   METRICS_FILE: file({ default: '', desc: 'Prometheus 指标文件，整体替换，例如 /var/metrics/rsync.prom' }),
   METRICS_PORT: port({ default: '', desc: '在此端口提供状态页 /、/metrics 和 /healthz' }),
   METRICS_LISTEN: address({
@@ -574,14 +577,18 @@ export interface Progress {
   scanning: boolean;
 }
 
-/** How a sync went. Not all options of rsync let it be known how much was transferred. */
-interface Result {
-  mode: Mode;
-  status: number;
-  seconds: number;
+/** What was transferred, as far as the options of rsync let it be known. */
+interface Totals {
   files?: number | undefined;
   /** What went over the network, both ways. */
   bytes?: number | undefined;
+}
+
+/** How a sync went. */
+interface Result extends Totals {
+  mode: Mode;
+  status: number;
+  seconds: number;
 }
 
 /** What is known of a target. */
@@ -1300,12 +1307,6 @@ const PARTIAL = 23;
 const VANISHED = 24;
 /** `--max-delete` was reached: what trying again would only wear down. */
 const LIMITED = 25;
-
-/** What was transferred, as far as the report says so. */
-interface Totals {
-  files?: number | undefined;
-  bytes?: number | undefined;
-}
 
 /** Reads what rsync has put down in a log of its own, and removes that. */
 function takeReport(path: string): Totals {
