@@ -31,7 +31,7 @@ import {
   statSync,
   writeFileSync,
 } from 'node:fs';
-import { chmod, mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { connect, isIP, isIPv6 } from 'node:net';
 import { homedir, hostname, constants as osConstants, tmpdir } from 'node:os';
@@ -470,7 +470,7 @@ class LogFile {
       this.missing++;
       return;
     }
-    this.stream.write(this.isBroken ? `\n${text}` : text, (cause) => {
+    this.stream.write(text, (cause) => {
       if (cause) this.missing++;
       else if (this.isBroken || this.missing > 0) this.mended();
     });
@@ -483,6 +483,7 @@ class LogFile {
     if (this.stream && (inode === this.inode || this.inode === undefined)) return;
     this.stream?.end();
     const stream = this.open();
+    if (this.isBroken && inode !== undefined) stream.write('\n'); // what was written last may have been cut off
     this.stream = stream;
     this.inode = undefined;
     stream.on('open', () => {
@@ -637,7 +638,8 @@ class TargetState {
       bytes: before + bytes,
     });
     for (const old of this.history.keys()) if (old <= minute - 60) this.history.delete(old);
-    if (succeeded) [this.up, this.lastSuccess] = [true, new Date()];
+    if (succeeded) this.lastSuccess = new Date();
+    if (succeeded || status === PARTIAL || status === LIMITED) this.up = true;
     else if (status === UNREACHABLE) this.up = false;
     this.failing = !succeeded && status !== LIMITED;
     this.lastStatus = status;
@@ -770,7 +772,7 @@ export function problemsOf(status: Status, now = Date.parse(status.updated)): Pr
   if (phase === 'starting') return [{ problem: 'starting' }];
   const isLate = (oldest: string | null) => limit > 0 && lagOf(oldest, now) > limit && phase === 'mirroring';
   return [
-    ...(status.source_found ? [] : [{ problem: 'source' } as const]),
+    ...(status.source_found === false ? [{ problem: 'source' } as const] : []),
     ...(status.watch.running ? [] : [{ problem: 'watcher' } as const]),
     ...status.targets.filter(({ up }) => !up).map(({ target }) => ({ problem: 'target_down', target }) as const),
     ...status.targets
@@ -1469,7 +1471,8 @@ class Changes extends EventEmitter {
   report(path: string, events: string, source: Source): boolean {
     const known = this.pending.get(path);
     const look = () => source.look(path);
-    this.set(path, changeAfter(events, known, look));
+    const since = known && Number.isFinite(known.since) ? known.since : 0; // a regular comparison waits for nothing
+    this.set(path, { ...changeAfter(events, known, look), since });
     return known?.events !== events;
   }
 
@@ -1828,11 +1831,14 @@ class Target extends EventEmitter {
   /** Where the connection is shared while there is one. */
   private socket: string | undefined;
   private connection: ChildProcess | undefined;
+  /** Whether there ever was one. */
+  private hasShared = false;
   private armed: Transfer | undefined;
   private started = 0;
-  /** Whether rsync may be asked for its progress, and for a log: where the options ask for these, they are the user's. */
+  /** Whether rsync may be asked for its progress, and for a report: where the options ask for a log, that is the user's. */
   private readonly mayProgress: boolean;
-  private readonly mayReport: boolean;
+  private readonly hasOwnLog: boolean;
+  private mayReport = false;
   /** What is known of the sync that runs. */
   private sent: { mode: Mode } & Totals = { mode: 'incremental' };
   /** Whether a regular comparison is due. */
@@ -1855,7 +1861,7 @@ class Target extends EventEmitter {
     const asksForProgress = parsed.some(({ name, value }) => name === '--info' && value?.includes('progress'));
     this.mayProgress =
       !asksForProgress && !options.some((name) => /^(-P|--progress|-q|--quiet|--stderr|--msgs2stderr)$/.test(name));
-    this.mayReport = !options.includes('--log-file');
+    this.hasOwnLog = options.includes('--log-file');
     this.keepsLinks = options.includes('-H') || options.includes('--hard-links');
     this.ruleFiles = parsed
       .filter(({ name }) => /^--(ex|in)clude-from$/.test(name))
@@ -1873,7 +1879,8 @@ class Target extends EventEmitter {
           });
       });
       this.connection = opened ?? undefined;
-      if (opened) this.state.up = true; // without a shared connection each rsync makes its own
+      if (opened) this.state.up = this.hasShared = true;
+      else if (this.state.up || !this.hasShared) this.state.up = await this.answers(); // each rsync connects by itself
       touch();
       this.emit('tried');
       if (!opened) {
@@ -1896,6 +1903,12 @@ class Target extends EventEmitter {
     }
   }
 
+  private async answers(): Promise<boolean> {
+    const { user, host } = parseTarget(this.config.DEST_HOST);
+    const { exitCode } = await run`ssh ${sshArgs(this.config, this.route)} ${`${user}@${host}`} ${'echo ok'}`;
+    return exitCode === 0;
+  }
+
   /** Resolves once the connection stands. @throws {Failure} with the last words of ssh */
   private async connect(): Promise<ChildProcess> {
     const { user, host } = parseTarget(this.config.DEST_HOST);
@@ -1914,6 +1927,7 @@ class Target extends EventEmitter {
     while (children.has(ssh) && performance.now() < latest) {
       if (existsSync(socket)) {
         this.socket = socket;
+        this.mayReport = !this.hasOwnLog && !isWatched(this.config, socket);
         return ssh;
       }
       await sleep(10);
@@ -1947,10 +1961,7 @@ class Target extends EventEmitter {
   /** @param format what rsync reports of each file; names have no place there */
   private startRsync(extra: string[] = [], source?: string, format = '%i'): Transfer {
     const { route } = this;
-    const report =
-      route.socket && this.mayReport && !isWatched(this.config, route.socket)
-        ? join(dirname(route.socket), `${++this.started}.log`)
-        : undefined;
+    const report = route.socket && this.mayReport ? join(dirname(route.socket), `${++this.started}.log`) : undefined;
     const options = report ? [`--log-file=${report}`, `--log-file-format=${format}`] : [];
     const args = rsyncArgs(this.config, route, [...extra, ...options], source);
     return new Transfer(start('rsync', args, { cwd, stdio: ['pipe', 'pipe', 'pipe'] }), report);
@@ -2304,7 +2315,7 @@ class Watch extends EventEmitter {
       this.counting = undefined;
       const watcher = this.watcher?.process;
       const watches = watcher && (await countWatches(watcher).catch(() => undefined)); // it may have ended this moment
-      if (watches !== undefined) state.watch.directories = watches;
+      if (watches !== undefined && watcher === this.watcher?.process) state.watch.directories = watches;
       touch();
     }, COUNT_MS);
   }
@@ -2505,6 +2516,7 @@ async function mirror(source: Source, backup: Target, watch: Watch): Promise<voi
 /** A file that always holds the newest state, replaced whole. What goes wrong with it is told once until it works again. */
 class StateFile {
   private isBroken = false;
+  private isOld = false;
   private writing: Promise<void> | undefined;
 
   constructor(
@@ -2515,10 +2527,18 @@ class StateFile {
 
   /** Where the disk hangs, one write hangs with it, and nothing else. */
   write(): Promise<void> {
-    this.writing ??= this.replace().finally(() => {
+    this.isOld = true;
+    this.writing ??= this.keepUp().finally(() => {
       this.writing = undefined;
     });
     return this.writing;
+  }
+
+  private async keepUp(): Promise<void> {
+    while (this.isOld) {
+      this.isOld = false;
+      await this.replace();
+    }
   }
 
   private async replace(): Promise<void> {
@@ -2526,11 +2546,13 @@ class StateFile {
     try {
       await mkdir(dirname(this.path), { recursive: true });
       await rm(temporary, { recursive: true, force: true });
-      await writeFile(temporary, await this.content(), { flag: 'wx' });
-      await chmod(temporary, 0o644); // whatever the umask
+      await using file = await open(temporary, 'wx');
+      await file.chmod(0o644); // whatever the umask
+      await file.writeFile(await this.content());
       await rename(temporary, this.path);
       this.isBroken = false;
     } catch (cause) {
+      await rm(temporary, { recursive: true, force: true }).catch(() => {});
       const what = `无法写入 ${this.name}=${escapeText(this.path)}：${reasonOf(cause)}`;
       if (!this.isBroken) warn('status.failed', `${what}。请检查目录和权限，或更改 ${this.name}`);
       this.isBroken = true;
@@ -2555,7 +2577,6 @@ async function openViews(config: Config): Promise<void> {
 
 /** Has those who look later see that the service has stopped. */
 async function closeViews(): Promise<void> {
-  await Promise.all(stateFiles.map((file) => file.write())); // a write that runs may hold what was before
   state.phase = 'stopped';
   state.watch.running = false;
   for (const target of state.targets) target.up = false;
@@ -2748,6 +2769,15 @@ function checkHealth(): Answer {
   }
 }
 
+function tellStatus(): string {
+  const status = readStatus();
+  try {
+    return showStatus(status);
+  } catch (cause) {
+    throw new Failure(`状态来自版本 ${status.version}，无法显示：${reasonOf(cause)}`);
+  }
+}
+
 const STATES = { idle: '空闲', waiting: '等待', syncing: '同步中', retrying: '重试中', down: '无法连接' };
 
 /** The state as a table for people. */
@@ -2854,7 +2884,7 @@ async function answerFlags(): Promise<Answer | undefined> {
   if (flags.help) return { text: help(), status: 0 };
   if (flags.version) return { text: `rsync-inotify ${VERSION}\n`, status: 0 };
   if (flags.healthcheck) return checkHealth();
-  if (flags.status) return { text: showStatus(readStatus()), status: 0 };
+  if (flags.status) return { text: tellStatus(), status: 0 };
   if (!flags.check) return undefined;
   await checkConfig();
   return { text: '配置有效，所需程序齐全 ✓\n', status: 0 };

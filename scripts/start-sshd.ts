@@ -319,7 +319,7 @@ class LogFile {
       this.missing++;
       return;
     }
-    this.stream.write(this.isBroken ? `\n${text}` : text, (cause) => {
+    this.stream.write(text, (cause) => {
       if (cause) this.missing++;
       else if (this.isBroken || this.missing > 0) this.mended();
     });
@@ -332,6 +332,7 @@ class LogFile {
     if (this.stream && (inode === this.inode || this.inode === undefined)) return;
     this.stream?.end();
     const stream = this.open();
+    if (this.isBroken && inode !== undefined) stream.write('\n'); // what was written last may have been cut off
     this.stream = stream;
     this.inode = undefined;
     stream.on('open', () => {
@@ -1121,7 +1122,8 @@ function isWritable(directory: string): boolean {
 /** The room that is left for us on the disk of a directory, any amount where that cannot be told. */
 function freeBytes(directory: string): number {
   try {
-    const { bavail, bfree, bsize } = statfsSync(directory);
+    const { bavail, bfree, blocks, bsize } = statfsSync(directory);
+    if (blocks === 0) return Number.MAX_SAFE_INTEGER; // some file systems do not know
     return bsize * (process.getuid?.() === 0 ? bfree : bavail);
   } catch {
     return Number.MAX_SAFE_INTEGER;

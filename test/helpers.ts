@@ -11,10 +11,11 @@ import {
   readdirSync,
   readFileSync,
   readlinkSync,
+  renameSync,
   rmSync,
 } from 'node:fs';
 import { createServer } from 'node:net';
-import { homedir, tmpdir } from 'node:os';
+import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
@@ -210,21 +211,24 @@ export class Pair {
   }
 }
 
-let keys: string | undefined;
-
-/** Keys for all pairs of this process that need none of their own. */
+/** Keys for all pairs that need none of their own, made once. */
 function sharedKeys(): string {
-  if (keys) return keys;
-  const directory = mkdtempSync(join(tmpdir(), 'rsync-inotify-keys-'));
-  process.once('exit', () => rmSync(directory, { recursive: true }));
+  const keys = join(ROOT, 'dist', 'test-keys');
+  if (existsSync(keys)) return keys;
+  const directory = mkdtempSync(`${keys}-`);
   const makeKey = (type: string, ...path: string[]) => {
     mkdirSync(join(directory, path[0] ?? ''), { recursive: true, mode: 0o700 });
-    spawnSync('ssh-keygen', ['-q', '-t', type, '-N', '', '-f', join(directory, ...path)]);
+    const { status } = spawnSync('ssh-keygen', ['-q', '-t', type, '-N', '', '-f', join(directory, ...path)]);
+    if (status !== 0) throw new Error('ssh-keygen has made no key');
   };
   makeKey('rsa', 'source-ssh', 'id_rsa');
   for (const type of ['rsa', 'ecdsa', 'ed25519']) makeKey(type, 'host-keys', `ssh_host_${type}_key`);
-  keys = directory;
-  return directory;
+  try {
+    renameSync(directory, keys);
+  } catch {
+    rmSync(directory, { recursive: true }); // another worker was faster
+  }
+  return keys;
 }
 
 /** A binary where another user can reach it: the project may lie in a home directory. */

@@ -73,6 +73,20 @@ describe.concurrent('the health of the source', () => {
     expect(targetOf(pair)).toMatchObject({ up: true, state: 'idle' });
   });
 
+  test('is told as well where ssh can share no connection', async () => {
+    await using pair = await Pair.withKeys('health-unshared');
+    mkdirSync(pair.path('bin'));
+    const ssh = '#!/bin/sh\ncase "$*" in *ControlMaster=yes*) exit 1 ;; esac\nexec /usr/bin/ssh "$@"\n';
+    writeFileSync(pair.path('bin', 'ssh'), ssh, { mode: 0o755 });
+    const { source, backup } = await pair.run({ PATH: `${pair.path('bin')}:${process.env.PATH}` });
+    await source.shows('无法建立共享的 SSH 连接');
+    await eventually(() => isHealthy(pair));
+    await backup.stop();
+    await failsWith(pair, '无法连接目标');
+    pair.start('start-sshd');
+    await eventually(() => isHealthy(pair), 60_000);
+  });
+
   test('suffers while there is no watcher, and counts how often that was', async () => {
     await using pair = await Pair.withKeys('health-watcher');
     mkdirSync(pair.path('bin'));
