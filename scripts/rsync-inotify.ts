@@ -2279,7 +2279,7 @@ class Watch extends EventEmitter {
     child.once('exit', () => this.ended(watcher));
     this.settle(number);
     state.watch.running = true;
-    this.countSoon();
+    this.count();
   }
 
   private ended(watcher: Watcher): void {
@@ -2311,13 +2311,15 @@ class Watch extends EventEmitter {
   }
 
   private countSoon(): void {
-    this.counting ??= setTimeout(async () => {
-      this.counting = undefined;
-      const watcher = this.watcher?.process;
-      const watches = watcher && (await countWatches(watcher).catch(() => undefined)); // it may have ended this moment
-      if (watches !== undefined && watcher === this.watcher?.process) state.watch.directories = watches;
-      touch();
-    }, COUNT_MS);
+    this.counting ??= setTimeout(() => this.count(), COUNT_MS);
+  }
+
+  private async count(): Promise<void> {
+    this.counting = undefined;
+    const watcher = this.watcher?.process;
+    const watches = watcher && (await countWatches(watcher).catch(() => undefined)); // it may have ended this moment
+    if (watches !== undefined && watcher === this.watcher?.process) state.watch.directories = watches;
+    touch();
   }
 
   private overflowed(): void {

@@ -88,7 +88,7 @@ describe.skipIf(isMissing)(`the status page${isMissing ? ' (skipped: chromium is
     expect(await shown(page, 'host')).toBe(status.host);
     expect(await shown(page, 'version')).toBe(status.version);
     expect(await shown(page, 'source')).toBe(`${pair.path('source')}/`);
-    expect(digits(await shown(page, 'watch.directories'))).toBe(2);
+    await eventually(async () => digits(await shown(page, 'watch.directories')) === 2);
     expect(await shown(page, 'target')).toBe(target?.target ?? '');
     expect(await shown(page, 'state')).toBe('idle');
     expect(await shown(page, 'lag')).toBe('0s');
