@@ -429,7 +429,7 @@ const terminal = { drawn: '' };
 let unread = 0;
 let omitted = 0;
 
-/** Writes text, on a terminal perhaps with colours. A reader who has stalled must not make it pile up in memory. */
+/** Writes text, to stdout perhaps with colours. A reader who has stalled must not make it pile up in memory. */
 function write(text: string | Buffer, coloured = text): void {
   unfinished = Buffer.from(text).at(-1) === 10 ? '' : '\n';
   logFile?.write(text);
@@ -1880,7 +1880,7 @@ class Target extends EventEmitter {
       });
       this.connection = opened ?? undefined;
       if (opened) this.state.up = this.hasShared = true;
-      else if (this.state.up || !this.hasShared) this.state.up = await this.answers(); // each rsync connects by itself
+      else if (this.state.up || !this.hasShared) this.state.up = await this.answers().catch(() => false); // each rsync connects by itself
       touch();
       this.emit('tried');
       if (!opened) {
@@ -1903,6 +1903,7 @@ class Target extends EventEmitter {
     }
   }
 
+  /** Whether a login works. Throws where nothing is known any more of the host's keys. */
   private async answers(): Promise<boolean> {
     const { user, host } = parseTarget(this.config.DEST_HOST);
     const { exitCode } = await run`ssh ${sshArgs(this.config, this.route)} ${`${user}@${host}`} ${'echo ok'}`;

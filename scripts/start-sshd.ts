@@ -278,7 +278,7 @@ const terminal = { drawn: '' };
 let unread = 0;
 let omitted = 0;
 
-/** Writes text, on a terminal perhaps with colours. A reader who has stalled must not make it pile up in memory. */
+/** Writes text, to stdout perhaps with colours. A reader who has stalled must not make it pile up in memory. */
 function write(text: string | Buffer, coloured = text): void {
   unfinished = Buffer.from(text).at(-1) === 10 ? '' : '\n';
   logFile?.write(text);

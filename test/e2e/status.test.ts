@@ -81,6 +81,12 @@ describe.concurrent('the health of the source', () => {
     const { source, backup } = await pair.run({ PATH: `${pair.path('bin')}:${process.env.PATH}` });
     await source.shows('无法建立共享的 SSH 连接');
     await eventually(() => isHealthy(pair));
+    renameSync(pair.path('shared', 'host_keys'), pair.path('host_keys'));
+    writeFileSync(pair.path('shared', 'host_keys'), 'a file in its place');
+    await failsWith(pair, '无法连接目标');
+    rmSync(pair.path('shared', 'host_keys'));
+    renameSync(pair.path('host_keys'), pair.path('shared', 'host_keys'));
+    await eventually(() => isHealthy(pair), 60_000);
     await backup.stop();
     await failsWith(pair, '无法连接目标');
     pair.start('start-sshd');
