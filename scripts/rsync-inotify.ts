@@ -35,7 +35,7 @@ import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { connect, isIP, isIPv6 } from 'node:net';
 import { homedir, hostname, constants as osConstants, tmpdir } from 'node:os';
-import { basename, dirname, join, resolve } from 'node:path';
+import { basename, dirname, isAbsolute, join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 import type { Readable } from 'node:stream';
 import { setImmediate as immediate, setTimeout as sleep } from 'node:timers/promises';
@@ -120,6 +120,7 @@ const checked = (check: (value: string) => unknown) =>
 
 const text = checked(() => {});
 const target = checked(parseTarget);
+const targets = checked((value) => wordsOf(value).forEach(parseDestination));
 
 const sourceDirectory = makeExactValidator<string>((value) => {
   const path = absoluteSource(value);
@@ -215,6 +216,10 @@ const excludedDirectories = checked((value) => {
 const variables = {
   SOURCE_DIR: sourceDirectory({ default: '/data/source/', desc: '源目录；结尾有无斜杠的含义与 rsync 相同' }),
   DEST_HOST: target({ default: 'rsync-backup', desc: '目标主机，[user@]host，省略用户时为 root' }),
+  DEST_HOSTS: targets({
+    default: '',
+    desc: '多个目标，以空格或逗号分隔：[user@]host[:dir]；设置后取代 DEST_HOST',
+  }),
   DEST_DIR: remoteDirectory({ default: '/data/backup/', desc: '目标主机上的目录' }),
   RSYNC_OPTS: rsyncOptions({ default: '-avz --delete', desc: 'rsync 选项；可用引号，不做任何展开' }),
   SSH_OPTS: sshOptions({
@@ -306,6 +311,31 @@ export function parseTarget(value: string): { user: string; host: string } {
   return { user, host };
 }
 
+const wordsOf = (list: string) => list.split(/[\s,]+/).filter(Boolean);
+
+/** `[user@]host[:dir]`, where an IPv6 address needs brackets before a directory. Throws on anything else. */
+export function parseDestination(word: string): { target: string; directory: string } {
+  const form = /^((?:[^@:[\]]+@)?(?:\[[^\]]+\]|[^@:[\]]+)):([^:]+)$/;
+  const [, target = word, directory = ''] = form.exec(word) ?? [];
+  try {
+    parseTarget(target);
+  } catch {
+    throw new Error(
+      `${escapeText(word)} 应为 [user@]host[:dir]，例如 root@rsync-backup:/data/backup/；IPv6 地址须加方括号`,
+    );
+  }
+  return { target, directory };
+}
+
+/** The configuration of each target. */
+export function targetsOf(config: Config): Config[] {
+  const destinations = wordsOf(config.DEST_HOSTS).map(parseDestination);
+  if (destinations.length === 0) return [config];
+  return destinations.map(({ target: DEST_HOST, directory }) => {
+    return { ...config, DEST_HOST, DEST_DIR: directory || config.DEST_DIR };
+  });
+}
+
 /** Makes a path absolute, so that it is never taken for an option or a remote host, and keeps what its end means to rsync. */
 export function absoluteSource(path: string): string {
   const contents = /(^|\/)\.{0,2}$/.test(path);
@@ -345,11 +375,34 @@ function checkFiles(config: Config): void {
 const realPath = (path: string): string =>
   existsSync(path) ? realpathSync.native(path) : join(realPath(dirname(path)), basename(path));
 
+/** Mirrors of which one lies in the other would undo each other's work. @throws {Failure} */
+function checkApart(hosts: Host[]): void {
+  const places = hosts.map(({ config: { DEST_HOST, DEST_DIR }, address: { host, port } }) => {
+    const home = join('~', parseTarget(DEST_HOST).user);
+    return join(`${host}:${port}`, isAbsolute(DEST_DIR) ? DEST_DIR : join(home, DEST_DIR.replace(/^~\//, '')), '/');
+  });
+  for (const [n, place] of places.entries()) {
+    const other = places.findIndex((it, m) => m < n && (it.startsWith(place) || place.startsWith(it)));
+    const [former, latter] = [hosts[other], hosts[n]].map((host) => host && escapeText(destinationOf(host.config)));
+    if (!former) continue;
+    throw new Failure(`配置错误: DEST_HOSTS 中的 ${former} 和 ${latter} 相同或互相包含，两份镜像会互相破坏`, 2);
+  }
+}
+
+/** A target as it is to be reached. */
+interface Host {
+  config: Config;
+  address: Address;
+}
+
 /** Everything is checked before anything is done. */
-async function checkConfig(): Promise<{ config: Config; address: Address }> {
+async function checkConfig(): Promise<{ config: Config; hosts: Host[] }> {
   const config = readConfig(process.env, missingPrograms());
   checkFiles(config);
-  return { config, address: await resolveAddress(config) };
+  const resolved = targetsOf(config).map(async (own) => ({ config: own, address: await resolveAddress(own) }));
+  const hosts = await Promise.all(resolved);
+  checkApart(hosts);
+  return { config, hosts };
 }
 
 function help(): string {
@@ -600,6 +653,8 @@ class TargetState {
   syncing = false;
   /** Whether the last sync failed, so that it is tried again. */
   failing = false;
+  /** Whether it has been compared as a whole, so that what it lacks are changes. */
+  mirrored = false;
   progress: Progress | null = null;
   readonly syncs = { full: { success: 0, failure: 0 }, incremental: { success: 0, failure: 0 } };
   bytes = 0;
@@ -613,6 +668,20 @@ class TargetState {
 
   constructor(config: Config) {
     this.name = escapeText(destinationOf(config));
+  }
+
+  readonly log = this.telling(log);
+  readonly warn = this.telling(warn);
+  readonly error = this.telling(error);
+  readonly heading = this.telling(heading);
+
+  /** What is logged of a target names it in a field, and to people where there are others. */
+  private telling(entry: typeof log): typeof log {
+    return (event, message, fields) => entry(event, this.named(message), { target: this.name, ...fields });
+  }
+
+  named(message: string): string {
+    return state.targets.length > 1 ? `${message} [${this.name}]` : message;
   }
 
   get pending(): number {
@@ -654,6 +723,7 @@ class TargetState {
       target: this.name,
       up: this.up,
       state: this.describe(),
+      mirrored: this.mirrored,
       pending: this.pending,
       oldest_pending: oldest === undefined ? null : new Date(oldest).toISOString(),
       last_success: this.lastSuccess?.toISOString() ?? null,
@@ -764,20 +834,19 @@ interface Problem {
   target?: string;
 }
 
-/** What is wrong, nothing where the mirror works. In the first full sync changes wait for its end, however long it takes. */
+/** What is wrong, nothing where the mirror works. In a target's first full sync changes wait for its end, however long it takes. */
 export function problemsOf(status: Status, now = Date.parse(status.updated)): Problem[] {
   const { phase, max_lag_seconds: limit } = status;
   if (phase === 'stopped') return [{ problem: 'stopped' }];
   if (Math.abs(now - Date.parse(status.updated)) > STALE_MS) return [{ problem: 'stale' }];
   if (phase === 'starting') return [{ problem: 'starting' }];
-  const isLate = (oldest: string | null) => limit > 0 && lagOf(oldest, now) > limit && phase === 'mirroring';
+  const isLate = ({ oldest_pending, mirrored, state }: Status['targets'][0]) =>
+    limit > 0 && lagOf(oldest_pending, now) > limit && (mirrored || state !== 'syncing');
   return [
     ...(status.source_found === false ? [{ problem: 'source' } as const] : []),
     ...(status.watch.running ? [] : [{ problem: 'watcher' } as const]),
     ...status.targets.filter(({ up }) => !up).map(({ target }) => ({ problem: 'target_down', target }) as const),
-    ...status.targets
-      .filter(({ oldest_pending }) => isLate(oldest_pending))
-      .map(({ target }) => ({ problem: 'lag', target }) as const),
+    ...status.targets.filter(isLate).map(({ target }) => ({ problem: 'lag', target }) as const),
   ];
 }
 
@@ -1086,18 +1155,19 @@ function reasonOf(cause: unknown): string {
 
 // ── Step 3: wait for sshd ────────────────────────────────────────────────────────────────────────
 
-async function waitForSsh(config: Config, address: Address): Promise<void> {
+async function waitForSsh({ config, address }: Host, backup: TargetState): Promise<void> {
   const { host, port } = address;
-  heading('ssh.wait', '等待 SSH 服务就绪', { host, port });
+  backup.heading('ssh.wait', '等待 SSH 服务就绪', { host, port });
   detail(`目标主机: ${escapeText(host)}:${port}`);
   for (let attempt = 1; !address.proxied && !(await answersWithin(TRY_MS, host, port)); attempt++) {
+    if (stopping) return;
     if (attempt === config.MAX_RETRIES) {
       const where = `${escapeText(host)}:${port} 在 ${(attempt * TRY_MS) / 1000} 秒内没有应答`;
       throw new Failure(`SSH 服务未就绪: ${where}。请检查备份端是否运行、主机名和端口是否正确`);
     }
-    warn('ssh.retry', `SSH 连接重试... (${attempt}/${config.MAX_RETRIES})`, { attempt });
+    backup.warn('ssh.retry', `SSH 连接重试... (${attempt}/${config.MAX_RETRIES})`, { attempt });
   }
-  log('ssh.ready', 'SSH 服务已就绪 ✓');
+  backup.log('ssh.ready', 'SSH 服务已就绪 ✓');
 }
 
 async function answersWithin(ms: number, host: string, port: number): Promise<boolean> {
@@ -1139,7 +1209,10 @@ export class HostKeys {
   private refusalTold = false;
   private own: string | undefined;
 
-  constructor(private readonly config: Config) {}
+  constructor(
+    private readonly config: Config,
+    private readonly backup: Pick<TargetState, 'error'> = { error },
+  ) {}
 
   /**
    * Reads anew what is published, before a connection is made; returns the file for ssh. What was published once is not
@@ -1219,7 +1292,7 @@ export class HostKeys {
           `${where} 中没有有效的主机密钥，无法确认备份主机的身份。`,
           '备份端的 start-sshd 启动时会公布它们，请检查共享卷；若备份端确实不再公布，请清空该目录并重启服务',
         ];
-    error('host_key.refused', `${what}已拒绝连接，没有发送任何数据。${advice}`);
+    this.backup.error('host_key.refused', `${what}已拒绝连接，没有发送任何数据。${advice}`);
   }
 
   /** Tells that a connection stands: from now on, a refusal is news again. */
@@ -1243,8 +1316,8 @@ function keepFile(path: string, content: string): string {
 
 // ── Step 4: test the connection ──────────────────────────────────────────────────────────────────
 
-async function testSshConnection(config: Config, hostKeys: HostKeys): Promise<void> {
-  heading('ssh.test', '测试 SSH 连接');
+async function testSshConnection(config: Config, hostKeys: HostKeys, backup: TargetState): Promise<void> {
+  backup.heading('ssh.test', '测试 SSH 连接');
   const { user, host } = parseTarget(config.DEST_HOST);
   for (let attempt = 1; ; attempt++) {
     const result =
@@ -1256,7 +1329,7 @@ async function testSshConnection(config: Config, hostKeys: HostKeys): Promise<vo
     if (attempt > config.MAX_RETRIES) {
       throw new Failure(`SSH 免密登录测试失败 (退出码: ${result.exitCode})：${reason}。请检查密钥、用户和备份端日志`);
     }
-    warn('ssh.retry', `SSH 连接重试... (${attempt}/${config.MAX_RETRIES})：${reason}`, {
+    backup.warn('ssh.retry', `SSH 连接重试... (${attempt}/${config.MAX_RETRIES})：${reason}`, {
       attempt,
       exit_code: result.exitCode,
     });
@@ -1264,9 +1337,9 @@ async function testSshConnection(config: Config, hostKeys: HostKeys): Promise<vo
     await sleep(attempt === 1 ? 1000 : TRY_MS);
   }
   hostKeys.connected();
-  log('ssh.tested', 'SSH 免密登录测试成功 ✓');
+  backup.log('ssh.tested', 'SSH 免密登录测试成功 ✓');
   if (hostKeys.file) return;
-  warn('host_key.unpublished', '备份端没有在共享卷中公布主机密钥，未能验证它的身份，是否信任它由 SSH_OPTS 决定');
+  backup.warn('host_key.unpublished', '备份端没有在共享卷中公布主机密钥，未能验证它的身份，是否信任它由 SSH_OPTS 决定');
 }
 
 // ── Step 5: full sync ────────────────────────────────────────────────────────────────────────────
@@ -1409,15 +1482,18 @@ function describeProgress({ percent, files, bytes_per_second, scanning }: Progre
   return `同步进度: ${percent}%，${rate}${scanning ? '，仍在扫描' : ''}`;
 }
 
-/** Resolves with rsync's exit status. Files that fail are no reason not to mirror the others: they are tried again. */
+/**
+ * Resolves with rsync's exit status. Files that fail are no reason not to mirror the others: they are tried again.
+ * @throws {Failure} where the only target cannot be mirrored to
+ */
 async function fullSync(backup: Target): Promise<number> {
-  heading('sync.first', '首次全量同步');
+  backup.state.heading('sync.first', '首次全量同步');
   const status = await backup.sync(() => backup.compareAll());
   if (stopping) return status;
-  if (status === PARTIAL)
-    warn('sync.first_partial', '首次全量同步未能传输全部文件，其余文件照常同步，失败的文件将自动重试');
-  else if (status !== 0 && status !== LIMITED) throw new Failure('首次全量同步失败');
-  else log('sync.first_done', '首次全量同步完成 ✓');
+  if (status === PARTIAL) {
+    backup.state.warn('sync.first_partial', '首次全量同步未能传输全部文件，其余文件照常同步，失败的文件将自动重试');
+  } else if (status === 0 || status === LIMITED) backup.state.log('sync.first_done', '首次全量同步完成 ✓');
+  else if (state.targets.length === 1) throw new Failure('首次全量同步失败');
   return status;
 }
 
@@ -1468,11 +1544,10 @@ class Changes extends EventEmitter {
   }
 
   /** Notes an event; returns whether it does not merely repeat itself. */
-  report(path: string, events: string, source: Source): boolean {
+  report(path: string, events: string, found?: Stats): boolean {
     const known = this.pending.get(path);
-    const look = () => source.look(path);
     const since = known && Number.isFinite(known.since) ? known.since : 0; // a regular comparison waits for nothing
-    this.set(path, { ...changeAfter(events, known, look), since });
+    this.set(path, { ...changeAfter(events, known, found), since });
     return known?.events !== events;
   }
 
@@ -1536,12 +1611,11 @@ function oldestOf(batch: Batch): number {
 }
 
 /** What is known of a path after an event of inotifywait. */
-function changeAfter(events: string, known: Change = UNKNOWN, look: () => Stats | undefined): Change {
+function changeAfter(events: string, known: Change = UNKNOWN, found?: Stats): Change {
   const change = { ...known, events };
   if (events.endsWith('ISDIR')) {
     change.open = false;
   } else if (events === 'CREATE') {
-    const found = look();
     change.fresh = change.open = found?.isFile() === true && found.nlink === 1; // the others are never closed
   } else {
     change.fresh &&= events !== 'MOVED_TO';
@@ -1822,7 +1896,11 @@ class Transfer {
 
 /** A backup host: the connection to it, the rsync that waits there for the next batch, and the changes that it lacks. */
 class Target extends EventEmitter {
-  readonly method: Method;
+  readonly state: TargetState;
+  private readonly config: Config;
+  private readonly method: Method;
+  private reaching: Promise<void> | undefined;
+  private readonly hostKeys: HostKeys;
   private readonly mayArm: boolean;
   /** With -H, an rsync that scans as it goes waits for itself forever when files vanish on the way (seen in 3.5.0). */
   private readonly keepsLinks: boolean;
@@ -1846,12 +1924,14 @@ class Target extends EventEmitter {
   private partialBackoff = newBackoff();
 
   constructor(
-    readonly config: Config,
+    private readonly host: Host,
     private readonly source: Source,
-    private readonly hostKeys: HostKeys,
-    private readonly state: TargetState,
   ) {
     super();
+    const { config } = host;
+    this.config = config;
+    this.state = new TargetState(config);
+    this.hostKeys = new HostKeys(config, this.state);
     const words = parseWords(config.RSYNC_OPTS);
     const parsed = parseOptions(words);
     const options = parsed.map(({ name }) => name);
@@ -1868,15 +1948,61 @@ class Target extends EventEmitter {
       .map(({ value = '' }) => Buffer.from(resolve(value)).toString('latin1'));
   }
 
+  /** Steps 3 and 4. @throws {Failure} */
+  reach(): Promise<void> {
+    this.reaching ??= this.tryToReach();
+    return this.reaching;
+  }
+
+  private async tryToReach(): Promise<void> {
+    try {
+      await waitForSsh(this.host, this.state);
+      if (!stopping) await testSshConnection(this.config, this.hostKeys, this.state);
+    } catch (cause) {
+      throw cause instanceof Failure ? new Failure(this.state.named(cause.message)) : cause;
+    }
+  }
+
+  /** All from the first full sync on; where there are other targets, this one is taken in when it can be. @throws {Failure} */
+  async mirror(): Promise<void> {
+    const isHere = await this.reach().then(
+      () => true,
+      (cause) => this.missed(cause),
+    );
+    if (stopping) return;
+    this.keepConnected().catch(fail);
+    await once(this, 'tried');
+    const started = performance.now();
+    const status = isHere ? await fullSync(this) : UNREACHABLE;
+    if (stopping) return;
+    this.compared(status);
+    if (status === PARTIAL) this.tryAgain(ALL).catch(fail);
+    else if (!this.state.mirrored) this.state.changes.add(ALL);
+    this.compareRegularly().catch(fail);
+    await this.watchLoop(started);
+  }
+
+  private missed(cause: unknown): false {
+    if (!(cause instanceof Failure)) throw cause;
+    for (const line of cause.message.split('\n'))
+      warn('target.missed', `${line}。其他目标照常同步，此目标恢复后自动加入`, { target: this.state.name });
+    return false;
+  }
+
+  /** Emits `mirrored` when the whole tree was compared for the first time. */
+  private compared(status: number): void {
+    if (this.state.mirrored || ![0, PARTIAL, LIMITED].includes(status)) return;
+    this.state.mirrored = true;
+    this.emit('mirrored');
+  }
+
   /** Keeps one SSH connection open for all that goes to the target. */
   async keepConnected(): Promise<void> {
     let backoff = newBackoff();
     for (let lost = false; !stopping; ) {
       const opened = await this.connect().catch((cause) => {
         if (!lost && !stopping)
-          warn('connection.failed', `无法建立共享的 SSH 连接，将自动重试：${reasonOf(cause)}`, {
-            target: this.state.name,
-          });
+          this.state.warn('connection.failed', `无法建立共享的 SSH 连接，将自动重试：${reasonOf(cause)}`);
       });
       this.connection = opened ?? undefined;
       if (opened) this.state.up = this.hasShared = true;
@@ -1888,7 +2014,7 @@ class Target extends EventEmitter {
         await pause(backoff.next().value);
         continue;
       }
-      if (lost) log('connection.restored', 'SSH 连接已恢复 ✓', { target: this.state.name });
+      if (lost) this.state.log('connection.restored', 'SSH 连接已恢复 ✓');
       this.hostKeys.connected();
       backoff = newBackoff();
       this.emit('connected');
@@ -1899,7 +2025,7 @@ class Target extends EventEmitter {
       if (this.armed) signalGroup(this.armed.rsync, 'SIGTERM'); // it waits for names and does not notice
       this.armed = undefined;
       lost = true;
-      if (!stopping) warn('connection.lost', 'SSH 连接已断开，正在重新连接...', { target: this.state.name });
+      if (!stopping) this.state.warn('connection.lost', 'SSH 连接已断开，正在重新连接...');
     }
   }
 
@@ -2023,9 +2149,8 @@ class Target extends EventEmitter {
   }
 
   private logProgress(): void {
-    const { progress, name } = this.state;
-    if (!progress || drawsProgress) return;
-    log('sync.progress', describeProgress(progress), { target: name, ...progress });
+    const { progress } = this.state;
+    if (progress && !drawsProgress) this.state.log('sync.progress', describeProgress(progress), { ...progress });
   }
 
   /** A volume that is not mounted looks like an empty source. rsync tells by status 25 that it would have to delete. */
@@ -2082,6 +2207,7 @@ class Target extends EventEmitter {
       lastStart = performance.now();
       const { connection } = this;
       const status = await this.syncBatch(batch);
+      if (batch.get('')?.tree) this.compared(status);
       const everything = batch.get('');
       if (everything?.since === Number.POSITIVE_INFINITY) batch.set('', TREE); // from now on it is missed, if it failed
       if (status === 0 || status === LIMITED) {
@@ -2089,7 +2215,8 @@ class Target extends EventEmitter {
         if (this.state.failed.size === 0) this.partialBackoff = newBackoff();
       } else if (stopping) {
         const { size } = batch;
-        return warn('sync.postponed', `${size} 处变化尚未同步，下次启动时的全量同步会包含它们`, { pending: size });
+        const next = '下次启动时的全量同步会包含它们';
+        return this.state.warn('sync.postponed', `${size} 处变化尚未同步，${next}`, { pending: size });
       } else if (status === PARTIAL) {
         this.tryAgain(batch).catch(fail);
       } else {
@@ -2126,8 +2253,8 @@ class Target extends EventEmitter {
   }
 
   private async syncBatch(batch: Batch): Promise<number> {
-    const target = this.state.name;
-    log('sync.start', this.isRegular ? '触发定期全量同步...' : '触发批量同步...', { target, changes: batch.size });
+    const what = this.isRegular ? '触发定期全量同步...' : '触发批量同步...';
+    this.state.log('sync.start', what, { changes: batch.size });
     this.isRegular = false;
     this.state.batch = batch;
     const status = await this.sync(() => this.syncChanges(batch));
@@ -2156,20 +2283,19 @@ class Target extends EventEmitter {
   }
 
   private tell({ mode, status, seconds, files, bytes }: Result, reason?: string): void {
-    const target = this.state.name;
-    const fields = { target, mode, duration_ms: Math.round(seconds * 1000), files, bytes, exit_code: status };
+    const fields = { mode, duration_ms: Math.round(seconds * 1000), files, bytes, exit_code: status };
     if (status === 0 || status === VANISHED) {
-      log('sync.success', `同步成功 (耗时: ${Math.round(seconds)}秒) ✓`, fields);
+      this.state.log('sync.success', `同步成功 (耗时: ${Math.round(seconds)}秒) ✓`, fields);
     } else {
-      error('sync.failure', reason ?? `同步失败 (退出码: ${status})：${meaningOf(status)}`, fields);
+      this.state.error('sync.failure', reason ?? `同步失败 (退出码: ${status})：${meaningOf(status)}`, fields);
     }
   }
 
   /** Tells when the next try will be, and how far away that is, ms. */
   private announce(backoff: Backoff, count: number): number {
     const delay = backoff.next().value;
-    const fields = { target: this.state.name, delay_ms: delay, pending: count };
-    warn('sync.retry', `${delay / 1000} 秒后重试，${count} 处变化等待同步`, fields);
+    const fields = { delay_ms: delay, pending: count };
+    this.state.warn('sync.retry', `${delay / 1000} 秒后重试，${count} 处变化等待同步`, fields);
     return delay;
   }
 
@@ -2247,7 +2373,7 @@ class Watch extends EventEmitter {
   constructor(
     private readonly config: Config,
     private readonly source: Source,
-    private readonly changes: Changes,
+    private readonly targets: TargetState[],
   ) {
     super();
     stopRequest.signal.addEventListener('abort', () => this.watcher && signalGroup(this.watcher.process, 'SIGTERM'));
@@ -2303,12 +2429,24 @@ class Watch extends EventEmitter {
     if (path === '' ? /SELF|UNMOUNT/.test(events) : events.includes('UNMOUNT')) this.doubt(path);
     if (events.includes('_SELF')) return; // its directory has told as well, and under the right name
     state.watch.events++;
-    if (this.changes.report(path, events, this.source)) announceChange(this.source.root + path, events);
+    const found = events === 'CREATE' ? this.source.look(path) : undefined;
+    const isNew = this.targets.map(({ changes }) => changes.report(path, events, found));
+    if (isNew.includes(true)) announceChange(this.source.root + path, events);
     if (events.startsWith('DELETE,ISDIR')) this.countSoon(); // new ones have a new watcher anyway
     if (events.startsWith('MOVED_FROM')) this.moved = { cookie, path };
-    else if (events.startsWith('MOVED_TO') && cookie === this.moved.cookie) this.changes.renamed(this.moved.path, path);
+    else if (events.startsWith('MOVED_TO') && cookie === this.moved.cookie) this.renamed(this.moved.path, path);
     // One that was moved away is still watched, wherever it is now.
     if (/^(CREATE|MOVED_TO|MOVED_FROM),ISDIR/.test(events)) this.doubt(path);
+  }
+
+  private renamed(from: string, to: string): void {
+    for (const { changes } of this.targets) changes.renamed(from, to);
+  }
+
+  /** Has every target look at whole subtrees. */
+  private lookInto(paths: string[]): void {
+    const batch = new Map(paths.map((path) => [path, TREE]));
+    for (const { changes } of this.targets) changes.add(batch);
   }
 
   private countSoon(): void {
@@ -2351,7 +2489,7 @@ class Watch extends EventEmitter {
       this.isRecovering = false;
       log('watch.restored', '监控已恢复，将进行一次全量同步');
     }
-    this.changes.add(trees(settled));
+    this.lookInto(settled);
   }
 
   /** Replaces the watcher whenever something is in doubt, but spends no more than a tenth of the time on it. */
@@ -2410,7 +2548,7 @@ class Watch extends EventEmitter {
     }
     const delay = backoff.next().value;
     warn('watch.retry', `${delay / 1000} 秒后重新启动监控`, { delay_ms: delay });
-    this.changes.add(trees([...this.source.doubts.keys()])); // what is not watched is looked at now and then
+    this.lookInto([...this.source.doubts.keys()]); // what is not watched is looked at now and then
     return delay;
   }
 }
@@ -2426,8 +2564,6 @@ async function countWatches({ pid }: ChildProcess): Promise<number> {
   const files = (await readdir(directory)).map((name) => readFile(join(directory, name), 'latin1'));
   return (await Promise.all(files)).join('').match(/^inotify /gm)?.length ?? 0;
 }
-
-const trees = (paths: string[]): Batch => new Map(paths.map((path) => [path, TREE]));
 
 /** Resolves once the watches of an inotifywait stand. @throws {Failure} with its last words where it ends before that */
 function established(watcher: ChildProcess): Promise<void> {
@@ -2471,22 +2607,26 @@ async function pauseOr(ms: number, emitter: EventEmitter, event: string): Promis
   over.abort();
 }
 
-function logConfig(config: Config, target: string): void {
+function logConfig(config: Config): void {
   const { SOURCE_DIR: source, SYNC_INTERVAL: interval } = config;
+  const names = state.targets.map(({ name }) => name);
+  const [{ DEST_HOST, DEST_DIR } = config] = targetsOf(config);
+  const target = names.join(' ');
   heading('service.start', 'Rsync + Inotify 自动化实时同步服务', { version: VERSION, source, target, interval });
   detail(`版本: 自动化 v${VERSION.replace(/\.\d+$/, '')}`);
   detail('配置信息：');
   detail(`  源目录: ${escapeText(source)}`);
-  detail(`  目标主机: ${config.DEST_HOST}`);
-  detail(`  目标目录: ${escapeText(config.DEST_DIR)}`);
+  detail(`  目标主机: ${names.length > 1 ? target : DEST_HOST}`);
+  if (names.length === 1) detail(`  目标目录: ${escapeText(DEST_DIR)}`);
   detail(`  Rsync 选项: ${escapeText(config.RSYNC_OPTS)}`);
   detail(`  同步间隔: ${interval}秒`);
   detail(`  最大重试: ${config.MAX_RETRIES}次`);
   detail(RULE);
 }
 
-function logWatching({ config, method }: Target): void {
+function logWatching(config: Config): void {
   const { SOURCE_DIR: source, SYNC_INTERVAL: interval } = config;
+  const method = methodFor(parseWords(config.RSYNC_OPTS));
   heading('watch.start', '实时监控已启动', { source, interval, watched: WATCHED_EVENTS });
   detail(`监控目录: ${escapeText(source)}`);
   detail(`批量同步间隔: ${interval}秒`);
@@ -2496,22 +2636,31 @@ function logWatching({ config, method }: Target): void {
   log('service.ready', '✓ 服务运行中，实时监控文件变化...');
 }
 
-/** All from the first full sync on: what a request to stop lets finish. */
-async function mirror(source: Source, backup: Target, watch: Watch): Promise<void> {
+/** Steps 3 and 4 for all targets side by side: one that is reached is enough. @throws {Failure} where none is */
+async function reachAny(targets: Target[]): Promise<void> {
+  try {
+    await Promise.any(targets.map((target) => target.reach()));
+  } catch (cause) {
+    const { errors } = cause as AggregateError;
+    const fault = errors.find((error) => !(error instanceof Failure));
+    throw fault ?? new Failure(errors.map(({ message }) => message).join('\n'));
+  }
+}
+
+/** All from the first full sync on, each target for itself: what a request to stop lets finish. */
+async function mirror(config: Config, source: Source, targets: Target[], watch: Watch): Promise<void> {
   state.phase = 'syncing';
   source.findLinks().catch(fail);
-  backup.keepConnected().catch(fail);
-  await once(backup, 'tried');
-  const started = performance.now();
-  const status = await fullSync(backup);
-  if (stopping) return;
-  if (status === PARTIAL) backup.tryAgain(ALL).catch(fail);
-  state.phase = 'mirroring';
-  touch();
-  logWatching(backup);
-  watch.keepWatching().catch(fail);
-  backup.compareRegularly().catch(fail);
-  await backup.watchLoop(started);
+  const begun = Promise.race(targets.map((target) => once(target, 'mirrored')));
+  const mirroring = Promise.all(targets.map((target) => target.mirror()));
+  await Promise.race([begun, mirroring]);
+  if (!stopping) {
+    state.phase = 'mirroring';
+    touch();
+    logWatching(config);
+    watch.keepWatching().catch(fail);
+  }
+  await mirroring;
 }
 
 // ── Status, metrics and page: how the state is seen from outside ─────────────────────────────────
@@ -2901,25 +3050,22 @@ async function main(): Promise<void> {
     process.stdout.write(answer.text);
     return exit(answer.status);
   }
-  const { config, address } = await checkConfig();
+  const { config, hosts } = await checkConfig();
   await openLogFile(config);
-  const target = new TargetState(config);
   state.source = config.SOURCE_DIR;
   state.maxLag = config.MAX_LAG && config.MAX_LAG + config.SYNC_INTERVAL;
-  state.targets = [target];
-  await openViews(config);
-  logConfig(config, target.name);
-  await setupSshKeys(config);
-  if (!stopping) await waitForSsh(config, address);
-  const hostKeys = new HostKeys(config);
-  if (!stopping) await testSshConnection(config, hostKeys);
-  if (stopping) return;
   const source = new Source(config.SOURCE_DIR);
-  const backup = new Target(config, source, hostKeys, target);
-  const watcher = new Watch(config, source, target.changes);
+  const targets = hosts.map((host) => new Target(host, source));
+  state.targets = targets.map((target) => target.state);
+  await openViews(config);
+  logConfig(config);
+  await setupSshKeys(config);
+  if (!stopping) await reachAny(targets);
+  if (stopping) return;
+  const watcher = new Watch(config, source, state.targets);
   await watcher.start(); // before the full sync, so that nothing in between is lost
   watch = watcher;
-  const mirroring = mirror(source, backup, watcher);
+  const mirroring = mirror(config, source, targets, watcher);
   work = mirroring.catch(() => {});
   await mirroring;
 }
