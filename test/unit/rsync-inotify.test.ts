@@ -593,6 +593,13 @@ describe('what is wrong', () => {
     });
   });
 
+  test('is not how long the first comparison of a target takes, but a try that has failed is', () => {
+    const first = { oldest_pending: ago(99_999), mirrored: false };
+    expect(problems({}, { ...first, state: 'syncing' })).toEqual([]);
+    expect(problems({}, { ...first, state: 'retrying' })).toEqual([{ problem: 'lag', target: 'two' }]);
+    expect(problems({}, { ...first, state: 'syncing', mirrored: true })).toEqual([{ problem: 'lag', target: 'two' }]);
+  });
+
   test('is the state itself when it is old, but a stop stays a stop', () => {
     expect(problems({ updated: ago(31) })).toEqual([{ problem: 'stale' }]);
     expect(problems({ updated: ago(29) })).toEqual([]);
