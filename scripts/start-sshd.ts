@@ -5,7 +5,8 @@
  * Makes the host keys that are missing, waits for the source's public key on the shared volume,
  * authorises it, runs the real sshd in the foreground and follows the key from then on, as
  * start-sshd.sh did. The key may do no more than mirror: whatever it asks sshd for, sshd starts this
- * program instead, which becomes rsync's receiving side or refuses. All configuration is by environment:
+ * program instead, which becomes rsync's receiving side, renames what was renamed in the source, or refuses.
+ * All configuration is by environment:
  *
  *   SSHD_PORT=2222 SHARED_KEYS_DIR=/mnt/keys DEST_DIR=/backup/web/ bun run scripts/start-sshd.ts
  */
@@ -78,6 +79,10 @@ const HOST_KEYS = [
 
 /** What sshd starts for the source, whatever it asks for. */
 const FORCED_COMMAND = '--forced-command';
+/** What the source asks for where it has moved something: `start-sshd --rename DIRECTORY`. */
+const RENAME = '--rename';
+/** How long a path may be that is to be renamed, bytes. */
+const MAX_PATH_BYTES = 4096;
 /** How long a command may be, bytes, and how much of a refused one is told. */
 const MAX_COMMAND_BYTES = 65_536;
 const MAX_SHOWN = 500;
@@ -927,19 +932,112 @@ function enter(destination: string, root: string): string {
   return `./${relative(existing, destination)}`;
 }
 
+/** Where a destination of the source really is, and the real path of what it may be in. @throws {Refusal} */
+function locate(destination: string, allowed: string): { real: string; root: string } {
+  mkdirSync(allowed, { recursive: true });
+  const root = realpathSync(allowed);
+  const path = destination.replace(/^~(?=\/|$)/, homedir()); // no shell does it for others
+  return { real: confinedPath(path, homedir(), root), root };
+}
+
 /** Becomes the receiving rsync. @throws {Refusal} */
 function receive(words: string[], allowed: string): never {
   const { options, directories, destination } = parseReceiver(words);
-  mkdirSync(allowed, { recursive: true });
-  const root = realpathSync(allowed);
-  const real = confinedPath(destination.replace(/^~(?=\/|$)/, homedir()), homedir(), root); // no shell does it for others
+  const { real, root } = locate(destination, allowed);
   for (const directory of directories) confinedPath(directory, real, root);
   const rsync = find('rsync');
   if (!rsync || !process.execve) throw new Refusal('本机没有 rsync');
   const rest = enter(real, root) + (destination.endsWith('/') ? '/' : ''); // a directory to be, for a single file
   if (options.some((option) => /^--(inplace|append)$/.test(option))) forbidDevices();
-  confine(root, rsync);
+  confine(root, neededBy(rsync));
   return process.execve(rsync, ['rsync', '--server', ...options, '.', rest], process.env);
+}
+
+/** How a directory is opened that is only a place to go on from: never through a link. */
+const PLACE = 0o10000000 | constants.O_DIRECTORY | constants.O_NOFOLLOW; // O_PATH
+
+/** What a name stands for in an open directory, wherever that has been moved meanwhile. Bytes are latin1. */
+const inPlace = (place: number, name: string) => Buffer.from(`/proc/self/fd/${place}/${name}`, 'latin1');
+
+const openPlace = (place: number, name: string) => openSync(inPlace(place, name), PLACE);
+
+/** Where the directory is not there, it is made; rsync gives it its mode and owner afterwards. */
+function makePlace(place: number, name: string): number {
+  try {
+    return openPlace(place, name);
+  } catch {
+    mkdirSync(inPlace(place, name), 0o700);
+    return openPlace(place, name);
+  }
+}
+
+/**
+ * Goes a path's way below an open directory. No link is followed, whoever may put one there meanwhile: each directory
+ * is opened in the one before, and what is open cannot be replaced. The last one stays open.
+ * Throws where the path leads up or names no more than where it starts.
+ */
+function follow(root: number, path: string, open: typeof openPlace): { place: number; last: Buffer } {
+  const names = path.split('/');
+  if (names.some((name) => /^\.{0,2}$/.test(name))) throw new Error(`${path} 应为不含 . 和 .. 的相对路径`);
+  const last = names.pop() ?? '';
+  let place = openPlace(root, '.');
+  for (const name of names) {
+    const above = place;
+    try {
+      place = open(above, name);
+    } finally {
+      closeSync(above);
+    }
+  }
+  return { place, last: inPlace(place, last) };
+}
+
+/** Renames below an open directory as rename(2) does; returns whether it could be done. rsync mirrors both places anyway. */
+export function renameBelow(root: number, from: string, to: string): boolean {
+  const places: number[] = [];
+  try {
+    const source = follow(root, from, openPlace);
+    places.push(source.place);
+    lstatSync(source.last); // nothing is made for what is not there
+    const target = follow(root, to, makePlace);
+    places.push(target.place);
+    renameSync(source.last, target.last);
+    return true;
+  } catch {
+    return false;
+  } finally {
+    for (const place of places) closeSync(place);
+  }
+}
+
+/** The pairs of paths on standard input, a NUL behind each path. Bytes are latin1. @throws {Refusal} */
+function* readPairs(): Generator<[from: string, to: string]> {
+  const chunk = Buffer.alloc(65_536);
+  let rest = '';
+  for (let length = readSync(0, chunk); length > 0; length = readSync(0, chunk)) {
+    const paths = (rest + chunk.toString('latin1', 0, length)).split('\0');
+    if (paths.some((path) => path.length > MAX_PATH_BYTES)) throw new Refusal(`路径超过 ${MAX_PATH_BYTES} 字节`);
+    let next = 0;
+    for (; next + 2 < paths.length; next += 2) yield [paths[next] ?? '', paths[next + 1] ?? ''];
+    rest = paths.slice(next).join('\0');
+  }
+  if (rest) throw new Refusal('最后一对路径不完整');
+}
+
+/**
+ * Renames in a directory what standard input asks for, so that rsync need not transfer what has only been moved.
+ * It is done by this thread itself, the only one that is fenced in.
+ * @returns how often that was possible
+ * @throws {Refusal}
+ */
+function renameIn(directory: string, allowed: string): number {
+  const { real, root } = locate(directory, allowed);
+  if (enter(real, root) !== './') return 0; // there is nothing yet
+  confine('.');
+  const place = openSync('.', PLACE);
+  let done = 0;
+  for (const [from, to] of readPairs()) if (renameBelow(place, from, to)) done++;
+  return done;
 }
 
 /** What rsync and the C library read besides, and may execute. Names of users and groups come from here too. */
@@ -949,6 +1047,12 @@ const READABLE = [
 ];
 /** Others keep their data there; what rsync needs is there only where rsync is. */
 const READABLE_WITH_RSYNC = ['/opt', '/nix'];
+
+/** All that rsync needs outside of the directory that it writes. */
+function neededBy(rsync: string): string[] {
+  const binary = realpathSync(rsync);
+  return [binary, ...READABLE_WITH_RSYNC.filter((path) => isWithin(binary, path)), ...READABLE];
+}
 
 /** Rights of landlock(7): of a file these, of a directory all that its version knows. */
 const [EXECUTE, WRITE_FILE, READ_FILE, READ_DIRECTORY] = [1, 2, 4, 8];
@@ -994,8 +1098,9 @@ function forbidDevices(): void {
 /**
  * Fences this process and what it becomes off from all files but those below a directory (landlock(7)): versions of
  * rsync before 3.5.0 can be led out of it by links that the source has planted there. Without Landlock it does nothing.
+ * @param readable what may be read and executed besides
  */
-function confine(root: string, rsync: string): void {
+function confine(root: string, readable: string[] = []): void {
   const calls = systemCalls();
   const version = landlockVersion(calls);
   if (!calls || version < LEAST_LANDLOCK) return;
@@ -1012,30 +1117,35 @@ function confine(root: string, rsync: string): void {
   };
   allow(root, all);
   allow('/dev/null', READ_FILE | WRITE_FILE);
-  const binary = realpathSync(rsync);
-  const around = READABLE_WITH_RSYNC.filter((path) => isWithin(binary, path));
-  for (const path of [binary, ...around, ...READABLE]) allow(path, EXECUTE | READ_FILE | READ_DIRECTORY);
+  for (const path of readable) allow(path, EXECUTE | READ_FILE | READ_DIRECTORY);
   const NO_NEW_PRIVS = 38;
   if (calls.prctl(NO_NEW_PRIVS, 1, 0, 0, 0) || calls.syscall(446, ruleset, 0, 0, 0, 0)) throw new Error('Landlock');
 }
 
 /** Tells the service, in whose log it belongs, what was refused. */
 async function report(message: string): Promise<void> {
-  const socket = connect(process.env.START_SSHD_REPORTS ?? '')
-    .resume()
-    .end(message);
+  const { START_SSHD_REPORTS: service } = process.env;
+  if (!service) return;
+  const socket = connect(service).resume().end(message);
   await Promise.race([once(socket, 'close'), sleep(1000)]).catch(() => {}); // without the service there is no log
 }
 
-/** What sshd starts for the source's key: becomes rsync, answers the test of the connection, or refuses. */
-async function forcedCommand(): Promise<void> {
-  const { SSH_ORIGINAL_COMMAND: command = '', DEST_DIR, START_SSHD_REPORTS } = process.env;
+/** What a command of the source is answered with, the test of the connection for example. @throws {Refusal} */
+function answerTo(command: string): string | number {
+  const { DEST_DIR, START_SSHD_REPORTS } = process.env;
+  if (!DEST_DIR || !START_SSHD_REPORTS) throw new Refusal('只能经由 start-sshd 启动的 sshd 使用');
+  if (!command) throw new Refusal('不提供 shell');
+  const words = parseCommand(command);
+  const [program, option, directory] = words;
+  if (program === 'echo') return words.slice(1).join(' ');
+  const isRename = program === 'start-sshd' && option === RENAME && words.length === 3;
+  return isRename ? renameIn(directory ?? '', DEST_DIR) : receive(words, DEST_DIR);
+}
+
+/** Answers the source, unless it becomes the program that does, or refuses. */
+async function serve(command: string, answer: () => string | number): Promise<void> {
   try {
-    if (!DEST_DIR || !START_SSHD_REPORTS) throw new Refusal('只能经由 start-sshd 启动的 sshd 使用');
-    if (!command) throw new Refusal('不提供 shell');
-    const words = parseCommand(command);
-    if (words[0] !== 'echo') receive(words, DEST_DIR);
-    writeSync(1, `${words.slice(1).join(' ')}\n`);
+    writeSync(1, `${answer()}\n`);
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
     writeSync(2, `start-sshd: 拒绝执行：${escapeText(reason.slice(0, MAX_SHOWN))}\n`);
@@ -1334,7 +1444,12 @@ function answerFlags(): Answer | undefined {
 }
 
 async function main(): Promise<void> {
-  if (process.argv[2] === FORCED_COMMAND) return forcedCommand();
+  const { SSH_ORIGINAL_COMMAND: command = '' } = process.env;
+  const [flag, directory, ...more] = process.argv.slice(2);
+  if (flag === FORCED_COMMAND) return serve(command, () => answerTo(command));
+  // With ALLOW_SHELL the source's shell starts us as it starts rsync: both may write anywhere.
+  if (flag === RENAME && directory && more.length === 0)
+    return serve(`start-sshd ${RENAME} ${directory}`, () => renameIn(directory, '/'));
   for (const signal of stopSignals()) process.on(signal, () => stop(signal).catch(fail));
   process.stdout.on('error', () => {}); // the mirror outlives the reader of its log
   const answer = answerFlags();
