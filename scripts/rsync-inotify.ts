@@ -65,6 +65,10 @@ const MAX_PENDING = 100_000;
 const QUIET_MS = 3;
 /** How long a batch waits for that at most, ms. */
 const MAX_QUIET_MS = 100;
+/** How large a file is at least that is worth a rename on the target, which takes some 30 ms, bytes. */
+const MIN_MOVED = 262_144;
+/** How many renames wait at most; what was renamed beyond is sent. */
+const MAX_MOVES = 10_000;
 /** How large a file with a public key may be, bytes. */
 const MAX_KEY_BYTES = 16_384;
 /** How much of the log may wait for a reader who has stalled, bytes; beyond, it is left out and counted. */
@@ -234,6 +238,10 @@ const variables = {
     desc: '不监控的目录，SOURCE_DIR 下的相对路径，以冒号分隔；全量同步仍包含它们',
   }),
   ALLOW_EMPTY_SOURCE: flag({ default: false, desc: 'true = 允许空的源目录清空非空的备份' }),
+  RENAME_ON_TARGET: flag({
+    default: true,
+    desc: 'true = 目录树内移动的文件和目录在目标上直接重命名，不再传输',
+  }),
   SHARED_KEYS_DIR: directory({ default: '/shared-keys', desc: '用来交换公钥的共享卷' }),
   SSH_DIR: directory({ default: join(homedir(), '.ssh'), desc: '密钥对所在目录' }),
   STATUS_FILE: file({
@@ -664,6 +672,7 @@ class TargetState {
   readonly changes = new Changes();
   batch: Batch = new Map();
   readonly failed = new Changes();
+  readonly moves = new Moves();
   private readonly history = new Map<number, Minute>();
 
   constructor(config: Config) {
@@ -682,6 +691,18 @@ class TargetState {
 
   named(message: string): string {
     return state.targets.length > 1 ? `${message} [${this.name}]` : message;
+  }
+
+  get lacking(): Batch[] {
+    return [this.changes.waiting, this.batch, this.failed.waiting];
+  }
+
+  /** Notes a rename, where it is certain that the target has what was renamed, in its old place. */
+  moved(move: Move): void {
+    const isReplaced = (changes: Batch) => changes.get(move.from)?.replaced && !this.moves.has(move.from);
+    const isUnseen = (changes: Batch) => withParents(move.from).some((path) => changes.get(path)?.tree);
+    if (!this.lacking.some((changes) => isReplaced(changes) || isUnseen(changes)))
+      this.moves.add({ ...move, during: this.batch });
   }
 
   get pending(): number {
@@ -1512,12 +1533,17 @@ interface Change {
   fresh: boolean;
   /** A file that was changed under this name and may have others, which get no event. */
   shared: boolean;
+  /** Something that may have taken the place of another thing. */
+  replaced: boolean;
 }
 
 /** Changed paths below the source, as bytes in latin1 strings; '' is the source itself. */
 type Batch = Map<string, Change>;
 
-const UNKNOWN: Change = { events: '', since: 0, open: false, tree: false, fresh: false, shared: false };
+const UNKNOWN: Change = {
+  ...{ events: '', since: 0, open: false, tree: false },
+  ...{ fresh: false, shared: false, replaced: false },
+};
 const TREE: Change = { ...UNKNOWN, tree: true };
 /** All of the source. */
 const ALL: Batch = new Map([['', TREE]]);
@@ -1536,6 +1562,10 @@ class Changes extends EventEmitter {
 
   get oldest(): number {
     return oldestOf(this.pending);
+  }
+
+  get waiting(): Batch {
+    return this.pending;
   }
 
   /** Resolves as soon as a change waits, or when `signal` is aborted. */
@@ -1562,10 +1592,14 @@ class Changes extends EventEmitter {
 
   /** Adds changes that no event has named, or that failed before; what is known of a path already is newer. */
   add(batch: Batch): void {
-    for (const [path, { tree, shared, since }] of batch) {
-      const known = this.pending.get(path);
-      const before = known ?? UNKNOWN;
-      this.set(path, { ...before, since, tree: tree || before.tree, shared: shared || before.shared });
+    for (const [path, { tree, shared, replaced, since }] of batch) {
+      const before = this.pending.get(path) ?? UNKNOWN;
+      const flags = {
+        tree: tree || before.tree,
+        shared: shared || before.shared,
+        replaced: replaced || before.replaced,
+      };
+      this.set(path, { ...before, ...flags, since });
     }
   }
 
@@ -1613,6 +1647,7 @@ function oldestOf(batch: Batch): number {
 /** What is known of a path after an event of inotifywait. */
 function changeAfter(events: string, known: Change = UNKNOWN, found?: Stats): Change {
   const change = { ...known, events };
+  change.replaced ||= events.startsWith('MOVED_TO') || (events.startsWith('CREATE') && known !== UNKNOWN);
   if (events.endsWith('ISDIR')) {
     change.open = false;
   } else if (events === 'CREATE') {
@@ -1623,6 +1658,86 @@ function changeAfter(events: string, known: Change = UNKNOWN, found?: Stats): Ch
     change.shared ||= !change.fresh && /^(MODIFY|ATTRIB|CLOSE_WRITE)/.test(events);
   }
   return change;
+}
+
+// ── Step 6: what was renamed ─────────────────────────────────────────────────────────────────────
+
+/** A rename within the source, which a target can repeat instead of having all that was renamed sent once more. */
+interface Move {
+  from: string;
+  to: string;
+  /** The kernel's number of the rename (inotify(7)). */
+  cookie: string;
+  /** Device and inode of what was renamed, nothing where it was not found there any more. */
+  identity: string | undefined;
+  /** What was on its way to the target meanwhile. */
+  during?: Batch | undefined;
+}
+
+const parentOf = (path: string) => path.slice(0, Math.max(0, path.lastIndexOf('/')));
+const identityOf = ({ dev, ino }: Stats) => `${dev}:${ino}`;
+
+/** A path, all directories above it, and the source itself. */
+function withParents(path: string): string[] {
+  const paths = [''];
+  for (let end = path.length; end > 0; end = path.lastIndexOf('/', end - 1)) paths.push(path.slice(0, end));
+  return paths;
+}
+
+/** The renames that a target lacks, from where it has a thing to where the source has it, in their order. */
+class Moves {
+  private readonly moves = new Map<string, Move>();
+
+  has(path: string): boolean {
+    return this.moves.has(path);
+  }
+
+  add(move: Move): void {
+    const { from, during } = this.moves.get(move.from) ?? move; // it was renamed before
+    this.moves.delete(move.from);
+    this.moves.delete(move.to);
+    if (from !== move.to && this.moves.size < MAX_MOVES) this.moves.set(move.to, { ...move, from, during });
+  }
+
+  /** Something else has come to a path. A rename may be told twice, by a watcher and by the one that takes its place. */
+  forget(path: string, cookie: string): void {
+    if (this.moves.get(path)?.cookie !== cookie) this.moves.delete(path);
+  }
+
+  clear(): void {
+    this.moves.clear();
+  }
+
+  /** Puts back those that have come to nothing, before those that were done since. */
+  restore(moves: Move[]): void {
+    const since = [...this.moves.values()];
+    this.moves.clear();
+    for (const move of [...moves, ...since]) this.add(move);
+  }
+
+  /** Hands out those that lead to what the source still has there. */
+  take(source: Source, lacking: Batch[]): Move[] {
+    const moves = [...this.moves.values()];
+    if (moves.length === 0) return [];
+    this.moves.clear();
+    const replaced = replacedBelow([...lacking, ...moves.flatMap(({ during }) => during ?? [])]);
+    const isGone = (from: string) =>
+      !source.look(from) ||
+      lacking.some((changes) => !(changes.get(from)?.events ?? 'MOVED_FROM').startsWith('MOVED_FROM'));
+    const last = new Map(moves.map(({ from }, n) => [from, n]));
+    return moves.filter(({ from, to, identity }, n) => {
+      const found = source.look(to);
+      const isWhole = !found?.isDirectory() || !(replaced.has(from) || replaced.has(to));
+      const isLast = (last.get(to) ?? -1) <= n; // one of a circle gives way
+      return found && identityOf(found) === identity && isWhole && isGone(from) && isLast;
+    });
+  }
+}
+
+/** The directories below which something may have taken the place of another thing. */
+function replacedBelow(batches: Batch[]): Set<string> {
+  const paths = new Set(batches).values().flatMap((batch) => [...batch].filter(([, { replaced }]) => replaced));
+  return new Set([...paths].flatMap(([path]) => withParents(parentOf(path))));
 }
 
 // ── Step 6: what rsync has to look at ────────────────────────────────────────────────────────────
@@ -1792,6 +1907,11 @@ const FOR_LISTS = wordSet(
   --del --delete-before --delete-during --delete-delay --delete-after --force --ignore-errors --safe-links --munge-links
   --fuzzy --blocking-io --ipv4 --ipv6 --mkpath --open-noatime --secluded-args --protect-args --old-args --no-inc-recursive`,
 );
+/** Those under which a thing that is new to the backup is treated otherwise than one that it has. */
+const AGAINST_RENAMES = wordSet(
+  `-b -u -@ --backup --backup-dir --suffix --update --existing --ignore-existing --size-only --append --append-verify
+  --max-delete --max-size --min-size --modify-window --safe-links`,
+);
 const NEGATED = /^--no-(perms|p|owner|o|group|g|times|t|devices|specials|D|links|l|compress|z|whole-file|W|verbose|v)$/;
 
 interface Option {
@@ -1894,6 +2014,14 @@ class Transfer {
   }
 }
 
+/** What has become of renames. */
+interface Renaming {
+  status: number;
+  renamed: number;
+  said: string;
+}
+const NOT_RENAMED: Renaming = { status: UNREACHABLE, renamed: 0, said: '' };
+
 /** A backup host: the connection to it, the rsync that waits there for the next batch, and the changes that it lacks. */
 class Target extends EventEmitter {
   readonly state: TargetState;
@@ -1922,6 +2050,11 @@ class Target extends EventEmitter {
   /** Whether a regular comparison is due. */
   private isRegular = false;
   private partialBackoff = newBackoff();
+  /** Whether renames can be repeated under the options, and whether the backup knows how. */
+  private readonly mayRename: boolean;
+  private canRename = true;
+  /** The renames of the last batch that the backup was not reached for; if the batch has not reached it either, they wait on. */
+  private unrepeated: Move[] = [];
 
   constructor(
     private readonly host: Host,
@@ -1941,6 +2074,8 @@ class Target extends EventEmitter {
     const asksForProgress = parsed.some(({ name, value }) => name === '--info' && value?.includes('progress'));
     this.mayProgress =
       !asksForProgress && !options.some((name) => /^(-P|--progress|-q|--quiet|--stderr|--msgs2stderr)$/.test(name));
+    const isPlain = this.method === 'list' && this.deletes && !options.some((name) => AGAINST_RENAMES.has(name));
+    this.mayRename = config.RENAME_ON_TARGET && isPlain;
     this.hasOwnLog = options.includes('--log-file');
     this.keepsLinks = options.includes('-H') || options.includes('--hard-links');
     this.ruleFiles = parsed
@@ -2016,6 +2151,7 @@ class Target extends EventEmitter {
       }
       if (lost) this.state.log('connection.restored', 'SSH 连接已恢复 ✓');
       this.hostKeys.connected();
+      this.canRename = true;
       backoff = newBackoff();
       this.emit('connected');
       this.arm();
@@ -2168,13 +2304,50 @@ class Target extends EventEmitter {
 
   /** Mirrors a batch; resolves with rsync's exit status. @throws {Failure} where the source is not what it was */
   private async syncChanges(batch: Batch): Promise<number> {
-    if (batch.get('')?.tree) return this.compareAll();
+    this.unrepeated = [];
+    if (batch.get('')?.tree) {
+      this.state.moves.clear();
+      return this.compareAll();
+    }
     this.source.check();
+    await this.repeatMoves();
     const isWhole = this.method === 'full' || [...batch.keys()].some((path) => this.holdsRules(path));
     const scopes = isWhole ? undefined : await this.source.survey(batch);
     if (scopes && this.method === 'list') return this.syncList(listOf(scopes, this.source.prefix));
     const rules = scopes && rulesOf(scopes, this.source.prefix);
     return rules ? this.finish(this.startRsync(rules)) : this.startAll();
+  }
+
+  /** Has the backup rename what was renamed here. Whatever comes of it, the batch then mirrors both places. */
+  private async repeatMoves(): Promise<void> {
+    const { source, state, connection } = this;
+    const moves = state.moves.take(source, state.lacking);
+    if (moves.length === 0 || !this.mayRename || !this.canRename) return;
+    const { status, renamed, said } = connection ? await this.rename(moves) : NOT_RENAMED;
+    if (status === UNREACHABLE) {
+      this.unrepeated = moves;
+    } else if (status === 0) {
+      if (renamed > 0) state.log('sync.renamed', `已在目标上重命名 ${renamed} 项，无需再次传输`, { renamed });
+    } else {
+      this.canRename = false;
+      state.log('sync.rename_refused', `目标不支持重命名 (${said})，移动的内容将再次传输`);
+    }
+  }
+
+  private async rename(moves: Move[]): Promise<Renaming> {
+    const { user, host } = parseTarget(this.config.DEST_HOST);
+    const command = `start-sshd --rename '${this.config.DEST_DIR.replaceAll("'", `'\\''`)}'`;
+    const args = [...sshArgs(this.config, this.route), `${user}@${host}`, command];
+    const ssh = start('ssh', args, { cwd, stdio: ['pipe', 'pipe', 'pipe'] });
+    const prefix = this.source.prefix.slice(1);
+    const names = moves.flatMap(({ from, to }) => [from, to]).map((path) => `${prefix}${path}\0`);
+    ssh.stdin?.end(names.join(''), 'latin1');
+    let renamed = '';
+    let said = '';
+    ssh.stdout?.on('data', (chunk) => (renamed = `${renamed}${chunk}`.slice(-1000)));
+    ssh.stderr?.on('data', (chunk) => (said = `${said}${chunk}`.slice(-1000)));
+    const [code] = await once(ssh, 'close');
+    return { status: code ?? UNREACHABLE, renamed: Number(renamed), said: lastLine(said) };
   }
 
   /** Whether a file in the source decides what rsync lets in elsewhere. */
@@ -2221,6 +2394,7 @@ class Target extends EventEmitter {
         this.tryAgain(batch).catch(fail);
       } else {
         this.state.changes.add(batch);
+        this.state.moves.restore(this.unrepeated);
         const delay = this.announce(backoff, batch.size);
         const isAnew = this.connection && this.connection !== connection;
         if (!isAnew) await pauseOr(delay, this, 'connected');
@@ -2343,6 +2517,8 @@ interface Watcher {
 
 /** More directories in doubt than this are as good as all of the source. */
 const MAX_DOUBTS = 10_000;
+/** How many renames may wait for their other half: what is moved out of the source has none. */
+const MAX_HALVES = 1000;
 /** How many of a watcher's complaints the log tells. */
 const MAX_TOLD = 10;
 /** How long a watcher must be silent before it may be ended, and how long that is waited for at most, ms. */
@@ -2363,7 +2539,8 @@ const ALONE_MS = 60_000;
 class Watch extends EventEmitter {
   private watcher: Watcher | undefined;
   private started = 0;
-  private moved = { cookie: '', path: '' };
+  /** The first halves of renames, by their cookies, and whether nothing is in doubt there. */
+  private readonly halves = new Map<string, { from: string; isCertain: boolean }>();
   private counting: NodeJS.Timeout | undefined;
   /** Whether the limits leave no room for two watchers at a time. */
   private alone = false;
@@ -2429,18 +2606,34 @@ class Watch extends EventEmitter {
     if (path === '' ? /SELF|UNMOUNT/.test(events) : events.includes('UNMOUNT')) this.doubt(path);
     if (events.includes('_SELF')) return; // its directory has told as well, and under the right name
     state.watch.events++;
-    const found = events === 'CREATE' ? this.source.look(path) : undefined;
+    const found = /^(CREATE$|MOVED_TO)/.test(events) ? this.source.look(path) : undefined;
     const isNew = this.targets.map(({ changes }) => changes.report(path, events, found));
     if (isNew.includes(true)) announceChange(this.source.root + path, events);
     if (events.startsWith('DELETE,ISDIR')) this.countSoon(); // new ones have a new watcher anyway
-    if (events.startsWith('MOVED_FROM')) this.moved = { cookie, path };
-    else if (events.startsWith('MOVED_TO') && cookie === this.moved.cookie) this.renamed(this.moved.path, path);
+    if (/^(CREATE|MOVED_TO)/.test(events)) for (const { moves } of this.targets) moves.forget(path, cookie);
+    if (events.startsWith('MOVED_FROM')) this.halves.set(cookie, { from: path, isCertain: !this.isInDoubt(path) });
+    if (events.startsWith('MOVED_TO')) this.renamed(path, cookie, found);
     // One that was moved away is still watched, wherever it is now.
     if (/^(CREATE|MOVED_TO|MOVED_FROM),ISDIR/.test(events)) this.doubt(path);
   }
 
-  private renamed(from: string, to: string): void {
-    for (const { changes } of this.targets) changes.renamed(from, to);
+  /** The kernel says by the cookie what belongs together; inotifywait may only be wrong about the names of directories. */
+  private renamed(to: string, cookie: string, found: Stats | undefined): void {
+    const { from, isCertain } = this.halves.get(cookie) ?? {};
+    this.halves.delete(cookie);
+    for (const [oldest] of this.halves) if (this.halves.size > MAX_HALVES) this.halves.delete(oldest);
+    if (from === undefined) return;
+    const isSmall = found && !found.isDirectory() && !(found.isFile() && found.size >= MIN_MOVED);
+    const isRepeatable = isCertain && !isSmall && !this.isInDoubt(parentOf(to));
+    const identity = found && identityOf(found); // it may have been renamed again
+    for (const target of this.targets) {
+      target.changes.renamed(from, to);
+      if (isRepeatable) target.moved({ from, to, cookie, identity });
+    }
+  }
+
+  private isInDoubt(path: string): boolean {
+    return withParents(path).some((it) => this.source.doubts.has(it));
   }
 
   /** Has every target look at whole subtrees. */

@@ -210,8 +210,8 @@ class Disk {
     }
   }
 
-  /** Something that no other write has written, some hundred bytes, or that many. */
-  content(size = this.random.pick([1, 7, 100, 100, 1000, 5000])): Buffer {
+  /** Something that no other write has written, some hundred bytes, so many that a rename on the target is worth it, or that many. */
+  content(size = this.random.pick([1, 7, 100, 100, 1000, 5000, 300_000])): Buffer {
     return Buffer.alloc(size, `${this.number}.${this.random.below(1e6)} `);
   }
 

@@ -17,6 +17,7 @@ const seconds = Number(process.env.MODEL_SECONDS ?? 50);
 /** Kinds of RSYNC_OPTS; `elsewhere` is a directory outside of both trees. */
 const KINDS: Record<string, (elsewhere: string) => string> = {
   'the default options': () => '-avz --delete',
+  'the default options, and no renames on the target': () => '-avz --delete',
   'no --delete': () => '-avz',
   'excluded names': () => "-avz --delete --exclude=b --exclude='*.tmp'",
   'excluded paths': () => '-avz --delete --exclude=/a/b --exclude=/c/',
@@ -46,13 +47,18 @@ interface Trial {
 }
 
 /** Starts a pair with a tree that is not empty. */
-async function start(pair: Pair, random: Random, SYNC_INTERVAL: string, options: Trial['options']): Promise<Trial> {
+async function start(
+  pair: Pair,
+  random: Random,
+  env: Record<string, string>,
+  options: Trial['options'],
+): Promise<Trial> {
   mkdirSync(pair.path('outside'));
   const model = new Model(random.below(2 ** 31), pair.path('source'), pair.path('outside'));
   await model.work(100);
   const RSYNC_OPTS = options(pair.path('elsewhere'));
   pair.start('start-sshd', { DEST_DIR: pair.directory }); // the place for old versions must be in it too
-  const source = pair.start('rsync-inotify', { SYNC_INTERVAL, RSYNC_OPTS, FULL_SYNC_INTERVAL: '0' });
+  const source = pair.start('rsync-inotify', { ...env, RSYNC_OPTS, FULL_SYNC_INTERVAL: '0' });
   await source.shows('✓ 服务运行中');
   return { pair, model, source, options };
 }
@@ -115,18 +121,21 @@ async function attempt(label: string, trial: Trial, work: () => Promise<unknown>
   }
   expect(trial.source.running).toBe(true);
   expect(failures(trial)).toEqual([]);
-  console.log(`${label}: ${trial.model.count} operations`);
+  const renamed = [...trial.source.output.matchAll(/已在目标上重命名 (\d+) 项/g)];
+  const renames = renamed.reduce((sum, [, number]) => sum + Number(number), 0);
+  console.log(`${label}: ${trial.model.count} operations, ${renames} renames on the target`);
 }
 
 describe('random work is mirrored', () => {
   for (const [index, [kind, options]] of Object.entries(KINDS).entries()) {
     const random = new Random(seed * 100 + index);
     const SYNC_INTERVAL = random.pick(['0', '0', '0.3', '1']);
+    const env = { SYNC_INTERVAL, RENAME_ON_TARGET: String(!kind.includes('no renames')) };
 
     test(`with ${kind}`, async () => {
       const label = `MODEL_SEED=${seed}, SYNC_INTERVAL=${SYNC_INTERVAL}, RSYNC_OPTS=${options('…')}`;
       await using pair = await Pair.make('model');
-      const trial = await start(pair, random, SYNC_INTERVAL, options);
+      const trial = await start(pair, random, env, options);
       await attempt(label, trial, async () => {
         await workInRounds(trial, random);
         if (!label.includes('--timeout')) return;
@@ -140,7 +149,7 @@ describe('random work is mirrored', () => {
   test('one by one, each operation while nothing else changes', async () => {
     const random = new Random(seed * 100 + 99);
     await using pair = await Pair.make('model');
-    const trial = await start(pair, random, '0', () => '-avz --delete');
+    const trial = await start(pair, random, { SYNC_INTERVAL: '0' }, () => '-avz --delete');
     await attempt(`MODEL_SEED=${seed}, one by one`, trial, async () => {
       await trial.model.work(300);
       await isMirrored(trial);

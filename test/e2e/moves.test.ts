@@ -1,0 +1,322 @@
+/** What is moved within the source is renamed on the target, so that none of it is sent again. */
+import { describe, expect, setDefaultTimeout, test } from 'bun:test';
+import { spawnSync } from 'node:child_process';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import { dirname } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { count, eventually, expectEqual, Pair, type Program, theOnly, watchersOf } from '../helpers.ts';
+
+setDefaultTimeout(90_000);
+
+/** Large enough to be worth a rename. */
+const SIZE = 300_000;
+const OLD = new Date('2026-01-02T03:04:05Z');
+
+const inSource = (pair: Pair, name: string) => pair.path('source', name);
+const inBackup = (pair: Pair, name: string) => pair.path('backup', name);
+
+/** A file of random words, or of words that are like those of another file in size and time. */
+function write(pair: Pair, name: string, word?: string): void {
+  mkdirSync(dirname(inSource(pair, name)), { recursive: true });
+  writeFileSync(inSource(pair, name), Buffer.alloc(SIZE, word ?? crypto.randomUUID()));
+  if (word) utimesSync(inSource(pair, name), OLD, OLD);
+}
+
+const move = (pair: Pair, from: string, to: string) => renameSync(inSource(pair, from), inSource(pair, to));
+
+/** The file itself: a copy of it would be another one, made later. */
+function fileOf(path: string): string {
+  const { ino, birthtimeNs } = statSync(path, { bigint: true });
+  return `${ino} ${birthtimeNs}`;
+}
+const inodeOf = (pair: Pair, name: string) => fileOf(inBackup(pair, name));
+
+/** Both trees by content, whatever sizes and times say. */
+async function isSame(pair: Pair): Promise<void> {
+  await eventually(() => expectEqual(pair.path('source'), pair.path('backup')), 20_000).catch((error) => {
+    throw new Error(`${error}\n${pair.programs.map((program) => program.output).join('\n---\n')}`);
+  });
+}
+
+/** Waits until nothing is in doubt or under way any more. */
+async function isQuiet(pair: Pair, source: Program): Promise<void> {
+  await eventually(async () => {
+    const before = source.output;
+    await sleep(400);
+    return source.output === before;
+  });
+  await theOnly(watchersOf, pair);
+}
+
+/** A pair that mirrors some files at once, and is quiet. */
+async function start(pair: Pair, files: string[], env: Record<string, string> = {}): Promise<Program> {
+  for (const name of files) write(pair, name);
+  const { source } = await pair.run({ SYNC_INTERVAL: '0', FULL_SYNC_INTERVAL: '0', ...env });
+  await isQuiet(pair, source);
+  return source;
+}
+
+const bytesOf = (pair: Pair): number =>
+  JSON.parse(readFileSync(pair.path('source-status.json'), 'utf8')).targets[0].bytes;
+
+const RENAMED = /已在目标上重命名 (\d+) 项，无需再次传输/;
+
+describe.concurrent('moved within the source', () => {
+  test('300 MB are renamed on the target: nothing is sent', async () => {
+    await using pair = await Pair.withKeys('large');
+    writeFileSync(inSource(pair, 'large'), '');
+    truncateSync(inSource(pair, 'large'), 300_000_000);
+    const source = await start(pair, ['other'], { SYNC_INTERVAL: '5' });
+    await sleep(5000); // the interval is over
+    const [inode, bytes] = [inodeOf(pair, 'large'), await eventually(() => bytesOf(pair))];
+    const began = performance.now();
+    move(pair, 'large', 'under another name');
+    await eventually(() => existsSync(inBackup(pair, 'under another name')));
+    console.log(`renamed on the target after ${Math.round(performance.now() - began)} ms`);
+    await source.shows(/重命名 1 项.*\n(.*\n)*.*同步成功/);
+    console.log(`the batch was over after ${Math.round(performance.now() - began)} ms`);
+    await isSame(pair);
+    expect(inodeOf(pair, 'under another name')).toBe(inode);
+    await eventually(() => bytesOf(pair) > bytes);
+    expect(bytesOf(pair) - bytes).toBeLessThan(2000);
+  });
+
+  test('a directory is, with all that is in it', async () => {
+    await using pair = await Pair.withKeys('directory');
+    const names = Array.from({ length: 200 }, (_, n) => `some/where/${n % 7}/${n}`);
+    const source = await start(pair, [...names, 'else/file']);
+    const inodes = names.map((name) => inodeOf(pair, name));
+    move(pair, 'some/where', 'else/there');
+    await source.shows(RENAMED);
+    await isSame(pair);
+    expect(names.map((name) => inodeOf(pair, name.replace('some/where', 'else/there')))).toEqual(inodes);
+  });
+
+  test('files with any name are, into directories new to the backup and out of them', async () => {
+    await using pair = await Pair.withKeys('names');
+    const source = await start(pair, ['new\nline', '-rf', ' a b ', 'c']);
+    const names = { 'new\nline': 'deep/er/中文 ✓', '-rf': 'deep/--delete', ' a b ': 'deep/er/$HOME', c: '\\*' };
+    const inodes = Object.keys(names).map((name) => inodeOf(pair, name));
+    mkdirSync(inSource(pair, 'deep/er'), { recursive: true });
+    await eventually(() => existsSync(inBackup(pair, 'deep/er')));
+    await isQuiet(pair, source);
+    for (const [from, to] of Object.entries(names)) move(pair, from, to);
+    await isSame(pair);
+    expect(Object.values(names).map((name) => inodeOf(pair, name))).toEqual(inodes);
+    rmSync(inSource(pair, 'deep/er/中文 ✓'));
+    move(pair, 'deep/er/$HOME', 'out');
+    await isSame(pair);
+    expect(inodeOf(pair, 'out')).toBe(inodes[2] ?? '');
+  });
+
+  test('again and again before the next batch, a file is renamed once, from the first place to the last', async () => {
+    await using pair = await Pair.withKeys('chain');
+    const source = await start(pair, ['a'], { SYNC_INTERVAL: '2' });
+    const inode = inodeOf(pair, 'a');
+    write(pair, 'first');
+    await eventually(() => existsSync(inBackup(pair, 'first')));
+    for (const [from, to] of ['ab', 'bc', 'cd']) move(pair, from ?? '', to ?? '');
+    await isSame(pair);
+    expect(inodeOf(pair, 'd')).toBe(inode);
+    await source.shows('重命名 1 项');
+  });
+
+  test('logs that rotate are', async () => {
+    await using pair = await Pair.withKeys('rotation');
+    const source = await start(pair, ['log', 'log.1', 'log.2', 'log.3']);
+    const inodes = ['log', 'log.1', 'log.2'].map((name) => inodeOf(pair, name));
+    for (const n of [2, 1]) move(pair, `log.${n}`, `log.${n + 1}`);
+    move(pair, 'log', 'log.1');
+    write(pair, 'log');
+    await isSame(pair);
+    await source.shows(RENAMED);
+    expect(['log.1', 'log.2', 'log.3'].map((name) => inodeOf(pair, name))).toEqual(inodes);
+  });
+
+  test('files that change places are right', async () => {
+    await using pair = await Pair.withKeys('places');
+    await start(pair, ['a', 'b', 'x/c', 'y/d'], { SYNC_INTERVAL: '2' });
+    write(pair, 'other'); // from now on there is an interval, in which all of it happens
+    await isSame(pair);
+    for (const [from, to] of ['at', 'ba', 'tb']) move(pair, from ?? '', to ?? '');
+    for (const [from, to] of ['xz', 'yx', 'zy']) move(pair, from ?? '', to ?? '');
+    await isSame(pair);
+  });
+
+  test('what a target missed while it was away is, too', async () => {
+    await using pair = await Pair.withKeys('away');
+    const source = await start(pair, ['one', 'deep/two', 'tree/three']);
+    const inodes = ['one', 'tree/three'].map((name) => inodeOf(pair, name));
+    await pair.programs[0]?.stop();
+    await source.shows('SSH 连接已断开');
+    move(pair, 'one', 'deep/one');
+    await source.shows('2 秒后重试'); // not even the first try has made it be forgotten
+    move(pair, 'deep/one', 'deep/once more');
+    move(pair, 'tree', 'deep/tree');
+    await pair.start('start-sshd').shows('SSH 服务器就绪');
+    await isSame(pair);
+    expect(['deep/once more', 'deep/tree/three'].map((name) => inodeOf(pair, name))).toEqual(inodes);
+  });
+
+  test('all targets have it renamed', async () => {
+    await using pair = await Pair.withKeys('both');
+    const second = { SSHD_LISTEN: '127.0.0.2', DEST_DIR: pair.path('backup2/'), SSH_DIR: pair.path('backup-ssh2') };
+    pair.start('start-sshd', { ...second, STATUS_FILE: pair.path('backup2.json') });
+    const DEST_HOSTS = `127.0.0.1:${pair.path('backup/')} 127.0.0.2:${pair.path('backup2/')}`;
+    const source = await start(pair, ['file'], { DEST_HOSTS });
+    await eventually(() => existsSync(pair.path('backup2', 'file')));
+    await isQuiet(pair, source);
+    const inodes = ['backup', 'backup2'].map((name) => fileOf(pair.path(name, 'file')));
+    move(pair, 'file', 'moved');
+    await eventually(() => existsSync(pair.path('backup2', 'moved')) && existsSync(pair.path('backup', 'moved')));
+    await isSame(pair);
+    expect(['backup', 'backup2'].map((name) => fileOf(pair.path(name, 'moved')))).toEqual(inodes);
+  });
+
+  test('a source that is mirrored with its name is', async () => {
+    await using pair = await Pair.withKeys('named');
+    write(pair, 'file');
+    const { source } = await pair.run({ SYNC_INTERVAL: '0', SOURCE_DIR: pair.path('source') });
+    await isQuiet(pair, source);
+    const inode = fileOf(pair.path('backup', 'source', 'file'));
+    move(pair, 'file', 'moved');
+    await eventually(() => existsSync(pair.path('backup', 'source', 'moved')));
+    await source.shows(RENAMED);
+    expect(fileOf(pair.path('backup', 'source', 'moved'))).toBe(inode);
+  });
+});
+
+describe('content is right, though sizes and times agree,', () => {
+  /** Two files that rsync cannot tell apart where one is in the place of the other. */
+  const twins = async (pair: Pair, env = {}) => {
+    write(pair, 'dir/a', 'first');
+    const source = await start(pair, ['other'], env);
+    return source;
+  };
+
+  test('where another file took the place of the one that was moved, before', async () => {
+    await using pair = await Pair.withKeys('replaced');
+    await twins(pair, { SYNC_INTERVAL: '2' });
+    write(pair, 'other');
+    await sleep(300);
+    write(pair, 'tmp', 'other');
+    move(pair, 'tmp', 'dir/a');
+    move(pair, 'dir/a', 'dir/b');
+    await isSame(pair);
+  });
+
+  test('where it was deleted and made anew', async () => {
+    await using pair = await Pair.withKeys('anew');
+    await twins(pair, { SYNC_INTERVAL: '2' });
+    write(pair, 'other');
+    await sleep(300);
+    rmSync(inSource(pair, 'dir/a'));
+    write(pair, 'dir/a', 'other');
+    move(pair, 'dir/a', 'dir/b');
+    await isSame(pair);
+  });
+
+  test('where that happened in a directory that was moved, before or after', async () => {
+    await using pair = await Pair.withKeys('within');
+    await twins(pair, { SYNC_INTERVAL: '2' });
+    write(pair, 'dir2/a', 'first');
+    await isSame(pair);
+    write(pair, 'other');
+    await sleep(300);
+    write(pair, 'tmp', 'other');
+    write(pair, 'tmp2', 'other');
+    move(pair, 'tmp', 'dir/a');
+    move(pair, 'dir', 'moved');
+    move(pair, 'dir2', 'moved2');
+    move(pair, 'tmp2', 'moved2/a');
+    await isSame(pair);
+  });
+
+  test('where another took its new place', async () => {
+    await using pair = await Pair.withKeys('new-place');
+    await twins(pair, { SYNC_INTERVAL: '2' });
+    write(pair, 'other');
+    await sleep(300);
+    write(pair, 'tmp', 'other');
+    move(pair, 'dir/a', 'dir/b');
+    move(pair, 'tmp', 'dir/b');
+    await isSame(pair);
+  });
+});
+
+describe('nothing is renamed on the target', () => {
+  test.each([
+    ['where RENAME_ON_TARGET=false', { RENAME_ON_TARGET: 'false' }],
+    ['where old versions are kept', { RSYNC_OPTS: '-av --delete --backup --suffix=.old' }],
+    ['where there are filter rules', { RSYNC_OPTS: '-av --delete --exclude=x' }],
+    ['where newer files of the backup stay', { RSYNC_OPTS: '-av --delete --update' }],
+  ])('%s', async (_, env) => {
+    await using pair = await Pair.withKeys('not');
+    const source = await start(pair, ['file'], env);
+    const inode = inodeOf(pair, 'file');
+    move(pair, 'file', 'moved');
+    await eventually(() => existsSync(inBackup(pair, 'moved')) && !existsSync(inBackup(pair, 'file')));
+    await isQuiet(pair, source);
+    expect(inodeOf(pair, 'moved')).not.toBe(inode);
+    expect(source.output).not.toMatch(RENAMED);
+  });
+
+  test('where the backup keeps what the source deletes', async () => {
+    await using pair = await Pair.withKeys('kept');
+    const source = await start(pair, ['file'], { RSYNC_OPTS: '-av' });
+    move(pair, 'file', 'moved');
+    await eventually(() => existsSync(inBackup(pair, 'moved')));
+    await isQuiet(pair, source);
+    expect(existsSync(inBackup(pair, 'file'))).toBe(true);
+  });
+
+  test('where the backup does not know how: it says so once, and all is mirrored', async () => {
+    await using pair = await Pair.withKeys('unknown');
+    const backup = pair.start('start-sshd', { ALLOW_SHELL: 'true' }); // a shell, in whose PATH there is no start-sshd
+    for (const name of ['one', 'two']) write(pair, name);
+    const source = pair.start('rsync-inotify', { SYNC_INTERVAL: '0' });
+    await source.shows('✓ 服务运行中');
+    for (const name of ['one', 'two']) {
+      await isQuiet(pair, source);
+      move(pair, name, `${name} moved`);
+      await isSame(pair);
+    }
+    expect(count(source.output, '目标不支持重命名')).toBe(1);
+    expect(source.output).not.toContain('ERROR');
+    expect(backup.running).toBe(true);
+  });
+
+  test('where small files are moved, which are sent faster', async () => {
+    await using pair = await Pair.withKeys('small');
+    const source = await start(pair, ['large']);
+    copyFileSync(import.meta.path, inSource(pair, 'small'));
+    await isSame(pair);
+    await isQuiet(pair, source);
+    move(pair, 'small', 'moved');
+    await isSame(pair);
+    expect(source.output).not.toMatch(RENAMED);
+  });
+});
+
+test('a file that is moved into a directory which was a link on the backup does not leave the backup', async () => {
+  await using pair = await Pair.withKeys('link');
+  mkdirSync(pair.path('outside'));
+  const source = await start(pair, ['file']);
+  spawnSync('ln', ['-s', pair.path('outside'), inBackup(pair, 'dir')]); // what a source may have had there before
+  mkdirSync(inSource(pair, 'dir'));
+  await isQuiet(pair, source);
+  move(pair, 'file', 'dir/file');
+  await isSame(pair);
+  expect(existsSync(pair.path('outside', 'file'))).toBe(false);
+});
