@@ -434,9 +434,10 @@ describe('renameBelow', () => {
       (two) => two.split(' ') as [string, string],
     ))
       renameBelow(root, from, to);
-    expect(open()).toBe(before);
-    expect(readdirSync(top).sort()).toEqual(['b', 'link', 'x']);
+    const [after, names] = [open(), readdirSync(top).sort()];
     closeSync(root);
     rmSync(top, { recursive: true });
+    expect(after).toBe(before);
+    expect(names).toEqual(['b', 'link', 'x']);
   });
 });
