@@ -13,7 +13,7 @@ function obstacle(): string {
   if (spawnSync('docker', ['compose', 'version']).status !== 0) return 'docker compose v2 is not installed';
   if (spawnSync('docker', ['info']).status !== 0) return 'no Docker engine runs';
   const { stdout } = spawnSync('docker', ['ps', '-a', '--format', '{{.Names}}'], { encoding: 'utf8' });
-  if (/^rsync-(source|backup)$/m.test(stdout)) return 'containers named rsync-source or rsync-backup exist already';
+  if (/^rsync-(source|backup2?)$/m.test(stdout)) return 'containers named rsync-source or rsync-backup exist already';
   return '';
 }
 
@@ -128,6 +128,7 @@ describe.skipIf(reason !== '')('docker compose', () => {
     for (const name of [
       'compose.yml',
       'compose.monitoring.yml',
+      'compose.multi.yml',
       'monitoring',
       'rsync_inotify.dockerfile',
       '.dockerignore',
@@ -435,6 +436,38 @@ describe.skipIf(reason !== '')('docker compose', () => {
       expect(service.image).toMatch(/:v?\d+\.\d+\.\d+$/);
     }
     for (const { host_ip } of [...ports, ...prometheus.ports, ...grafana.ports]) expect(host_ip).toBe('127.0.0.1');
+  });
+
+  test('compose.multi.yml adds a second backup: each gets every change, whatever becomes of the other', async () => {
+    compose('down', '--volumes', '--timeout', '5');
+    writeFileSync(join(project, '.env'), 'COMPOSE_FILE=compose.yml:compose.multi.yml\nSYNC_INTERVAL=0\nNO_COLOR=1\n');
+    const inSecond = (command: string) => compose('exec', '-T', 'rsync-backup2', 'bash', '-c', command);
+    const isInSecond = (name: string, content: string) =>
+      eventually(() => inSecond(`cat '/data/backup/${name}'`).trim() === content, 60_000).catch((error) => {
+        throw new Error(`${error}\n${compose('logs')}`);
+      });
+    try {
+      compose('up', '-d', 'rsync-source'); // and what it needs
+      await logs('rsync-source', RUNNING);
+      await isMirrored('alone', 'the second one does not run yet');
+      compose('up', '-d');
+      expect(inspect('rsync-backup2', '{{.Image}}')).toBe(inspect('rsync-backup', '{{.Image}}'));
+      await isInSecond('alone', 'the second one does not run yet');
+      await isMirrored('both', 'run');
+      await isInSecond('both', 'run');
+
+      compose('stop', 'rsync-backup2');
+      await isMirrored('missed', 'by one');
+      inSource('rm /data/source/alone');
+      await eventually(() => inBackup('ls /data/backup') === 'both\nmissed\n');
+      compose('start', 'rsync-backup2');
+      await isInSecond('missed', 'by one');
+      expect(inSecond('ls /data/backup')).toBe('both\nmissed\n');
+      await eventually(() => count(compose('ps', '--format', '{{.Name}} {{.Status}}'), '(healthy)') === 3, 30_000);
+    } finally {
+      compose('down', '--volumes', '--timeout', '5');
+      writeFileSync(join(project, '.env'), '');
+    }
   });
 
   test.skipIf(unmonitored !== '')('Prometheus beside the pair sees the source, and what it has mirrored', async () => {
