@@ -61,3 +61,32 @@ test('compose.yml and .env.example know the variables of both programs with the 
     expect(read('.env.example')).toContain(`#${variable}=${shown}\n`);
   }
 });
+
+describe.each(['multi', 'source', 'backup'])('compose.%s.yml', (name) => {
+  const text = read(`compose.${name}.yml`);
+  type Services = Record<string, { extends?: { file: string; service: string } }>;
+  const servicesOf = (yaml: string) => (Bun.YAML.parse(yaml) as { services: Services }).services;
+
+  test('has its variables in .env.example, with the same defaults', () => {
+    const own = text.replace(/(DEST_HOSTS|DEST_HOST|SSH_OPTS): .*/g, ''); // .env.example says in words what these are
+    for (const [, variable, value] of own.matchAll(/\$\{(\w+):-([^}]*)\}/g)) {
+      expect(read('.env.example')).toContain(`#${variable}=${value}\n`);
+    }
+    for (const [, variable] of text.matchAll(/\$\{(\w+)/g)) expect(read('.env.example')).toContain(`#${variable}=`);
+  });
+
+  test('takes from compose.yml what a service is and may do', () => {
+    const settled = 'image command init read_only tmpfs security_opt cap_drop cap_add restart healthcheck'.split(' ');
+    for (const service of Object.values(servicesOf(text))) {
+      for (const key of settled) expect(service).not.toHaveProperty(key);
+      const { file, service: base = '' } = service.extends ?? {};
+      if (file) expect(Object.keys(servicesOf(read(file)))).toContain(base);
+    }
+  });
+
+  test('keeps each tree and each private key in a volume of its own', () => {
+    const { volumes } = Bun.YAML.parse(text) as { volumes: object };
+    for (const volume of Object.keys(volumes)) expect(volume).toMatch(/^(source|backup2?)-(data|ssh)$/);
+    expect(Object.keys(volumes)).toHaveLength(2);
+  });
+});
