@@ -66,6 +66,12 @@ function project({ name, secret, configMap }: IVolume, pod: string, isFlat = fal
   return volume;
 }
 
+/** In memory, and everybody may write there; docker's own --tmpfs would have the mode of what it covers. */
+const EMPTY_DIR = ['type=tmpfs', 'device=tmpfs', 'o=mode=0777'].reduce(
+  (all, option) => `${all},volume-opt=${option}`,
+  'volume-nocopy',
+);
+
 type Workload = typeof backup | typeof source;
 
 /** What the kubelet and the runtime make of a pod's volumes. */
@@ -73,7 +79,7 @@ function mountsOf(workload: Workload, name: string, isFlat: boolean): string[] {
   const { pod, container } = podOf(workload);
   return (container.volumeMounts ?? []).flatMap(({ name: volumeName, mountPath, readOnly }) => {
     const volume = pod.volumes?.find((one) => one.name === volumeName);
-    if (volume?.emptyDir) return ['--tmpfs', `${mountPath}:mode=0777`];
+    if (volume?.emptyDir) return ['--mount', `type=volume,dst=${mountPath},${EMPTY_DIR}`];
     const isFile = volume?.secret || volume?.configMap;
     const from = isFile ? project(volume, name, isFlat) : `${NAME}-${volumeName}`;
     return ['-v', `${from}:${mountPath}${readOnly ? ':ro' : ''}`];
@@ -126,7 +132,7 @@ describe.skipIf(reason !== '')('the pods of deploy/kubernetes.yml', () => {
     const names = docker(['ps', '-aq', '--filter', `name=${NAME}`])
       .split('\n')
       .filter(Boolean);
-    if (names.length > 0) docker(['rm', '-f', ...names]);
+    if (names.length > 0) docker(['rm', '-fv', ...names]);
     for (const volume of ['backup', 'source']) spawnSync('docker', ['volume', 'rm', `${NAME}-${volume}`]);
     docker(['network', 'rm', NAME]);
     docker(['image', 'rm', IMAGE]);
@@ -177,6 +183,6 @@ describe.skipIf(reason !== '')('the pods of deploy/kubernetes.yml', () => {
     run(backup, name, 'rsync-backup-1', true);
     const refusal = '源端公钥未生效: /shared-keys/id_rsa.pub 应为不超过 16384 字节的普通文件';
     await eventually(() => logsOf(name).includes(refusal)).catch(withLogs);
-    docker(['rm', '-f', name]);
+    docker(['rm', '-fv', name]);
   });
 });
