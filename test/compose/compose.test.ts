@@ -463,7 +463,7 @@ describe.skipIf(reason !== '')('docker compose', () => {
       compose('start', 'rsync-backup2');
       await isInSecond('missed', 'by one');
       expect(inSecond('ls /data/backup')).toBe('both\nmissed\n');
-      await eventually(() => count(compose('ps', '--format', '{{.Name}} {{.Status}}'), '(healthy)') === 3, 30_000);
+      expect(compose('exec', '-T', 'rsync-source', 'rsync-inotify', '--healthcheck')).toContain('健康: 正在实时镜像');
     } finally {
       compose('down', '--volumes', '--timeout', '5');
       writeFileSync(join(project, '.env'), '');

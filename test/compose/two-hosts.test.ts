@@ -117,6 +117,20 @@ describe.skipIf(reason !== '')('two hosts that share no volume', () => {
     docker(['image', 'rm', IMAGE]);
   });
 
+  test('take from compose.yml all that two hosts need not have otherwise', () => {
+    for (const { side, directory } of [source, backup]) {
+      const serviceIn = (file: string) => {
+        const { environment, ...service } = JSON.parse(
+          docker(['compose', '-f', file, 'config', '--format', 'json'], { cwd: directory }),
+        ).services[`rsync-${side}`];
+        const { SSH_OPTS: _, ...variables } = environment;
+        const differing = ['build', 'container_name', 'depends_on', 'networks', 'ports', 'pull_policy', 'volumes'];
+        return { ...service, variables, ...Object.fromEntries(differing.map((key) => [key, null])) };
+      };
+      expect(serviceIn(`compose.${side}.yml`)).toEqual(serviceIn('compose.yml'));
+    }
+  });
+
   test('wait for each other’s keys, of which nothing is trusted before they are carried across', async () => {
     source.compose('up', '-d');
     backup.compose('up', '-d');

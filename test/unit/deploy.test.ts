@@ -87,6 +87,7 @@ describe.each(PAIR)('the pod of $name', ({ name, program, workload, data: [varia
     for (const known of Object.keys(env)) expect(help).toMatch(new RegExp(`^  ${known} `, 'm'));
     expect(container.readinessProbe?.exec?.command).toEqual([program, '--healthcheck']);
     expect(help).toContain('  --healthcheck ');
+    for (const probe of ['livenessProbe', 'startupProbe']) expect(container).not.toHaveProperty(probe); // they restart
   });
 
   test('may do no more than in the compose file', () => {
