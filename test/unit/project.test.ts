@@ -62,6 +62,15 @@ test('compose.yml and .env.example know the variables of both programs with the 
   }
 });
 
+test('both READMEs show the same commands and files, but for the comments in them', () => {
+  const blocksOf = (name: string) =>
+    [...read(name).matchAll(/^```(?:bash|yaml)\n([\s\S]*?)^```/gm)].map(([, block = '']) =>
+      block.replace(/(^|[ \t]+)# .*/gm, '').trim(),
+    );
+  expect(blocksOf('README.md').length).toBeGreaterThan(10);
+  expect(blocksOf('README.zh-CN.md')).toEqual(blocksOf('README.md'));
+});
+
 describe.each(['multi', 'source', 'backup'])('compose.%s.yml', (name) => {
   const text = read(`compose.${name}.yml`);
   type Services = Record<string, { extends?: { file: string; service: string } }>;
