@@ -1121,7 +1121,8 @@ function replaceFile(path: string, content: string, mode: number): void {
 /** What a small file holds. Throws where it is something else: others may have put it there. */
 function readSmallFile(path: string): string {
   const found = lstatSync(path);
-  if (!found.isFile() || found.size > MAX_KEY_BYTES) throw new Error(`应为不超过 ${MAX_KEY_BYTES} 字节的普通文件`);
+  if (!found.isFile() || found.size > MAX_KEY_BYTES)
+    throw new Error(`应为不超过 ${MAX_KEY_BYTES} 字节的普通文件，不能是链接`);
   const file = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   try {
     const bytes = Buffer.alloc(MAX_KEY_BYTES);
@@ -1164,7 +1165,7 @@ function holdsKey(path: string, line: string): boolean {
 }
 
 /** Programs say at last why they gave up. */
-const lastLine = (output: string) => escapeText(output.trim().split(/\r?\n/).at(-1) ?? '');
+const lastLine = (output: string) => escapeText(output.trim().split(/\r?\n/).at(-1) ?? '').replace(/\.$/, '');
 
 const isOutput = (cause: unknown): cause is ProcessOutput => cause instanceof Error && 'stderr' in cause;
 
@@ -1294,9 +1295,9 @@ export class HostKeys {
     return directory;
   }
 
-  /** Tells, once until a connection stands, that the host is not the one that was published, if ssh said so. */
+  /** Tells, once until a connection stands, why the host is not trusted, if ssh said so. */
   explain(said: string): void {
-    if (this.file && said.includes('Host key verification failed')) this.tellRefusal();
+    if (said.includes('Host key verification failed')) this.tellRefusal();
   }
 
   private tellRefusal(): void {
@@ -1307,11 +1308,13 @@ export class HostKeys {
     const [what, advice] = expected
       ? [
           `备份主机的密钥与 ${where} 中公布的不符，可能有人在冒充备份主机！`,
-          `应为 ${expected}。若备份端是重建的，它的 start-sshd 启动时会公布新密钥，请检查两端是否挂载了同一个共享卷`,
+          `应为 ${expected}。若备份端是重建的，它的 start-sshd 启动时会公布新密钥，请检查两端是否挂载了同一个共享卷；没有共享卷时，请将新的 host_keys 复制过来`,
         ]
       : [
           `${where} 中没有有效的主机密钥，无法确认备份主机的身份。`,
-          '备份端的 start-sshd 启动时会公布它们，请检查共享卷；若备份端确实不再公布，请清空该目录并重启服务',
+          this.file
+            ? '备份端的 start-sshd 启动时会公布它们，请检查共享卷；若备份端确实不再公布，请清空该目录并重启服务'
+            : '备份端的 start-sshd 启动时会公布它们，请检查共享卷；没有共享卷时，请将备份端的 host_keys 复制过来',
         ];
     this.backup.error('host_key.refused', `${what}已拒绝连接，没有发送任何数据。${advice}`);
   }

@@ -664,13 +664,15 @@ async function configureSshd(config: Config): Promise<string[]> {
 
 // ── Step 3: the source's public key ──────────────────────────────────────────────────────────────
 
+const keyFile = (config: Config) => join(config.SHARED_KEYS_DIR, 'id_rsa.pub');
+
 /** What the shared key file holds, nothing while there is none. Throws when it is no key file or cannot be read. */
 function readSharedKey(config: Config): string {
-  const path = join(config.SHARED_KEYS_DIR, 'id_rsa.pub');
+  const path = keyFile(config);
   const status = lstatSync(path, { throwIfNoEntry: false });
   if (!status) return '';
   if (!status.isFile() || status.size > MAX_KEY_BYTES)
-    throw new Error(`${path} 应为不超过 ${MAX_KEY_BYTES} 字节的普通文件`);
+    throw new Error(`${path} 应为不超过 ${MAX_KEY_BYTES} 字节的普通文件，不能是链接`);
   const file = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   try {
     const content = Buffer.alloc(MAX_KEY_BYTES);
@@ -775,7 +777,8 @@ async function waitForKey(config: Config): Promise<void> {
     const deadline = performance.now() + TRY_MS;
     while (performance.now() < deadline && !adoptSharedKey(config)) await sleep(POLL_MS);
   }
-  if (!shared.content) warn('key.missing', '没有等到源端公钥，先启动 SSH 服务，公钥出现后自动授权');
+  if (!shared.content)
+    warn('key.missing', `没有等到源端公钥，先启动 SSH 服务，公钥出现后自动授权: ${escapeText(keyFile(config))}`);
 }
 
 /** From then on a new key takes the old one's place. */

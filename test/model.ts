@@ -102,6 +102,9 @@ const DEPTH = 4;
 const MOST_DEPTH = 7;
 const LOGGED = 2000;
 
+/** Of what is written, bytes; the largest is worth a rename on the target. */
+const SIZES = [1, 7, 100, 100, 1000, 5000, 300_000];
+
 const NEW = constants.O_CREAT | constants.O_EXCL | constants.O_WRONLY;
 const REPLACE = constants.O_CREAT | constants.O_TRUNC | constants.O_WRONLY;
 const APPEND = constants.O_CREAT | constants.O_APPEND | constants.O_WRONLY;
@@ -127,6 +130,7 @@ class Disk {
   operation = '';
   number = 0;
   names: readonly string[] = PLAIN_NAMES;
+  sizes: readonly number[] = SIZES;
   readonly done: Done[] = [];
   readonly source: string;
   readonly outside: string;
@@ -210,8 +214,8 @@ class Disk {
     }
   }
 
-  /** Something that no other write has written, some hundred bytes, so many that a rename on the target is worth it, or that many. */
-  content(size = this.random.pick([1, 7, 100, 100, 1000, 5000, 300_000])): Buffer {
+  /** Something that no other write has written, of one of the usual sizes or that many bytes. */
+  content(size = this.random.pick(this.sizes)): Buffer {
     return Buffer.alloc(size, `${this.number}.${this.random.below(1e6)} `);
   }
 
@@ -601,10 +605,11 @@ export class Model {
   private chosen: string[] = [];
   private readonly held = new Set<Promise<void>>();
 
-  /** `outside` is a directory in the same file system. */
-  constructor(seed: number, source: string, outside: string) {
+  /** `outside` is a directory in the same file system; the sizes are those of what is written, bytes. */
+  constructor(seed: number, source: string, outside: string, sizes = SIZES) {
     this.random = new Random(seed);
     this.disk = new Disk(this.random, source, outside);
+    this.disk.sizes = sizes;
   }
 
   /** How many operations were chosen. */
@@ -616,8 +621,8 @@ export class Model {
    * Works for that time, ms, and ends with nothing held open. Every time with some of the operations and some
    * of the names alone: what one kind breaks must not always be mended by another.
    */
-  async work(ms: number): Promise<void> {
-    this.chosen = this.random.some(Object.keys(OPERATIONS), this.random.pick([0.15, 0.4, 0.8]));
+  async work(ms: number, operations = Object.keys(OPERATIONS)): Promise<void> {
+    this.chosen = this.random.some(operations, this.random.pick([0.15, 0.4, 0.8]));
     this.disk.names = [
       ...this.random.some(PLAIN_NAMES, 0.7),
       ...this.random.some(ODD_NAMES, this.random.pick([0, 0.1, 0.5])),

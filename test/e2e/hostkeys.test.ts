@@ -145,8 +145,8 @@ describe.concurrent('a backup that has published its host keys', () => {
     expect(source.lines.filter((line) => line.includes(IMPERSONATED))).toHaveLength(1);
     expect(source.output).toMatch(/\[ERROR .*\] 备份主机的密钥与 .*host_keys 中公布的不符.*没有发送任何数据/);
     expect(source.output).toContain(`应为 ${fingerprintOf(pair, 'host')}。`);
-    expect(source.output).toContain('SSH 连接重试... (1/1)：Host key verification failed.');
-    expect(source.output).toMatch(/\[ERROR .*\] SSH 免密登录测试失败 \(退出码: 255\)：Host key verification failed\./);
+    expect(source.output).toContain('SSH 连接重试... (1/1)：Host key verification failed');
+    expect(source.output).toMatch(/\[ERROR .*\] SSH 免密登录测试失败 \(退出码: 255\)：Host key verification failed。/);
     await expectNothingCaught(pair, impostor);
     await stopHost(impostor);
     await startHost(pair, 'host');
@@ -229,7 +229,7 @@ describe.concurrent('a backup that has published nothing', () => {
     const strict = { SSH_OPTS: `-p ${pair.port} -o StrictHostKeyChecking=yes`, MAX_RETRIES: '1' };
     const source = pair.start('rsync-inotify', strict);
     expect(await source.exited).toBe(1);
-    expect(source.output).toContain('Host key verification failed.');
+    expect(source.output).toContain('Host key verification failed');
     expect(source.output).not.toContain(IMPERSONATED);
     expect(existsSync(pair.path('impostor', 'caught'))).toBe(false);
     pair.start('rsync-inotify');

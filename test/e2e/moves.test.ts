@@ -15,7 +15,8 @@ import {
 } from 'node:fs';
 import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { count, eventually, expectEqual, Pair, type Program, theOnly, watchersOf } from '../helpers.ts';
+import { count, eventually, expectEqual, Pair, type Program, watchersOf } from '../helpers.ts';
+import { Model } from '../model.ts';
 
 setDefaultTimeout(90_000);
 
@@ -49,14 +50,14 @@ async function isSame(pair: Pair): Promise<void> {
   });
 }
 
-/** Waits until nothing is in doubt or under way any more. */
+/** Waits until nothing is under way any more, nor in doubt: then the watcher stays the same. */
 async function isQuiet(pair: Pair, source: Program): Promise<void> {
+  const seen = () => `${watchersOf(pair)} ${source.output}`;
   await eventually(async () => {
-    const before = source.output;
-    await sleep(400);
-    return source.output === before;
+    const before = seen();
+    await sleep(1000);
+    return watchersOf(pair).length === 1 && seen() === before;
   });
-  await theOnly(watchersOf, pair);
 }
 
 /** A pair that mirrors some files at once, and is quiet. */
@@ -113,6 +114,7 @@ describe.concurrent('moved within the source', () => {
     await isQuiet(pair, source);
     for (const [from, to] of Object.entries(names)) move(pair, from, to);
     await isSame(pair);
+    await isQuiet(pair, source);
     expect(Object.values(names).map((name) => inodeOf(pair, name))).toEqual(inodes);
     rmSync(inSource(pair, 'deep/er/中文 ✓'));
     move(pair, 'deep/er/$HOME', 'out');
@@ -307,6 +309,25 @@ describe('nothing is renamed on the target', () => {
     await isSame(pair);
     expect(source.output).not.toMatch(RENAMED);
   });
+});
+
+test('whatever is renamed at random is mirrored, and much of it is renamed on the target', async () => {
+  await using pair = await Pair.withKeys('random');
+  mkdirSync(pair.path('outside'));
+  const seed = Number(process.env.MODEL_SEED ?? Date.now() % 1_000_000);
+  const model = new Model(seed, pair.path('source'), pair.path('outside'), [SIZE]);
+  await model.work(50);
+  const places = { source: pair.path('source'), backup: pair.path('backup'), scratch: pair.path('expected') };
+  const source = await start(pair, [], { SYNC_INTERVAL: '0.3' });
+  const renames = ['rename', 'renameFile', 'renameOver', 'renameOverFile', 'chain', 'swap', 'saveAsEditorsDo'];
+  for (const end = performance.now() + 15_000; performance.now() < end; ) {
+    await model.work(50, [...renames, 'create', 'append', 'moveOutAndBack', 'remove']);
+    await model.isMirrored(places, '-avz --delete', () => source.output);
+    await sleep(300); // what was in doubt is settled
+  }
+  const done = [...source.output.matchAll(new RegExp(RENAMED, 'g'))].reduce((sum, [, n]) => sum + Number(n), 0);
+  console.log(`MODEL_SEED=${seed}: ${model.count} operations, ${done} renames on the target`);
+  expect(done).toBeGreaterThan(0);
 });
 
 test('a file that is moved into a directory which was a link on the backup does not leave the backup', async () => {
