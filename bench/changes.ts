@@ -76,7 +76,7 @@ export function writeFiles(root: string, files: string[], contentFor = nameAsCon
 const sizeOf = (file: string) => statSync(file, { throwIfNoEntry: false })?.size;
 
 /** Resolves when all files are at the backup in full size: each is looked for until it is there, then never again. */
-async function allThere(bed: Bed, files: string[], deadline: number): Promise<boolean> {
+export async function allThere(bed: Bed, files: string[], deadline: number): Promise<boolean> {
   for (const file of files) {
     const size = sizeOf(bed.path('source', file));
     while (sizeOf(bed.path('backup', file)) !== size) {

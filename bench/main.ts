@@ -21,6 +21,7 @@ import { document } from './table.ts';
 import { burst } from './workloads/burst.ts';
 import { idle } from './workloads/idle.ts';
 import { latency } from './workloads/latency.ts';
+import { moves } from './workloads/moves.ts';
 import { sustained } from './workloads/sustained.ts';
 import { trees } from './workloads/trees.ts';
 import { up } from './workloads/up.ts';
@@ -31,6 +32,7 @@ const workloads = (sizes: number[]): Record<string, () => Promise<Section>> => (
   latency,
   burst,
   trees: () => trees(sizes),
+  moves,
   sustained,
   idle,
   up,

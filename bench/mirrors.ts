@@ -38,6 +38,7 @@ function ours(setting: string, env: Record<string, string>): Mirror {
 
 export const oursDefault = ours('default', {});
 export const oursAtOnce = ours('SYNC_INTERVAL=0', { SYNC_INTERVAL: '0' });
+export const oursWithoutRenames = ours('RENAME_ON_TARGET=false', { SYNC_INTERVAL: '0', RENAME_ON_TARGET: 'false' });
 
 /** As rsync takes a command. */
 const quoted = (words: string[]) => words.map((word) => `'${word}'`).join(' ');
