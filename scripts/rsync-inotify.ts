@@ -2720,7 +2720,7 @@ class Watch extends EventEmitter {
     return silent();
   }
 
-  /** Ends a watcher once it is silent: what it had not told yet would be lost. */
+  /** Ends a watcher that has had time to tell what was before the next one, and is silent: the rest would be lost. */
   private async end(watcher: Watcher | undefined): Promise<void> {
     if (!watcher) return;
     if (this.watcher === watcher) {
@@ -2728,8 +2728,9 @@ class Watch extends EventEmitter {
       unwatched();
       this.doubt('');
     }
-    const latest = performance.now() + MAX_SILENCE_MS;
-    const silent = () => performance.now() > Math.min(watcher.heard + SILENCE_MS, latest);
+    const now = performance.now();
+    const heard = () => Math.max(watcher.heard, now);
+    const silent = () => performance.now() > Math.min(heard() + SILENCE_MS, now + MAX_SILENCE_MS);
     while (children.has(watcher.process) && !silent() && !stopping) await sleep(10);
     signalGroup(watcher.process, 'SIGTERM');
   }
