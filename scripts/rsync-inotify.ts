@@ -10,7 +10,7 @@
  */
 import { isUtf8 } from 'node:buffer';
 import { type ChildProcess, type SpawnOptions, spawn, spawnSync } from 'node:child_process';
-import { createHash } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import { EventEmitter, once } from 'node:events';
 import {
   accessSync,
@@ -43,7 +43,7 @@ import { parseArgs } from 'node:util';
 import { Chalk } from 'chalk';
 import { cleanEnv, makeExactValidator } from 'envalid';
 import type { RotatingFileStream } from 'rotating-file-stream';
-import { split } from 'shlex';
+import { quote, split } from 'shlex';
 import sshKeygen from 'ssh-keygen-lite';
 import type { ProcessOutput } from 'zx';
 
@@ -155,7 +155,8 @@ const remoteDirectory = checked((value) => {
 const rsyncOptions = checked((value) => {
   const words = parseWords(value);
   if (words.includes('--') || /^[^-]/.test(words[0] ?? '-')) throw new Error('只能包含选项，例如 -avz --delete');
-  const { status, stderr } = spawnSync('rsync', [...words, '--version'], { encoding: 'utf8' });
+  const asked = [...words, '--version', '--log-file=/dev/null']; // or it would answer in the user's log, too
+  const { status, stderr } = spawnSync('rsync', asked, { encoding: 'utf8' });
   if (status) throw new Error(`rsync 不接受这些选项：${escapeText(stderr.trim().split('\n')[0] ?? '')}`);
 });
 
@@ -420,10 +421,11 @@ function help(): string {
   });
   return `rsync-inotify ${VERSION}：把一个目录树的每次变化实时镜像到备份主机
 
-用法: rsync-inotify [--help | --version | --check | --status | --healthcheck]
+用法: rsync-inotify [--help | --version | --check | --status | --healthcheck | --verify]
   --check         检查配置和所需程序后退出
   --status        显示正在运行的服务的状态
   --healthcheck   用一行说明镜像是否正常；退出状态 0 正常，1 不正常
+  --verify        按校验和比较源目录与每个目标，不做任何更改；退出状态 0 相同，1 不同，2 无法判断
 
 环境变量（名称、默认值、说明）:
 ${rows.join('\n')}
@@ -1021,6 +1023,8 @@ function destinationOf({ DEST_HOST, DEST_DIR }: Config): string {
   const { user, host } = parseTarget(DEST_HOST);
   return `${user}@${host.includes(':') ? `[${host}]` : host}:${DEST_DIR}`;
 }
+
+const targetsOf = (config: Config): Config[] => [config];
 
 interface Address {
   host: string;
@@ -3166,6 +3170,324 @@ function table(rows: string[][]): string[] {
   return rows.map((row) => row.map(pad).join('  ').trimEnd());
 }
 
+// ── --verify ─────────────────────────────────────────────────────────────────────────────────────
+
+/** What rsync is told after the user's options: to change nothing, to tell all that it would change, and not to give up. */
+const VERIFY_OPTIONS = [
+  ...['--dry-run', '--checksum', '--no-itemize-changes', '--no-human-readable', '--info=none,name,del,stats2'],
+  ...['--debug=none', '--log-file=/dev/null', '--max-delete=2147483647', '--timeout=0'],
+];
+/** How many differences of a target are told at most. */
+const MAX_DIFFERENCES = 100_000;
+/** How often differences are looked at again that may be changes on their way. */
+const MAX_ROUNDS = 3;
+/** How much later than a change the service may tell of it, ms. */
+const EVENT_MS = 1000;
+/** How long it is waited for a service that gets nowhere, beyond `SYNC_INTERVAL`, ms. */
+const PATIENCE_MS = 30_000;
+/** How often its state is looked at meanwhile, ms. */
+const GLANCE_MS = 50;
+
+/** What a letter of rsync's itemized changes stands for (rsync(1), --itemize-changes). */
+const ATTRIBUTES = new Map(
+  Object.entries({ s: 'size', t: 'time', p: 'mode', o: 'owner', g: 'group', u: 'atime', a: 'acl', x: 'xattr' }),
+);
+const WORDS: Record<string, string> = {
+  ...{ equal: '相同', different: '不同', unknown: '无法判断' },
+  ...{ missing: '缺少', extra: '多余', content: '内容不同', attributes: '属性不同' },
+  ...{ size: '大小', time: '时间', mode: '权限', owner: '属主', group: '属组', atime: '访问时间', acl: 'ACL' },
+  ...{ xattr: '扩展属性', target: '链接目标', device: '设备号', links: '硬链接' },
+};
+
+/** What a plain rsync would mend. */
+interface Difference {
+  /** Below DEST_DIR, as bytes in a latin1 string; that of a directory ends with a slash. */
+  path: string;
+  /** Missing is also what is of another type. */
+  difference: 'missing' | 'extra' | 'content' | 'attributes';
+  attributes: string[];
+}
+type Differences = Map<string, Difference>;
+
+/** Puts the bytes back that rsync shows as `\#ooo`: it escapes what looks like that by itself, too. */
+export const unescapeName = (name: string) =>
+  name.replace(/\\#([0-3][0-7]{2})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
+
+/** Reads `%i %n` of rsync(1). Nothing is different where it only tells that it has looked. */
+export function parseDifference(line: string): Difference | undefined {
+  const [, sign, type = '', changes = '', name] = /^(.)(.)(.{9}) (.+)$/.exec(line) ?? [];
+  if (!name) return undefined;
+  const path = unescapeName(name);
+  if (sign === '*') return { path, difference: 'extra', attributes: [] };
+  if (changes === '+++++++++') return { path, difference: 'missing', attributes: [] };
+  const attributes = [...changes].flatMap((letter) => ATTRIBUTES.get(letter) ?? []);
+  if (type === 'f' && /[cs]/.test(changes)) return { path, difference: 'content', attributes };
+  if (changes.includes('c')) attributes.push(type === 'L' ? 'target' : 'device');
+  if (sign === 'h' && attributes.length === 0) attributes.push('links');
+  return attributes.length > 0 ? { path, difference: 'attributes', attributes } : undefined;
+}
+
+/** The options without those that silence rsync, or have it speak on stderr, where there may be words of others. */
+export function withoutQuiet(list: string): string {
+  const words = parseWords(list).map((word) => word.replace(/^-[^\W_BTefM]+/, (flags) => flags.replaceAll('q', '')));
+  return words
+    .filter((word) => !/^(-|--quiet|--msgs2stderr|--stderr=.*)$/.test(word))
+    .map((word) => quote(word))
+    .join(' ');
+}
+
+/** How far the service has come. */
+interface Horizon {
+  /** What has changed before is at the target, ms since 1970. Where no service runs, nothing is on its way. */
+  mirrored: number;
+  /** Other than before where syncs took place meanwhile. */
+  syncs: string;
+}
+
+function horizonOf(config: Config): Horizon {
+  const nobody = { mirrored: Number.POSITIVE_INFINITY, syncs: '' };
+  try {
+    const status = readStatus();
+    const target = status.targets.find(({ target }) => target === escapeText(destinationOf(config)));
+    const isOver = problemsOf(status, Date.now()).some(({ problem }) => problem === 'stopped' || problem === 'stale');
+    if (!target || isOver || status.source !== config.SOURCE_DIR) return nobody;
+    const isKnown = status.phase === 'mirroring' && status.watch.running && status.source_found;
+    const since = Date.parse(target.oldest_pending ?? status.updated) - EVENT_MS;
+    return {
+      mirrored: isKnown ? since : Number.NEGATIVE_INFINITY,
+      syncs: JSON.stringify([target.state, target.syncs]),
+    };
+  } catch {
+    return nobody;
+  }
+}
+
+/** A difference that may be a change on its way. */
+interface Suspect {
+  /** What was there on the source when it was looked at last. */
+  print: string;
+  /** When that or a directory above it has last changed, and when it was looked at, ms since 1970. */
+  changed: number;
+  seen: number;
+}
+
+/** The comparison of the source with a target. */
+class Verification {
+  readonly name: string;
+  readonly differences: Differences = new Map();
+  private readonly config: Config;
+  private readonly words: string[];
+  /** What stands before a path of the source in what rsync tells. */
+  private readonly prefix: string;
+  private files: number | undefined;
+  /** Differences that may be changes on their way, paths that kept changing, and differences beyond those that are told. */
+  private pending = 0;
+  private changing = 0;
+  private untold = 0;
+  /** Why not everything can be told. */
+  private readonly reasons = new Set<string>();
+  private seconds = 0;
+
+  constructor(
+    config: Config,
+    private readonly source: Source,
+    private readonly hostKeys: HostKeys,
+  ) {
+    this.name = escapeText(destinationOf(config));
+    this.config = { ...config, RSYNC_OPTS: withoutQuiet(config.RSYNC_OPTS) };
+    this.words = parseWords(this.config.RSYNC_OPTS);
+    this.prefix = (this.has('-R', '--relative') ? source.root : source.prefix).slice(1);
+  }
+
+  private has(...names: string[]): boolean {
+    return parseOptions(this.words).some(({ name }) => names.includes(name));
+  }
+
+  /** What differs is looked at again once the service has mirrored what may have been on its way. */
+  async run(): Promise<this> {
+    const started = performance.now();
+    try {
+      let found = await this.compare();
+      for (let round = 1; found.size > 0; round++) {
+        const suspects = new Map([...found.keys()].map((path) => [path, this.look(path)]));
+        const { syncs } = horizonOf(this.config);
+        const isInTime = await this.settle(suspects);
+        const horizon = horizonOf(this.config);
+        found = await this.compare(suspects);
+        const isBusy = horizonOf(this.config).syncs !== syncs;
+        for (const [path, suspect] of suspects) this.judge(path, suspect, found, horizon, isBusy);
+        if (isInTime && round < MAX_ROUNDS) continue;
+        this[isInTime ? 'changing' : 'pending'] = found.size;
+        break;
+      }
+    } catch (cause) {
+      this.reasons.add(cause instanceof Failure ? cause.message : reasonOf(cause));
+    }
+    this.seconds = Math.round((performance.now() - started) / 1000);
+    return this;
+  }
+
+  /** Takes what was found a second time for a difference, unless it may still be on its way. */
+  private judge(path: string, before: Suspect, found: Differences, { mirrored }: Horizon, isBusy: boolean): void {
+    const difference = found.get(path);
+    if (!difference) return;
+    const { print, changed } = this.look(path);
+    const isMirrored = changed < mirrored || (print === before.print && before.seen < mirrored);
+    // While rsync writes in a directory, that has another time.
+    const isPassing = isBusy && difference.path.endsWith('/') && String(difference.attributes) === 'time';
+    if (mirrored !== Number.POSITIVE_INFINITY && (!isMirrored || isPassing)) return;
+    found.delete(path);
+    if (difference.difference === 'content' && !this.isReadable(path)) this.reasons.add(`无法读取 ${showPath(path)}`);
+    else this.differences.set(path, difference);
+  }
+
+  /** rsync gives a file that it cannot read a checksum of its own, and says nothing. */
+  private isReadable(path: string): boolean {
+    try {
+      accessSync(Buffer.from(this.source.root + this.below(path), 'latin1'), constants.R_OK);
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  /** A path as it is called below the source. */
+  private below(path: string): string {
+    if (path === '.' || `${path}/` === this.prefix) return '';
+    return path.startsWith(this.prefix) ? path.slice(this.prefix.length) : path;
+  }
+
+  private look(path: string): Suspect {
+    const parts = this.below(path).split('/');
+    const names = ['', ...parts.map((_, n) => parts.slice(0, n + 1).join('/'))];
+    const found = names.map((name) => this.source.look(name));
+    const last = found.at(-1);
+    const print = `${found.map((stats) => stats?.ino ?? '')}:${last?.ctimeMs ?? ''}`;
+    return { print, changed: Math.max(0, ...found.map((stats) => stats?.ctimeMs ?? 0)), seen: Date.now() };
+  }
+
+  /** Waits while the service may have to mirror one of these; resolves with whether it has, or gets nowhere. */
+  private async settle(suspects: Map<string, Suspect>): Promise<boolean> {
+    const patience = this.config.SYNC_INTERVAL * 1000 + PATIENCE_MS;
+    for (let [reached, latest] = [Number.NEGATIVE_INFINITY, performance.now() + patience]; ; ) {
+      const { mirrored } = horizonOf(this.config);
+      const isAway = ({ changed, seen }: Suspect) => mirrored <= changed && mirrored <= seen;
+      if (![...suspects.values()].some(isAway)) return true;
+      if (mirrored > reached) latest = performance.now() + patience;
+      if (performance.now() > latest) return false;
+      reached = mirrored;
+      await pause(GLANCE_MS);
+      // What comes and goes must not seem to have stayed away.
+      for (const [path, suspect] of suspects) if (this.look(path).print !== suspect.print) suspect.print = 'changed';
+    }
+  }
+
+  /** What rsync would do, to these paths or to all. @throws {Failure} where it cannot tell */
+  private async compare(paths?: ReadonlyMap<string, unknown>): Promise<Differences> {
+    const mark = `${randomUUID()} `; // nothing else that rsync prints begins like that
+    const rsync = await this.startRsync([...VERIFY_OPTIONS, `--out-format=${mark}%i %n`], paths);
+    const found: Differences = new Map();
+    const said: string[] = [];
+    const read = (stream: Readable | null, take: (line: string) => void) =>
+      stream && createInterface({ input: stream.setEncoding('latin1') }).on('line', take);
+    read(rsync.stdout, (line) => {
+      const difference = line.startsWith(mark) ? parseDifference(line.slice(mark.length)) : undefined;
+      const path = difference?.path.replace(/(?<=.)\/$/, '');
+      if (difference && path && (paths?.has(path) ?? found.size < MAX_DIFFERENCES)) found.set(path, difference);
+      else if (difference && !paths) this.untold++;
+      if (!paths && line.startsWith('Number of files: ')) this.files = Number(line.replace(/ \(.*|\D/g, ''));
+    });
+    read(rsync.stderr, (line) => said.length < MAX_TOLD && said.push(line));
+    const [code, signal] = (await once(rsync, 'close')) as [number | null, NodeJS.Signals | null];
+    this.check(code ?? 128 + (signal ? osConstants.signals[signal] : 0), said[0] ?? '');
+    return found;
+  }
+
+  private async startRsync(extra: string[], paths?: ReadonlyMap<string, unknown>): Promise<ChildProcess> {
+    const method = methodFor(this.words);
+    const batch = new Map([...(paths?.keys() ?? [])].map((path) => [this.below(path), UNKNOWN]));
+    const scopes = paths && method !== 'full' ? await this.source.survey(batch) : undefined;
+    const names = scopes && method === 'list' ? listOf(scopes, this.source.prefix) : undefined;
+    const rules = (scopes && !names && rulesOf(scopes, this.source.prefix)) || [];
+    const links = this.has('-H', '--hard-links') ? ['--no-inc-recursive'] : []; // as in a full sync
+    const options = [...extra, ...links, ...(names ? LIST_OPTIONS : rules)];
+    const args = rsyncArgs(this.config, { knownHosts: this.hostKeys.refresh() }, options, names && this.source.start);
+    const rsync = start('rsync', args, { cwd, stdio: ['pipe', 'pipe', 'pipe'] });
+    rsync.stdin?.end(names);
+    return rsync;
+  }
+
+  private check(status: number, said: string): void {
+    if (status === 0 || status === VANISHED) return;
+    const reason = `${meaningOf(status)} (退出码: ${status})：${showPath(said)}`;
+    if (status !== PARTIAL) throw new Failure(reason);
+    this.reasons.add(reason);
+  }
+
+  get result(): 'equal' | 'different' | 'unknown' {
+    if (this.reasons.size > 0) return 'unknown';
+    if (this.differences.size > 0) return 'different';
+    return this.pending + this.untold > 0 ? 'unknown' : 'equal';
+  }
+
+  /** All that was found out, for people or for programs. */
+  get report(): string {
+    const { name: target, result, files, seconds, changing, pending, untold } = this;
+    const differences = [...this.differences.values()].sort((a, b) => (a.path < b.path ? -1 : 1));
+    const reason = [
+      ...this.reasons,
+      ...(pending > 0 ? [`另有 ${pending} 处差异可能是服务还没有同步的变化`] : []),
+      ...(changing > 0 ? [`另有 ${changing} 个路径一直在变化，未作判断`] : []),
+      ...(untold > 0 ? [`差异过多，另有 ${untold} 处未再次核对`] : []),
+    ].join('；');
+    const total = { target, result, differences: differences.length, files, seconds, reason: reason || undefined };
+    if (isJson) {
+      const entries = differences.map(({ path, difference, attributes }) => ({
+        ...{ target, path: decodePath(path), difference },
+        attributes: attributes.length > 0 ? attributes : undefined,
+      }));
+      return [total, ...entries].map((entry) => `${JSON.stringify(entry).replace(UNSAFE, unicodeEscape)}\n`).join('');
+    }
+    const facts = [
+      ...(differences.length > 0 ? [`${differences.length} 处差异`] : []),
+      ...(files === undefined ? [] : [`${files} 个文件`]),
+      `耗时: ${seconds}秒`,
+    ].join('，');
+    const headline = `${target} ${WORDS[result]} (${facts})`;
+    const lines = differences.map(({ path, difference, attributes }) => {
+      const which = attributes.length > 0 ? ` (${attributes.map((name) => WORDS[name]).join('、')})` : '';
+      return `  ${WORDS[difference]}${which} ${showPath(path)}`;
+    });
+    return `${[headline + (reason && `：${reason}`), ...lines].join('\n')}\n`;
+  }
+}
+
+/** Compares the source with every target and tells what differs. */
+async function verify(): Promise<Answer> {
+  for (const signal of stopSignals()) process.removeAllListeners(signal).on(signal, () => abandon().catch(fail));
+  try {
+    const { config } = await checkConfig();
+    const [source, hostKeys] = [new Source(config.SOURCE_DIR), new HostKeys(config)];
+    const verifications = targetsOf(config).map((target) => new Verification(target, source, hostKeys));
+    const running = verifications.map((verification) => verification.run());
+    for (const run of running) {
+      const { report } = await run;
+      if (!stopping) await new Promise((written) => process.stdout.write(report, written));
+    }
+    const results = verifications.map(({ result }) => result);
+    return { text: '', status: results.includes('unknown') ? 2 : Number(results.includes('different')) };
+  } catch (cause) {
+    throw new Failure(cause instanceof Failure ? cause.message : reasonOf(cause), 2); // 1 would say that they differ
+  }
+}
+
+/** Ends what runs. Nothing was changed, and nothing can be told. */
+async function abandon(): Promise<void> {
+  stopping = true;
+  await endChildren();
+  await exit(2);
+}
+
 // ── Start and stop ───────────────────────────────────────────────────────────────────────────────
 
 let stopping = false;
@@ -3219,7 +3541,7 @@ interface Answer {
   status: number;
 }
 
-const FLAGS = ['help', 'version', 'check', 'status', 'healthcheck'] as const;
+const FLAGS = ['help', 'version', 'check', 'status', 'healthcheck', 'verify'] as const;
 
 /** What the flags ask for instead of the service, if anything. */
 async function answerFlags(): Promise<Answer | undefined> {
@@ -3234,6 +3556,7 @@ async function answerFlags(): Promise<Answer | undefined> {
   if (flags.version) return { text: `rsync-inotify ${VERSION}\n`, status: 0 };
   if (flags.healthcheck) return checkHealth();
   if (flags.status) return { text: tellStatus(), status: 0 };
+  if (flags.verify) return verify();
   if (!flags.check) return undefined;
   await checkConfig();
   return { text: '配置有效，所需程序齐全 ✓\n', status: 0 };

@@ -1,0 +1,375 @@
+import { describe, expect, setDefaultTimeout, test } from 'bun:test';
+import { spawnSync } from 'node:child_process';
+import {
+  chmodSync,
+  chownSync,
+  copyFileSync,
+  existsSync,
+  linkSync,
+  lstatSync,
+  mkdirSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import { eventually, isRoot, ordinaryUser, Pair, processesWith } from '../helpers.ts';
+import { bytes, namesIn } from '../tree.ts';
+
+setDefaultTimeout(60_000);
+
+const start = (pair: Pair, env: Record<string, string> = {}) =>
+  pair.start('rsync-inotify', env, ['sh', '-c', 'exec "$0" --verify']);
+
+/** Runs a comparison: its exit status, its first line and those that follow, which tell the differences. */
+async function verify(pair: Pair, env: Record<string, string> = {}) {
+  const program = start(pair, env);
+  const status = await program.exited;
+  const [headline = '', ...differences] = program.output.trimEnd().split('\n');
+  return { status, headline, differences };
+}
+
+const nameOf = ({ sourceEnv: { DEST_HOST, DEST_DIR } }: Pair) => `${DEST_HOST}:${DEST_DIR}`;
+
+/** A source, the backup that a plain rsync makes of it, and a host that serves the backup. No service mirrors anything. */
+async function mirrored(name: string, fill: (pair: Pair) => void, env = {}): Promise<Pair> {
+  const pair = await Pair.withKeys(name);
+  for (const directory of ['backup', 'shared']) mkdirSync(pair.path(directory));
+  fill(pair);
+  spawnSync('rsync', ['-aH', `${pair.path('source')}/`, `${pair.path('backup')}/`]);
+  const publicKey = spawnSync('ssh-keygen', ['-y', '-f', pair.path('source-ssh', 'id_rsa')]).stdout;
+  writeFileSync(pair.path('shared', 'id_rsa.pub'), publicKey);
+  await pair.start('start-sshd', env).shows('SSH 服务器就绪');
+  return pair;
+}
+
+/** All that can be seen of both trees, but when they were read. */
+function stateOf(pair: Pair): string[] {
+  const visit = (path: string): string[] => {
+    const { ino, mode, uid, size, nlink, mtimeNs, ctimeNs } = lstatSync(bytes(path), { bigint: true });
+    const names = (mode & 0o170000n) === 0o040000n ? namesIn(path) : [];
+    return [
+      [path, ino, mode, uid, size, nlink, mtimeNs, ctimeNs].join(' '),
+      ...names.flatMap((name) => visit(`${path}/${name}`)),
+    ];
+  };
+  return ['source', 'backup'].flatMap((root) => visit(pair.path(root)));
+}
+
+/** When all that the tests prepare was changed last, s since 1970. */
+const THEN = 1_000_000_000;
+
+function age(...paths: string[]): void {
+  spawnSync('find', [...paths, '-exec', 'touch', '--no-dereference', `--date=@${THEN}`, '{}', '+']);
+}
+
+/** Changes what a file holds, but neither its size nor its time. */
+function damage(path: string | Buffer): void {
+  writeFileSync(path, Buffer.alloc(statSync(path).size, '!'));
+  utimesSync(path, THEN, THEN);
+}
+
+/** Does that again and again until it is disposed of. */
+function meanwhile(work: (n: number) => void): Disposable {
+  let n = 0;
+  const timer = setInterval(() => work(n++), 10);
+  return { [Symbol.dispose]: () => clearInterval(timer) };
+}
+
+/** Names as bytes, and as they are shown. */
+const ODD_NAMES = {
+  'line\nbreak': 'line\\nbreak',
+  '\\#012 as it is': '\\\\#012 as it is',
+  ' space ': ' space ',
+  'tab\t': 'tab\\t',
+  'no \xff\xfe': 'no \\xff\\xfe',
+  '\x1b[31mred': '\\x1b[31mred',
+  '\xe4\xb8\xad': '中',
+};
+
+/** Differences of all kinds. */
+function differ(pair: Pair): string[] {
+  const backup = (name: string) => pair.path('backup', name);
+  damage(backup('content'));
+  writeFileSync(backup('longer'), 'more words');
+  rmSync(backup('missing'));
+  rmSync(backup('tree'), { recursive: true });
+  writeFileSync(backup('extra'), '');
+  chmodSync(backup('mode'), 0o600);
+  utimesSync(backup('time'), 1, 1);
+  rmSync(backup('type'));
+  mkdirSync(backup('type'));
+  rmSync(backup('link'));
+  symlinkSync('elsewhere', backup('link'));
+  age(backup('link'));
+  if (isRoot) chownSync(backup('owner'), 1, 0);
+  for (const name of Object.keys(ODD_NAMES)) damage(bytes(backup(name)));
+  utimesSync(pair.path('backup'), THEN, THEN);
+  return [
+    ...[
+      '内容不同 content',
+      '内容不同 (大小、时间) longer',
+      '缺少 missing',
+      '缺少 tree/',
+      '缺少 tree/deep',
+      '多余 extra',
+    ],
+    ...['属性不同 (权限) mode', '属性不同 (时间) time', '缺少 type', '属性不同 (链接目标) link'],
+    ...(isRoot ? ['属性不同 (属主) owner'] : []),
+    ...Object.values(ODD_NAMES).map((name) => `内容不同 ${name}`),
+  ].map((line) => `  ${line}`);
+}
+
+function fillForAll(pair: Pair): void {
+  const source = (...names: string[]) => pair.path('source', ...names);
+  const names = ['same', 'content', 'longer', 'missing', 'mode', 'time', 'type', 'owner'];
+  for (const name of names) writeFileSync(source(name), name);
+  for (const name of Object.keys(ODD_NAMES)) writeFileSync(bytes(source(name)), 'words');
+  mkdirSync(source('tree'));
+  writeFileSync(source('tree', 'deep'), 'words');
+  symlinkSync('somewhere', source('link'));
+  age(source());
+}
+
+describe.concurrent('beside the running service', () => {
+  /** Rewrites files, makes and removes others, and renames them to and fro. */
+  const churn = (pair: Pair) => {
+    mkdirSync(pair.path('source', 'busy'));
+    return meanwhile((n) => {
+      const at = (name: string | number) => pair.path('source', 'busy', String(name));
+      writeFileSync(at('log'), `${n}\n`, { flag: 'a' });
+      writeFileSync(at(n % 50), `words ${n}`);
+      writeFileSync(at('new.tmp'), `${n}`);
+      if (n % 3 === 0) renameSync(at('new.tmp'), at('new'));
+      if (n % 7 === 0) rmSync(at((n + 20) % 50), { force: true });
+      writeFileSync(pair.path('source', `top-${n % 5}`), `${n}`);
+    });
+  };
+  const fill = (pair: Pair) => {
+    for (let n = 0; n < 50; n++) writeFileSync(pair.path('source', `quiet-${n}`), `words ${n}`);
+  };
+
+  test('changes on their way are no differences, however often one looks', async () => {
+    await using pair = await Pair.withKeys('verify-busy');
+    fill(pair);
+    await pair.run({ SYNC_INTERVAL: '3' });
+    using _ = churn(pair);
+    for (let n = 0; n < 2; n++) {
+      const { status, headline, differences } = await verify(pair, { SYNC_INTERVAL: '3' });
+      expect({ status, headline, differences }).toMatchObject({ status: 0, differences: [] });
+    }
+  });
+
+  test('damage is told, and nothing else', async () => {
+    await using pair = await Pair.withKeys('verify-damage');
+    fill(pair);
+    mkdirSync(pair.path('source', 'calm'));
+    await pair.run({ SYNC_INTERVAL: '0.5' });
+    const { mtime } = statSync(pair.path('backup', 'quiet-7'));
+    writeFileSync(pair.path('backup', 'quiet-7'), 'WORDS 7');
+    spawnSync('touch', ['-r', pair.path('source', 'quiet-7'), pair.path('backup', 'quiet-7')]);
+    expect(statSync(pair.path('backup', 'quiet-7')).mtime).toEqual(mtime);
+    rmSync(pair.path('backup', 'quiet-8'));
+    writeFileSync(pair.path('backup', 'extra'), 'not from us');
+    spawnSync('touch', ['-r', pair.path('source'), pair.path('backup')]);
+    using _ = churn(pair);
+    const { status, differences } = await verify(pair, { SYNC_INTERVAL: '0.5' });
+    expect({ status, differences }).toEqual({
+      status: 1,
+      differences: ['  多余 extra', '  内容不同 quiet-7', '  缺少 quiet-8'],
+    });
+  });
+});
+
+describe.concurrent('a comparison', () => {
+  test('tells that all is equal, and makes it no different', async () => {
+    await using pair = await mirrored('verify-equal', fillForAll);
+    const before = stateOf(pair);
+    const { status, headline, differences } = await verify(pair);
+    expect({ status, differences }).toEqual({ status: 0, differences: [] });
+    expect(headline).toMatch(/ 相同 \(19 个文件，耗时: \d+秒\)$/);
+    expect(headline).toStartWith(nameOf(pair));
+    expect(stateOf(pair)).toEqual(before);
+    expect(existsSync(pair.path('source-status.json'))).toBe(false);
+  });
+
+  const ways = {
+    'as it is by default': '-avz --delete',
+    quietly: '-aqz --delete --quiet',
+    'with all that rsync can say': '-avvviiPh8 --delete --stats --info=all4 --debug=all2 --out-format=%n%L',
+    'where rsync speaks on stderr': '-av --delete --msgs2stderr',
+    'with other ways to write': '-aW --delete-delay --delay-updates --backup --backup-dir=old --timeout=1 --fsync',
+    'and deletes neither here nor there': '-a --delete --max-delete=1 --remove-source-files --ignore-times',
+    'under rules': "-a --delete --exclude='/no*such*'",
+  };
+  for (const [way, options] of Object.entries(ways)) {
+    test(`finds differences of all kinds, ${way}`, async () => {
+      await using pair = await mirrored('verify-kinds', fillForAll, {
+        ALLOW_SHELL: String(options.includes('--remove')),
+      });
+      const expected = differ(pair);
+      const before = stateOf(pair);
+      const { status, headline, differences } = await verify(pair, { RSYNC_OPTS: options });
+      expect(differences.sort()).toEqual(expected.sort());
+      expect(headline).toContain(` 不同 (${expected.length} 处差异，19 个文件，`);
+      expect(status).toBe(1);
+      expect(stateOf(pair)).toEqual(before);
+    });
+  }
+
+  const rules: [string, string, (pair: Pair) => void, string[]][] = [
+    ['extra files without --delete', '-a', ({ path }) => writeFileSync(path('backup', 'extra'), ''), []],
+    [
+      'what is excluded',
+      "-a --delete --exclude='*.tmp'",
+      ({ path }) => {
+        for (const name of ['source/a.tmp', 'backup/b.tmp']) writeFileSync(path(name), 'words');
+        writeFileSync(path('backup', 'b'), 'words');
+      },
+      ['  多余 b'],
+    ],
+    [
+      'times and modes where these are not kept',
+      '-rl --delete',
+      ({ path }) => {
+        chmodSync(path('backup', 'same'), 0o600);
+        utimesSync(path('backup', 'mode'), 1, 1);
+        damage(path('backup', 'time'));
+      },
+      ['  内容不同 time'],
+    ],
+    [
+      'nor names of one file that have become two',
+      '-a --delete',
+      ({ path }) => {
+        rmSync(path('backup', 'linked'));
+        copyFileSync(path('backup', 'same'), path('backup', 'linked'));
+        age(path('backup'));
+      },
+      [],
+    ],
+    [
+      'but those with -H',
+      '-aH --delete',
+      ({ path }) => {
+        rmSync(path('backup', 'linked'));
+        copyFileSync(path('backup', 'same'), path('backup', 'linked'));
+        age(path('backup'));
+      },
+      ['  属性不同 (硬链接) same'],
+    ],
+  ];
+  test.each(rules)('does not count %s', async (_, options, change, expected) => {
+    await using pair = await mirrored('verify-rules', (pair) => {
+      for (const name of ['same', 'mode', 'time']) writeFileSync(pair.path('source', name), name);
+      linkSync(pair.path('source', 'same'), pair.path('source', 'linked'));
+      age(pair.path('source'));
+    });
+    change({ path: (...names) => pair.path(...names) } as Pair);
+    age(pair.path('source'));
+    utimesSync(pair.path('backup'), THEN, THEN);
+    const { status, differences } = await verify(pair, { RSYNC_OPTS: options });
+    expect({ status, differences }).toEqual({ status: Number(expected.length > 0), differences: expected });
+  });
+
+  test('writes to no log, neither the user’s nor rsync’s, and knows a source without a slash', async () => {
+    await using pair = await mirrored('verify-logs', fillForAll);
+    renameSync(pair.path('backup'), pair.path('moved'));
+    mkdirSync(pair.path('backup'));
+    renameSync(pair.path('moved'), pair.path('backup', 'source'));
+    damage(pair.path('backup', 'source', 'content'));
+    const env = {
+      SOURCE_DIR: pair.path('source'),
+      RSYNC_OPTS: `-a --delete --log-file=${pair.path('rsync.log')} --out-format=%n`,
+      LOG_FILE: pair.path('our.log'),
+      METRICS_FILE: pair.path('metrics'),
+    };
+    const { status, differences } = await verify(pair, env);
+    expect({ status, differences }).toEqual({ status: 1, differences: ['  内容不同 source/content'] });
+    for (const name of ['rsync.log', 'our.log', 'metrics', 'source-status.json']) {
+      expect(existsSync(pair.path(name))).toBe(false);
+    }
+  });
+
+  test('tells programs the same', async () => {
+    await using pair = await mirrored('verify-json', fillForAll);
+    differ(pair);
+    const [text, json] = await Promise.all([verify(pair), verify(pair, { LOG_FORMAT: 'json' })]);
+    expect(json.status).toBe(1);
+    const target = nameOf(pair);
+    expect(JSON.parse(json.headline)).toEqual({
+      ...{ target, result: 'different', differences: text.differences.length, files: 19, seconds: expect.any(Number) },
+    });
+    const entries = json.differences.map((line) => JSON.parse(line));
+    expect(entries.length).toBe(text.differences.length);
+    expect(entries).toContainEqual({ target, path: 'line\nbreak', difference: 'content' });
+    expect(entries).toContainEqual({ target, path: 'no \\xff\\xfe', difference: 'content' });
+    expect(entries).toContainEqual({ target, path: 'mode', difference: 'attributes', attributes: ['mode'] });
+    const words: Record<string, string> = {
+      missing: '缺少',
+      extra: '多余',
+      content: '内容不同',
+      attributes: '属性不同',
+    };
+    expect(entries.map(({ difference }) => words[difference] ?? '')).toEqual(
+      text.differences.map((line) => line.trim().replace(/ .*/, '')),
+    );
+  });
+
+  test('of an empty source tells all that is in the backup, and of no backup all that is in the source', async () => {
+    await using pair = await mirrored('verify-empty', (pair) => writeFileSync(pair.path('source', 'file'), 'words'));
+    renameSync(pair.path('backup', 'file'), pair.path('file'));
+    expect((await verify(pair)).differences).toContain('  缺少 file');
+    renameSync(pair.path('file'), pair.path('backup', 'file'));
+    rmSync(pair.path('source', 'file'));
+    const { status, differences } = await verify(pair);
+    expect(status).toBe(1);
+    expect(differences).toContain('  多余 file');
+    expect(existsSync(pair.path('backup', 'file'))).toBe(true);
+  });
+});
+
+describe.concurrent('that nothing can be told', () => {
+  test('is said of a backup that is away, of a source that is not there and of a wrong variable', async () => {
+    await using pair = await mirrored('verify-away', fillForAll);
+    expect(await verify(pair, { SSH_OPTS: '-p 1' })).toMatchObject({
+      status: 2,
+      headline: expect.stringMatching(/ 无法判断 \(耗时: \d+秒\)：.* \(退出码: (12|255)\)：.*Connection refused$/),
+      differences: [],
+    });
+    expect(await verify(pair, { SOURCE_DIR: '/no/such' })).toMatchObject({
+      status: 2,
+      headline: expect.stringContaining('配置错误: SOURCE_DIR'),
+    });
+    expect(await verify(pair, { RSYNC_OPTS: 'x' })).toMatchObject({ status: 2 });
+  });
+
+  test('is said on a signal, which leaves nothing behind', async () => {
+    await using pair = await mirrored('verify-signal', fillForAll);
+    for (const signal of ['SIGINT', 'SIGTERM'] as const) {
+      const program = start(pair, { SSH_OPTS: "-o 'ProxyCommand=sleep 60'" });
+      await eventually(() => [...processesWith(pair.directory).values()].some((words) => /^rsync -/.test(words)));
+      expect(await program.stop(signal)).toBe(2);
+      expect(program.output).toBe('');
+      await eventually(() => ![...processesWith(pair.directory).values()].some((words) => /^(rsync|ssh) /.test(words)));
+    }
+  });
+});
+
+test.skipIf(!isRoot)('that nothing can be told is said where files cannot be read', async () => {
+  using user = ordinaryUser();
+  await using pair = await Pair.make('verify-unreadable', user);
+  const { source } = await pair.run();
+  await source.stop();
+  writeFileSync(pair.path('source', 'secret'), 'words', { mode: 0 });
+  spawnSync('cp', [pair.path('source', 'secret'), pair.path('backup')]);
+  chmodSync(pair.path('backup', 'secret'), 0o644);
+  age(pair.path('source'), pair.path('backup'));
+  expect(await verify(pair, { RSYNC_OPTS: '-rlt' })).toMatchObject({
+    status: 2,
+    headline: expect.stringContaining('无法判断'),
+    differences: [],
+  });
+});
