@@ -776,7 +776,11 @@ const state = {
   /** Whether the source is what it was at the start. */
   found: true,
   maxLag: 0,
-  watch: { running: false, directories: 0, events: 0, overflows: 0, restarts: 0 },
+  watch: {
+    ...{ running: false, directories: 0, events: 0, overflows: 0, restarts: 0 },
+    /** Since when changes may have come that were not seen, but are looked for. */
+    in_doubt: null as string | null,
+  },
   targets: [] as TargetState[],
   /** The last changes, newest first. */
   changes: [] as { time: number; path: string; events: string }[],
@@ -2567,6 +2571,7 @@ class Watch extends EventEmitter {
   async start(): Promise<void> {
     this.source.check();
     const number = ++this.started;
+    const began = new Date().toISOString();
     const child = startOnLeash(['inotifywait', ...inotifywaitArgs(this.config)], 'pipe');
     const watcher = { process: child, heard: performance.now() };
     let rest = '';
@@ -2588,7 +2593,7 @@ class Watch extends EventEmitter {
     }
     this.watcher = watcher;
     child.once('exit', () => this.ended(watcher));
-    this.settle(number);
+    this.settle(number, began);
     state.watch.running = true;
     this.count();
   }
@@ -2644,8 +2649,8 @@ class Watch extends EventEmitter {
   }
 
   /** Has every target look at whole subtrees. */
-  private lookInto(paths: string[]): void {
-    const batch = new Map(paths.map((path) => [path, TREE]));
+  private lookInto(paths: string[], since = 0): void {
+    const batch = new Map(paths.map((path) => [path, { ...TREE, since }]));
     for (const { changes } of this.targets) changes.add(batch);
   }
 
@@ -2678,18 +2683,21 @@ class Watch extends EventEmitter {
     const all = doubts.size >= MAX_DOUBTS;
     if (all) doubts.clear();
     doubts.set(all ? '' : path, this.started);
+    state.watch.in_doubt ??= new Date().toISOString();
     this.emit('doubt');
   }
 
   /** What was in doubt before a watcher was started is looked at once more, now that it is watched. */
-  private settle(number: number): void {
+  private settle(number: number, began: string): void {
     const settled = [...this.source.doubts].filter(([, seenBy]) => seenBy < number).map(([path]) => path);
     for (const path of settled) this.source.doubts.delete(path);
     if (this.isRecovering && settled.includes('')) {
       this.isRecovering = false;
       log('watch.restored', '监控已恢复，将进行一次全量同步');
     }
-    this.lookInto(settled);
+    const since = Date.parse(state.watch.in_doubt ?? began) - Date.now() + performance.now();
+    state.watch.in_doubt = this.source.doubts.size > 0 ? began : null;
+    this.lookInto(settled, since);
   }
 
   /** Replaces the watcher whenever something is in doubt, but spends no more than a tenth of the time on it. */
@@ -3184,7 +3192,7 @@ const MAX_ROUNDS = 3;
 /** How much later than a change the service may tell of it, ms. */
 const EVENT_MS = 1000;
 /** How long it is waited for a service that gets nowhere, beyond `SYNC_INTERVAL`, ms. */
-const PATIENCE_MS = 30_000;
+const PATIENCE_MS = 20_000;
 /** How often its state is looked at meanwhile, ms. */
 const GLANCE_MS = 50;
 
@@ -3242,20 +3250,24 @@ interface Horizon {
   mirrored: number;
   /** Other than before where syncs took place meanwhile. */
   syncs: string;
+  isSyncing: boolean;
 }
 
 function horizonOf(config: Config): Horizon {
-  const nobody = { mirrored: Number.POSITIVE_INFINITY, syncs: '' };
+  const nobody = { mirrored: Number.POSITIVE_INFINITY, syncs: '', isSyncing: false };
   try {
     const status = readStatus();
     const target = status.targets.find(({ target }) => target === escapeText(destinationOf(config)));
     const isOver = problemsOf(status, Date.now()).some(({ problem }) => problem === 'stopped' || problem === 'stale');
     if (!target || isOver || status.source !== config.SOURCE_DIR) return nobody;
     const isKnown = status.phase === 'mirroring' && status.watch.running && status.source_found;
-    const since = Date.parse(target.oldest_pending ?? status.updated) - EVENT_MS;
+    const { updated } = status;
+    const open = [updated, target.oldest_pending ?? updated, status.watch.in_doubt ?? updated].map(Date.parse);
+    const since = Math.min(...open) - EVENT_MS;
     return {
       mirrored: isKnown ? since : Number.NEGATIVE_INFINITY,
       syncs: JSON.stringify([target.state, target.syncs]),
+      isSyncing: target.state === 'syncing',
     };
   } catch {
     return nobody;
@@ -3370,10 +3382,10 @@ class Verification {
   private async settle(suspects: Map<string, Suspect>): Promise<boolean> {
     const patience = this.config.SYNC_INTERVAL * 1000 + PATIENCE_MS;
     for (let [reached, latest] = [Number.NEGATIVE_INFINITY, performance.now() + patience]; ; ) {
-      const { mirrored } = horizonOf(this.config);
+      const { mirrored, isSyncing } = horizonOf(this.config);
       const isAway = ({ changed, seen }: Suspect) => mirrored <= changed && mirrored <= seen;
       if (![...suspects.values()].some(isAway)) return true;
-      if (mirrored > reached) latest = performance.now() + patience;
+      if (mirrored > reached || isSyncing) latest = performance.now() + patience;
       if (performance.now() > latest) return false;
       reached = mirrored;
       await pause(GLANCE_MS);

@@ -162,6 +162,62 @@ describe.concurrent('beside the running service', () => {
     }
   });
 
+  test('a change that the watcher has missed is none either, until the next watcher has come', async () => {
+    await using pair = await Pair.withKeys('verify-missed');
+    const first = pair.path('first');
+    const watcher = [
+      '#!/bin/sh',
+      `if mkdir '${first}' 2>/dev/null; then /usr/bin/inotifywait "$@" | sed -zu /unseen/d; exit; fi`,
+      'sleep 14; exec /usr/bin/inotifywait "$@"',
+    ];
+    mkdirSync(pair.path('bin'));
+    writeFileSync(pair.path('bin', 'inotifywait'), watcher.join('\n'), { mode: 0o755 });
+    await pair.run({ SYNC_INTERVAL: '0', PATH: `${pair.path('bin')}:${process.env.PATH}` });
+    mkdirSync(pair.path('source', 'new'));
+    await eventually(() => existsSync(pair.path('backup', 'new')));
+    writeFileSync(pair.path('source', 'new', 'unseen'), 'words');
+    const { status, headline, differences } = await verify(pair);
+    expect({ status, headline, differences }).toMatchObject({ status: 0, differences: [] });
+    expect(existsSync(pair.path('backup', 'new', 'unseen'))).toBe(true);
+  });
+
+  /** Says what a service would say of its target, again and again. */
+  const pretend = (pair: Pair, tell: (n: number) => object) =>
+    meanwhile((n) => {
+      const target = { target: nameOf(pair), up: true, oldest_pending: null, ...tell(n) };
+      const status = { program: 'rsync-inotify', phase: 'mirroring', source_found: true, updated: new Date() };
+      const where = { source: pair.sourceEnv.SOURCE_DIR, watch: { running: true, in_doubt: null }, targets: [target] };
+      writeFileSync(pair.path('new-status'), JSON.stringify({ ...status, ...where }));
+      renameSync(pair.path('new-status'), pair.path('source-status.json'));
+    });
+  const cases = [
+    [2, 'nothing can be told', () => {}, []],
+    [1, 'damage is still damage', (pair: Pair) => damage(pair.path('backup', 'content')), ['  内容不同 content']],
+  ] as const;
+  test.each(cases)('that gets nowhere, exit status %i: %s', async (expected, _, change, listed) => {
+    await using pair = await mirrored('verify-stuck', fillForAll);
+    const since = Date.now() + 1500;
+    await eventually(() => Date.now() > since); // the service may tell of a change a second late
+    writeFileSync(pair.path('source', 'same'), 'changed');
+    change(pair);
+    using _service = pretend(pair, () => ({ state: 'retrying', oldest_pending: new Date(since).toISOString() }));
+    await eventually(() => existsSync(pair.path('source-status.json')));
+    const { status, headline, differences } = await verify(pair, { SYNC_INTERVAL: '0' });
+    expect({ status, differences }).toEqual({ status: expected, differences: [...listed] });
+    expect(headline).toEndWith('：另有 1 处差异可能是服务还没有同步的变化');
+  });
+
+  test('that writes all the time, damage is told, but not the times of directories, which change with each sync', async () => {
+    await using pair = await mirrored('verify-syncing', fillForAll);
+    damage(pair.path('backup', 'content'));
+    utimesSync(pair.path('backup', 'tree'), 1, 1);
+    using _service = pretend(pair, (n) => ({ state: n % 2 ? 'syncing' : 'idle', syncs: n }));
+    await eventually(() => existsSync(pair.path('source-status.json')));
+    const { status, headline, differences } = await verify(pair, { SYNC_INTERVAL: '0' });
+    expect({ status, differences }).toEqual({ status: 1, differences: ['  内容不同 content'] });
+    expect(headline).toEndWith('：另有 1 个路径一直在变化，未作判断');
+  });
+
   test('damage is told, and nothing else', async () => {
     await using pair = await Pair.withKeys('verify-damage');
     fill(pair);
