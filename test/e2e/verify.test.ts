@@ -251,34 +251,37 @@ describe.concurrent('a comparison', () => {
     expect(existsSync(pair.path('source-status.json'))).toBe(false);
   });
 
-  const ways = {
-    'as it is by default': '-avz --delete',
-    quietly: '-aqz --delete --quiet',
-    'with all that rsync can say': '-avvviiPh8 --delete --stats --info=all4 --debug=all2 --out-format=%n%L',
-    'where rsync speaks on stderr': '-av --delete --msgs2stderr',
-    'with other ways to write': '-aW --delete-delay --delay-updates --backup --backup-dir=old --timeout=1 --fsync',
-    'and deletes neither here nor there': '-a --delete --max-delete=1 --remove-source-files --ignore-times',
-    'under rules': "-a --delete --exclude='/no*such*'",
-  };
-  for (const [way, options] of Object.entries(ways)) {
-    test(`finds differences of all kinds, ${way}`, async () => {
-      await using pair = await mirrored('verify-kinds', fillForAll, {
-        ALLOW_SHELL: String(options.includes('--remove')),
-      });
-      const expected = differ(pair);
-      const before = stateOf(pair);
+  test('finds differences of all kinds, whatever rsync is asked to say and do, and makes them no different', async () => {
+    await using pair = await mirrored('verify-kinds', fillForAll);
+    const expected = differ(pair);
+    const before = stateOf(pair);
+    for (const options of [
+      '-avz --delete',
+      '-aqz --delete --quiet',
+      '-avvviiPh8 --delete --stats --info=all4 --debug=all2 --out-format=%n%L',
+      '-av --delete --msgs2stderr',
+      '-aW --delete-delay --delay-updates --backup --backup-dir=old --max-delete=1 --timeout=1 --fsync',
+      "-a --delete --ignore-times --exclude='/no*such*'",
+    ]) {
       const { status, headline, differences } = await verify(pair, { RSYNC_OPTS: options });
-      expect(differences.sort()).toEqual(expected.sort());
+      expect([options, differences.sort()]).toEqual([options, expected.sort()]);
       expect(headline).toContain(` 不同 (${expected.length} 处差异，19 个文件，`);
       expect(status).toBe(1);
-      expect(stateOf(pair)).toEqual(before);
-    });
-  }
+    }
+    expect(stateOf(pair)).toEqual(before);
+  });
+
+  test('takes no file away from the source that others would', async () => {
+    await using pair = await mirrored('verify-removes', fillForAll, { ALLOW_SHELL: 'true' });
+    const before = stateOf(pair);
+    expect(await verify(pair, { RSYNC_OPTS: '-a --delete --remove-source-files' })).toMatchObject({ status: 0 });
+    expect(stateOf(pair)).toEqual(before);
+  });
 
   const rules: [string, string, (pair: Pair) => void, string[]][] = [
-    ['extra files without --delete', '-a', ({ path }) => writeFileSync(path('backup', 'extra'), ''), []],
+    ['no extra files without --delete', '-a', ({ path }) => writeFileSync(path('backup', 'extra'), ''), []],
     [
-      'what is excluded',
+      'nothing that is excluded',
       "-a --delete --exclude='*.tmp'",
       ({ path }) => {
         for (const name of ['source/a.tmp', 'backup/b.tmp']) writeFileSync(path(name), 'words');
@@ -287,7 +290,7 @@ describe.concurrent('a comparison', () => {
       ['  多余 b'],
     ],
     [
-      'times and modes where these are not kept',
+      'neither times nor modes where these are not kept',
       '-rl --delete',
       ({ path }) => {
         chmodSync(path('backup', 'same'), 0o600);
@@ -297,7 +300,7 @@ describe.concurrent('a comparison', () => {
       ['  内容不同 time'],
     ],
     [
-      'nor names of one file that have become two',
+      'names of one file that have become two not',
       '-a --delete',
       ({ path }) => {
         rmSync(path('backup', 'linked'));
@@ -307,7 +310,7 @@ describe.concurrent('a comparison', () => {
       [],
     ],
     [
-      'but those with -H',
+      'them with -H',
       '-aH --delete',
       ({ path }) => {
         rmSync(path('backup', 'linked'));
@@ -317,7 +320,7 @@ describe.concurrent('a comparison', () => {
       ['  属性不同 (硬链接) same'],
     ],
   ];
-  test.each(rules)('does not count %s', async (_, options, change, expected) => {
+  test.each(rules)('counts %s', async (_, options, change, expected) => {
     await using pair = await mirrored('verify-rules', (pair) => {
       for (const name of ['same', 'mode', 'time']) writeFileSync(pair.path('source', name), name);
       linkSync(pair.path('source', 'same'), pair.path('source', 'linked'));
