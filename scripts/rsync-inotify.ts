@@ -3185,6 +3185,8 @@ const VERIFY_OPTIONS = [
   ...['--dry-run', '--checksum', '--no-itemize-changes', '--no-human-readable', '--info=none,name,del,stats2'],
   ...['--debug=none', '--log-file=/dev/null', '--max-delete=2147483647', '--timeout=0'],
 ];
+/** What is said besides why it failed: what follows from that, and ssh's frames and greetings. */
+const NO_REASON = /^(rsync error:|rsync: connection unexpectedly closed|@|Warning: Permanently added)/;
 /** How many differences of a target are told at most. */
 const MAX_DIFFERENCES = 100_000;
 /** How often differences are looked at again that may be changes on their way. */
@@ -3235,11 +3237,14 @@ export function parseDifference(line: string): Difference | undefined {
   return attributes.length > 0 ? { path, difference: 'attributes', attributes } : undefined;
 }
 
-/** The options without those that silence rsync, or have it speak on stderr, where there may be words of others. */
+/** The options without those that silence rsync. */
 export function withoutQuiet(list: string): string {
-  const words = parseWords(list).map((word) => word.replace(/^-[^\W_BTefM]+/, (flags) => flags.replaceAll('q', '')));
+  const isValue = (before = '') => WITH_VALUE.has(before) || /^-[^\W_]*[BTefM]$/.test(before);
+  const words = parseWords(list).map((word, n, all) =>
+    isValue(all[n - 1]) ? word : word.replace(/^-[^\W_BTefM]+/, (flags) => flags.replaceAll('q', '')),
+  );
   return words
-    .filter((word) => !/^(-|--quiet|--msgs2stderr|--stderr=.*)$/.test(word))
+    .filter((word) => word !== '-' && word !== '--quiet')
     .map((word) => quote(word))
     .join(' ');
 }
@@ -3347,7 +3352,7 @@ class Verification {
     const isMirrored = changed < mirrored || (print === before.print && before.seen < mirrored);
     // While rsync writes in a directory, that has another time.
     const isPassing = isBusy && difference.path.endsWith('/') && String(difference.attributes) === 'time';
-    if (mirrored !== Number.POSITIVE_INFINITY && (!isMirrored || isPassing)) return;
+    if (!isMirrored || isPassing) return;
     found.delete(path);
     if (difference.difference === 'content' && !this.isReadable(path)) this.reasons.add(`无法读取 ${showPath(path)}`);
     else this.differences.set(path, difference);
@@ -3399,7 +3404,7 @@ class Verification {
     const mark = `${randomUUID()} `; // nothing else that rsync prints begins like that
     const rsync = await this.startRsync([...VERIFY_OPTIONS, `--out-format=${mark}%i %n`], paths);
     const found: Differences = new Map();
-    const said: string[] = [];
+    let said = '';
     const read = (stream: Readable | null, take: (line: string) => void) =>
       stream && createInterface({ input: stream.setEncoding('latin1') }).on('line', take);
     read(rsync.stdout, (line) => {
@@ -3409,9 +3414,12 @@ class Verification {
       else if (difference && !paths) this.untold++;
       if (!paths && line.startsWith('Number of files: ')) this.files = Number(line.replace(/ \(.*|\D/g, ''));
     });
-    read(rsync.stderr, (line) => said.length < MAX_TOLD && said.push(line));
+    read(rsync.stderr, (line) => {
+      if (!NO_REASON.test(line)) said = line;
+    });
     const [code, signal] = (await once(rsync, 'close')) as [number | null, NodeJS.Signals | null];
-    this.check(code ?? 128 + (signal ? osConstants.signals[signal] : 0), said[0] ?? '');
+    this.check(code ?? 128 + (signal ? osConstants.signals[signal] : 0), said);
+    if (this.files === undefined) throw new Failure('rsync 没有说明比较了多少文件，请检查 RSYNC_OPTS');
     return found;
   }
 
@@ -3422,7 +3430,8 @@ class Verification {
     const names = scopes && method === 'list' ? listOf(scopes, this.source.prefix) : undefined;
     const rules = (scopes && !names && rulesOf(scopes, this.source.prefix)) || [];
     const links = this.has('-H', '--hard-links') ? ['--no-inc-recursive'] : []; // as in a full sync
-    const options = [...extra, ...links, ...(names ? LIST_OPTIONS : rules)];
+    const aloud = this.has('--stderr', '--msgs2stderr') ? ['--stderr=errors'] : [];
+    const options = [...extra, ...aloud, ...links, ...(names ? LIST_OPTIONS : rules)];
     const args = rsyncArgs(this.config, { knownHosts: this.hostKeys.refresh() }, options, names && this.source.start);
     const rsync = start('rsync', args, { cwd, stdio: ['pipe', 'pipe', 'pipe'] });
     rsync.stdin?.end(names);

@@ -78,6 +78,16 @@ function meanwhile(work: (n: number) => void): Disposable {
   return { [Symbol.dispose]: () => clearInterval(timer) };
 }
 
+/** Says what a service would say of its target, again and again. */
+const pretend = (pair: Pair, tell: (n: number) => object) =>
+  meanwhile((n) => {
+    const target = { target: nameOf(pair), up: true, oldest_pending: null, ...tell(n) };
+    const status = { program: 'rsync-inotify', phase: 'mirroring', source_found: true, updated: new Date() };
+    const where = { source: pair.sourceEnv.SOURCE_DIR, watch: { running: true, in_doubt: null }, targets: [target] };
+    writeFileSync(pair.path('new-status'), JSON.stringify({ ...status, ...where }));
+    renameSync(pair.path('new-status'), pair.path('source-status.json'));
+  });
+
 /** Names as bytes, and as they are shown. */
 const ODD_NAMES = {
   'line\nbreak': 'line\\nbreak',
@@ -96,7 +106,8 @@ function differ(pair: Pair): string[] {
   writeFileSync(backup('longer'), 'more words');
   rmSync(backup('missing'));
   rmSync(backup('tree'), { recursive: true });
-  writeFileSync(backup('extra'), '');
+  mkdirSync(backup('extra'));
+  writeFileSync(backup('extra/deep'), '');
   chmodSync(backup('mode'), 0o600);
   utimesSync(backup('time'), 1, 1);
   rmSync(backup('type'));
@@ -114,7 +125,8 @@ function differ(pair: Pair): string[] {
       '缺少 missing',
       '缺少 tree/',
       '缺少 tree/deep',
-      '多余 extra',
+      '多余 extra/',
+      '多余 extra/deep',
     ],
     ...['属性不同 (权限) mode', '属性不同 (时间) time', '缺少 type', '属性不同 (链接目标) link'],
     ...(isRoot ? ['属性不同 (属主) owner'] : []),
@@ -181,15 +193,6 @@ describe.concurrent('beside the running service', () => {
     expect(existsSync(pair.path('backup', 'new', 'unseen'))).toBe(true);
   });
 
-  /** Says what a service would say of its target, again and again. */
-  const pretend = (pair: Pair, tell: (n: number) => object) =>
-    meanwhile((n) => {
-      const target = { target: nameOf(pair), up: true, oldest_pending: null, ...tell(n) };
-      const status = { program: 'rsync-inotify', phase: 'mirroring', source_found: true, updated: new Date() };
-      const where = { source: pair.sourceEnv.SOURCE_DIR, watch: { running: true, in_doubt: null }, targets: [target] };
-      writeFileSync(pair.path('new-status'), JSON.stringify({ ...status, ...where }));
-      renameSync(pair.path('new-status'), pair.path('source-status.json'));
-    });
   const cases = [
     [2, 'nothing can be told', () => {}, []],
     [1, 'damage is still damage', (pair: Pair) => damage(pair.path('backup', 'content')), ['  内容不同 content']],
@@ -260,6 +263,7 @@ describe.concurrent('a comparison', () => {
       '-aqz --delete --quiet',
       '-avvviiPh8 --delete --stats --info=all4 --debug=all2 --out-format=%n%L',
       '-av --delete --msgs2stderr',
+      '-a --delete --stderr all',
       '-aW --delete-delay --delay-updates --backup --backup-dir=old --max-delete=1 --timeout=1 --fsync',
       "-a --delete --ignore-times --exclude='/no*such*'",
     ]) {
@@ -309,6 +313,7 @@ describe.concurrent('a comparison', () => {
       },
       [],
     ],
+    ['no names of one file that are still one with -H', '-aHii --delete', () => {}, []],
     [
       'them with -H',
       '-aH --delete',
@@ -414,6 +419,19 @@ describe.concurrent('that nothing can be told', () => {
       expect(program.output).toBe('');
       await eventually(() => ![...processesWith(pair.directory).values()].some((words) => /^(rsync|ssh) /.test(words)));
     }
+  });
+
+  test('is said on a signal while the service is waited for', async () => {
+    await using pair = await mirrored('verify-waiting', fillForAll);
+    damage(pair.path('backup', 'content'));
+    using _service = pretend(pair, () => ({ oldest_pending: new Date(0).toISOString() }));
+    await eventually(() => existsSync(pair.path('source-status.json')));
+    const program = start(pair);
+    const isComparing = () => [...processesWith(pair.directory).values()].some((words) => /^rsync -/.test(words));
+    await eventually(isComparing);
+    await eventually(() => !isComparing());
+    expect(await program.stop('SIGTERM')).toBe(2);
+    expect(program.output).toBe('');
   });
 });
 

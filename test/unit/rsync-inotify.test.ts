@@ -658,8 +658,8 @@ describe('what --verify reads', () => {
   });
 
   test('is said by an rsync that was asked to be quiet', () => {
-    expect(parseWords(withoutQuiet(`-aqzq -q --quiet --stderr=all -e 'ssh -q' --exclude 'a q' -f'- q' -Tq`))).toEqual([
-      ...['-az', '-e', 'ssh -q', '--exclude', 'a q', '-f- q', '-Tq'],
+    expect(parseWords(withoutQuiet(`-aqzq -q --quiet -e 'ssh -q' --exclude -q* -vf -_q -f'- q' -Tq`))).toEqual([
+      ...['-az', '-e', 'ssh -q', '--exclude', '-q*', '-vf', '-_q', '-f- q', '-Tq'],
     ]);
   });
 });
