@@ -1028,8 +1028,6 @@ function destinationOf({ DEST_HOST, DEST_DIR }: Config): string {
   return `${user}@${host.includes(':') ? `[${host}]` : host}:${DEST_DIR}`;
 }
 
-const targetsOf = (config: Config): Config[] => [config];
-
 interface Address {
   host: string;
   port: number;
@@ -2347,7 +2345,7 @@ class Target extends EventEmitter {
 
   private async rename(moves: Move[]): Promise<Renaming> {
     const { user, host } = parseTarget(this.config.DEST_HOST);
-    const command = `start-sshd --rename '${this.config.DEST_DIR.replaceAll("'", `'\\''`)}'`;
+    const command = `start-sshd --rename ${quote(this.config.DEST_DIR)}`;
     const args = [...sshArgs(this.config, this.route), `${user}@${host}`, command];
     const ssh = start('ssh', args, { cwd, stdio: ['pipe', 'pipe', 'pipe'] });
     const prefix = this.source.prefix.slice(1);
@@ -3292,6 +3290,7 @@ interface Suspect {
 class Verification {
   readonly name: string;
   readonly differences: Differences = new Map();
+  private readonly hostKeys: HostKeys;
   private readonly config: Config;
   private readonly words: string[];
   /** What stands before a path of the source in what rsync tells. */
@@ -3308,9 +3307,9 @@ class Verification {
   constructor(
     config: Config,
     private readonly source: Source,
-    private readonly hostKeys: HostKeys,
   ) {
     this.name = escapeText(destinationOf(config));
+    this.hostKeys = new HostKeys(config);
     this.config = { ...config, RSYNC_OPTS: withoutQuiet(config.RSYNC_OPTS) };
     this.words = parseWords(this.config.RSYNC_OPTS);
     this.prefix = (this.has('-R', '--relative') ? source.root : source.prefix).slice(1);
@@ -3488,8 +3487,8 @@ async function verify(): Promise<Answer> {
   for (const signal of stopSignals()) process.removeAllListeners(signal).on(signal, () => abandon().catch(fail));
   try {
     const { config } = await checkConfig();
-    const [source, hostKeys] = [new Source(config.SOURCE_DIR), new HostKeys(config)];
-    const verifications = targetsOf(config).map((target) => new Verification(target, source, hostKeys));
+    const source = new Source(config.SOURCE_DIR);
+    const verifications = targetsOf(config).map((target) => new Verification(target, source));
     const running = verifications.map((verification) => verification.run());
     for (const run of running) {
       const { report } = await run;
