@@ -1779,18 +1779,27 @@ class Source {
     this.linked = exitCode !== 0 || stdout !== '';
   }
 
-  private identify(): string {
-    const { dev, ino } = statSync(this.directory, { bigint: true });
+  private identify(path = this.directory): string {
+    const { dev, ino } = statSync(path, { bigint: true });
     return `${dev}:${ino}`;
   }
 
+  /** Whether a process that was started in the source is there: it stays, whatever is mounted in its place. */
+  holds({ pid }: ChildProcess): boolean {
+    try {
+      return this.identify(`/proc/${pid}/cwd`) === this.identity;
+    } catch {
+      return true; // it has ended
+    }
+  }
+
   /** What a volume leaves behind that is not mounted must not be taken for the source. @throws {Failure} */
-  check(): void {
+  check(isElsewhere = false): void {
     let found = '';
     try {
       found = this.identify();
     } catch {}
-    state.found = found === this.identity;
+    state.found = found === this.identity && !isElsewhere;
     if (state.found) return;
     touch();
     const what = `源目录 ${escapeText(this.directory)} ${found ? '已不是启动时的目录' : '不见了'}`;
@@ -1949,6 +1958,20 @@ export function parseOptions(list: string[]): Option[] {
   return options;
 }
 
+/** Options that mean something else where rsync is started in the source, unless they name an absolute path. */
+const FROM_HERE = wordSet(
+  `-R -e -f --relative --rsh --filter --exclude-from --include-from --files-from --password-file --log-file --early-input
+  --read-batch --write-batch --only-write-batch`,
+);
+
+/** Whether options name, or may name, files from where this program was started. */
+export function namesFiles(options: Option[], sshOptions: string): boolean {
+  const isFromHere = ({ name, value = '' }: Option) =>
+    FROM_HERE.has(name) && !value.startsWith('/') && !(/^(-f|--filter)$/.test(name) && SIMPLE_RULE.test(value));
+  const mayBeRelative = /(^|\s)-[FiIEw]\s*[^/~\s]|(File|Path|Command|Provider)["\s=]+(?!["\s=/~])/i;
+  return options.some(isFromHere) || mayBeRelative.test(sshOptions);
+}
+
 /** What the options allow: a list, rules where they hold filter rules, else only all of the source each time. */
 export function methodFor(list: string[]): Method {
   const options = parseOptions(list);
@@ -2043,6 +2066,8 @@ class Target extends EventEmitter {
   private readonly keepsLinks: boolean;
   private readonly deletes: boolean;
   private readonly ruleFiles: string[];
+  /** Whether rsync starts in the source, so that what is mounted in its place in the meantime cannot be taken for it. */
+  private readonly isPinned: boolean;
   /** Where the connection is shared while there is one. */
   private socket: string | undefined;
   private connection: ChildProcess | undefined;
@@ -2085,6 +2110,7 @@ class Target extends EventEmitter {
       !asksForProgress && !options.some((name) => /^(-P|--progress|-q|--quiet|--stderr|--msgs2stderr)$/.test(name));
     const isPlain = this.method === 'list' && this.deletes && !options.some((name) => AGAINST_RENAMES.has(name));
     this.mayRename = config.RENAME_ON_TARGET && isPlain;
+    this.isPinned = source.prefix === '/' && !namesFiles(parsed, config.SSH_OPTS);
     this.hasOwnLog = options.includes('--log-file');
     this.keepsLinks = options.includes('-H') || options.includes('--hard-links');
     this.ruleFiles = parsed
@@ -2233,19 +2259,31 @@ class Target extends EventEmitter {
   /** @param format what rsync reports of each file; names have no place there */
   private startRsync(extra: string[] = [], source?: string, format = '%i'): Transfer {
     const { route } = this;
+    const place = this.isPinned ? { from: './', cwd: this.source.start } : { from: source, cwd };
     const report = route.socket && this.mayReport ? join(dirname(route.socket), `${++this.started}.log`) : undefined;
     const options = report ? [`--log-file=${report}`, `--log-file-format=${format}`] : [];
-    const args = rsyncArgs(this.config, route, [...extra, ...options], source);
-    return new Transfer(start('rsync', args, { cwd, stdio: ['pipe', 'pipe', 'pipe'] }), report);
+    const args = rsyncArgs(this.config, route, [...extra, ...options], place.from);
+    return new Transfer(start('rsync', args, { cwd: place.cwd, stdio: ['pipe', 'pipe', 'pipe'] }), report);
+  }
+
+  private holdsSource({ rsync }: Transfer): boolean {
+    return !this.isPinned || this.source.holds(rsync);
   }
 
   private startList(): Transfer {
     return this.startRsync(LIST_OPTIONS, this.source.start);
   }
 
-  /** Lets a started rsync run to its end, with names on its standard input; resolves with its exit status, 128 + n for signal n. */
+  /**
+   * Lets a started rsync run to its end, with names on its standard input; resolves with its exit status, 128 + n for
+   * signal n. @throws {Failure} where it was started in something else than the source
+   */
   private async finish(transfer: Transfer, names?: Buffer, filter?: (bytes: string) => string): Promise<number> {
     const { rsync } = transfer;
+    if (!this.holdsSource(transfer)) {
+      signalGroup(rsync, 'SIGKILL');
+      this.source.check(true);
+    }
     if (rsync.stdout) passOn(rsync.stdout, this.state.name, filter);
     if (rsync.stderr) passOn(rsync.stderr, this.state.name);
     rsync.stdin?.end(names);
@@ -2369,7 +2407,8 @@ class Target extends EventEmitter {
   private async syncList(names: Buffer): Promise<number> {
     const armed = this.armed;
     this.armed = undefined;
-    if (armed && children.has(armed.rsync)) {
+    if (armed && !this.holdsSource(armed)) signalGroup(armed.rsync, 'SIGKILL');
+    else if (armed && children.has(armed.rsync)) {
       const started = performance.now();
       const status = await this.finish(armed, names);
       const stale = [12, 20, 30, 255].includes(status) && performance.now() - started < 1000;

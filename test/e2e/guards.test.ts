@@ -1,7 +1,16 @@
 /** What must never happen: a backup that loses what the source has only seemingly lost. */
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmdirSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { content, count, eventually, Pair } from '../helpers.ts';
 import { Model } from '../model.ts';
@@ -166,6 +175,36 @@ describe('a source that is mounted', async () => {
     expect(namesIn(pair.path('backup'))).toEqual(KEPT);
     expect(source.output.slice(offset)).not.toContain('同步成功');
     expect(source.running).toBe(true);
+  });
+});
+
+/** An rsync that begins a full sync only when it may. */
+const HELD_RSYNC = (rsync: string, hold: string) => `#!/bin/sh
+case "$*" in
+  *--version|*--files-from=-*) ;;
+  *) while [ -e '${hold}' ]; do touch '${hold}.on'; sleep 0.05; done ;;
+esac
+exec ${rsync} "$@"
+`;
+
+describe('a source that is replaced', () => {
+  test('after it was checked, when rsync has not looked at it yet, is mirrored as it was', async () => {
+    await using pair = await Pair.withKeys('replaced');
+    fill(pair.path('source'));
+    mkdirSync(pair.path('bin'));
+    const hold = pair.path('hold');
+    writeFileSync(pair.path('bin', 'rsync'), HELD_RSYNC(Bun.which('rsync') ?? '', hold), { mode: 0o755 });
+    const PATH = `${pair.path('bin')}:${process.env.PATH}`;
+    const { source } = await pair.run({ SYNC_INTERVAL: '0', FULL_SYNC_INTERVAL: '0.5', PATH });
+    writeFileSync(hold, '');
+    await eventually(() => existsSync(`${hold}.on`));
+    const offset = source.output.length;
+    renameSync(pair.path('source'), pair.path('elsewhere'));
+    mkdirSync(pair.path('source'));
+    rmSync(hold);
+    await source.shows(/同步(成功|失败)/, offset);
+    await source.shows(/\[ERROR .*已不是启动时的目录，为保护备份拒绝同步/, offset);
+    expect(namesIn(pair.path('backup'))).toEqual(KEPT);
   });
 });
 

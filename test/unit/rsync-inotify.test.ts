@@ -12,6 +12,7 @@ import {
   judge,
   listOf,
   methodFor,
+  namesFiles,
   parseDifference,
   parseEvent,
   parseOptions,
@@ -548,6 +549,28 @@ describe('what rsync reports of a transfer', () => {
     expect(inTheMiddle).toMatchObject({ percent: 42, files: 7, scanning: true });
     expect(parseProgress('deleting 100% of it')).toBeUndefined();
   });
+});
+
+test.each<[string, string, boolean]>([
+  ['-avz --delete', '-o StrictHostKeyChecking=no -p 2222', false],
+  [
+    '-aH --exclude=a/b -f "- /x" --log-file=/var/log/rsync',
+    '-i /keys/id -i ~/.ssh/id -o IdentityFile=~/.ssh/id',
+    false,
+  ],
+  ['-a --exclude-from=/etc/excludes', '-oUserKnownHostsFile=/dev/null -F /etc/ssh/config', false],
+  ['-a --exclude-from=excludes', '', true],
+  ['-a --log-file log', '', true],
+  ['-a --filter=. rules', '', true],
+  ['-aR', '', true],
+  ['-a -e ./ssh', '', true],
+  ['-a', '-F config', true],
+  ['-a', '-p 2222 -i keys/id', true],
+  ['-a', '-o "IdentityFile keys/id"', true],
+  ['-a', '-o ProxyCommand=./proxy', true],
+])('rsync is started in the source unless options name files from here: %s, %s', (rsync, ssh, isFromHere) => {
+  const words = rsync.includes('rules') ? ['-a', '--filter=. rules'] : parseWords(rsync);
+  expect(namesFiles(parseOptions(words), ssh)).toBe(isFromHere);
 });
 
 describe('what is wrong', () => {
