@@ -265,6 +265,51 @@ describe.concurrent('a target', () => {
   });
 });
 
+test('--verify compares with each, and tells them apart', async () => {
+  await using pair = await Pair.withKeys('verify');
+  const [, second] = await startBackups(pair, 2, 3);
+  for (const name of ['a', 'b']) writeFileSync(pair.path('source', name), name);
+  const env = { DEST_HOSTS: targetsOf(pair, 2, 3), SYNC_INTERVAL: '0' };
+  const source = pair.start('rsync-inotify', env);
+  await source.shows('✓ 服务运行中');
+  await areMirrored(pair, [2, 3]);
+  const verify = () => {
+    const environment = { ...cleanEnv(), ...pair.sourceEnv, ...env, LOG_FORMAT: 'json' };
+    const { stdout, status } = spawnSync(binary('rsync-inotify'), ['--verify'], { env: environment, encoding: 'utf8' });
+    const lines = stdout
+      .trim()
+      .split('\n')
+      .map((line) => JSON.parse(line));
+    return { status, lines: lines.filter(({ target }) => target) };
+  };
+  const [one, other] = [2, 3].map((n) => `root@${targetOf(pair, n)}`);
+  const equal = { result: 'equal', differences: 0 };
+  expect(verify()).toMatchObject({
+    status: 0,
+    lines: [
+      { target: one, ...equal },
+      { target: other, ...equal },
+    ],
+  });
+  writeFileSync(`${backupOf(pair, 3)}/b`, 'B');
+  expect(verify()).toMatchObject({
+    status: 1,
+    lines: [
+      { target: one, ...equal },
+      { target: other, result: 'different', differences: 1 },
+      { target: other, path: 'b', difference: 'content' },
+    ],
+  });
+  await second?.stop();
+  expect(verify()).toMatchObject({
+    status: 2,
+    lines: [
+      { target: one, ...equal },
+      { target: other, result: 'unknown' },
+    ],
+  });
+});
+
 test('with no target in reach the start fails as with a single one, and says so of each', async () => {
   await using pair = await Pair.withKeys('none');
   const source = pair.start('rsync-inotify', { DEST_HOSTS: targetsOf(pair, 2, 3), MAX_RETRIES: '1' });
