@@ -463,7 +463,18 @@ describe.skipIf(reason !== '')('docker compose', () => {
       compose('start', 'rsync-backup2');
       await isInSecond('missed', 'by one');
       expect(inSecond('ls /data/backup')).toBe('both\nmissed\n');
-      expect(compose('exec', '-T', 'rsync-source', 'rsync-inotify', '--healthcheck')).toContain('健康: 正在实时镜像');
+      await eventually(() => compose('exec', '-T', 'rsync-source', 'rsync-inotify', '--healthcheck')); // throws if not
+
+      inSource('head -c 1000000 /dev/urandom >/data/source/large');
+      await eventually(() => inSecond('ls /data/backup').includes('large'));
+      await eventually(
+        () => compose('exec', '-T', 'rsync-source', 'rsync-inotify', '--status').match(/空闲/g)?.length === 2,
+      );
+      const inode = inSecond('stat -c %i /data/backup/large');
+      inSource('mv /data/source/large /data/source/renamed');
+      await logs('rsync-source', '已在目标上重命名 1 项', 1);
+      expect(inSecond('stat -c %i /data/backup/renamed')).toBe(inode);
+      expect(compose('exec', '-T', 'rsync-source', 'rsync-inotify', '--verify').match(/相同/g)).toHaveLength(2);
     } finally {
       compose('down', '--volumes', '--timeout', '5');
       writeFileSync(join(project, '.env'), '');
