@@ -2356,8 +2356,8 @@ class Target extends EventEmitter {
       this.state.moves.clear();
       return this.compareAll();
     }
-    this.source.check();
     await this.repeatMoves();
+    this.source.check(); // only now, for the backup may have taken long
     const isWhole = this.method === 'full' || [...batch.keys()].some((path) => this.holdsRules(path));
     const scopes = isWhole ? undefined : await this.source.survey(batch);
     if (scopes && this.method === 'list') return this.syncList(listOf(scopes, this.source.prefix));
