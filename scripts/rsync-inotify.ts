@@ -699,6 +699,11 @@ class TargetState {
     return [this.changes.waiting, this.batch, this.failed.waiting];
   }
 
+  /** Notes an event; returns whether it does not merely repeat itself. */
+  changed(path: string, events: string, found?: Stats): boolean {
+    return this.changes.report(path, events, found, this.batch.has(path) || this.failed.waiting.has(path));
+  }
+
   /** Notes a rename, where it is certain that the target has what was renamed, in its old place. */
   moved(move: Move): void {
     const isReplaced = (changes: Batch) => changes.get(move.from)?.replaced && !this.moves.has(move.from);
@@ -1582,11 +1587,11 @@ class Changes extends EventEmitter {
     if (this.size === 0) await once(this, 'arrived', { signal }).catch(() => {});
   }
 
-  /** Notes an event; returns whether it does not merely repeat itself. */
-  report(path: string, events: string, found?: Stats): boolean {
+  /** Notes an event; returns whether it does not merely repeat itself. `isLacking`: whether an earlier change there is not done yet. */
+  report(path: string, events: string, found: Stats | undefined, isLacking: boolean): boolean {
     const known = this.pending.get(path);
     const since = known && Number.isFinite(known.since) ? known.since : 0; // a regular comparison waits for nothing
-    this.set(path, { ...changeAfter(events, known, found), since });
+    this.set(path, { ...changeAfter(events, known, found, isLacking || !!known), since });
     return known?.events !== events;
   }
 
@@ -1654,9 +1659,9 @@ function oldestOf(batch: Batch): number {
 }
 
 /** What is known of a path after an event of inotifywait. */
-function changeAfter(events: string, known: Change = UNKNOWN, found?: Stats): Change {
+function changeAfter(events: string, known: Change = UNKNOWN, found?: Stats, isLacking = false): Change {
   const change = { ...known, events };
-  change.replaced ||= events.startsWith('MOVED_TO') || (events.startsWith('CREATE') && known !== UNKNOWN);
+  change.replaced ||= events.startsWith('MOVED_TO') || (events.startsWith('CREATE') && isLacking);
   if (events.endsWith('ISDIR')) {
     change.open = false;
   } else if (events === 'CREATE') {
@@ -2656,7 +2661,7 @@ class Watch extends EventEmitter {
     if (events.includes('_SELF')) return; // its directory has told as well, and under the right name
     state.watch.events++;
     const found = /^(CREATE$|MOVED_TO)/.test(events) ? this.source.look(path) : undefined;
-    const isNew = this.targets.map(({ changes }) => changes.report(path, events, found));
+    const isNew = this.targets.map((target) => target.changed(path, events, found));
     if (isNew.includes(true)) announceChange(this.source.root + path, events);
     if (events.startsWith('DELETE,ISDIR')) this.countSoon(); // new ones have a new watcher anyway
     if (/^(CREATE|MOVED_TO)/.test(events)) for (const { moves } of this.targets) moves.forget(path, cookie);
