@@ -2572,6 +2572,8 @@ interface Watcher {
 const MAX_DOUBTS = 10_000;
 /** How many renames may wait for their other half: what is moved out of the source has none. */
 const MAX_HALVES = 1000;
+/** How many renames are remembered that were told, so that none is taken for another one when it is told twice. */
+const MAX_TOLD_COOKIES = 2 * MAX_MOVES;
 /** How many of a watcher's complaints the log tells. */
 const MAX_TOLD = 10;
 /** How long a watcher must be silent before it may be ended, and how long that is waited for at most, ms. */
@@ -2594,6 +2596,8 @@ class Watch extends EventEmitter {
   private started = 0;
   /** The first halves of renames, by their cookies, and whether nothing is in doubt there. */
   private readonly halves = new Map<string, { from: string; isCertain: boolean }>();
+  /** The cookies of the last renames that were told: while a watcher takes the place of another one, both tell of each. */
+  private readonly told = new Set<string>();
   private counting: NodeJS.Timeout | undefined;
   /** Whether the limits leave no room for two watchers at a time. */
   private alone = false;
@@ -2665,7 +2669,8 @@ class Watch extends EventEmitter {
     if (isNew.includes(true)) announceChange(this.source.root + path, events);
     if (events.startsWith('DELETE,ISDIR')) this.countSoon(); // new ones have a new watcher anyway
     if (/^(CREATE|MOVED_TO)/.test(events)) for (const { moves } of this.targets) moves.forget(path, cookie);
-    if (events.startsWith('MOVED_FROM')) this.halves.set(cookie, { from: path, isCertain: !this.isInDoubt(path) });
+    if (events.startsWith('MOVED_FROM') && !this.told.has(cookie))
+      this.halves.set(cookie, { from: path, isCertain: !this.isInDoubt(path) });
     if (events.startsWith('MOVED_TO')) this.renamed(path, cookie, found);
     // One that was moved away is still watched, wherever it is now.
     if (/^(CREATE|MOVED_TO|MOVED_FROM),ISDIR/.test(events)) this.doubt(path);
@@ -2677,6 +2682,9 @@ class Watch extends EventEmitter {
     this.halves.delete(cookie);
     for (const [oldest] of this.halves) if (this.halves.size > MAX_HALVES) this.halves.delete(oldest);
     if (from === undefined) return;
+    this.told.add(cookie);
+    const [oldest = ''] = this.told;
+    if (this.told.size > MAX_TOLD_COOKIES) this.told.delete(oldest);
     const isSmall = found && !found.isDirectory() && !(found.isFile() && found.size >= MIN_MOVED);
     const isRepeatable = isCertain && !isSmall && !this.isInDoubt(parentOf(to));
     const identity = found && identityOf(found); // it may have been renamed again
