@@ -1669,6 +1669,7 @@ function changeAfter(events: string, known: Change = UNKNOWN, found?: Stats, isL
   } else {
     change.fresh &&= events !== 'MOVED_TO';
     change.open = events === 'MODIFY' || (events === 'ATTRIB' && known.open);
+    change.replaced ||= events === 'ATTRIB'; // its time may have been put back after it was written
     change.shared ||= !change.fresh && /^(MODIFY|ATTRIB|CLOSE_WRITE)/.test(events);
   }
   return change;
