@@ -675,6 +675,8 @@ class TargetState {
   batch: Batch = new Map();
   readonly failed = new Changes();
   readonly moves = new Moves();
+  /** The directories of the batch that is on its way below which something may have taken the place of another thing. */
+  private mixed: { batch: Batch; paths: Set<string> } | undefined;
   private readonly history = new Map<number, Minute>();
 
   constructor(config: Config) {
@@ -708,8 +710,9 @@ class TargetState {
   moved(move: Move): void {
     const isReplaced = (changes: Batch) => changes.get(move.from)?.replaced && !this.moves.has(move.from);
     const isUnseen = (changes: Batch) => withParents(move.from).some((path) => changes.get(path)?.tree);
-    if (!this.lacking.some((changes) => isReplaced(changes) || isUnseen(changes)))
-      this.moves.add({ ...move, during: this.batch });
+    if (!this.mirrored || this.lacking.some((changes) => isReplaced(changes) || isUnseen(changes))) return;
+    if (this.mixed?.batch !== this.batch) this.mixed = { batch: this.batch, paths: replacedBelow([this.batch]) };
+    this.moves.add({ ...move, isExposed: this.syncing, isMixed: this.mixed.paths.has(move.from) });
   }
 
   get pending(): number {
@@ -1685,8 +1688,10 @@ interface Move {
   cookie: string;
   /** Device and inode of what was renamed, nothing where it was not found there any more. */
   identity: string | undefined;
-  /** What was on its way to the target meanwhile. */
-  during?: Batch | undefined;
+  /** Whether an rsync was under way since: it may have put into the old place what has come there after the rename. */
+  isExposed?: boolean | undefined;
+  /** Whether it had on its way what may have taken the place of another thing below. */
+  isMixed?: boolean | undefined;
 }
 
 const parentOf = (path: string) => path.slice(0, Math.max(0, path.lastIndexOf('/')));
@@ -1708,10 +1713,11 @@ class Moves {
   }
 
   add(move: Move): void {
-    const { from, during } = this.moves.get(move.from) ?? move; // it was renamed before
+    const { from, isExposed, isMixed } = this.moves.get(move.from) ?? move; // it was renamed before
     this.moves.delete(move.from);
     this.moves.delete(move.to);
-    if (from !== move.to && this.moves.size < MAX_MOVES) this.moves.set(move.to, { ...move, from, during });
+    if (from !== move.to && this.moves.size < MAX_MOVES)
+      this.moves.set(move.to, { ...move, from, isExposed: isExposed || move.isExposed, isMixed });
   }
 
   /** Something else has come to a path. A rename may be told twice, by a watcher and by the one that takes its place. */
@@ -1727,7 +1733,8 @@ class Moves {
   restore(moves: Move[]): void {
     const since = [...this.moves.values()];
     this.moves.clear();
-    for (const move of [...moves, ...since]) this.add(move);
+    for (const move of moves) this.add({ ...move, isExposed: true });
+    for (const move of since) this.add(move);
   }
 
   /** Hands out those that lead to what the source still has there. */
@@ -1735,24 +1742,27 @@ class Moves {
     const moves = [...this.moves.values()];
     if (moves.length === 0) return [];
     this.moves.clear();
-    const replaced = replacedBelow([...lacking, ...moves.flatMap(({ during }) => during ?? [])]);
+    const replaced = replacedBelow(lacking);
     const isGone = (from: string) =>
       !source.look(from) ||
       lacking.some((changes) => !(changes.get(from)?.events ?? 'MOVED_FROM').startsWith('MOVED_FROM'));
     const last = new Map(moves.map(({ from }, n) => [from, n]));
-    return moves.filter(({ from, to, identity }, n) => {
+    const isTaken = (from: string) => lacking.some((changes) => changes.get(from)?.replaced);
+    return moves.filter(({ from, to, identity, isExposed, isMixed }, n) => {
       const found = source.look(to);
-      const isWhole = !found?.isDirectory() || !(replaced.has(from) || replaced.has(to));
+      const isWhole = !found?.isDirectory() || !(isMixed || replaced.has(from) || replaced.has(to));
       const isLast = (last.get(to) ?? -1) <= n; // one of a circle gives way
-      return found && identityOf(found) === identity && isWhole && isGone(from) && isLast;
+      return (
+        found && identityOf(found) === identity && isWhole && isGone(from) && isLast && !(isExposed && isTaken(from))
+      );
     });
   }
 }
 
 /** The directories below which something may have taken the place of another thing. */
 function replacedBelow(batches: Batch[]): Set<string> {
-  const paths = new Set(batches).values().flatMap((batch) => [...batch].filter(([, { replaced }]) => replaced));
-  return new Set([...paths].flatMap(([path]) => withParents(parentOf(path))));
+  const paths = batches.flatMap((batch) => [...batch].filter(([, { replaced }]) => replaced));
+  return new Set(paths.flatMap(([path]) => withParents(parentOf(path))));
 }
 
 // ── Step 6: what rsync has to look at ────────────────────────────────────────────────────────────
