@@ -15,7 +15,7 @@ import {
 } from 'node:fs';
 import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { count, eventually, expectEqual, Pair, type Program, watchersOf } from '../helpers.ts';
+import { count, eventually, expectEqual, Pair, type Program, remoteRsyncsOf, watchersOf } from '../helpers.ts';
 import { Model } from '../model.ts';
 
 setDefaultTimeout(90_000);
@@ -44,6 +44,17 @@ function fileOf(path: string): string {
   return `${ino} ${birthtimeNs}`;
 }
 const inodeOf = (pair: Pair, name: string) => fileOf(inBackup(pair, name));
+
+/** Has the backup stand still meanwhile, with all connections to it. */
+async function slowly(pair: Pair, work: () => Promise<void>): Promise<void> {
+  const group = /PID: (\d+)/.exec(pair.programs[0]?.output ?? '')?.[1] ?? '';
+  const pids = [group];
+  for (const pid of pids)
+    pids.push(...spawnSync('pgrep', ['-P', pid], { encoding: 'utf8' }).stdout.split('\n').filter(Boolean));
+  const signal = (name: NodeJS.Signals) => pids.map((pid) => process.kill(Number(pid), name));
+  signal('SIGSTOP');
+  await work().finally(() => signal('SIGCONT'));
+}
 
 /** Both trees by content, whatever sizes and times say. */
 async function isSame(pair: Pair): Promise<void> {
@@ -266,6 +277,48 @@ describe.concurrent('content is right, though sizes and times agree,', () => {
     await isSame(pair);
   });
 
+  test('where it was written over, and its time put back', async () => {
+    await using pair = await Pair.withKeys('written-over');
+    await twins(pair, { SYNC_INTERVAL: '2' });
+    write(pair, 'other');
+    await sleep(300);
+    write(pair, 'dir/a', 'other');
+    move(pair, 'dir/a', 'dir/b');
+    await isSame(pair);
+  });
+
+  test('where it was made anew while the deletion of the old one was on its way, and failed', async () => {
+    await using pair = await Pair.withKeys('failed-deletion');
+    await twins(pair);
+    for (const pid of remoteRsyncsOf(pair)) process.kill(pid, 'SIGSTOP'); // a backup that is slow
+    rmSync(inSource(pair, 'dir/a'));
+    await sleep(1500);
+    write(pair, 'dir/a', 'other');
+    await sleep(100);
+    move(pair, 'dir/a', 'dir/b');
+    await sleep(200);
+    for (const pid of remoteRsyncsOf(pair)) process.kill(pid, 'SIGKILL'); // and has no memory left
+    await isSame(pair);
+  });
+
+  test('where it was made, moved and made anew while a batch was on its way that looks into its directory', async () => {
+    await using pair = await Pair.withKeys('on-its-way');
+    for (const name of ['dir/x', 'dir/z']) write(pair, name);
+    const options = { RSYNC_OPTS: '-avz --delete --timeout=60', SYNC_INTERVAL: '0.3' };
+    await start(pair, ['other'], options);
+    await slowly(pair, async () => {
+      move(pair, 'dir/x', 'dir/y');
+      rmSync(inSource(pair, 'dir/z'));
+      await sleep(700);
+      write(pair, 'dir/a', 'first');
+      await sleep(50);
+      move(pair, 'dir/a', 'dir/b');
+      write(pair, 'dir/a', 'other');
+      await sleep(200);
+    });
+    await isSame(pair);
+  });
+
   test('where another took its new place', async () => {
     await using pair = await Pair.withKeys('new-place');
     await twins(pair, { SYNC_INTERVAL: '2' });
@@ -276,6 +329,21 @@ describe.concurrent('content is right, though sizes and times agree,', () => {
     move(pair, 'tmp', 'dir/b');
     await isSame(pair);
   });
+});
+
+test('a source that is replaced while the backup takes long to rename does not empty the backup', async () => {
+  await using pair = await Pair.withKeys('replaced-source');
+  const source = await start(pair, ['dir/a', 'kept'], { RSYNC_OPTS: '-avz --delete --timeout=60' });
+  await slowly(pair, async () => {
+    move(pair, 'dir/a', 'dir/b');
+    await sleep(500);
+    renameSync(pair.path('source'), pair.path('unmounted'));
+    mkdirSync(pair.path('source'));
+    await sleep(500);
+  });
+  await source.shows('已不是启动时的目录');
+  await sleep(1000);
+  expect(existsSync(inBackup(pair, 'kept'))).toBe(true);
 });
 
 describe.concurrent('nothing is renamed on the target', () => {
