@@ -388,7 +388,7 @@ const realPath = (path: string): string =>
 function checkApart(hosts: Host[]): void {
   const places = hosts.map(({ config: { DEST_HOST, DEST_DIR }, address: { host, port } }) => {
     const home = join('~', parseTarget(DEST_HOST).user);
-    return join(`${host}:${port}`, isAbsolute(DEST_DIR) ? DEST_DIR : join(home, DEST_DIR.replace(/^~\//, '')), '/');
+    return join(`${host}:${port}`, isAbsolute(DEST_DIR) ? DEST_DIR : join(home, DEST_DIR.replace(/^~(\/|$)/, '')), '/');
   });
   for (const [n, place] of places.entries()) {
     const other = places.findIndex((it, m) => m < n && (it.startsWith(place) || place.startsWith(it)));
@@ -2372,8 +2372,9 @@ class Target extends EventEmitter {
       this.state.moves.clear();
       return this.compareAll();
     }
+    this.source.check();
     await this.repeatMoves();
-    this.source.check(); // only now, for the backup may have taken long
+    this.source.check(); // the backup may have taken long
     const isWhole = this.method === 'full' || [...batch.keys()].some((path) => this.holdsRules(path));
     const scopes = isWhole ? undefined : await this.source.survey(batch);
     if (scopes && this.method === 'list') return this.syncList(listOf(scopes, this.source.prefix));

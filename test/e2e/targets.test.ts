@@ -340,6 +340,7 @@ test.each([
   ['one::module', 'one::module 应为 [user@]host[:dir]'],
   ['one one', 'root@one:/data/backup/ 和 root@one:/data/backup/ 相同或互相包含'],
   ['one:/a/b/../c one:/a/c/d/', 'root@one:/a/b/../c 和 root@one:/a/c/d/ 相同或互相包含'],
+  ['one:~ one:a', 'root@one:~ 和 root@one:a 相同或互相包含'],
   ['one:a root@one:~/a', 'root@one:a 和 root@one:~/a 相同或互相包含'],
 ])('DEST_HOSTS=%j is refused: %s', async (DEST_HOSTS, reason) => {
   await using pair = await Pair.withKeys('bad');
