@@ -155,7 +155,7 @@ const remoteDirectory = checked((value) => {
 const rsyncOptions = checked((value) => {
   const words = parseWords(value);
   if (words.includes('--') || /^[^-]/.test(words[0] ?? '-')) throw new Error('只能包含选项，例如 -avz --delete');
-  const asked = [...words, '--version', '--log-file=/dev/null']; // or it would answer in the user's log, too
+  const asked = [...words, '--log-file=/dev/null', '--version']; // or it would answer in the user's log, too
   const { status, stderr } = spawnSync('rsync', asked, { encoding: 'utf8' });
   if (status) throw new Error(`rsync 不接受这些选项：${escapeText(stderr.trim().split('\n')[0] ?? '')}`);
 });
@@ -1552,6 +1552,8 @@ interface Change {
   shared: boolean;
   /** Something that may have taken the place of another thing. */
   replaced: boolean;
+  /** That other thing was changed under this name, and may have others. */
+  hidden: boolean;
 }
 
 /** Changed paths below the source, as bytes in latin1 strings; '' is the source itself. */
@@ -1559,7 +1561,7 @@ type Batch = Map<string, Change>;
 
 const UNKNOWN: Change = {
   ...{ events: '', since: 0, open: false, tree: false },
-  ...{ fresh: false, shared: false, replaced: false },
+  ...{ fresh: false, shared: false, replaced: false, hidden: false },
 };
 const TREE: Change = { ...UNKNOWN, tree: true };
 /** All of the source. */
@@ -1609,12 +1611,13 @@ class Changes extends EventEmitter {
 
   /** Adds changes that no event has named, or that failed before; what is known of a path already is newer. */
   add(batch: Batch): void {
-    for (const [path, { tree, shared, replaced, since }] of batch) {
+    for (const [path, { tree, shared, replaced, hidden, since }] of batch) {
       const before = this.pending.get(path) ?? UNKNOWN;
       const flags = {
         tree: tree || before.tree,
         shared: shared || before.shared,
         replaced: replaced || before.replaced,
+        hidden: hidden || before.hidden,
       };
       this.set(path, { ...before, ...flags, since });
     }
@@ -1664,7 +1667,9 @@ function oldestOf(batch: Batch): number {
 /** What is known of a path after an event of inotifywait. */
 function changeAfter(events: string, known: Change = UNKNOWN, found?: Stats, isLacking = false): Change {
   const change = { ...known, events };
-  change.replaced ||= events.startsWith('MOVED_TO') || (events.startsWith('CREATE') && isLacking);
+  const isOther = events.startsWith('MOVED_TO') || (events.startsWith('CREATE') && isLacking);
+  change.replaced ||= isOther;
+  change.hidden ||= isOther && known.shared;
   if (events.endsWith('ISDIR')) {
     change.open = false;
   } else if (events === 'CREATE') {
@@ -1850,10 +1855,11 @@ class Source {
   async survey(batch: Batch): Promise<Scopes | undefined> {
     const scopes = new Map<string, Scope>();
     const breathe = breather();
-    for (const [path, { tree, shared }] of batch) {
+    for (const [path, { tree, shared, hidden }] of batch) {
       await breathe();
       const { reached, found } = this.normalise(path);
-      if (found ? this.hasOtherNames(found) : this.linked && (shared || tree)) return undefined;
+      if (this.linked && (hidden || (!found && (shared || tree)))) return undefined;
+      if (found && this.hasOtherNames(found)) return undefined;
       if (tree && found?.isDirectory() && reached === path) {
         if (!(await this.surveyTree(path, scopes, breathe))) return undefined;
       } else if (!scopes.has(reached)) {
@@ -2068,7 +2074,6 @@ interface Renaming {
   renamed: number;
   said: string;
 }
-const NOT_RENAMED: Renaming = { status: UNREACHABLE, renamed: 0, said: '' };
 
 /** A backup host: the connection to it, the rsync that waits there for the next batch, and the changes that it lacks. */
 class Target extends EventEmitter {
@@ -2384,13 +2389,14 @@ class Target extends EventEmitter {
 
   /** Has the backup rename what was renamed here. Whatever comes of it, the batch then mirrors both places. */
   private async repeatMoves(): Promise<void> {
-    const { source, state, connection } = this;
+    const { source, state } = this;
     const moves = state.moves.take(source, state.lacking);
     if (moves.length === 0 || !this.mayRename || !this.canRename) return;
-    const { status, renamed, said } = connection ? await this.rename(moves) : NOT_RENAMED;
-    if (status === UNREACHABLE) {
-      this.unrepeated = moves;
-    } else if (status === 0) {
+    this.unrepeated = moves;
+    const { status, renamed, said } = await this.rename(moves);
+    if (status === UNREACHABLE) return;
+    this.unrepeated = [];
+    if (status === 0) {
       if (renamed > 0) state.log('sync.renamed', `已在目标上重命名 ${renamed} 项，无需再次传输`, { renamed });
     } else {
       this.canRename = false;

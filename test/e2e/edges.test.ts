@@ -1,6 +1,8 @@
 import { expect, setDefaultTimeout, test } from 'bun:test';
 import {
+  appendFileSync,
   existsSync,
+  linkSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -54,6 +56,33 @@ test('--max-delete is not worn down by tries', async () => {
   expect(readdirSync(pair.path('backup')).length).toBeGreaterThanOrEqual(3); // one a batch, and the burst may be two
   expect(source.running).toBe(true);
 });
+
+test.each(['another file is moved to', 'a new file is made at'])(
+  'a file is mirrored that was changed under another name of it, which %s since',
+  async (what) => {
+    await using pair = await Pair.withKeys('taken-name');
+    const [file, name, other] = ['file', 'name', 'other'].map((path) => pair.path('source', path)) as [
+      string,
+      string,
+      string,
+    ];
+    for (const path of [file, other]) writeFileSync(path, 'words');
+    linkSync(file, name);
+    const { source } = await pair.run({ SYNC_INTERVAL: '2', FULL_SYNC_INTERVAL: '0' });
+    await isQuiet(source);
+    writeFileSync(pair.path('source', 'first'), ''); // from now on there is an interval, in which all of it happens
+    await eventually(() => existsSync(pair.path('backup', 'first')));
+    await sleep(200);
+    appendFileSync(name, ' and more');
+    if (what.startsWith('another')) renameSync(other, name);
+    else {
+      rmSync(name);
+      writeFileSync(name, 'new words');
+    }
+    await pair.isMirrored();
+    expect(readFileSync(pair.path('backup', 'file'), 'utf8')).toBe('words and more');
+  },
+);
 
 test('a directory that was moved out of the source is not watched any more', async () => {
   await using pair = await Pair.make('moved-out');
