@@ -30,7 +30,7 @@ async function isQuiet(source: Program): Promise<void> {
 }
 
 test('one file that fails for good has the others mirrored once, and is tried again ever more slowly', async () => {
-  await using pair = await Pair.make('one-fails');
+  await using pair = await Pair.withKeys('one-fails');
   mkdirSync(pair.path('backup', 'blocked', 'full'), { recursive: true });
   const { source } = await pair.run({ SYNC_INTERVAL: '0', RSYNC_OPTS: '-av' });
   for (let n = 0; n < 40; n++) {
@@ -45,7 +45,7 @@ test('one file that fails for good has the others mirrored once, and is tried ag
 });
 
 test('--max-delete is not worn down by tries', async () => {
-  await using pair = await Pair.make('max-delete');
+  await using pair = await Pair.withKeys('max-delete');
   const names = ['a', 'b', 'c', 'd', 'e', 'f'];
   for (const name of names) writeFileSync(pair.path('source', name), '');
   const { source } = await pair.run({ SYNC_INTERVAL: '1', RSYNC_OPTS: '-av --delete --max-delete=1' });
@@ -85,7 +85,7 @@ test.each(['another file is moved to', 'a new file is made at'])(
 );
 
 test('a directory that was moved out of the source is not watched any more', async () => {
-  await using pair = await Pair.make('moved-out');
+  await using pair = await Pair.withKeys('moved-out');
   mkdirSync(pair.path('source', 'a', 'b', 'c'), { recursive: true });
   const { source } = await pair.run({ SYNC_INTERVAL: '0' });
   renameSync(pair.path('source', 'a'), pair.path('elsewhere'));
@@ -98,7 +98,7 @@ test('a directory that was moved out of the source is not watched any more', asy
 });
 
 test('a killed program leaves neither processes nor sockets behind', async () => {
-  await using pair = await Pair.make('killed-hard');
+  await using pair = await Pair.withKeys('killed-hard');
   using TMPDIR = temporary();
   const { source } = await pair.run({ TMPDIR: TMPDIR.path });
   await eventually(() => readdirSync(TMPDIR.path).length === 1);
@@ -109,7 +109,7 @@ test('a killed program leaves neither processes nor sockets behind', async () =>
 });
 
 test('a stopped program leaves no socket behind', async () => {
-  await using pair = await Pair.make('stopped');
+  await using pair = await Pair.withKeys('stopped');
   using TMPDIR = temporary();
   const { source } = await pair.run({ TMPDIR: TMPDIR.path });
   await eventually(() => readdirSync(TMPDIR.path).length === 1);
@@ -118,7 +118,7 @@ test('a stopped program leaves no socket behind', async () => {
 });
 
 test('a long TMPDIR and a connection that the user shares are no obstacle', async () => {
-  await using pair = await Pair.make('sharing');
+  await using pair = await Pair.withKeys('sharing');
   const TMPDIR = pair.path('t'.repeat(100));
   mkdirSync(TMPDIR);
   const SSH_OPTS = `-p ${pair.port} -S ${pair.path('shared-by-user')} -o ControlMaster=auto`;
@@ -130,7 +130,7 @@ test('a long TMPDIR and a connection that the user shares are no obstacle', asyn
 });
 
 test('WATCH_EXCLUDE knows names that are not ASCII', async () => {
-  await using pair = await Pair.make('é-目录');
+  await using pair = await Pair.withKeys('é-目录');
   mkdirSync(pair.path('source', '缓存'));
   const { source } = await pair.run({ SYNC_INTERVAL: '0', WATCH_EXCLUDE: '缓存/' });
   const offset = source.output.length;
@@ -142,7 +142,7 @@ test('WATCH_EXCLUDE knows names that are not ASCII', async () => {
 });
 
 test('old versions stay where filters and --backup come together', async () => {
-  await using pair = await Pair.make('versions');
+  await using pair = await Pair.withKeys('versions');
   await pair.run({ SYNC_INTERVAL: '0', RSYNC_OPTS: '-ab --delete --exclude=none' });
   mkdirSync(pair.path('source', 'd'));
   writeFileSync(pair.path('source', 'd', 'f'), '1');
@@ -158,7 +158,7 @@ test('old versions stay where filters and --backup come together', async () => {
 });
 
 test('a source that is a link needs its slash', async () => {
-  await using pair = await Pair.make('link');
+  await using pair = await Pair.withKeys('link');
   symlinkSync('source', pair.path('link'));
   const refused = pair.start('rsync-inotify', { SOURCE_DIR: pair.path('link') });
   expect(await refused.exited).toBe(2);

@@ -68,7 +68,7 @@ const writeBig = (path: string, bytes: number) =>
 
 describe('the watcher', () => {
   test('that fell so far behind that the kernel dropped events is replaced, and nothing is lost', async () => {
-    await using pair = await Pair.make('overflow');
+    await using pair = await Pair.withKeys('overflow');
     const file = (n: number) => pair.path('source', `${n}`);
     for (let n = 0; n < 100; n++) writeFileSync(file(n), 'old');
     const { source } = await pair.run(AT_ONCE);
@@ -87,7 +87,7 @@ describe('the watcher', () => {
   });
 
   test('that is killed again and again during random work is replaced, and nothing is lost', async () => {
-    await using pair = await Pair.make('watcher');
+    await using pair = await Pair.withKeys('watcher');
     const { source } = await pair.run(AT_ONCE);
     const model = modelOf(pair);
     for (let n = 1; n <= 3; n++) {
@@ -123,7 +123,7 @@ describe.skipIf(!mayLimitWatches)('a limit on watches (set in a user namespace, 
   }
 
   test('that leaves no room for two watchers at a time is told, and one does the work of both', async () => {
-    await using pair = await Pair.make('tight');
+    await using pair = await Pair.withKeys('tight');
     const source = await run(pair);
     mkdirSync(pair.path('source', 'new', 'deep'), { recursive: true });
     writeFileSync(pair.path('source', 'new', 'deep', 'file'), 'content');
@@ -140,7 +140,7 @@ describe.skipIf(!mayLimitWatches)('a limit on watches (set in a user namespace, 
   });
 
   test('that is exceeded is told, the tree is compared now and then, and watched again when it fits', async () => {
-    await using pair = await Pair.make('exceeded');
+    await using pair = await Pair.withKeys('exceeded');
     const source = await run(pair);
     const fill = (n: number) => {
       mkdirSync(pair.path('source', `more-${n}`));
@@ -163,7 +163,7 @@ describe.skipIf(!mayLimitWatches)('a limit on watches (set in a user namespace, 
 
 describe.concurrent('the rsync that waits for the next batch', () => {
   test('is replaced when it is killed, and nobody is bothered with that', async () => {
-    await using pair = await Pair.make('armed');
+    await using pair = await Pair.withKeys('armed');
     const { source } = await pair.run(AT_ONCE);
     await arrives(pair, 'before');
     const waiting = await isArmed(pair, source);
@@ -176,7 +176,7 @@ describe.concurrent('the rsync that waits for the next batch', () => {
   });
 
   test('is replaced when its half at the backup is killed, by the next change at the latest', async () => {
-    await using pair = await Pair.make('remote');
+    await using pair = await Pair.withKeys('remote');
     const { source } = await pair.run(AT_ONCE);
     for (const name of ['one', 'two', 'three']) {
       await isArmed(pair, source);
@@ -189,7 +189,7 @@ describe.concurrent('the rsync that waits for the next batch', () => {
   });
 
   test('outlives an idle time beyond --timeout', async () => {
-    await using pair = await Pair.make('timeout');
+    await using pair = await Pair.withKeys('timeout');
     const { source } = await pair.run({ ...AT_ONCE, RSYNC_OPTS: '-av --delete --timeout=2' });
     for (const name of ['one', 'two']) {
       await sleep(4000);
@@ -202,7 +202,7 @@ describe.concurrent('the rsync that waits for the next batch', () => {
   test.skipIf(!sshdAccepts(dropsIdleSessions))(
     'is replaced when the backup’s sshd drops idle sessions (ChannelTimeout: OpenSSH 9.2 or later)',
     async () => {
-      await using pair = await Pair.make('idle');
+      await using pair = await Pair.withKeys('idle');
       const source = pair.start('rsync-inotify', AT_ONCE);
       await startSshd(pair, dropsIdleSessions);
       await source.shows('✓ 服务运行中');
@@ -247,7 +247,7 @@ async function startSshd(pair: Pair, options: string[]): Promise<void> {
 
 describe('an rsync that is killed while it transfers', () => {
   test('is told with its code and what that means, and its batch is tried again', async () => {
-    await using pair = await Pair.make('killed');
+    await using pair = await Pair.withKeys('killed');
     const { source } = await pair.run({ ...AT_ONCE, RSYNC_OPTS: '-av --delete --bwlimit=1500' });
     const offset = source.output.length;
     writeBig(pair.path('source', 'big'), 3_000_000);
@@ -264,7 +264,7 @@ describe('an rsync that is killed while it transfers', () => {
 
 describe.concurrent('the shared SSH connection', () => {
   test('is made anew when it is killed; changes arrive before, meanwhile and after', async () => {
-    await using pair = await Pair.make('connection');
+    await using pair = await Pair.withKeys('connection');
     const { source, backup } = await pair.run(AT_ONCE);
     await arrives(pair, 'before');
     for (let n = 1; n <= 3; n++) {
@@ -288,7 +288,7 @@ describe.concurrent('the shared SSH connection', () => {
   });
 
   test('that is killed leaves nothing that looks like a connection while the backup is away', async () => {
-    await using pair = await Pair.make('stale');
+    await using pair = await Pair.withKeys('stale');
     const { source, backup } = await pair.run(AT_ONCE);
     const connection = await theOnly(connectionsOf, pair);
     const offset = source.output.length;
@@ -305,7 +305,7 @@ describe.concurrent('the shared SSH connection', () => {
   });
 
   test('comes back with an sshd that was away for 20 s, and nothing that happened meanwhile is lost', async () => {
-    await using pair = await Pair.make('away');
+    await using pair = await Pair.withKeys('away');
     const { source, backup } = await pair.run(AT_ONCE);
     const model = modelOf(pair);
     await model.work(500);
@@ -365,7 +365,7 @@ describe.concurrent('a network', () => {
     'that is cut without a word is noticed, and made up for when it is back (needs network namespaces)',
     async () => {
       using cable = new Cable();
-      await using pair = await Pair.make('cut');
+      await using pair = await Pair.withKeys('cut');
       pair.start('start-sshd', { SSHD_LISTEN: '192.0.2.2' }, cable.at(cable.far));
       const address = { DEST_HOST: `${userName()}@192.0.2.2` };
       const source = pair.start('rsync-inotify', { ...AT_ONCE, ...address }, cable.at(cable.near));
@@ -387,7 +387,7 @@ describe.concurrent('a network', () => {
 
 describe('a file that is being written', () => {
   test('is mirrored as it is when that takes longer than SYNC_INTERVAL', async () => {
-    await using pair = await Pair.make('open');
+    await using pair = await Pair.withKeys('open');
     await pair.run({ SYNC_INTERVAL: '1', FULL_SYNC_INTERVAL: '0' });
     const file = openSync(pair.path('source', 'file'), 'w');
     for (const text of ['one', 'one two', 'one two three']) {
@@ -399,7 +399,7 @@ describe('a file that is being written', () => {
   });
 
   test('goes in one batch, when it is closed, where that takes less', async () => {
-    await using pair = await Pair.make('pieces');
+    await using pair = await Pair.withKeys('pieces');
     const { source } = await pair.run({ SYNC_INTERVAL: '3', FULL_SYNC_INTERVAL: '0' });
     await sleep(3000); // so that a batch would start at once
     const offset = source.output.length;
@@ -417,7 +417,7 @@ describe('a file that is being written', () => {
   });
 
   test('counts as changed though it has the size and the second of the version before', async () => {
-    await using pair = await Pair.make('same');
+    await using pair = await Pair.withKeys('same');
     await pair.run(AT_ONCE);
     for (let n = 0; n < 20; n++) await arrives(pair, 'file', n % 2 === 0 ? 'a' : 'b');
   });
@@ -425,7 +425,7 @@ describe('a file that is being written', () => {
 
 describe('a batch', () => {
   test('takes what is written in one go', async () => {
-    await using pair = await Pair.make('burst');
+    await using pair = await Pair.withKeys('burst');
     const { source } = await pair.run(AT_ONCE);
     await isArmed(pair, source);
     const offset = source.output.length;
@@ -439,7 +439,7 @@ describe('a batch', () => {
   test.each(['-av --delete --stats', '-av --delete --stats --exclude=nothing'])(
     'has rsync look at what has changed, and not at the tree (%s)',
     async (RSYNC_OPTS) => {
-      await using pair = await Pair.make('tree');
+      await using pair = await Pair.withKeys('tree');
       for (let n = 0; n < 3000; n++) {
         const directory = `${n % 30}`;
         mkdirSync(pair.path('source', directory), { recursive: true });
@@ -458,7 +458,7 @@ describe('a batch', () => {
   );
 
   test('of more than 100,000 changes while the backup is away becomes a comparison of all, in bounded memory', async () => {
-    await using pair = await Pair.make('flood');
+    await using pair = await Pair.withKeys('flood');
     mkdirSync(pair.path('source', 'untouched'));
     const { source, backup } = await pair.run({ ...AT_ONCE, RSYNC_OPTS: '-a --delete' });
     await backup.stop();
@@ -484,7 +484,7 @@ describe('a batch', () => {
 
 describe('a directory', () => {
   test('that is new is mirrored and watched as deep as it goes', async () => {
-    await using pair = await Pair.make('deep');
+    await using pair = await Pair.withKeys('deep');
     const { source } = await pair.run(AT_ONCE);
     const deep = (n: number) => pair.path('source', `${n}`, 'a', 'b', 'c', 'd');
     for (let n = 0; n < 50; n++) {
@@ -499,7 +499,7 @@ describe('a directory', () => {
   });
 
   test('that is renamed, moved out or moved in keeps nothing back', async () => {
-    await using pair = await Pair.make('renamed');
+    await using pair = await Pair.withKeys('renamed');
     const path = (...names: string[]) => pair.path('source', ...names);
     for (const name of ['one', 'two', 'three']) {
       mkdirSync(path(name, 'deep'), { recursive: true });
@@ -525,7 +525,7 @@ describe('a directory', () => {
 
 describe.concurrent('the regular comparison', () => {
   test('mends a backup that was damaged, and never runs beside a batch', async () => {
-    await using pair = await Pair.make('regular');
+    await using pair = await Pair.withKeys('regular');
     writeFileSync(pair.path('source', 'file'), 'content');
     const { source } = await pair.run({ SYNC_INTERVAL: '0', FULL_SYNC_INTERVAL: '2' });
     for (let n = 0; n < 2; n++) {
@@ -543,7 +543,7 @@ describe.concurrent('the regular comparison', () => {
   });
 
   test('does not take place with FULL_SYNC_INTERVAL=0', async () => {
-    await using pair = await Pair.make('never');
+    await using pair = await Pair.withKeys('never');
     writeFileSync(pair.path('source', 'file'), 'content');
     const { source } = await pair.run(AT_ONCE);
     rmSync(pair.path('backup', 'file'));
@@ -556,7 +556,7 @@ describe.concurrent('the regular comparison', () => {
 
 describe.concurrent('WATCH_EXCLUDE', () => {
   test('lets changes in some directories wait for the regular comparison', async () => {
-    await using pair = await Pair.make('exclude');
+    await using pair = await Pair.withKeys('exclude');
     for (const name of ['skip', 'deep/skip', 'skipped']) mkdirSync(pair.path('source', name), { recursive: true });
     const env = { SYNC_INTERVAL: '0', FULL_SYNC_INTERVAL: '5', WATCH_EXCLUDE: 'skip:deep/skip/' };
     const { source } = await pair.run(env);

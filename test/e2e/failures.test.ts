@@ -14,7 +14,7 @@ describe('stopping', () => {
   test.each(['SIGTERM', 'SIGINT'] as const)(
     'by %s ends both with a line, status 0 and no child left',
     async (signal) => {
-      await using pair = await Pair.make('stop');
+      await using pair = await Pair.withKeys('stop');
       const { source, backup } = await pair.run();
       expect(processesWith(pair.directory).size).toBeGreaterThan(0);
       expect(await source.stop(signal)).toBe(0);
@@ -30,7 +30,7 @@ describe('stopping', () => {
   );
 
   test('by a closed terminal does the same, but not under nohup', async () => {
-    await using pair = await Pair.make('terminal');
+    await using pair = await Pair.withKeys('terminal');
     const { source, backup } = await pair.run();
     const underNohup = pair.keep(
       new Program('nohup', [binary('start-sshd')], {
@@ -48,7 +48,7 @@ describe('stopping', () => {
   });
 
   test('sends what is still waiting for its interval', async () => {
-    await using pair = await Pair.make('pending');
+    await using pair = await Pair.withKeys('pending');
     const { source } = await pair.run({ SYNC_INTERVAL: '60' });
     writeFileSync(pair.path('source', 'last'), 'words');
     await sleep(500);
@@ -58,7 +58,7 @@ describe('stopping', () => {
   });
 
   test('ends a long sync within 5 s, leaves no child on either side, and the next start completes it', async () => {
-    await using pair = await Pair.make('long');
+    await using pair = await Pair.withKeys('long');
     const { source } = await pair.run({ SYNC_INTERVAL: '0', RSYNC_OPTS: '-av --delete --bwlimit=100' });
     spawnSync('sh', ['-c', 'head -c 20000000 /dev/urandom > "$1"', 'sh', pair.path('source', 'big')]);
     await eventually(() => [...processesWith(pair.directory).values()].some((command) => command.includes('--server')));
@@ -75,7 +75,7 @@ describe('stopping', () => {
   });
 
   test('ends a long first sync too', async () => {
-    await using pair = await Pair.make('long-first');
+    await using pair = await Pair.withKeys('long-first');
     spawnSync('sh', ['-c', 'head -c 20000000 /dev/urandom > "$1"', 'sh', pair.path('source', 'big')]);
     pair.start('start-sshd');
     const source = pair.start('rsync-inotify', { RSYNC_OPTS: '-av --bwlimit=100' });
@@ -124,7 +124,7 @@ describe('stopping', () => {
 
 describe.concurrent('a backup that goes away', () => {
   test('for ten seconds delays changes and loses none; the log gives code, meaning and the next try', async () => {
-    await using pair = await Pair.make('away');
+    await using pair = await Pair.withKeys('away');
     const { source, backup } = await pair.run({ SYNC_INTERVAL: '0' });
     await backup.stop();
     const stopped = performance.now();
@@ -147,7 +147,7 @@ describe.concurrent('a backup that goes away', () => {
   });
 
   test('in the middle of a transfer takes its sessions along, and is survived', async () => {
-    await using pair = await Pair.make('cut');
+    await using pair = await Pair.withKeys('cut');
     const { source, backup } = await pair.run({ SYNC_INTERVAL: '0', RSYNC_OPTS: '-av --delete --bwlimit=1000' });
     const offset = source.output.length;
     spawnSync('sh', ['-c', 'head -c 3000000 /dev/urandom > "$1"', 'sh', pair.path('source', 'big')]);
@@ -163,7 +163,7 @@ describe.concurrent('a backup that goes away', () => {
 
 describe.concurrent('files that cannot be written', () => {
   test('are told with code 23 and tried again, at the start and later, while others are mirrored', async () => {
-    await using pair = await Pair.make('partial');
+    await using pair = await Pair.withKeys('partial');
     mkdirSync(pair.path('backup', 'blocked', 'full'), { recursive: true });
     writeFileSync(pair.path('source', 'blocked'), 'a file where the backup has a directory that is not empty');
     const { source } = await pair.run({ SYNC_INTERVAL: '0', RSYNC_OPTS: '-av' });
@@ -178,7 +178,7 @@ describe.concurrent('files that cannot be written', () => {
   });
 
   test('are tried again by themselves', async () => {
-    await using pair = await Pair.make('retried');
+    await using pair = await Pair.withKeys('retried');
     mkdirSync(pair.path('backup', 'blocked', 'full'), { recursive: true });
     writeFileSync(pair.path('source', 'blocked'), 'a file');
     const { source } = await pair.run({ SYNC_INTERVAL: '0', RSYNC_OPTS: '-av' });
@@ -190,7 +190,7 @@ describe.concurrent('files that cannot be written', () => {
 
 describe('files that vanish during a sync', () => {
   test('are no failure', async () => {
-    await using pair = await Pair.make('vanished');
+    await using pair = await Pair.withKeys('vanished');
     mkdirSync(pair.path('bin'));
     const rsync = '#!/bin/sh\ncase "$*" in *--version) exit 0 ;; esac\n/usr/bin/rsync "$@"\nexit 24\n';
     writeFileSync(pair.path('bin', 'rsync'), rsync, { mode: 0o755 });
@@ -204,7 +204,7 @@ describe('files that vanish during a sync', () => {
 
 describe('a program that cannot be started while the service runs', () => {
   test.each(['rsync', 'inotifywait'])('(%s) is waited for, and nothing is lost', async (name) => {
-    await using pair = await Pair.make('gone');
+    await using pair = await Pair.withKeys('gone');
     mkdirSync(pair.path('bin'));
     for (const program of ['rsync', 'inotifywait']) symlinkSync(`/usr/bin/${program}`, pair.path('bin', program));
     for (const program of ['ssh', 'ssh-keygen', 'sh', 'id'])
@@ -224,7 +224,7 @@ describe('a program that cannot be started while the service runs', () => {
 
 describe('the watcher', () => {
   test('is replaced when it is killed, and what happened meanwhile is mirrored', async () => {
-    await using pair = await Pair.make('watcher');
+    await using pair = await Pair.withKeys('watcher');
     const { source } = await pair.run({ SYNC_INTERVAL: '0' });
     process.kill(watcherOf(pair), 'SIGKILL');
     await source.shows('inotifywait 意外退出 (退出码: SIGKILL)');
@@ -236,7 +236,7 @@ describe('the watcher', () => {
   });
 
   test('that ends at the start ends the program with status 1', async () => {
-    await using pair = await Pair.make('no-watcher');
+    await using pair = await Pair.withKeys('no-watcher');
     mkdirSync(pair.path('bin'));
     const inotifywait = '#!/bin/sh\necho "Failed to watch; upper limit on inotify watches reached!" >&2\nexit 1\n';
     writeFileSync(pair.path('bin', 'inotifywait'), inotifywait, { mode: 0o755 });
@@ -317,7 +317,7 @@ describe('sshd', () => {
   });
 
   test('that dies ends the backup with status 1', async () => {
-    await using pair = await Pair.make('dies');
+    await using pair = await Pair.withKeys('dies');
     const { backup } = await pair.run();
     process.kill(sshdPid(backup), 'SIGKILL');
     expect(await backup.exited).toBe(1);
@@ -325,7 +325,7 @@ describe('sshd', () => {
   });
 
   test('that cannot have its port ends the backup with status 1 and its own words', async () => {
-    await using pair = await Pair.make('port');
+    await using pair = await Pair.withKeys('port');
     const server = createServer().listen(pair.port, '127.0.0.1');
     mkdirSync(pair.path('shared'), { recursive: true });
     spawnSync('ssh-keygen', ['-q', '-t', 'rsa', '-N', '', '-f', pair.path('shared', 'id_rsa')]);
@@ -336,7 +336,7 @@ describe('sshd', () => {
   });
 
   test('writes its log into ours', async () => {
-    await using pair = await Pair.make('log');
+    await using pair = await Pair.withKeys('log');
     const { backup } = await pair.run();
     await backup.shows(/\[INFO .*\] sshd: Accepted publickey for \S+ from 127\.0\.0\.1/);
   });

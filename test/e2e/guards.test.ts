@@ -28,7 +28,7 @@ function fill(path: string): void {
 
 describe('an empty source at the start', () => {
   test('does not empty the backup', async () => {
-    await using pair = await Pair.make('empty');
+    await using pair = await Pair.withKeys('empty');
     fill(pair.path('backup'));
     pair.start('start-sshd');
     const source = pair.start('rsync-inotify');
@@ -38,14 +38,14 @@ describe('an empty source at the start', () => {
   });
 
   test('empties it with ALLOW_EMPTY_SOURCE=true', async () => {
-    await using pair = await Pair.make('emptied');
+    await using pair = await Pair.withKeys('emptied');
     fill(pair.path('backup'));
     await pair.run({ ALLOW_EMPTY_SOURCE: 'true' });
     expect(namesIn(pair.path('backup'))).toEqual([]);
   });
 
   test('is no obstacle where options delete nothing', async () => {
-    await using pair = await Pair.make('no-delete');
+    await using pair = await Pair.withKeys('no-delete');
     fill(pair.path('backup'));
     await pair.run({ RSYNC_OPTS: '-av', SYNC_INTERVAL: '0' });
     expect(namesIn(pair.path('backup'))).toEqual(KEPT);
@@ -55,7 +55,7 @@ describe('an empty source at the start', () => {
   });
 
   test('ends the start, and says why, where it cannot be known whether the backup is empty', async () => {
-    await using pair = await Pair.make('unknown');
+    await using pair = await Pair.withKeys('unknown');
     pair.start('start-sshd');
     const source = pair.start('rsync-inotify', { DEST_DIR: '/elsewhere/' });
     expect(await source.exited).toBe(1);
@@ -65,7 +65,7 @@ describe('an empty source at the start', () => {
   });
 
   test.each(['empty', 'missing'])('is no obstacle where the backup is %s', async (state) => {
-    await using pair = await Pair.make('both-empty');
+    await using pair = await Pair.withKeys('both-empty');
     if (state === 'empty') mkdirSync(pair.path('backup'));
     const { source } = await pair.run({ SYNC_INTERVAL: '0' });
     expect(source.output).not.toMatch(/ERROR|WARN/);
@@ -79,7 +79,7 @@ describe('a source directory that is moved away while the service runs', () => {
     ['an empty directory', '已不是启动时的目录'],
     ['nothing', '不见了'],
   ])('leaves the backup as it is with %s in its place, and goes on when it is back', async (replacement, words) => {
-    await using pair = await Pair.make('moved');
+    await using pair = await Pair.withKeys('moved');
     fill(pair.path('source'));
     const { source } = await pair.run({ SYNC_INTERVAL: '0', FULL_SYNC_INTERVAL: '1' });
     renameSync(pair.path('source'), pair.path('away'));
@@ -103,7 +103,7 @@ describe('a source directory that is moved away while the service runs', () => {
 
 describe('a source that is really emptied while the service runs', () => {
   test('is mirrored like any other change, and there is nothing to refuse afterwards', async () => {
-    await using pair = await Pair.make('cleared');
+    await using pair = await Pair.withKeys('cleared');
     fill(pair.path('source'));
     const { source } = await pair.run({ SYNC_INTERVAL: '0', FULL_SYNC_INTERVAL: '3' });
     expect(namesIn(pair.path('backup'))).toEqual(KEPT);
@@ -138,14 +138,14 @@ class Mounts implements Disposable {
 const TMPFS = ['-t', 'tmpfs', 'tmpfs'];
 
 async function mayMount(): Promise<boolean> {
-  await using pair = await Pair.make('mount');
+  await using pair = await Pair.withKeys('mount');
   using mounts = new Mounts();
   return mounts.mount(pair.path('source'), ...TMPFS);
 }
 
 describe('a source that is mounted', async () => {
   test.skipIf(!(await mayMount()))('is missed, not mirrored, while it is not (needs mounts)', async () => {
-    await using pair = await Pair.make('mounted');
+    await using pair = await Pair.withKeys('mounted');
     using mounts = new Mounts();
     const volume = pair.path('volume');
     mkdirSync(volume);
@@ -224,7 +224,7 @@ exit "$status"
 
 describe('rsyncs', () => {
   test('that work for one backup take turns', async () => {
-    await using pair = await Pair.make('turns');
+    await using pair = await Pair.withKeys('turns');
     mkdirSync(pair.path('bin'));
     mkdirSync(pair.path('outside'));
     const log = pair.path('log');

@@ -19,7 +19,7 @@ setDefaultTimeout(60_000);
 
 describe('the mirror', () => {
   test('has what was there before, and every kind of change since', async () => {
-    await using pair = await Pair.make('changes');
+    await using pair = await Pair.withKeys('changes');
     const source = (...names: string[]) => pair.path('source', ...names);
     const backup = (...names: string[]) => pair.path('backup', ...names);
     mkdirSync(source('old'));
@@ -51,7 +51,7 @@ describe('the mirror', () => {
   });
 
   test('holds files of any name, and no name can forge a line of the log', async () => {
-    await using pair = await Pair.make('names');
+    await using pair = await Pair.withKeys('names');
     const forged = 'x\n[2025-10-09 12:00:00] 同步成功 (耗时: 1秒) ✓';
     const names = [
       'with space',
@@ -89,14 +89,14 @@ describe('the mirror', () => {
   });
 
   test('takes a source without a trailing slash as rsync does', async () => {
-    await using pair = await Pair.make('slash');
+    await using pair = await Pair.withKeys('slash');
     await pair.run({ SYNC_INTERVAL: '0', SOURCE_DIR: pair.path('source') });
     writeFileSync(pair.path('source', 'file'), 'content');
     await eventually(() => existsSync(pair.path('backup', 'source', 'file')));
   });
 
   test('goes to a directory of which only the root is there yet', async () => {
-    await using pair = await Pair.make('nested');
+    await using pair = await Pair.withKeys('nested');
     const DEST_DIR = `${pair.path('not', 'yet', 'there')}/`;
     pair.start('start-sshd', { DEST_DIR });
     const source = pair.start('rsync-inotify', { SYNC_INTERVAL: '0', DEST_DIR });
@@ -106,7 +106,7 @@ describe('the mirror', () => {
   });
 
   test('takes directories and options with spaces, quotes and percent signs', async () => {
-    await using pair = await Pair.make("a 'quoted' 100%h pair");
+    await using pair = await Pair.withKeys("a 'quoted' 100%h pair");
     await pair.run({
       SYNC_INTERVAL: '0',
       RSYNC_OPTS: `-avz --delete --exclude='not this' --exclude "nor;that $(touch ${pair.path('pwned')})"`,
@@ -120,7 +120,7 @@ describe('the mirror', () => {
   });
 
   test('loses nothing that changes while the first full sync runs', async () => {
-    await using pair = await Pair.make('meanwhile');
+    await using pair = await Pair.withKeys('meanwhile');
     mkdirSync(pair.path('source', 'many'));
     for (let n = 0; n < 3000; n++) writeFileSync(pair.path('source', 'many', `${n}`), `${n}`);
     pair.start('start-sshd');
@@ -139,7 +139,7 @@ describe('the mirror', () => {
 
 describe('SYNC_INTERVAL', () => {
   test('lets the first change go at once and the last of a burst when it is over, without another event', async () => {
-    await using pair = await Pair.make('burst');
+    await using pair = await Pair.withKeys('burst');
     const { source } = await pair.run({ SYNC_INTERVAL: '3' });
     await sleep(3000);
     const offset = source.output.length;
@@ -155,7 +155,7 @@ describe('SYNC_INTERVAL', () => {
   });
 
   test('starts no more than one sync in its time', async () => {
-    await using pair = await Pair.make('interval');
+    await using pair = await Pair.withKeys('interval');
     const { source } = await pair.run({ SYNC_INTERVAL: '1.5' });
     const started = performance.now();
     while (performance.now() - started < 6000) {
@@ -171,7 +171,7 @@ describe('SYNC_INTERVAL', () => {
 
 describe('the log of changes', () => {
   test('names a change with its events, a batch’s first fifty, and counts the others', async () => {
-    await using pair = await Pair.make('many');
+    await using pair = await Pair.withKeys('many');
     const { source } = await pair.run({ SYNC_INTERVAL: '1' });
     await sleep(1000);
     writeFileSync(pair.path('source', 'test.txt'), 'Hello');

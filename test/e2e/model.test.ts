@@ -12,7 +12,7 @@ import { Pair, type Program } from '../helpers.ts';
 import { Model, Random } from '../model.ts';
 
 const seed = Number(process.env.MODEL_SEED ?? Date.now() % 1_000_000);
-const seconds = Number(process.env.MODEL_SECONDS ?? 50);
+const seconds = Number(process.env.MODEL_SECONDS ?? 33);
 
 /** Kinds of RSYNC_OPTS; `elsewhere` is a directory outside of both trees. */
 const KINDS: Record<string, (elsewhere: string) => string> = {
@@ -134,7 +134,7 @@ describe('random work is mirrored', () => {
 
     test(`with ${kind}`, async () => {
       const label = `MODEL_SEED=${seed}, SYNC_INTERVAL=${SYNC_INTERVAL}, RSYNC_OPTS=${options('…')}`;
-      await using pair = await Pair.make('model');
+      await using pair = await Pair.withKeys('model');
       const trial = await start(pair, random, env, options);
       await attempt(label, trial, async () => {
         await workInRounds(trial, random);
@@ -148,7 +148,7 @@ describe('random work is mirrored', () => {
 
   test('one by one, each operation while nothing else changes', async () => {
     const random = new Random(seed * 100 + 99);
-    await using pair = await Pair.make('model');
+    await using pair = await Pair.withKeys('model');
     const trial = await start(pair, random, { SYNC_INTERVAL: '0' }, () => '-avz --delete');
     await attempt(`MODEL_SEED=${seed}, one by one`, trial, async () => {
       await trial.model.work(300);

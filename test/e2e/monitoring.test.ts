@@ -72,7 +72,7 @@ describe.skipIf(missing.length > 0)('Prometheus', () => {
   });
 
   test('scrapes a source, and what it tells is what has happened; the files’ expressions find it', async () => {
-    await using pair = await Pair.make('prometheus');
+    await using pair = await Pair.withKeys('prometheus');
     const port = await freePort();
     mkdirSync(pair.path('source', 'directory'));
     const { source } = await pair.run({ METRICS_PORT: `${port}`, SYNC_INTERVAL: '0' });
@@ -135,7 +135,7 @@ describe.skipIf(missing.length > 0)('Prometheus', () => {
   });
 
   test('sees a connection that is down, changes that wait, and syncs that fail', async () => {
-    await using pair = await Pair.make('prometheus-failure');
+    await using pair = await Pair.withKeys('prometheus-failure');
     const port = await freePort();
     const { source, backup } = await pair.run({ METRICS_PORT: `${port}`, SYNC_INTERVAL: '0' });
     const prometheus = await Prometheus.start(pair, `127.0.0.1:${port}`);
@@ -169,7 +169,7 @@ describe.skipIf(missing.length > 0)('Prometheus', () => {
   });
 
   test('finds the names and types of /metrics and METRICS_FILE good, and in them all that there should be', async () => {
-    await using pair = await Pair.make('metrics');
+    await using pair = await Pair.withKeys('metrics');
     const [port, file] = [await freePort(), pair.path('rsync.prom')];
     await pair.run({ METRICS_PORT: `${port}`, METRICS_FILE: file, SYNC_INTERVAL: '0' });
     writeFileSync(pair.path('source', 'file'), 'content');

@@ -68,7 +68,7 @@ describe.skipIf(isMissing)(`the status page${isMissing ? ' (skipped: chromium is
   }
 
   test('shows what the status says', async () => {
-    await using pair = await Pair.make('page');
+    await using pair = await Pair.withKeys('page');
     mkdirSync(pair.path('source', 'directory'));
     writeFileSync(pair.path('source', 'before'), 'x');
     const { url } = await served(pair);
@@ -101,7 +101,7 @@ describe.skipIf(isMissing)(`the status page${isMissing ? ' (skipped: chromium is
   });
 
   test('follows a change within two seconds, in the same nodes, and keeps what is selected', async () => {
-    await using pair = await Pair.make('page-live');
+    await using pair = await Pair.withKeys('page-live');
     const { url } = await served(pair);
     await using tab = await opened(url);
 
@@ -119,7 +119,7 @@ describe.skipIf(isMissing)(`the status page${isMissing ? ' (skipped: chromium is
   });
 
   test('shows a file name of HTML as text', async () => {
-    await using pair = await Pair.make('page-html');
+    await using pair = await Pair.withKeys('page-html');
     const { url } = await served(pair);
     await using tab = await opened(url);
 
@@ -131,7 +131,7 @@ describe.skipIf(isMissing)(`the status page${isMissing ? ' (skipped: chromium is
   });
 
   test('is Chinese for who reads Chinese, and English for all others', async () => {
-    await using pair = await Pair.make('page-language');
+    await using pair = await Pair.withKeys('page-language');
     const { url } = await served(pair);
     for (const [locale, language, verdict, heading] of [
       ['zh-CN', 'zh-CN', '运行正常', '备份目标'],
@@ -147,7 +147,7 @@ describe.skipIf(isMissing)(`the status page${isMissing ? ' (skipped: chromium is
   });
 
   test('fits a telephone and a desk, by day and by night', async () => {
-    await using pair = await Pair.make('page-width');
+    await using pair = await Pair.withKeys('page-width');
     const { url } = await served(pair);
     writeFileSync(pair.path('source', 'a-name-without-a-space-'.repeat(10)), 'x');
     const backgrounds = new Set<string>();
@@ -164,7 +164,7 @@ describe.skipIf(isMissing)(`the status page${isMissing ? ' (skipped: chromium is
   });
 
   test('tells when the backup goes away, and when it is back', async () => {
-    await using pair = await Pair.make('page-down');
+    await using pair = await Pair.withKeys('page-down');
     const { url, backup } = await served(pair);
     await using tab = await opened(url);
 
@@ -180,7 +180,7 @@ describe.skipIf(isMissing)(`the status page${isMissing ? ' (skipped: chromium is
   });
 
   test('tells when there is no connection to the program, and takes it up again', async () => {
-    await using pair = await Pair.make('page-cut');
+    await using pair = await Pair.withKeys('page-cut');
     const port = await freePort();
     const env = { METRICS_PORT: String(port), SYNC_INTERVAL: '0' };
     const { source } = await pair.run(env);
@@ -196,7 +196,7 @@ describe.skipIf(isMissing)(`the status page${isMissing ? ' (skipped: chromium is
   });
 
   test('comes under a policy that allows nothing else, answers to GET alone, and cannot be framed', async () => {
-    await using pair = await Pair.make('page-policy');
+    await using pair = await Pair.withKeys('page-policy');
     const { url } = await served(pair);
     const { headers } = await fetch(url);
     expect(
