@@ -240,7 +240,7 @@ describe('a stolen key', () => {
   let before: string[];
 
   beforeAll(async () => {
-    pair = await Pair.make('trust');
+    pair = await Pair.withKeys('trust');
     thief = new Thief(pair);
     mkdirSync(pair.path('backup'));
     const links = { planted: '../outside', up: '..', relative: '../outside/deep', chain: 'planted/deep', loop: 'loop' };
@@ -431,7 +431,7 @@ if (canMountAnew && OLD_RSYNC) servers.push(['an older rsync', OLD_RSYNC]);
 
 describe.concurrent.each(servers)('a client of one’s own, with %s at the backup,', (_, older) => {
   const start = async (name: string) => {
-    const pair = await Pair.make(name);
+    const pair = await Pair.withKeys(name);
     const thief = new Thief(pair);
     mkdirSync(pair.path('backup'));
     const backup = pair.start('start-sshd', {}, older ? withMounts([older, Bun.which('rsync') ?? '']) : []);
@@ -546,7 +546,7 @@ const ALLOWED: [string, string[]][] = [
 
 describe.concurrent('the source’s key', () => {
   test('of an earlier start gets no more than this start gives, even while none is shared', async () => {
-    await using pair = await Pair.make('former');
+    await using pair = await Pair.withKeys('former');
     const shared = pair.path('shared', 'id_rsa.pub');
     const line = () => content(pair.path('backup-ssh', 'authorized_keys')).split('\n')[1];
     mkdirSync(pair.path('shared'));
@@ -564,7 +564,7 @@ describe.concurrent('the source’s key', () => {
   });
 
   test('is not safe from the source where it may write the keys, which every start tells', async () => {
-    await using pair = await Pair.make('exposed');
+    await using pair = await Pair.withKeys('exposed');
     const backup = pair.start('start-sshd', { DEST_DIR: pair.directory });
     for (const name of ['backup-ssh', 'host-keys']) {
       await backup.shows(new RegExp(`WARN .*${name} 在 DEST_DIR=.* 之内：源端可以改写其中的密钥`));
@@ -572,7 +572,7 @@ describe.concurrent('the source’s key', () => {
   });
 
   test('mirrors by hand with all that rsync can do, into the backup and below it', async () => {
-    await using pair = await Pair.make('by-hand');
+    await using pair = await Pair.withKeys('by-hand');
     const thief = new Thief(pair);
     mkdirSync(pair.path('source', 'below'));
     writeFileSync(pair.path('source', 'file'), 'content');
@@ -641,7 +641,7 @@ describe.concurrent('the source’s key', () => {
   );
 
   test('runs any command where ALLOW_SHELL says so, which every start tells, and still gets nothing else', async () => {
-    await using pair = await Pair.make('shell');
+    await using pair = await Pair.withKeys('shell');
     const thief = new Thief(pair);
     for (const round of [1, 2]) {
       const backup = pair.start('start-sshd', { ALLOW_SHELL: 'true' });
@@ -713,7 +713,7 @@ const WEAKENED: [string, string][] = [
 test.concurrent.if(canMountAnew)(
   'the machine’s sshd_config is followed where it adds, and not where it weakens',
   async () => {
-    await using pair = await Pair.make('machine');
+    await using pair = await Pair.withKeys('machine');
     const thief = new Thief(pair);
     const start = async (text: string) => {
       writeFileSync(pair.path('sshd_config'), text);
