@@ -1772,6 +1772,9 @@ function replacedBelow(batches: Batch[]): Set<string> {
 
 // ── Step 6: what rsync has to look at ────────────────────────────────────────────────────────────
 
+/** What a new file system holds. */
+const LOST_AND_FOUND = 'lost+found';
+
 /** The source directory. Paths in it are relative to it, as bytes in latin1 strings. */
 class Source {
   /** What stands before every path that inotifywait prints. */
@@ -1829,7 +1832,7 @@ class Source {
 
   isEmpty(): boolean {
     this.check();
-    return readdirSync(this.directory).length === 0;
+    return readdirSync(this.directory).every((name) => name === LOST_AND_FOUND);
   }
 
   look(path: string): Stats | undefined {
@@ -2359,7 +2362,7 @@ class Target extends EventEmitter {
 
   /** A volume that is not mounted looks like an empty source. rsync tells by status 25 that it would have to delete. */
   private async refuseToEmpty(): Promise<void> {
-    const options = '-r --delete --max-delete=0 --dry-run';
+    const options = `-r --delete --max-delete=0 --dry-run --exclude=${LOST_AND_FOUND}`;
     const probe = rsyncArgs({ ...this.config, RSYNC_OPTS: options }, this.route);
     const { exitCode, stderr } = await run`rsync ${probe}`;
     if (exitCode === 0 || exitCode === VANISHED) return;

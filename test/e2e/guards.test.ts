@@ -37,6 +37,18 @@ describe('an empty source at the start', () => {
     expect(namesIn(pair.path('backup'))).toEqual(KEPT);
   });
 
+  test('is one that holds no more than each new file system, which counts on the backup as nothing', async () => {
+    await using pair = await Pair.make('new-disk');
+    fill(pair.path('backup'));
+    for (const side of ['source', 'backup']) mkdirSync(pair.path(side, 'lost+found'));
+    pair.start('start-sshd');
+    expect(await pair.start('rsync-inotify').exited).toBe(1);
+    expect(namesIn(pair.path('backup'))).toEqual([...KEPT, 'lost+found']);
+    for (const name of ['file', 'deep']) rmSync(pair.path('backup', name), { recursive: true });
+    rmSync(pair.path('source', 'lost+found'), { recursive: true });
+    await pair.start('rsync-inotify').shows('✓ 服务运行中');
+  });
+
   test('empties it with ALLOW_EMPTY_SOURCE=true', async () => {
     await using pair = await Pair.withKeys('emptied');
     fill(pair.path('backup'));
