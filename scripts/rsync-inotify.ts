@@ -1104,8 +1104,9 @@ async function sharePublicKey(config: Config, key: string): Promise<void> {
     );
   }
   try {
-    if (!existsSync(`${key}.pub`)) replaceFile(`${key}.pub`, derived.stdout, 0o644);
-  } catch {} // nothing needs it
+    // ssh offers what the public half says, even where that belongs to a private one that was replaced.
+    if (!holdsKey(`${key}.pub`, derived.stdout)) replaceFile(`${key}.pub`, derived.stdout, 0o644);
+  } catch {} // without it, ssh takes what it needs from the private one
   try {
     mkdirSync(config.SHARED_KEYS_DIR, { recursive: true, mode: 0o755 });
     const shared = join(config.SHARED_KEYS_DIR, 'id_rsa.pub');
