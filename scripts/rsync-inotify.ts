@@ -3255,7 +3255,7 @@ function table(rows: string[][]): string[] {
 /** What rsync is told after the user's options: to change nothing, to tell all that it would change, and not to give up. */
 const VERIFY_OPTIONS = [
   ...['--dry-run', '--checksum', '--no-itemize-changes', '--no-human-readable', '--info=none,name,del,stats2'],
-  ...['--debug=none', '--log-file=/dev/null', '--max-delete=2147483647', '--timeout=0'],
+  ...['--debug=none', '--log-file=/dev/null', '--max-delete=2147483647', '--timeout=0', '--no-append'],
 ];
 /** What is said besides why it failed: what follows from that, and ssh's frames and greetings. */
 const NO_REASON = /^(rsync error:|rsync: connection unexpectedly closed|@|Warning: Permanently added)/;
@@ -3309,6 +3309,12 @@ export function parseDifference(line: string): Difference | undefined {
   return attributes.length > 0 ? { path, difference: 'attributes', attributes } : undefined;
 }
 
+/** Whether rsync may be the reason, while it writes: in a file of its own, in a directory that has another time until then. */
+const isPassing = ({ path, difference, attributes }: Difference) =>
+  difference === 'extra'
+    ? /(^|\/)\.[^/]+\.[A-Za-z0-9]{6}$/.test(path)
+    : path.endsWith('/') && String(attributes) === 'time';
+
 /** The options without those that silence rsync. */
 export function withoutQuiet(list: string): string {
   const isValue = (before = '') => WITH_VALUE.has(before) || /^-[^\W_]*[BTefM]$/.test(before);
@@ -3337,7 +3343,7 @@ function horizonOf(config: Config): Horizon {
     const target = status.targets.find(({ target }) => target === escapeText(destinationOf(config)));
     const isOver = problemsOf(status, Date.now()).some(({ problem }) => problem === 'stopped' || problem === 'stale');
     if (!target || isOver || status.source !== config.SOURCE_DIR) return nobody;
-    const isKnown = status.phase === 'mirroring' && status.watch.running && status.source_found;
+    const isKnown = status.phase === 'mirroring' && target.mirrored && status.watch.running && status.source_found;
     const { updated } = status;
     const open = [updated, target.oldest_pending ?? updated, status.watch.in_doubt ?? updated].map(Date.parse);
     const since = Math.min(...open) - EVENT_MS;
@@ -3404,7 +3410,8 @@ class Verification {
         const isInTime = await this.settle(suspects);
         const horizon = horizonOf(this.config);
         found = await this.compare(suspects);
-        const isBusy = horizonOf(this.config).syncs !== syncs;
+        const after = horizonOf(this.config);
+        const isBusy = after.isSyncing || after.syncs !== syncs;
         for (const [path, suspect] of suspects) this.judge(path, suspect, found, horizon, isBusy);
         if (isInTime && round < MAX_ROUNDS) continue;
         this[isInTime ? 'changing' : 'pending'] = found.size;
@@ -3423,9 +3430,7 @@ class Verification {
     if (!difference) return;
     const { print, changed } = this.look(path);
     const isMirrored = changed < mirrored || (print === before.print && before.seen < mirrored);
-    // While rsync writes in a directory, that has another time.
-    const isPassing = isBusy && difference.path.endsWith('/') && String(difference.attributes) === 'time';
-    if (!isMirrored || isPassing) return;
+    if (!isMirrored || (isBusy && isPassing(difference))) return;
     found.delete(path);
     if (difference.difference === 'content' && !this.isReadable(path)) this.reasons.add(`无法读取 ${showPath(path)}`);
     else this.differences.set(path, difference);
@@ -3441,8 +3446,9 @@ class Verification {
     }
   }
 
-  /** A path as it is called below the source. */
-  private below(path: string): string {
+  /** A path as it is called below the source. With -R, some rsyncs tell names that begin with a slash. */
+  private below(told: string): string {
+    const path = told.replace(/^\//, '');
     if (path === '.' || `${path}/` === this.prefix) return '';
     return path.startsWith(this.prefix) ? path.slice(this.prefix.length) : path;
   }
@@ -3478,6 +3484,7 @@ class Verification {
     const rsync = await this.startRsync([...VERIFY_OPTIONS, `--out-format=${mark}%i %n`], paths);
     const found: Differences = new Map();
     let said = '';
+    let isOld = false;
     const read = (stream: Readable | null, take: (line: string) => void) =>
       stream && createInterface({ input: stream.setEncoding('latin1') }).on('line', take);
     read(rsync.stdout, (line) => {
@@ -3485,6 +3492,7 @@ class Verification {
       const path = difference?.path.replace(/(?<=.)\/$/, '');
       if (difference && path && (paths?.has(path) ?? found.size < MAX_DIFFERENCES)) found.set(path, difference);
       else if (difference && !paths) this.untold++;
+      isOld ||= line.startsWith(`${mark}<f?????????`); // before protocol 29, whatever the difference
       if (!paths && line.startsWith('Number of files: ')) this.files = Number(line.replace(/ \(.*|\D/g, ''));
     });
     read(rsync.stderr, (line) => {
@@ -3492,7 +3500,8 @@ class Verification {
     });
     const [code, signal] = (await once(rsync, 'close')) as [number | null, NodeJS.Signals | null];
     this.check(code ?? 128 + (signal ? osConstants.signals[signal] : 0), said);
-    if (this.files === undefined) throw new Failure('rsync 没有说明比较了多少文件，请检查 RSYNC_OPTS');
+    if (!this.files) throw new Failure('rsync 没有说明比较了多少文件，请检查 RSYNC_OPTS');
+    if (isOld) throw new Failure('rsync 没有说明差异是什么，请检查两端 rsync 版本');
     return found;
   }
 

@@ -81,7 +81,7 @@ function meanwhile(work: (n: number) => void): Disposable {
 /** Says what a service would say of its target, again and again. */
 const pretend = (pair: Pair, tell: (n: number) => object) =>
   meanwhile((n) => {
-    const target = { target: nameOf(pair), up: true, oldest_pending: null, ...tell(n) };
+    const target = { target: nameOf(pair), up: true, mirrored: true, oldest_pending: null, ...tell(n) };
     const status = { program: 'rsync-inotify', phase: 'mirroring', source_found: true, updated: new Date() };
     const where = { source: pair.sourceEnv.SOURCE_DIR, watch: { running: true, in_doubt: null }, targets: [target] };
     writeFileSync(pair.path('new-status'), JSON.stringify({ ...status, ...where }));
