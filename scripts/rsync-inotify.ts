@@ -3336,13 +3336,17 @@ interface Horizon {
   isSyncing: boolean;
 }
 
+/** Whether a service whose state is old may still run: its clock may have been set back. */
+const isAlive = ({ phase, pid }: Status) => phase !== 'stopped' && existsSync(`/proc/${pid}`);
+
 function horizonOf(config: Config): Horizon {
   const nobody = { mirrored: Number.POSITIVE_INFINITY, syncs: '', isSyncing: false };
   try {
     const status = readStatus();
     const target = status.targets.find(({ target }) => target === escapeText(destinationOf(config)));
     const isOver = problemsOf(status, Date.now()).some(({ problem }) => problem === 'stopped' || problem === 'stale');
-    if (!target || isOver || status.source !== config.SOURCE_DIR) return nobody;
+    if (!target || status.source !== config.SOURCE_DIR || (isOver && !isAlive(status))) return nobody;
+    if (isOver) return { ...nobody, mirrored: Number.NEGATIVE_INFINITY };
     const isKnown = status.phase === 'mirroring' && target.mirrored && status.watch.running && status.source_found;
     const { updated } = status;
     const open = [updated, target.oldest_pending ?? updated, status.watch.in_doubt ?? updated].map(Date.parse);
@@ -3382,6 +3386,7 @@ class Verification {
   private untold = 0;
   /** Why not everything can be told. */
   private readonly reasons = new Set<string>();
+  private readonly unreadable: string[] = [];
   private seconds = 0;
 
   constructor(
@@ -3404,6 +3409,7 @@ class Verification {
     const started = performance.now();
     try {
       let found = await this.compare();
+      await this.findUnreadable();
       for (let round = 1; found.size > 0; round++) {
         const suspects = new Map([...found.keys()].map((path) => [path, this.look(path)]));
         const { syncs } = horizonOf(this.config);
@@ -3432,8 +3438,15 @@ class Verification {
     const isMirrored = changed < mirrored || (print === before.print && before.seen < mirrored);
     if (!isMirrored || (isBusy && isPassing(difference))) return;
     found.delete(path);
-    if (difference.difference === 'content' && !this.isReadable(path)) this.reasons.add(`无法读取 ${showPath(path)}`);
+    if (difference.difference === 'content' && !this.isReadable(path)) this.unreadable.push(showPath(path));
     else this.differences.set(path, difference);
+  }
+
+  /** Where neither side can read a file, rsync has the same checksum for both. Filters may leave it out. */
+  private async findUnreadable(): Promise<void> {
+    if (process.getuid?.() === 0 || methodFor(this.words) === 'rules') return;
+    const { exitCode, stdout } = await run`find ${this.config.SOURCE_DIR} -type f ! -readable -print -quit`;
+    if (exitCode === 0 && stdout) this.unreadable.push(escapeText(stdout.trimEnd()));
   }
 
   /** rsync gives a file that it cannot read a checksum of its own, and says nothing. */
@@ -3528,17 +3541,18 @@ class Verification {
   }
 
   get result(): 'equal' | 'different' | 'unknown' {
-    if (this.reasons.size > 0) return 'unknown';
+    if (this.reasons.size + this.unreadable.length > 0) return 'unknown';
     if (this.differences.size > 0) return 'different';
     return this.pending + this.untold > 0 ? 'unknown' : 'equal';
   }
 
   /** All that was found out, for people or for programs. */
   get report(): string {
-    const { name: target, result, files, seconds, changing, pending, untold } = this;
+    const { name: target, result, files, seconds, changing, pending, untold, unreadable } = this;
     const differences = [...this.differences.values()].sort((a, b) => (a.path < b.path ? -1 : 1));
     const reason = [
       ...this.reasons,
+      ...(unreadable.length > 0 ? [`无法读取 ${unreadable.length} 个文件，例如 ${unreadable[0]}`] : []),
       ...(pending > 0 ? [`另有 ${pending} 处差异可能是服务还没有同步的变化`] : []),
       ...(changing > 0 ? [`另有 ${changing} 个路径一直在变化，未作判断`] : []),
       ...(untold > 0 ? [`差异过多，另有 ${untold} 处未再次核对`] : []),

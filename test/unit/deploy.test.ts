@@ -174,7 +174,8 @@ test('both programs take their variables', () => {
 test('the source may be a sidecar, as the comment says', () => {
   const { pod, container } = podOf(source);
   const application = { name: 'application', image: 'application:1' };
-  const sidecar = { ...container, restartPolicy: 'Always' };
+  const { readinessProbe: _, ...rest } = container;
+  const sidecar = { ...rest, restartPolicy: 'Always' };
   const document = structuredClone({ ...source, kind: 'Deployment' as const });
   if (!document.spec?.template.spec) throw new Error('no pod');
   document.spec.template.spec = { ...pod, initContainers: [sidecar], containers: [application] };
