@@ -223,7 +223,7 @@ describe.concurrent('the log file', () => {
     for (const name of names) expect(refused.output).toContain(`配置错误: ${name}="${inside}"`);
     expect(refused.output).toContain('已用于另一个变量');
     const { source } = await pair.run({ LOG_FILE: inside, WATCH_EXCLUDE: 'cache:new' });
-    expect(content(inside)).toContain('✓ 服务运行中');
+    await eventually(() => content(inside).includes('✓ 服务运行中'));
     expect(source.output).not.toContain('检测到文件变化');
   });
 

@@ -129,8 +129,7 @@ describe.concurrent('moved within the source', () => {
     await isSame(pair);
     await isQuiet(pair, source);
     expect(Object.values(names).map((name) => inodeOf(pair, name))).toEqual(inodes);
-    rmSync(inSource(pair, 'deep/er/中文 ✓'));
-    move(pair, 'deep/er/$HOME', 'out');
+    move(pair, 'deep/er/$HOME', 'out'); // alone: a batch on its way that looks into its directory would delete it there
     await isSame(pair);
     expect(inodeOf(pair, 'out')).toBe(inodes[2] ?? '');
   });
