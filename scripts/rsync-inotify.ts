@@ -14,6 +14,7 @@ import { createHash, randomUUID } from 'node:crypto';
 import { EventEmitter, once } from 'node:events';
 import {
   accessSync,
+  type BigIntStats,
   closeSync,
   constants,
   existsSync,
@@ -1701,7 +1702,7 @@ interface Move {
 }
 
 const parentOf = (path: string) => path.slice(0, Math.max(0, path.lastIndexOf('/')));
-const identityOf = ({ dev, ino }: Stats) => `${dev}:${ino}`;
+const identityOf = ({ dev, ino }: Pick<Stats | BigIntStats, 'dev' | 'ino'>) => `${dev}:${ino}`;
 
 /** A path, all directories above it, and the source itself. */
 function withParents(path: string): string[] {
@@ -1805,8 +1806,7 @@ class Source {
   }
 
   private identify(path = this.directory): string {
-    const { dev, ino } = statSync(path, { bigint: true });
-    return `${dev}:${ino}`;
+    return identityOf(statSync(path, { bigint: true }));
   }
 
   /** Whether a process that was started in the source is there: it stays, whatever is mounted in its place. */
@@ -2691,8 +2691,10 @@ class Watch extends EventEmitter {
     if (isNew.includes(true)) announceChange(this.source.root + path, events);
     if (events.startsWith('DELETE,ISDIR')) this.countSoon(); // new ones have a new watcher anyway
     if (/^(CREATE|MOVED_TO)/.test(events)) for (const { moves } of this.targets) moves.forget(path, cookie);
-    if (events.startsWith('MOVED_FROM') && !this.told.has(cookie))
+    if (events.startsWith('MOVED_FROM') && !this.told.has(cookie)) {
       this.halves.set(cookie, { from: path, isCertain: !this.isInDoubt(path) });
+      forgetOldest(this.halves, MAX_HALVES);
+    }
     if (events.startsWith('MOVED_TO')) this.renamed(path, cookie, found);
     // One that was moved away is still watched, wherever it is now.
     if (/^(CREATE|MOVED_TO|MOVED_FROM),ISDIR/.test(events)) this.doubt(path);
@@ -2702,11 +2704,9 @@ class Watch extends EventEmitter {
   private renamed(to: string, cookie: string, found: Stats | undefined): void {
     const { from, isCertain } = this.halves.get(cookie) ?? {};
     this.halves.delete(cookie);
-    for (const [oldest] of this.halves) if (this.halves.size > MAX_HALVES) this.halves.delete(oldest);
     if (from === undefined) return;
     this.told.add(cookie);
-    const [oldest = ''] = this.told;
-    if (this.told.size > MAX_TOLD_COOKIES) this.told.delete(oldest);
+    forgetOldest(this.told, MAX_TOLD_COOKIES);
     const isSmall = found && !found.isDirectory() && !(found.isFile() && found.size >= MIN_MOVED);
     const isRepeatable = isCertain && !isSmall && !this.isInDoubt(parentOf(to));
     const identity = found && identityOf(found); // it may have been renamed again
@@ -2832,6 +2832,12 @@ class Watch extends EventEmitter {
     this.lookInto([...this.source.doubts.keys()]); // what is not watched is looked at now and then
     return delay;
   }
+}
+
+/** Sees to it that what is kept of renames by their cookies does not grow: the first of more than so many goes. */
+function forgetOldest(kept: Map<string, unknown> | Set<string>, most: number): void {
+  const [oldest] = kept.keys();
+  if (oldest !== undefined && kept.size > most) kept.delete(oldest);
 }
 
 function unwatched(): void {

@@ -1,4 +1,10 @@
-import { type ChildProcess, type SpawnOptions, spawn, spawnSync } from 'node:child_process';
+import {
+  type ChildProcess,
+  type ChildProcessWithoutNullStreams,
+  type SpawnOptions,
+  spawn,
+  spawnSync,
+} from 'node:child_process';
 import { once } from 'node:events';
 import {
   chmodSync,
@@ -94,6 +100,24 @@ export class Program {
     clearTimeout(killer);
     return status;
   }
+}
+
+export interface Answer {
+  status: number | null;
+  stdout: string;
+  stderr: string;
+}
+
+/** What a program answers to its input, at its end. */
+export async function answerOf(child: ChildProcessWithoutNullStreams, input: Buffer | string): Promise<Answer> {
+  const answer: Answer = { status: null, stdout: '', stderr: '' };
+  for (const name of ['stdout', 'stderr'] as const)
+    child[name].setEncoding('utf8').on('data', (chunk) => {
+      answer[name] += chunk;
+    });
+  child.stdin.on('error', () => {}).end(input);
+  [answer.status] = await once(child, 'close');
+  return answer;
 }
 
 const givenPorts = new Set<number>();

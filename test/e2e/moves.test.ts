@@ -230,6 +230,12 @@ test('whatever is renamed at random is mirrored, and much of it is renamed on th
   expect(done).toBeGreaterThan(0);
 });
 
+/** Has a sync take place: what is done from now on is done within one interval. */
+async function beginInterval(pair: Pair): Promise<void> {
+  write(pair, 'other');
+  await sleep(300);
+}
+
 describe.concurrent('content is right, though sizes and times agree,', () => {
   /** Two files that rsync cannot tell apart where one is in the place of the other. */
   const twins = async (pair: Pair, env = {}) => {
@@ -241,8 +247,7 @@ describe.concurrent('content is right, though sizes and times agree,', () => {
   test('where another file took the place of the one that was moved, before', async () => {
     await using pair = await Pair.withKeys('replaced');
     await twins(pair, { SYNC_INTERVAL: '2' });
-    write(pair, 'other');
-    await sleep(300);
+    await beginInterval(pair);
     write(pair, 'tmp', 'other');
     move(pair, 'tmp', 'dir/a');
     move(pair, 'dir/a', 'dir/b');
@@ -252,8 +257,7 @@ describe.concurrent('content is right, though sizes and times agree,', () => {
   test('where it was deleted and made anew', async () => {
     await using pair = await Pair.withKeys('anew');
     await twins(pair, { SYNC_INTERVAL: '2' });
-    write(pair, 'other');
-    await sleep(300);
+    await beginInterval(pair);
     rmSync(inSource(pair, 'dir/a'));
     write(pair, 'dir/a', 'other');
     move(pair, 'dir/a', 'dir/b');
@@ -265,8 +269,7 @@ describe.concurrent('content is right, though sizes and times agree,', () => {
     await twins(pair, { SYNC_INTERVAL: '2' });
     write(pair, 'dir2/a', 'first');
     await isSame(pair);
-    write(pair, 'other');
-    await sleep(300);
+    await beginInterval(pair);
     write(pair, 'tmp', 'other');
     write(pair, 'tmp2', 'other');
     move(pair, 'tmp', 'dir/a');
@@ -279,8 +282,7 @@ describe.concurrent('content is right, though sizes and times agree,', () => {
   test('where it was written over, and its time put back', async () => {
     await using pair = await Pair.withKeys('written-over');
     await twins(pair, { SYNC_INTERVAL: '2' });
-    write(pair, 'other');
-    await sleep(300);
+    await beginInterval(pair);
     write(pair, 'dir/a', 'other');
     move(pair, 'dir/a', 'dir/b');
     await isSame(pair);
@@ -321,8 +323,7 @@ describe.concurrent('content is right, though sizes and times agree,', () => {
   test('where another took its new place', async () => {
     await using pair = await Pair.withKeys('new-place');
     await twins(pair, { SYNC_INTERVAL: '2' });
-    write(pair, 'other');
-    await sleep(300);
+    await beginInterval(pair);
     write(pair, 'tmp', 'other');
     move(pair, 'dir/a', 'dir/b');
     move(pair, 'tmp', 'dir/b');

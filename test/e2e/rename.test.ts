@@ -20,16 +20,21 @@ import {
 } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { binary, content, eventually, Pair, Program, processesWith, ROOT, userName } from '../helpers.ts';
+import {
+  type Answer,
+  answerOf,
+  binary,
+  content,
+  eventually,
+  Pair,
+  Program,
+  processesWith,
+  ROOT,
+  userName,
+} from '../helpers.ts';
 import { bytes, namesIn } from '../tree.ts';
 
 setDefaultTimeout(60_000);
-
-interface Answer {
-  status: number | null;
-  stdout: string;
-  stderr: string;
-}
 
 type Move = [from: string, to: string];
 
@@ -95,15 +100,7 @@ class Source {
 
   /** Runs a command at the backup to its end. */
   async ask(command: string, input: Buffer | string): Promise<Answer> {
-    const child = this.begin(command);
-    const answer: Answer = { status: null, stdout: '', stderr: '' };
-    for (const name of ['stdout', 'stderr'] as const)
-      child[name].setEncoding('utf8').on('data', (chunk) => {
-        answer[name] += chunk;
-      });
-    child.stdin.on('error', () => {}).end(input);
-    [answer.status] = await once(child, 'close');
-    return answer;
+    return answerOf(this.begin(command), input);
   }
 
   rename(moves: Move[], directory = this.pair.path('backup')): Promise<Answer> {

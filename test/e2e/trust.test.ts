@@ -1,6 +1,5 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { spawn, spawnSync } from 'node:child_process';
-import { once } from 'node:events';
 import {
   chmodSync,
   chownSync,
@@ -19,30 +18,26 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { escapeText } from '../../scripts/start-sshd.ts';
-import { content, count, eventually, expectEqual, isRoot, ordinaryUser, Pair, Program, userName } from '../helpers.ts';
+import {
+  type Answer,
+  answerOf,
+  content,
+  count,
+  eventually,
+  expectEqual,
+  isRoot,
+  ordinaryUser,
+  Pair,
+  Program,
+  userName,
+} from '../helpers.ts';
 import type { Outcome, Request } from '../odd-client.ts';
 
 setDefaultTimeout(60_000);
 
-interface Answer {
-  status: number | null;
-  stdout: string;
-  stderr: string;
-}
-
 /** Runs a program to its end. */
 async function run(program: string, args: string[], input = '', env = process.env): Promise<Answer> {
-  const child = spawn(program, args, { env });
-  const answer: Answer = { status: null, stdout: '', stderr: '' };
-  child.stdout.setEncoding('utf8').on('data', (chunk) => {
-    answer.stdout += chunk;
-  });
-  child.stderr.setEncoding('utf8').on('data', (chunk) => {
-    answer.stderr += chunk;
-  });
-  child.stdin.on('error', () => {}).end(input);
-  [answer.status] = await once(child, 'close');
-  return answer;
+  return answerOf(spawn(program, args, { env }), input);
 }
 
 /** Makes a key pair where the private half may stay. */
