@@ -7,6 +7,19 @@
  * All configuration is by environment:
  *
  *   SOURCE_DIR=/srv/web/ DEST_HOST=backup DEST_DIR=/backup/web/ bun run scripts/rsync-inotify.ts
+ *
+ * The steps of that script, each under its own headline and in its order; `main`, at the end, goes through them:
+ *
+ *   1, 2  setupSshKeys        make the key pair, share its public half
+ *   3     waitForSsh          until sshd answers
+ *   4     testSshConnection   with the host keys that the backup has published
+ *   5     fullSync            the whole tree, once
+ *   6     Watch               inotifywait tells what has happened
+ *         Changes, Moves      what waits to be mirrored
+ *         Source              what rsync has to look at for it
+ *         Target              sends it: `syncLoop` is the other half of the script's loop
+ *
+ * Behind them: what they stand on (processes, files and keys, what rsync says), what operators look at, --verify.
  */
 import { isUtf8 } from 'node:buffer';
 import { type ChildProcess, type SpawnOptions, spawn, spawnSync } from 'node:child_process';
@@ -33,7 +46,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { mkdir, open, readdir, readFile, rename, rm } from 'node:fs/promises';
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import { createServer, type Server, type ServerResponse } from 'node:http';
 import { connect, isIP, isIPv6 } from 'node:net';
 import { homedir, hostname, constants as osConstants, tmpdir } from 'node:os';
 import { basename, dirname, isAbsolute, join, resolve } from 'node:path';
@@ -44,65 +57,11 @@ import { parseArgs } from 'node:util';
 import { Chalk } from 'chalk';
 import { cleanEnv, makeExactValidator } from 'envalid';
 import type { RotatingFileStream } from 'rotating-file-stream';
-import { quote, split } from 'shlex';
+import { join as joinWords, quote, split } from 'shlex';
 import sshKeygen from 'ssh-keygen-lite';
 import type { ProcessOutput } from 'zx';
 
 const VERSION = '1.0.0';
-
-/** How long a try of `MAX_RETRIES` lasts while waiting for SSH, ms. */
-const TRY_MS = 5000;
-/** How often sshd is looked for within a try, ms. */
-const POLL_MS = 200;
-/** How long a running sync may go on after a signal to stop, ms; `docker compose stop` shall take less than 5 s. */
-const STOP_MS = 2500;
-/** How long changes that have just happened are waited for at most after it, ms. */
-const STOP_SILENCE_MS = 800;
-/** How many changes of a batch the log names. */
-const LISTED_CHANGES = 50;
-/** How many paths wait at most, so that memory stays bounded while the backup is away; beyond, the whole tree is compared. */
-const MAX_PENDING = 100_000;
-/** How long nothing shall have changed before a batch starts, so that files written together go together, ms. */
-const QUIET_MS = 3;
-/** How long a batch waits for that at most, ms. */
-const MAX_QUIET_MS = 100;
-/** How large a file is at least that is worth a rename on the target, which takes some 30 ms, bytes. */
-const MIN_MOVED = 262_144;
-/** How many renames wait at most; what was renamed beyond is sent. */
-const MAX_MOVES = 10_000;
-/** How large a file with a public key may be, bytes. */
-const MAX_KEY_BYTES = 16_384;
-/** How much of the log may wait for a reader who has stalled, bytes; beyond, it is left out and counted. */
-const MAX_UNREAD = 8_000_000;
-/** How many warnings and errors, and how many changes, are kept to be looked at. */
-const MAX_COMPLAINTS = 20;
-const MAX_CHANGES = 20;
-/** How much is kept of the names of one path's events, characters. */
-const MAX_EVENTS = 100;
-/** How often it is looked at whether LOG_FILE is still the file that was opened, ms. */
-const LOOK_MS = 1000;
-/** How soon a change of the state can be seen from outside, and how often it is told that nothing has changed, ms. */
-const PUBLISH_MS = 500;
-const HEARTBEAT_MS = 10_000;
-/** How old a state may be that is to say anything about a running service, ms. */
-const STALE_MS = 30_000;
-/** How often the log tells of the progress of a full sync, ms. */
-const PROGRESS_MS = 10_000;
-
-const WATCHED_EVENTS = [
-  ...['CREATE', 'MODIFY', 'DELETE', 'MOVED_TO', 'CLOSE_WRITE'],
-  ...['MOVED_FROM', 'ATTRIB', 'DELETE_SELF', 'MOVE_SELF', 'UNMOUNT', 'Q_OVERFLOW'],
-];
-
-/** Without it, a file that is rewritten at the same size within a second counts as unchanged (rsync(1), --modify-window). */
-const TO_THE_NANOSECOND = '--modify-window=-1';
-
-const PROGRAMS = {
-  rsync: 'rsync',
-  ssh: 'openssh-client',
-  'ssh-keygen': 'openssh-client',
-  inotifywait: 'inotify-tools',
-};
 
 // ── Configuration ────────────────────────────────────────────────────────────────────────────────
 
@@ -164,8 +123,9 @@ const rsyncOptions = checked((value) => {
 /** Asks ssh. Words that are no options, and options that leave no way to run rsync, are refused too. */
 const sshOptions = checked((value) => {
   const { status, stdout, stderr } = spawnSync('ssh', ['-G', ...parseWords(value), 'host'], { encoding: 'utf8' });
+  if (status === null) return; // no ssh, which is told elsewhere
   if (status) throw new Error(`ssh 不接受这些选项：${lastLine(stderr)}`);
-  if (status === 0 && !/^hostname /m.test(stdout)) throw new Error('不能包含只显示信息的选项，例如 -V');
+  if (!/^hostname /m.test(stdout)) throw new Error('不能包含只显示信息的选项，例如 -V');
   if (/^host (?!host$)/m.test(stdout)) throw new Error('只能包含选项，例如 -p 2222');
   if (/^(sessiontype (none|subsystem)|forkafterauthentication yes|stdinnull yes)$/m.test(stdout)) {
     throw new Error('不能包含 -N、-s、-f 或 -n，否则无法运行 rsync');
@@ -199,6 +159,9 @@ const matching = (form: RegExp, expected: string) =>
     if (!form.test(value)) throw new Error(expected);
   });
 
+const logFormat = matching(/^(text|json)$/, '应为 text 或 json');
+const logSize = matching(/^[1-9]\d{0,5}[KMG]$/, '应为整数加单位 K、M 或 G，例如 10M');
+
 const port = checked((value) => {
   if (value && !(/^[1-9]\d{0,4}$/.test(value) && Number(value) <= 65535)) throw new Error('应为 1 到 65535 之间的端口');
 });
@@ -212,20 +175,17 @@ const flag = makeExactValidator<boolean>((value) => {
   return value === 'true';
 });
 
-const excludedDirectories = checked((value) => {
+const relativeDirectories = makeExactValidator<string[]>((value) => {
+  const paths = value.split(':').filter(Boolean);
   const isRelative = (path: string) => !/(^|\/)\.{0,2}\//.test(path.replace(/\/?$/, '/'));
-  if (!value.split(':').filter(Boolean).every(isRelative)) {
-    throw new Error('应为 SOURCE_DIR 下目录的相对路径，以冒号分隔，例如 cache:var/tmp');
-  }
+  if (paths.every(isRelative)) return paths;
+  throw new Error('应为 SOURCE_DIR 下目录的相对路径，以冒号分隔，例如 cache:var/tmp');
 });
 
 const variables = {
   SOURCE_DIR: sourceDirectory({ default: '/data/source/', desc: '源目录；结尾有无斜杠的含义与 rsync 相同' }),
   DEST_HOST: target({ default: 'rsync-backup', desc: '目标主机，[user@]host，省略用户时为 root' }),
-  DEST_HOSTS: targets({
-    default: '',
-    desc: '多个目标，以空格或逗号分隔：[user@]host[:dir]；设置后取代 DEST_HOST',
-  }),
+  DEST_HOSTS: targets({ default: '', desc: '多个目标，以空格或逗号分隔：[user@]host[:dir]；设置后取代 DEST_HOST' }),
   DEST_DIR: remoteDirectory({ default: '/data/backup/', desc: '目标主机上的目录' }),
   RSYNC_OPTS: rsyncOptions({ default: '-avz --delete', desc: 'rsync 选项；可用引号，不做任何展开' }),
   SSH_OPTS: sshOptions({
@@ -235,15 +195,12 @@ const variables = {
   SYNC_INTERVAL: seconds({ default: 5, desc: '同步间隔（秒），可带小数，0 = 不间隔；这段时间内最多开始一次同步' }),
   MAX_RETRIES: countUpTo(1_000_000)({ default: 10, desc: '等待 SSH 和测试登录的最大重试次数，每次 5 秒' }),
   FULL_SYNC_INTERVAL: seconds({ default: 3600, desc: '定期全量比较的间隔（秒），作为安全网，0 = 从不' }),
-  WATCH_EXCLUDE: excludedDirectories({
-    default: '',
+  WATCH_EXCLUDE: relativeDirectories({
+    default: [],
     desc: '不监控的目录，SOURCE_DIR 下的相对路径，以冒号分隔；全量同步仍包含它们',
   }),
   ALLOW_EMPTY_SOURCE: flag({ default: false, desc: 'true = 允许空的源目录清空非空的备份' }),
-  RENAME_ON_TARGET: flag({
-    default: true,
-    desc: 'true = 目录树内移动的文件和目录在目标上直接重命名，不再传输',
-  }),
+  RENAME_ON_TARGET: flag({ default: true, desc: 'true = 目录树内移动的文件和目录在目标上直接重命名，不再传输' }),
   SHARED_KEYS_DIR: directory({ default: '/shared-keys', desc: '用来交换公钥的共享卷' }),
   SSH_DIR: directory({ default: join(homedir(), '.ssh'), desc: '密钥对所在目录' }),
   STATUS_FILE: file({
@@ -254,21 +211,9 @@ const variables = {
     default: 300,
     desc: '备份落后源目录超过这么久（秒，另加 SYNC_INTERVAL）时 --healthcheck 视为不健康，0 = 不限',
   }),
-  LOG_FORMAT: matching(
-    /^(text|json)$/,
-    '应为 text 或 json',
-  )({
-    default: 'text',
-    desc: '日志格式：text，或 json（每行一个对象）',
-  }),
+  LOG_FORMAT: logFormat({ default: 'text', desc: '日志格式：text，或 json（每行一个对象）' }),
   LOG_FILE: file({ default: '', desc: '日志同时写入此文件，不带颜色，例如 /var/log/rsync/sync.log' }),
-  LOG_MAX_SIZE: matching(
-    /^[1-9]\d{0,5}[KMG]$/,
-    '应为整数加单位 K、M 或 G，例如 10M',
-  )({
-    default: '10M',
-    desc: 'LOG_FILE 达到此大小后轮转，单位 K、M 或 G',
-  }),
+  LOG_MAX_SIZE: logSize({ default: '10M', desc: 'LOG_FILE 达到此大小后轮转，单位 K、M 或 G' }),
   LOG_MAX_FILES: countUpTo(999)({ default: 5, desc: '保留多少个轮转后的 LOG_FILE' }),
   METRICS_FILE: file({ default: '', desc: 'Prometheus 指标文件，整体替换，例如 /var/metrics/rsync.prom' }),
   METRICS_PORT: port({ default: '', desc: '在此端口提供状态页 /、/metrics 和 /healthz' }),
@@ -337,6 +282,16 @@ export function parseDestination(word: string): { target: string; directory: str
   return { target, directory };
 }
 
+function loginOf({ DEST_HOST }: Config): string {
+  const { user, host } = parseTarget(DEST_HOST);
+  return `${user}@${host}`;
+}
+
+function destinationOf({ DEST_HOST, DEST_DIR }: Config): string {
+  const { user, host } = parseTarget(DEST_HOST);
+  return `${user}@${host.includes(':') ? `[${host}]` : host}:${DEST_DIR}`;
+}
+
 /** The configuration of each target. */
 export function targetsOf(config: Config): Config[] {
   const destinations = wordsOf(config.DEST_HOSTS).map(parseDestination);
@@ -353,21 +308,28 @@ export function absoluteSource(path: string): string {
   return contents && absolute !== '/' ? `${absolute}/` : absolute;
 }
 
+/** The programs that are needed, and the packages that they come in. */
+const PROGRAMS = {
+  rsync: 'rsync',
+  ssh: 'openssh-client',
+  'ssh-keygen': 'openssh-client',
+  inotifywait: 'inotify-tools',
+};
+
 function missingPrograms(): string[] {
   return Object.entries(PROGRAMS)
     .filter(([program]) => !Bun.which(program))
     .map(([program, name]) => `缺少程序 ${program}：请安装软件包 ${name}（例如 apt-get install ${name}）`);
 }
 
-/** Whether a file would be a change whenever it is written. */
+/** Whether writing a file would be seen as a change. */
 function isWatched({ SOURCE_DIR, WATCH_EXCLUDE }: Config, file: string): boolean {
   const path = realPath(dirname(file));
   const isWithin = (directory: string) => `${path}/`.startsWith(realPath(directory).replace(/\/?$/, '/'));
-  const unwatched = WATCH_EXCLUDE.split(':').filter(Boolean);
-  return isWithin(SOURCE_DIR) && !unwatched.some((name) => isWithin(resolve(SOURCE_DIR, name)));
+  return isWithin(SOURCE_DIR) && !WATCH_EXCLUDE.some((name) => isWithin(resolve(SOURCE_DIR, name)));
 }
 
-/** A file of ours that is watched would be written again for having been written. */
+/** A file of ours that is watched would cause a sync, which would have it written again. */
 function checkFiles(config: Config): void {
   const names = (['STATUS_FILE', 'LOG_FILE', 'METRICS_FILE'] as const).filter((name) => config[name]);
   const watched = names.filter((name) => isWatched(config, config[name]));
@@ -385,18 +347,63 @@ function checkFiles(config: Config): void {
 const realPath = (path: string): string =>
   existsSync(path) ? realpathSync.native(path) : join(realPath(dirname(path)), basename(path));
 
+/** Where a mirror is kept: what lies in it begins with the same. */
+function placeOf({ config: { DEST_HOST, DEST_DIR }, address: { host, port } }: Host): string {
+  const home = join('~', parseTarget(DEST_HOST).user);
+  const path = isAbsolute(DEST_DIR) ? DEST_DIR : join(home, DEST_DIR.replace(/^~(\/|$)/, ''));
+  return join(`${host}:${port}`, path, '/');
+}
+
 /** Mirrors of which one lies in the other would undo each other's work. @throws {Failure} */
 function checkApart(hosts: Host[]): void {
-  const places = hosts.map(({ config: { DEST_HOST, DEST_DIR }, address: { host, port } }) => {
-    const home = join('~', parseTarget(DEST_HOST).user);
-    return join(`${host}:${port}`, isAbsolute(DEST_DIR) ? DEST_DIR : join(home, DEST_DIR.replace(/^~(\/|$)/, '')), '/');
-  });
-  for (const [n, place] of places.entries()) {
-    const other = places.findIndex((it, m) => m < n && (it.startsWith(place) || place.startsWith(it)));
-    const [former, latter] = [hosts[other], hosts[n]].map((host) => host && escapeText(destinationOf(host.config)));
-    if (!former) continue;
+  for (const [n, host] of hosts.entries()) {
+    const place = placeOf(host);
+    const isNested = (other: string) => other.startsWith(place) || place.startsWith(other);
+    const other = hosts.slice(0, n).find((it) => isNested(placeOf(it)));
+    if (!other) continue;
+    const [former, latter] = [other, host].map(({ config }) => escapeText(destinationOf(config)));
     throw new Failure(`配置错误: DEST_HOSTS 中的 ${former} 和 ${latter} 相同或互相包含，两份镜像会互相破坏`, 2);
   }
+}
+
+interface Address {
+  host: string;
+  port: number;
+  /** Reached through another host or program, so that a TCP connection of our own says nothing. */
+  proxied: boolean;
+}
+
+/** Asks ssh where its options and its configuration files lead. */
+async function resolveAddress(config: Config): Promise<Address> {
+  const result = await run`ssh -G ${sshArgs(config)} ${loginOf(config)}`;
+  if (result.exitCode !== 0) throw new Failure(`无法确定目标主机的地址：${reasonOf(result)}`);
+  const setting = (name: string) => new RegExp(`^${name} (.*)$`, 'm').exec(result.stdout)?.[1];
+  const proxied = ['proxycommand', 'proxyjump'].some((name) => (setting(name) ?? 'none') !== 'none');
+  return { host: setting('hostname') ?? parseTarget(config.DEST_HOST).host, port: Number(setting('port')), proxied };
+}
+
+/** Waits of 1, 2, 4 … 60 s, given in ms. */
+function* newBackoff(): Generator<number, never> {
+  for (let ms = 1000; ; ms = Math.min(2 * ms, 60_000)) yield ms;
+}
+type Backoff = ReturnType<typeof newBackoff>;
+
+/** Waits, ms; a request to stop ends it. */
+async function pause(ms: number, signal = stopRequest.signal): Promise<void> {
+  if (ms > 0) await sleep(ms, undefined, { signal }).catch(() => {});
+}
+
+/** Waits for an event; a request to stop ends it. */
+async function happened(emitter: EventEmitter, event: string, signal = stopRequest.signal): Promise<void> {
+  await once(emitter, event, { signal }).catch(() => {});
+}
+
+/** Waits, ms, or until an event. */
+async function pauseOr(ms: number, emitter: EventEmitter, event: string): Promise<void> {
+  const over = new AbortController();
+  const signal = AbortSignal.any([over.signal, stopRequest.signal]);
+  await Promise.race([pause(ms, signal), happened(emitter, event, signal)]);
+  over.abort();
 }
 
 /** A target as it is to be reached. */
@@ -436,6 +443,13 @@ ${rows.join('\n')}
 }
 
 // ── Log ──────────────────────────────────────────────────────────────────────────────────────────
+
+/** How much of the log may wait for a reader who has stalled, bytes; beyond, it is left out and counted. */
+const MAX_UNREAD = 8_000_000;
+/** How often it is looked at whether LOG_FILE is still the file that was opened, ms. */
+const LOOK_MS = 1000;
+/** How many warnings and errors are kept to be looked at. */
+const MAX_COMPLAINTS = 20;
 
 type Level = 'log' | 'info' | 'warn' | 'error';
 type Fields = Record<string, unknown>;
@@ -610,6 +624,16 @@ export function escapeText(untrusted: string): string {
     .replace(UNSAFE, (character) => names[character] ?? hex(character.charCodeAt(0)));
 }
 
+/** The last line of what a program says is the reason why it gave up. */
+const lastLine = (output: string) => escapeText(output.trim().split(/\r?\n/).at(-1) ?? '').replace(/\.$/, '');
+
+/** What went wrong: of a command its own words, and of errors too, which ssh-keygen-lite throws as strings. */
+function reasonOf(cause: unknown): string {
+  if (cause instanceof Failure) return cause.message; // is escaped already
+  const said = cause instanceof Error && 'stderr' in cause ? String(cause.stderr).trim() : '';
+  return said ? lastLine(said) : escapeText(cause instanceof Error ? cause.message : String(cause).trim());
+}
+
 /** A path for the log. Paths are bytes, kept as latin1 strings; those that are not UTF-8 are shown as `\xff`. */
 export function showPath(path: string): string {
   const bytes = Buffer.from(path, 'latin1');
@@ -623,465 +647,36 @@ function decodePath(path: string): string {
   return isUtf8(bytes) ? bytes.toString() : showPath(path);
 }
 
-// ── State: what operators look at ────────────────────────────────────────────────────────────────
-
-type Mode = 'full' | 'incremental';
-
-/** A minute of a target's history. */
-interface Minute {
-  syncs: number;
-  failures: number;
-  bytes: number;
-}
-
-/** How far a comparison of the whole tree has come; while rsync is scanning, there may be more to come. */
-export interface Progress {
-  percent: number;
-  files: number;
-  bytes_per_second: number;
-  scanning: boolean;
-}
-
-/** What was transferred, as far as the options of rsync let it be known. */
-interface Totals {
-  files?: number | undefined;
-  /** What went over the network, both ways. */
-  bytes?: number | undefined;
-}
-
-/** How a sync went. */
-interface Result extends Totals {
-  mode: Mode;
-  status: number;
-  seconds: number;
-}
-
-/** What is known of a target. */
-class TargetState {
-  readonly name: string;
-  /** Whether it can be reached. */
-  up = false;
-  syncing = false;
-  /** Whether the last sync failed, so that it is tried again. */
-  failing = false;
-  /** Whether it has been compared as a whole, so that what it lacks are changes. */
-  mirrored = false;
-  progress: Progress | null = null;
-  readonly syncs = { full: { success: 0, failure: 0 }, incremental: { success: 0, failure: 0 } };
-  bytes = 0;
-  lastSuccess: Date | null = null;
-  lastStatus: number | null = null;
-  /** The changes that it lacks: those that wait, those on their way and those that failed. */
-  readonly changes = new Changes();
-  batch: Batch = new Map();
-  readonly failed = new Changes();
-  readonly moves = new Moves();
-  /** The directories of the batch that is on its way below which something may have taken the place of another thing. */
-  private mixed: { batch: Batch; paths: Set<string> } | undefined;
-  private readonly history = new Map<number, Minute>();
-
-  constructor(config: Config) {
-    this.name = escapeText(destinationOf(config));
-  }
-
-  readonly log = this.telling(log);
-  readonly warn = this.telling(warn);
-  readonly error = this.telling(error);
-  readonly heading = this.telling(heading);
-
-  /** What is logged of a target names it in a field, and to people where there are others. */
-  private telling(entry: typeof log): typeof log {
-    return (event, message, fields) => entry(event, this.named(message), { target: this.name, ...fields });
-  }
-
-  named(message: string): string {
-    return state.targets.length > 1 ? `${message} [${this.name}]` : message;
-  }
-
-  get lacking(): Batch[] {
-    return [this.changes.waiting, this.batch, this.failed.waiting];
-  }
-
-  /** Notes an event; returns whether it does not merely repeat itself. */
-  changed(path: string, events: string, found?: Stats): boolean {
-    return this.changes.report(path, events, found, this.batch.has(path) || this.failed.waiting.has(path));
-  }
-
-  /** Notes a rename, where it is certain that the target has what was renamed, in its old place. */
-  moved(move: Move): void {
-    const isReplaced = (changes: Batch) => changes.get(move.from)?.replaced && !this.moves.has(move.from);
-    const isUnseen = (changes: Batch) => withParents(move.from).some((path) => changes.get(path)?.tree);
-    if (!this.mirrored || this.lacking.some((changes) => isReplaced(changes) || isUnseen(changes))) return;
-    if (this.mixed?.batch !== this.batch) this.mixed = { batch: this.batch, paths: replacedBelow([this.batch]) };
-    this.moves.add({ ...move, isExposed: this.syncing, isMixed: this.mixed.paths.has(move.from) });
-  }
-
-  get pending(): number {
-    return this.changes.size + this.batch.size + this.failed.size;
-  }
-
-  /** Since when it has lacked a change, ms since 1970. */
-  get oldestPending(): number | undefined {
-    const oldest = Math.min(this.changes.oldest, oldestOf(this.batch), this.failed.oldest);
-    return Number.isFinite(oldest) ? Date.now() - (performance.now() - oldest) : undefined;
-  }
-
-  /** Takes down how a sync went. Where files vanish on the way, that is no failure. */
-  took({ mode, status, seconds, bytes = 0 }: Result): void {
-    const succeeded = status === 0 || status === VANISHED;
-    this.syncs[mode][succeeded ? 'success' : 'failure']++;
-    this.bytes += bytes;
-    const minute = Math.floor(Date.now() / 60_000);
-    const { syncs, failures, bytes: before } = this.history.get(minute) ?? NO_MINUTE;
-    this.history.set(minute, {
-      syncs: syncs + 1,
-      failures: failures + Number(!succeeded),
-      bytes: before + bytes,
-    });
-    for (const old of this.history.keys()) if (old <= minute - 60) this.history.delete(old);
-    if (succeeded) this.lastSuccess = new Date();
-    if (succeeded || status === PARTIAL || status === LIMITED) this.up = true;
-    else if (status === UNREACHABLE) this.up = false;
-    this.failing = !succeeded && status !== LIMITED;
-    this.lastStatus = status;
-    views.emit('synced', this.name, mode, seconds);
-    touch();
-  }
-
-  report() {
-    const oldest = this.oldestPending;
-    const minute = Math.floor(Date.now() / 60_000);
-    return {
-      target: this.name,
-      up: this.up,
-      state: this.describe(),
-      mirrored: this.mirrored,
-      pending: this.pending,
-      oldest_pending: oldest === undefined ? null : new Date(oldest).toISOString(),
-      last_success: this.lastSuccess?.toISOString() ?? null,
-      last_exit_code: this.lastStatus,
-      syncs: this.syncs,
-      bytes: this.bytes,
-      progress: this.progress,
-      history: Array.from({ length: 60 }, (_, n) => this.history.get(minute - 59 + n) ?? NO_MINUTE),
-    };
-  }
-
-  private describe(): 'syncing' | 'down' | 'retrying' | 'waiting' | 'idle' {
-    if (this.syncing) return 'syncing';
-    if (!this.up) return 'down';
-    if (this.failing) return 'retrying';
-    return this.pending > 0 ? 'waiting' : 'idle';
-  }
-}
-
-const NO_MINUTE: Minute = { syncs: 0, failures: 0, bytes: 0 };
-
-/** All that the status file, the metrics and the page tell. `syncing` is the phase of the first full sync. */
-const state = {
-  phase: 'starting' as 'starting' | 'syncing' | 'mirroring' | 'stopped',
-  started: new Date(),
-  source: '',
-  /** Whether the source is what it was at the start. */
-  found: true,
-  maxLag: 0,
-  watch: {
-    ...{ running: false, directories: 0, events: 0, overflows: 0, restarts: 0 },
-    /** Since when changes may have come that were not seen, but are looked for. */
-    in_doubt: null as string | null,
-  },
-  targets: [] as TargetState[],
-  /** The last changes, newest first. */
-  changes: [] as { time: number; path: string; events: string }[],
-};
-
-/** How many changes the log has named since the last batch, and how many it has not. */
-const announced = { listed: 0, unlisted: 0 };
-
-/** Names a change in the log, unless many were named since the last batch. */
-function announceChange(path: string, events: string): void {
-  const [last] = state.changes;
-  const before = last?.path === path ? `${state.changes.shift()?.events} ` : '';
-  state.changes.unshift({ time: Date.now(), path, events: `${before}${events}`.slice(-MAX_EVENTS) });
-  state.changes.splice(MAX_CHANGES);
-  touch();
-  if (announced.listed++ >= LISTED_CHANGES) announced.unlisted++;
-  else info('file.changed', `检测到文件变化: ${showPath(path)} ${events}`, { path: decodePath(path), events });
-}
-
-function announceRest(): void {
-  const { unlisted } = announced;
-  if (unlisted > 0) info('file.omitted', `另有 ${unlisted} 处文件变化未逐条列出`, { changes: unlisted });
-  announced.listed = announced.unlisted = 0;
-}
-
-/** Emits `changed`, at most every `PUBLISH_MS`, and `synced` with target, mode and seconds. */
-const views = new EventEmitter().setMaxListeners(0);
-/** The state as it was told last. */
-let shown = '';
-let publishing: NodeJS.Timeout | undefined;
-let isSoon = false;
-
-/** Has whoever looks at the state see it anew soon. */
-function touch(): void {
-  if (isSoon || !publishing) return; // nobody looks yet
-  isSoon = true;
-  clearTimeout(publishing);
-  publishing = setTimeout(publish, PUBLISH_MS);
-}
-
-function publish(): void {
-  isSoon = false;
-  clearTimeout(publishing);
-  publishing = setTimeout(publish, HEARTBEAT_MS);
-  const status = reportStatus();
-  shown = JSON.stringify({ ...status, problems: problemsOf(status) });
-  views.emit('changed');
-}
-
-/** All that there is to be told, as the status file and the page have it. */
-function reportStatus() {
-  return {
-    program: 'rsync-inotify',
-    version: VERSION,
-    pid: process.pid,
-    host: hostname(),
-    started: state.started.toISOString(),
-    updated: new Date().toISOString(),
-    phase: state.phase,
-    source: state.source,
-    source_found: state.found,
-    max_lag_seconds: state.maxLag,
-    watch: state.watch,
-    targets: state.targets.map((target) => target.report()),
-    changes: state.changes.map(({ time, path, events }) => ({
-      time: new Date(time).toISOString(),
-      path: showPath(path),
-      events,
-    })),
-    errors: complaints,
-  };
-}
-
-type Status = ReturnType<typeof reportStatus>;
-
-interface Problem {
-  problem: 'stopped' | 'stale' | 'starting' | 'source' | 'watcher' | 'target_down' | 'lag';
-  target?: string;
-}
-
-/** What is wrong, nothing where the mirror works. In a target's first full sync changes wait for its end, however long it takes. */
-export function problemsOf(status: Status, now = Date.parse(status.updated)): Problem[] {
-  const { phase, max_lag_seconds: limit } = status;
-  if (phase === 'stopped') return [{ problem: 'stopped' }];
-  if (Math.abs(now - Date.parse(status.updated)) > STALE_MS) return [{ problem: 'stale' }];
-  if (phase === 'starting') return [{ problem: 'starting' }];
-  const isLate = ({ oldest_pending, mirrored, state }: Status['targets'][0]) =>
-    limit > 0 && lagOf(oldest_pending, now) > limit && (mirrored || state !== 'syncing');
-  return [
-    ...(status.source_found === false ? [{ problem: 'source' } as const] : []),
-    ...(status.watch.running ? [] : [{ problem: 'watcher' } as const]),
-    ...status.targets.filter(({ up }) => !up).map(({ target }) => ({ problem: 'target_down', target }) as const),
-    ...status.targets.filter(isLate).map(({ target }) => ({ problem: 'lag', target }) as const),
-  ];
-}
-
-/** How long a change has been waiting, seconds. */
-const lagOf = (oldest: string | null, now: number) => (oldest ? Math.max(0, (now - Date.parse(oldest)) / 1000) : 0);
-
-// ── Processes ────────────────────────────────────────────────────────────────────────────────────
-
-const children = new Set<ChildProcess>();
-
-/** Starts a program in a process group of its own: Ctrl-C reaches only us, and what ends it ends all it started. */
-function start(command: string, args: readonly string[], options: SpawnOptions): ChildProcess {
-  const child = spawn(command, args, { ...options, detached: true });
-  children.add(child);
-  for (const event of ['exit', 'error']) child.once(event, () => children.delete(child));
-  child.once('exit', () => child.stdin?.destroy());
-  child.stdin?.on('error', () => {}); // why it reads no more, its status tells
-  return child;
-}
-
-/** Removes $0 and ends the command when its standard input, a pipe of ours, is closed: also when we are killed. */
-const LEASH = 'exec 3<&0; (read -r _ <&3; rm -rf -- "$0"; kill 0) & exec "$@" 3<&- </dev/null';
-
-/** A directory that nobody else may enter. Its path is short, for a socket (unix(7): 108 bytes, of which ssh needs some). */
-function temporaryDirectory(config: Config): string {
-  const isUsable = (path: string) => Buffer.byteLength(path) <= 60 && !UNQUOTABLE.test(path);
-  const parents = [tmpdir(), '/tmp', config.SSH_DIR].filter(isUsable);
-  for (const parent of parents) {
-    try {
-      return mkdtempSync(join(parent, 'rsync-inotify-'));
-    } catch {}
-  }
-  throw new Error(`无法在 ${parents.join('、')} 中创建临时目录，请检查权限和磁盘空间`);
-}
-
-/** Starts a program that would run on without us. What it leaves in `directory` goes with it. */
-function startOnLeash(command: string[], stdout: 'ignore' | 'pipe', directory = ''): ChildProcess {
-  return start('/bin/sh', ['-c', LEASH, directory, ...command], { cwd, stdio: ['pipe', stdout, 'pipe'] });
-}
-
-function signalGroup(child: ChildProcess, signal: NodeJS.Signals): void {
-  try {
-    if (child.pid && children.has(child)) process.kill(-child.pid, signal);
-  } catch {
-    // it has ended this moment
-  }
-}
-
-async function endChildren(): Promise<void> {
-  for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
-    const running = [...children];
-    for (const child of running) signalGroup(child, signal);
-    await Promise.race([Promise.all(running.map((child) => once(child, 'exit'))), sleep(1000)]);
-  }
-}
-
-// `sudo -u` may leave us in a directory that the user may not enter.
-const cwd = existsSync(process.cwd()) ? process.cwd() : '/';
-
-/** zx for what runs once; loaded only here, because it takes longer than all that --healthcheck does. */
-async function run(words: TemplateStringsArray, ...values: (string | string[])[]): Promise<ProcessOutput> {
-  const { $ } = await import('zx');
-  $.spawn = start as typeof spawn;
-  $.shell = '/bin/sh'; // on every machine; bash is not
-  $.prefix = '';
-  $.quote = (word) => `'${word.replaceAll("'", `'\\''`)}'`;
-  return $({ nothrow: true, quiet: true, cwd, stdio: ['ignore', 'pipe', 'pipe'] })(words, ...values);
-}
-
-/** How ssh gets to the backup. */
-interface Route {
-  /** Where a connection is shared, if one is. */
-  socket?: string | undefined;
-  /** The file of the host keys that count, if the backup has published any. */
-  knownHosts?: string | undefined;
-}
-
-const asOptions = (settings: string[]) => settings.flatMap((setting) => ['-o', setting]);
-const escaped = (path: string) => path.replaceAll('%', '%%');
-const quoted = (path: string) => `"${escaped(path)}"`;
-
-/**
- * The arguments for every ssh, which takes the first value that it is given. Which host keys count and which connection
- * is shared is ours to say: a connection that is shared by the user's configuration would outlive us; of `-S` the last
- * one counts. For the rest, the user's options come first.
- */
-export function sshArgs(config: Config, { socket = 'none', knownHosts }: Route = {}): string[] {
-  const defaults = [
-    'BatchMode=yes',
-    'StrictHostKeyChecking=accept-new',
-    'ConnectTimeout=10',
-    'ServerAliveInterval=10', // a network that is silent for 30 s is cut
-    'ServerAliveCountMax=2',
-    'IdentitiesOnly=yes',
-    `IdentityFile=${quoted(join(config.SSH_DIR, 'id_rsa'))}`,
-    `UserKnownHostsFile=${quoted(join(config.SSH_DIR, 'known_hosts'))}`,
-  ];
-  const ours = ['ControlMaster=no', ...(knownHosts ? pinnedTo(knownHosts) : [])];
-  return [...asOptions(ours), ...parseWords(config.SSH_OPTS), '-S', escaped(socket), ...asOptions(defaults)];
-}
-
-/** Settings under which ssh takes no host keys but those in a file, whatever else the user's options and files say. */
-function pinnedTo(knownHosts: string): string[] {
-  return [
-    'StrictHostKeyChecking=yes',
-    `UserKnownHostsFile=${quoted(knownHosts)}`,
-    'GlobalKnownHostsFile=/dev/null',
-    'VerifyHostKeyDNS=no',
-    'NoHostAuthenticationForLocalhost=no',
-    'UpdateHostKeys=no', // or the backup could add to the file
-    'CheckHostIP=no',
-    ...knownToSsh(),
-  ];
-}
-
-let familiar: string[] | undefined;
-/** Settings that only some ssh know: since 8.5, or with the distributions' patch for Kerberos, which needs no host key. */
-function knownToSsh(): string[] {
-  familiar ??= ['KnownHostsCommand=none', 'GSSAPIKeyExchange=no'].filter((setting) => {
-    const { status, stderr } = spawnSync('ssh', ['-G', '-T', '-F', 'none', '-o', setting, 'host']);
-    return status === 0 && stderr.length === 0;
-  });
-  return familiar;
-}
-
-/** Quotes a word for rsync's `-e`, which knows quotes (doubled inside themselves) but no backslashes. */
-export function quoteForRsh(word: string): string {
-  return /^[^\s'"]+$/.test(word) ? word : `'${word.replaceAll("'", "''")}'`;
-}
-
-/**
- * The arguments for every rsync.
- * @param extra options that come after the user's
- * @param source what is copied, all of the source if not given
- */
-export function rsyncArgs(config: Config, route?: Route, extra: string[] = [], source = config.SOURCE_DIR): string[] {
-  const ssh = ['ssh', ...sshArgs(config, route)].map(quoteForRsh).join(' ');
-  return [
-    TO_THE_NANOSECOND,
-    ...parseWords(config.RSYNC_OPTS),
-    ...extra,
-    '-e',
-    ssh,
-    '--',
-    source,
-    destinationOf(config),
-  ];
-}
-
-function destinationOf({ DEST_HOST, DEST_DIR }: Config): string {
-  const { user, host } = parseTarget(DEST_HOST);
-  return `${user}@${host.includes(':') ? `[${host}]` : host}:${DEST_DIR}`;
-}
-
-interface Address {
-  host: string;
-  port: number;
-  /** Reached through another host or program, so that a TCP connection of our own says nothing. */
-  proxied: boolean;
-}
-
-/** Asks ssh where its options and its configuration files lead. */
-async function resolveAddress(config: Config): Promise<Address> {
-  const { user, host } = parseTarget(config.DEST_HOST);
-  const result = await run`ssh -G ${sshArgs(config)} ${`${user}@${host}`}`;
-  if (result.exitCode !== 0) throw new Failure(`无法确定目标主机的地址：${reasonOf(result)}`);
-  const settings = new Map(
-    result.stdout.split('\n').map((line) => [line.replace(/ .*/, ''), line.replace(/^\S+ /, '')]),
-  );
-  const proxied = ['proxycommand', 'proxyjump'].some((name) => (settings.get(name) ?? 'none') !== 'none');
-  return { host: settings.get('hostname') ?? host, port: Number(settings.get('port')), proxied };
-}
-
 // ── Steps 1 and 2: SSH key pair, its public half shared ──────────────────────────────────────────
 
 async function setupSshKeys(config: Config): Promise<void> {
   heading('key.setup', '配置 SSH 密钥（自动化）');
   const key = join(config.SSH_DIR, 'id_rsa');
+  await ensureKey(key);
+  log('key.share', '共享公钥到备份服务器...');
+  await sharePublicKey(config, key);
+  log('key.shared', '公钥已共享 ✓');
+}
+
+async function ensureKey(key: string): Promise<void> {
   try {
     if (statSync(key, { throwIfNoEntry: false })?.size) {
       log('key.present', 'SSH 密钥已存在 ✓');
     } else {
       log('key.generate', '生成 SSH 密钥对...');
       const generating = generateKey(key);
-      work = generating.catch(() => {});
+      work = generating.catch(() => {}); // a request to stop lets it finish
       await generating;
       log('key.generated', 'SSH 密钥生成完成 ✓');
     }
   } catch (cause) {
     throw new Failure(`无法生成 SSH 密钥对 ${escapeText(key)}：${reasonOf(cause)}。请检查 SSH_DIR 的权限和磁盘空间`);
   }
-  log('key.share', '共享公钥到备份服务器...');
-  await sharePublicKey(config, key);
-  log('key.shared', '公钥已共享 ✓');
 }
 
 /** Makes the pair in a directory of its own and moves it into place whole, the private half last. */
 async function generateKey(key: string): Promise<void> {
-  const directory = resolve(key, '..');
+  const directory = dirname(key);
   mkdirSync(directory, { recursive: true, mode: 0o700 });
   const workshop = join(directory, '.new-id_rsa');
   rmSync(workshop, { recursive: true, force: true }); // of a start that was cut short
@@ -1118,80 +713,12 @@ async function sharePublicKey(config: Config, key: string): Promise<void> {
   }
 }
 
-/** Writes a file whole or not at all. Others may write in its directory, too: what they put there is not followed. */
-function replaceFile(path: string, content: string, mode: number): void {
-  const temporary = `${path}.${process.pid}.tmp`;
-  const remove = () => rmSync(temporary, { recursive: true, force: true });
-  remove(); // of a start that was cut short
-  const umask = process.umask(0); // the mode is meant as it is
-  try {
-    writeFileSync(temporary, content, { mode, flag: 'wx' });
-    if (lstatSync(path, { throwIfNoEntry: false })?.isDirectory()) renameSync(path, `${path}.${Date.now()}.old`);
-    renameSync(temporary, path);
-  } finally {
-    process.umask(umask);
-    remove();
-  }
-}
-
-/** What a small file holds. Throws where it is something else: others may have put it there. */
-function readSmallFile(path: string): string {
-  const found = lstatSync(path);
-  if (!found.isFile() || found.size > MAX_KEY_BYTES)
-    throw new Error(`应为不超过 ${MAX_KEY_BYTES} 字节的普通文件，不能是链接`);
-  const file = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
-  try {
-    const bytes = Buffer.alloc(MAX_KEY_BYTES);
-    return bytes.toString('utf8', 0, readSync(file, bytes));
-  } finally {
-    closeSync(file);
-  }
-}
-
-/** `TYPE BASE64` of a line `TYPE BASE64 [COMMENT]`. Throws on anything else: options, markers, more lines, half a key. */
-export function parsePublicKey(content: string): string {
-  const form = /^(ssh-rsa|ssh-ed25519|ecdsa-sha2-nistp(?:256|384|521)) ([A-Za-z0-9+/]+={0,2})(?: [^\p{Cc}]*)?\n?$/u;
-  const [, type = '', body = ''] = form.exec(content) ?? [];
-  const blob = Buffer.from(body, 'base64');
-  const [name, ...rest] = partsOf(blob);
-  if (!name || name !== type || rest.length === 0 || blob.toString('base64') !== body) {
-    throw new Error('应为完整的一行公钥: 类型 BASE64 [注释]');
-  }
-  return `${type} ${body}`;
-}
-
-/** The parts of a key, each of which says how long it is (RFC 4253, 6.6); none where they do not add up to it. */
-function partsOf(blob: Buffer): string[] {
-  const parts: string[] = [];
-  let end = 0;
-  while (end + 4 <= blob.length) {
-    const start = end + 4;
-    end = start + blob.readUInt32BE(end);
-    parts.push(blob.toString('latin1', start, end));
-  }
-  return end === blob.length ? parts : [];
-}
-
-function holdsKey(path: string, line: string): boolean {
-  try {
-    return parsePublicKey(readSmallFile(path)) === parsePublicKey(line);
-  } catch {
-    return false; // written anew
-  }
-}
-
-/** Programs say at last why they gave up. */
-const lastLine = (output: string) => escapeText(output.trim().split(/\r?\n/).at(-1) ?? '').replace(/\.$/, '');
-
-const isOutput = (cause: unknown): cause is ProcessOutput => cause instanceof Error && 'stderr' in cause;
-
-/** What went wrong: of a command its own words, and of errors too, which ssh-keygen-lite throws as strings. */
-function reasonOf(cause: unknown): string {
-  if (isOutput(cause) && cause.stderr.trim()) return lastLine(cause.stderr);
-  return escapeText(cause instanceof Error ? cause.message : String(cause).trim());
-}
-
 // ── Step 3: wait for sshd ────────────────────────────────────────────────────────────────────────
+
+/** How long a try of `MAX_RETRIES` lasts while waiting for SSH, ms. */
+const TRY_MS = 5000;
+/** How often sshd is looked for within a try, ms. */
+const POLL_MS = 200;
 
 async function waitForSsh({ config, address }: Host, backup: TargetState): Promise<void> {
   const { host, port } = address;
@@ -1236,16 +763,16 @@ function isSshServer(host: string, port: number, ms: number): Promise<boolean> {
   });
 }
 
-// ── Step 4: the backup's host keys ───────────────────────────────────────────────────────────────
+// ── Step 4.1: the backup's host keys ─────────────────────────────────────────────────────────────
 
 /** The host keys that the backup has published in the shared volume, as ssh is to know them. */
 export class HostKeys {
   /** The file for ssh, once there was something published; until then, SSH_OPTS decide what host is trusted. */
   file: string | undefined;
   private keys: string[] = [];
-  private refused: string[] = [];
+  private ignored: string[] = [];
   private refusalTold = false;
-  private own: string | undefined;
+  private ownDirectory: string | undefined;
 
   constructor(
     private readonly config: Config,
@@ -1259,17 +786,17 @@ export class HostKeys {
   refresh(): string | undefined {
     const names = this.publishedNames();
     if (names.length === 0 && !this.file) return undefined;
-    const refused: string[] = [];
+    const ignored: string[] = [];
     this.keys = names.flatMap((name) => {
       try {
         return parsePublicKey(readSmallFile(join(this.directory, name)));
       } catch (cause) {
-        refused.push(`忽略了公布的主机密钥 ${escapeText(name)}：${reasonOf(cause)}`);
+        ignored.push(`忽略了公布的主机密钥 ${escapeText(name)}：${reasonOf(cause)}`);
         return [];
       }
     });
-    for (const line of refused) if (!this.refused.includes(line)) warn('host_key.ignored', line);
-    this.refused = refused;
+    for (const line of ignored) if (!this.ignored.includes(line)) warn('host_key.ignored', line);
+    this.ignored = ignored;
     this.file = this.keep([...new Set(this.keys)].map((key) => `* ${key}\n`).join(''));
     if (this.keys.length === 0) this.tellRefusal();
     return this.file;
@@ -1295,20 +822,18 @@ export class HostKeys {
     const { SSH_DIR, SHARED_KEYS_DIR } = this.config;
     const path = join(SSH_DIR, `known_hosts${SHARED_KEYS_DIR.replaceAll('/', '-')}`);
     try {
-      if (!this.own) return keepFile(path, lines);
+      if (!this.ownDirectory) return keepFile(path, lines);
     } catch {} // a mounted secret, for example
     try {
-      if (!this.own || !existsSync(this.own)) this.own = this.makeDirectory();
-      return keepFile(join(this.own, 'known_hosts'), lines);
+      if (!this.ownDirectory || !existsSync(this.ownDirectory)) {
+        const directory = temporaryDirectory(this.config);
+        process.once('exit', () => rmSync(directory, { recursive: true, force: true }));
+        this.ownDirectory = directory;
+      }
+      return keepFile(join(this.ownDirectory, 'known_hosts'), lines);
     } catch (cause) {
       throw new Failure(`无法保存公布的主机密钥：${reasonOf(cause)}`);
     }
-  }
-
-  private makeDirectory(): string {
-    const directory = temporaryDirectory(this.config);
-    process.once('exit', () => rmSync(directory, { recursive: true, force: true }));
-    return directory;
   }
 
   /** Tells, once until a connection stands, why the host is not trusted, if ssh said so. */
@@ -1341,27 +866,12 @@ export class HostKeys {
   }
 }
 
-/** The fingerprint of `TYPE BASE64`, as ssh and ssh-keygen show it. */
-export function fingerprint(key: string): string {
-  const blob = Buffer.from(key.replace(/.* /, ''), 'base64');
-  return `SHA256:${createHash('sha256').update(blob).digest('base64').replace(/=+$/, '')}`;
-}
-
-/** Sees to it that a private file holds just that; returns its path. */
-function keepFile(path: string, content: string): string {
-  const held = lstatSync(path, { throwIfNoEntry: false })?.isFile() ? readFileSync(path, 'utf8') : undefined;
-  if (held !== content) replaceFile(path, content, 0o600);
-  return path;
-}
-
-// ── Step 4: test the connection ──────────────────────────────────────────────────────────────────
+// ── Step 4.2: test the connection ────────────────────────────────────────────────────────────────
 
 async function testSshConnection(config: Config, hostKeys: HostKeys, backup: TargetState): Promise<void> {
   backup.heading('ssh.test', '测试 SSH 连接');
-  const { user, host } = parseTarget(config.DEST_HOST);
   for (let attempt = 1; ; attempt++) {
-    const result =
-      await run`ssh ${sshArgs(config, { knownHosts: hostKeys.refresh() })} ${`${user}@${host}`} ${'echo ok'}`;
+    const result = await tryLogin(config, { knownHosts: hostKeys.refresh() });
     if (result.exitCode === 0) break;
     if (stopping) return;
     hostKeys.explain(result.stderr);
@@ -1384,144 +894,6 @@ async function testSshConnection(config: Config, hostKeys: HostKeys, backup: Tar
 
 // ── Step 5: full sync ────────────────────────────────────────────────────────────────────────────
 
-/** Exit codes of rsync(1) and ssh(1): what they mean and what to do. */
-const EXIT_CODES: Record<number, string> = {
-  1: '语法或用法错误，请检查 RSYNC_OPTS',
-  2: '协议不兼容，请检查两端 rsync 版本',
-  3: '选择输入输出文件或目录出错，请检查目录和权限',
-  4: '不支持请求的操作，请检查两端 rsync 版本',
-  5: '启动客户端与服务器协议出错，请检查备份端',
-  6: '无法写入日志文件',
-  10: '套接字读写错误，请检查网络',
-  11: '文件读写错误，请检查备份端磁盘空间、目录和权限',
-  12: 'rsync 协议数据流错误或协议版本不匹配，请检查网络、备份端磁盘空间和两端 rsync 版本',
-  13: '程序诊断错误',
-  14: '进程间通信错误',
-  20: '收到终止信号',
-  21: 'waitpid() 出错',
-  22: '内存分配失败，请检查内存',
-  23: '部分文件传输失败，请检查权限、磁盘空间',
-  24: '部分源文件在传输前消失',
-  25: '达到 --max-delete 限制，部分文件没有删除',
-  30: '数据收发超时，请检查网络',
-  35: '等待守护进程连接超时，请检查网络',
-  126: 'rsync 无法执行，请检查权限和系统资源',
-  127: '备份端找不到 rsync，请在备份端安装 rsync',
-  255: 'SSH 连接失败，请检查 SSH 服务、密钥配置',
-};
-
-function meaningOf(status: number): string {
-  if (status > 128 && status < 255) return `rsync 被信号 ${status - 128} 终止；信号 9 多为内存不足`;
-  return EXIT_CODES[status] ?? '未知错误，请参阅 rsync(1)';
-}
-
-/** ssh says so. */
-const UNREACHABLE = 255;
-/** All but some files was transferred; these may fail again. */
-const PARTIAL = 23;
-const VANISHED = 24;
-/** `--max-delete` was reached: what trying again would only wear down. */
-const LIMITED = 25;
-
-/** Reads what rsync has put down in a log of its own, and removes that. */
-function takeReport(path: string): Totals {
-  try {
-    const report = readFileSync(path, 'latin1');
-    rmSync(path);
-    return parseReport(report);
-  } catch {
-    return {}; // it is gone with the connection
-  }
-}
-
-/** The files that were sent, one line each, and the bytes that went over the network, both ways. */
-export function parseReport(report: string): Totals {
-  const [, sent, received] = /^\S+ \S+ \[\d+\] sent (\S+) bytes +received (\S+) bytes/m.exec(report) ?? [];
-  const files = report.match(/\] [<>]f/g)?.length ?? 0;
-  return sent && received ? { files, bytes: parseAmount(sent) + parseAmount(received) } : {};
-}
-
-/** A number as rsync writes it: `1,234`, or with -h `1.23K`. */
-function parseAmount(text: string): number {
-  const [, number = '', unit = ''] = /^([\d.,']+)([KMGTP]?)$/.exec(text) ?? [];
-  if (!unit) return Number(number.replace(/\D/g, ''));
-  return Math.round(Number(number.replace(',', '.')) * 1000 ** ('KMGTP'.indexOf(unit) + 1));
-}
-
-const drawsProgress = process.stdout.isTTY && !isJson;
-/** Wipes out the line of progress on a terminal. */
-const WIPE = '\r\x1b[K';
-
-/** Passes rsync's own output on, in which a hostile backup may have put what controls a terminal. */
-function passOn(output: Readable, target: string, filter = (bytes: string) => bytes): void {
-  let held = '';
-  const pass = (bytes: string) => {
-    const safe = showControls(bytes);
-    if (!isJson) return write(Buffer.from(safe, 'latin1'));
-    const lines = Buffer.from(safe, 'latin1').toString().trimEnd().split(/\n+/).filter(Boolean);
-    for (const line of lines) info('rsync.output', line, { target });
-  };
-  output.setEncoding('latin1').on('data', (chunk: string) => {
-    const bytes = held + filter(chunk);
-    // The half of a control character, or of another one; an entry for programs is a whole line.
-    const whole = isJson ? bytes.lastIndexOf('\n') + 1 : bytes.length - Number(bytes.endsWith('\xc2'));
-    held = bytes.slice(whole);
-    if (whole > 0) pass(bytes.slice(0, whole));
-  });
-  output.once('end', () => held && pass(held));
-}
-
-/** Shows control characters other than line ends and tabs as rsync does, by their bytes: `\#033`. Bytes are latin1. */
-export function showControls(bytes: string): string {
-  const octal = (byte: string) => `\\#${byte.charCodeAt(0).toString(8).padStart(3, '0')}`;
-  return bytes.replace(/[[\p{ASCII}&&\p{Cc}]--[\n\r\t]]|\xc2[\x80-\x9f]/gv, (control) =>
-    [...control].map(octal).join(''),
-  );
-}
-
-/** What rsync says of its progress (--info=progress2); in the middle of a file it does not repeat all that it said before. */
-export function parseProgress(text: string, before?: Progress): Progress | undefined {
-  const form = /\r *[\d.,']+[KMGTP]? +(\d+)% +([\d.,]+)([kMGT]?)B\/s +\S+(?: +\(xfr#(\d+), (ir|to)-chk=)?/;
-  const [piece, percent, rate = '', unit = '', files, scan] = form.exec(text) ?? [];
-  if (!piece) return undefined;
-  const bytes = Number(rate.replace(',', '.')) * 1024 ** ' kMGT'.indexOf(unit || ' ');
-  return {
-    percent: Number(percent),
-    files: Number(files ?? before?.files ?? 0),
-    bytes_per_second: Math.round(bytes),
-    scanning: scan ? scan === 'ir' : !!before?.scanning,
-  };
-}
-
-/** Output may follow on the same line: where rsync reports an error, it ends the line on another stream. */
-const PROGRESS = /\r *[\d.,']+[KMGTP]? +\d+% +\S+B\/s +[\d:?]+ *(\(xfr#\d+, \w+-chk=\d+\/\d+\))?\n?/g;
-
-/** Takes progress out of rsync's output, in which a carriage return comes before each piece of it, and tells the last. */
-export function progressFilter(tell: (progress: Progress) => void): (bytes: string) => string {
-  let held = '';
-  let before: Progress | undefined;
-  return (chunk) => {
-    const bytes = held + chunk;
-    const last = bytes.lastIndexOf('\r');
-    const progress = parseProgress(bytes.slice(Math.max(0, last)), before);
-    if (progress) tell(progress);
-    before = progress ?? before;
-    const end = last < 0 || bytes.includes('\n', last) ? bytes.length : last;
-    held = bytes.slice(end);
-    return bytes.slice(0, end).replace(PROGRESS, '');
-  };
-}
-
-const inUnits = (bytes: number) => {
-  const unit = Math.min(4, Math.floor(Math.log(Math.max(1, bytes)) / Math.log(1000)));
-  return `${(bytes / 1000 ** unit).toFixed(unit && 1)} ${['B', 'kB', 'MB', 'GB', 'TB'][unit]}`;
-};
-
-function describeProgress({ percent, files, bytes_per_second, scanning }: Progress): string {
-  const rate = `${files} 个文件，${inUnits(bytes_per_second)}/s`;
-  return `同步进度: ${percent}%，${rate}${scanning ? '，仍在扫描' : ''}`;
-}
-
 /**
  * Resolves with rsync's exit status. Files that fail are no reason not to mirror the others: they are tried again.
  * @throws {Failure} where the only target cannot be mirrored to
@@ -1537,12 +909,377 @@ async function fullSync(backup: Target): Promise<number> {
   return status;
 }
 
-// ── Step 6: what has changed ─────────────────────────────────────────────────────────────────────
+// ── Step 6.1: watch ──────────────────────────────────────────────────────────────────────────────
+
+const WATCHED_EVENTS =
+  'CREATE MODIFY DELETE MOVED_TO CLOSE_WRITE MOVED_FROM ATTRIB DELETE_SELF MOVE_SELF UNMOUNT Q_OVERFLOW'.split(' ');
+
+/** The parts of one record of inotifywait, `COOKIE|EVENTS|PATH`; the two halves of a rename share their cookie. */
+export function parseEvent(record: string): { cookie: string; events: string; path: string } {
+  const [, cookie = '', events = '', path = ''] = /^([^|]*)\|([^|]*)\|(.*)$/s.exec(record) ?? [];
+  return { cookie, events, path };
+}
+
+function logWatching(config: Config): void {
+  const { SOURCE_DIR: source, SYNC_INTERVAL: interval } = config;
+  const method = methodFor(parseWords(config.RSYNC_OPTS));
+  heading('watch.start', '实时监控已启动', { source, interval, watched: WATCHED_EVENTS });
+  detail(`监控目录: ${escapeText(source)}`);
+  detail(`批量同步间隔: ${interval}秒`);
+  detail(`监控事件: ${WATCHED_EVENTS.join(', ')}`);
+  if (method === 'full') log('sync.always_full', 'RSYNC_OPTS 含有不能逐个文件执行的选项，每次变化都进行全量同步');
+  detail(RULE);
+  log('service.ready', '✓ 服务运行中，实时监控文件变化...');
+}
+
+function inotifywaitArgs(config: Config): string[] {
+  const events = WATCHED_EVENTS.flatMap((event) => ['-e', event.toLowerCase()]);
+  const exclusions = config.WATCH_EXCLUDE.map((path) => `@${resolve(config.SOURCE_DIR, path)}`);
+  return ['-m', '-r', ...events, '--format', '%c|%e|%w%f%0', '--no-newline', ...exclusions, '--', config.SOURCE_DIR];
+}
+
+/** How many changes of a batch the log names. */
+const LISTED_CHANGES = 50;
+/** How many changes are kept to be looked at, and how much of the names of their events, characters. */
+const MAX_CHANGES = 20;
+const MAX_EVENTS = 100;
+
+/** How many changes there were since the last batch. */
+let announced = 0;
+
+/** Names a change in the log, unless many were named since the last batch. */
+function announceChange(path: string, events: string): void {
+  remember(path, events);
+  if (announced++ >= LISTED_CHANGES) return;
+  info('file.changed', `检测到文件变化: ${showPath(path)} ${events}`, { path: decodePath(path), events });
+}
+
+function announceRest(): void {
+  const unlisted = announced - LISTED_CHANGES;
+  if (unlisted > 0) info('file.omitted', `另有 ${unlisted} 处文件变化未逐条列出`, { changes: unlisted });
+  announced = 0;
+}
+
+/** Keeps a change to be looked at: one entry for all that happens to a path in a row. */
+function remember(path: string, events: string): void {
+  const [last] = state.recent;
+  const before = last?.path === path ? `${state.recent.shift()?.events} ` : '';
+  state.recent.unshift({ time: Date.now(), path, events: `${before}${events}`.slice(-MAX_EVENTS) });
+  state.recent.splice(MAX_CHANGES);
+  touch();
+}
+
+interface Watcher {
+  process: ChildProcess;
+  /** When it last had something to say, ms on the clock of `performance.now()`. */
+  heard: number;
+}
+
+/** How large a file is at least that is worth a rename on the target, which takes some 30 ms, bytes. */
+const MIN_MOVED = 262_144;
+/** More directories in doubt than this are as good as all of the source. */
+const MAX_DOUBTS = 10_000;
+/** How many renames may wait for their other half: what is moved out of the source has none. */
+const MAX_HALVES = 1000;
+/** How many renames are remembered that were told, so that none is taken for another one when it is told twice. */
+const MAX_TOLD_COOKIES = 20_000;
+/** How many of a watcher's complaints the log tells. */
+const MAX_TOLD = 10;
+/** How long a watcher must be silent before it may be ended, and how long that is waited for at most, ms. */
+const SILENCE_MS = 100;
+const MAX_SILENCE_MS = 5000;
+/** How long it is waited for more changes before watches are counted, ms. */
+const COUNT_MS = 1000;
+/** When the next one is started where one has died, at the latest, ms; later only where starting fails. */
+const REPLACE_MS = 1000;
+/** How long the next watcher waits where two do not fit into the limits, for each costs a full sync, ms. */
+const ALONE_MS = 60_000;
+
+/**
+ * inotifywait, and another one in its place whenever it may not see everything. It misses what happens in a new
+ * directory before it watches that, and misnames what is in one that was renamed: such a directory is in doubt, and
+ * wholly in each batch, until a watcher that was started later has its watches.
+ */
+class Watch extends EventEmitter {
+  private watcher: Watcher | undefined;
+  private started = 0;
+  /** The first halves of renames, by their cookies, and whether nothing is in doubt there. */
+  private readonly halves = new Map<string, { from: string; isCertain: boolean }>();
+  /** The cookies of the last renames that were told: while a watcher takes the place of another one, both tell of each. */
+  private readonly told = new Set<string>();
+  private counting: NodeJS.Timeout | undefined;
+  /** Whether the limits leave no room for two watchers at a time. */
+  private alone = false;
+  /** Whether events were lost for certain. */
+  private isRecovering = false;
+
+  constructor(
+    private readonly config: Config,
+    private readonly source: Source,
+    private readonly targets: TargetState[],
+  ) {
+    super();
+    stopRequest.signal.addEventListener('abort', () => this.watcher && signalGroup(this.watcher.process, 'SIGTERM'));
+  }
+
+  /** Starts a watcher; resolves when its watches stand and what was in doubt before is settled. @throws {Failure} */
+  async start(): Promise<void> {
+    this.source.check();
+    const number = ++this.started;
+    const began = new Date().toISOString();
+    const child = startOnLeash(['inotifywait', ...inotifywaitArgs(this.config)], 'pipe');
+    const watcher = { process: child, heard: performance.now() };
+    let rest = '';
+    child.stdout?.setEncoding('latin1').on('data', (chunk: string) => {
+      watcher.heard = performance.now();
+      const records = (rest + chunk).split('\0');
+      rest = records.pop() ?? '';
+      for (const record of records.map(parseEvent)) {
+        if (record.events.includes('Q_OVERFLOW')) this.overflowed();
+        else this.handle(record);
+      }
+    });
+    await established(child);
+    try {
+      this.source.check(); // it may have been replaced meanwhile
+    } catch (cause) {
+      signalGroup(child, 'SIGTERM');
+      throw cause;
+    }
+    this.watcher = watcher;
+    child.once('exit', () => this.ended(watcher));
+    this.settle(number, began);
+    state.watch.running = true;
+    this.count();
+  }
+
+  private ended(watcher: Watcher): void {
+    if (stopping || this.watcher !== watcher) return;
+    const { exitCode, signalCode } = watcher.process;
+    error('watch.ended', `inotifywait 意外退出 (退出码: ${exitCode ?? signalCode})，正在重新启动监控`, {
+      exit_code: exitCode,
+      signal: signalCode,
+    });
+    this.watcher = undefined;
+    state.watch.restarts++;
+    watchLost();
+    this.doubt('');
+    this.emit('ended');
+  }
+
+  private handle({ cookie, events, path: shown }: ReturnType<typeof parseEvent>): void {
+    if (!shown.startsWith(this.source.root)) return; // a directory that was moved, so in doubt, and has lost its name
+    const path = shown.slice(this.source.root.length).replace(/\/$/, '');
+    if (path === '' ? /SELF|UNMOUNT/.test(events) : events.includes('UNMOUNT')) this.doubt(path);
+    if (events.includes('_SELF')) return; // its parent has told as well, and under the right name
+    state.watch.events++;
+    const found = /^(CREATE$|MOVED_TO)/.test(events) ? this.source.look(path) : undefined;
+    const isNew = this.targets.map((target) => target.changed(path, events, found));
+    if (isNew.includes(true)) announceChange(this.source.root + path, events);
+    if (events.startsWith('DELETE,ISDIR')) this.countSoon(); // new ones have a new watcher anyway
+    if (/^(CREATE|MOVED_TO)/.test(events)) for (const { moves } of this.targets) moves.forget(path, cookie);
+    if (events.startsWith('MOVED_FROM')) this.movedFrom(path, cookie);
+    if (events.startsWith('MOVED_TO')) this.movedTo(path, cookie, found);
+    // One that was moved away is still watched, wherever it is now.
+    if (/^(CREATE|MOVED_TO|MOVED_FROM),ISDIR/.test(events)) this.doubt(path);
+  }
+
+  /** The kernel says by the cookie what belongs together; inotifywait may only be wrong about the names of directories. */
+  private movedFrom(path: string, cookie: string): void {
+    if (this.told.has(cookie)) return;
+    this.halves.set(cookie, { from: path, isCertain: !this.isInDoubt(path) });
+    forgetOldest(this.halves, MAX_HALVES);
+  }
+
+  private movedTo(to: string, cookie: string, found: Stats | undefined): void {
+    const { from, isCertain } = this.halves.get(cookie) ?? {};
+    this.halves.delete(cookie);
+    if (from === undefined) return;
+    this.told.add(cookie);
+    forgetOldest(this.told, MAX_TOLD_COOKIES);
+    const isSmall = found && !found.isDirectory() && !(found.isFile() && found.size >= MIN_MOVED);
+    const isRepeatable = isCertain && !isSmall && !this.isInDoubt(parentOf(to));
+    const identity = found && identityOf(found); // it may have been renamed again
+    for (const target of this.targets) {
+      target.changes.renamed(from, to);
+      if (isRepeatable) target.moved({ from, to, cookie, identity });
+    }
+  }
+
+  private isInDoubt(path: string): boolean {
+    return withParents(path).some((it) => this.source.doubts.has(it));
+  }
+
+  /** Has every target look at whole subtrees. */
+  private lookInto(paths: string[], since = 0): void {
+    const batch = new Map(paths.map((path) => [path, { ...TREE, since }]));
+    for (const { changes } of this.targets) changes.add(batch);
+  }
+
+  private countSoon(): void {
+    this.counting ??= setTimeout(() => this.count(), COUNT_MS);
+  }
+
+  private async count(): Promise<void> {
+    this.counting = undefined;
+    const watcher = this.watcher?.process;
+    const watches = watcher && (await countWatches(watcher).catch(() => undefined)); // it may have ended this moment
+    if (watches !== undefined && watcher === this.watcher?.process) state.watch.directories = watches;
+    touch();
+  }
+
+  private overflowed(): void {
+    if (this.source.doubts.get('') !== this.started) {
+      state.watch.overflows++;
+      warn(
+        'watch.overflow',
+        'inotify 事件队列溢出，有变化未被看到，将重新建立监控并全量同步。可增大 sysctl fs.inotify.max_queued_events',
+      );
+    }
+    this.doubt('');
+  }
+
+  private doubt(path: string): void {
+    const { doubts } = this.source;
+    this.isRecovering ||= path === '';
+    const all = doubts.size >= MAX_DOUBTS;
+    if (all) doubts.clear();
+    doubts.set(all ? '' : path, this.started);
+    state.watch.in_doubt ??= new Date().toISOString();
+    this.emit('doubt');
+  }
+
+  /** What was in doubt before a watcher was started is looked at once more, now that it is watched. */
+  private settle(number: number, began: string): void {
+    const settled = [...this.source.doubts].filter(([, seenBy]) => seenBy < number).map(([path]) => path);
+    for (const path of settled) this.source.doubts.delete(path);
+    if (this.isRecovering && settled.includes('')) {
+      this.isRecovering = false;
+      log('watch.restored', '监控已恢复，将进行一次全量同步');
+    }
+    const since = Date.parse(state.watch.in_doubt ?? began) - Date.now() + performance.now();
+    state.watch.in_doubt = this.source.doubts.size > 0 ? began : null;
+    this.lookInto(settled, since);
+  }
+
+  /** Replaces the watcher whenever something is in doubt, but spends no more than a tenth of the time on it. */
+  async keepWatching(): Promise<void> {
+    let backoff = newBackoff();
+    let rest = SILENCE_MS;
+    let least = rest; // where no watcher sees anything meanwhile
+    while (!stopping) {
+      if (this.source.doubts.size === 0) await happened(this, 'doubt');
+      if (this.watcher) await pauseOr(rest - least, this, 'ended');
+      await pause(least);
+      if (stopping) return;
+      const old = this.watcher;
+      if (this.alone) await this.end(old);
+      const began = performance.now();
+      try {
+        await this.start();
+        backoff = newBackoff();
+        rest = this.alone ? ALONE_MS : Math.max(SILENCE_MS, 9 * (performance.now() - began));
+        least = Math.min(rest, REPLACE_MS);
+        await this.end(old);
+      } catch (cause) {
+        rest = least = this.failed(cause, backoff);
+      }
+    }
+  }
+
+  /** Waits for what the watcher still has to say, at most `ms`; resolves with whether it is silent. */
+  async silence(ms: number): Promise<boolean> {
+    const latest = performance.now() + ms;
+    const silent = () => !this.watcher || performance.now() > this.watcher.heard + SILENCE_MS;
+    await sleep(SILENCE_MS / 2); // lets it report what has just happened
+    while (!silent() && performance.now() < latest) await sleep(10);
+    return silent();
+  }
+
+  /** Ends a watcher once it is silent: what it has not told yet would be lost. */
+  private async end(watcher: Watcher | undefined): Promise<void> {
+    if (!watcher) return;
+    if (this.watcher === watcher) {
+      this.watcher = undefined;
+      watchLost();
+      this.doubt('');
+    }
+    const now = performance.now();
+    const heard = () => Math.max(watcher.heard, now);
+    const silent = () => performance.now() > Math.min(heard() + SILENCE_MS, now + MAX_SILENCE_MS);
+    while (children.has(watcher.process) && !silent() && !stopping) await sleep(10);
+    signalGroup(watcher.process, 'SIGTERM');
+  }
+
+  /** Tells why no watcher could be started; resolves with how long to wait for the next try, ms. */
+  private failed(cause: unknown, backoff: Backoff): number {
+    if (stopping) return 0;
+    error('watch.failed', reasonOf(cause));
+    if (!this.alone && /upper limit|amount of inotify watches|initialize inotify/.test(reasonOf(cause))) {
+      this.alone = true;
+      return 0;
+    }
+    const delay = backoff.next().value;
+    warn('watch.retry', `${delay / 1000} 秒后重新启动监控`, { delay_ms: delay });
+    this.lookInto([...this.source.doubts.keys()]); // what is not watched is looked at now and then
+    return delay;
+  }
+}
+
+/** Sees to it that what is kept of renames by their cookies does not grow: the first of more than so many goes. */
+function forgetOldest(kept: Map<string, unknown> | Set<string>, most: number): void {
+  const [oldest] = kept.keys();
+  if (oldest !== undefined && kept.size > most) kept.delete(oldest);
+}
+
+function watchLost(): void {
+  Object.assign(state.watch, { running: false, directories: 0 });
+  touch();
+}
+
+/** How many watches a watcher has: each is a line in what the kernel tells of its files (proc(5), fdinfo). */
+async function countWatches({ pid }: ChildProcess): Promise<number> {
+  const directory = `/proc/${pid}/fdinfo`;
+  const files = (await readdir(directory)).map((name) => readFile(join(directory, name), 'latin1'));
+  return (await Promise.all(files)).join('').match(/^inotify /gm)?.length ?? 0;
+}
+
+/** Resolves once the watches of an inotifywait stand. @throws {Failure} with its last words where it ends before that */
+function established(watcher: ChildProcess): Promise<void> {
+  const { promise, resolve: done, reject } = Promise.withResolvers<void>();
+  let said = '';
+  let told = 0;
+  if (watcher.stderr) {
+    createInterface({ input: watcher.stderr }).on('line', (line) => {
+      if (line.startsWith('Watches established')) return done();
+      // A directory that is gone again needs no watch, and one that was moved is in doubt.
+      if (/^Setting up watches|No such file or directory$|Not a directory$|remov(e|ing) watch/.test(line)) return;
+      said = escapeText(line);
+      if (told++ < MAX_TOLD) warn('watch.complaint', `inotifywait: ${said}`);
+    });
+  }
+  watcher.once('error', (cause) => reject(new Failure(`无法启动 inotifywait：${reasonOf(cause)}`)));
+  watcher.once('close', (code, signal) => {
+    if (code === 126 || code === 127) return reject(new Failure(`无法启动 inotifywait：${said}`));
+    const advice = '若达到监控数量上限，请执行 sysctl fs.inotify.max_user_watches=1048576';
+    reject(new Failure(`inotifywait 退出 (退出码: ${code ?? signal})：${said}。${advice}`));
+  });
+  return promise;
+}
+
+// ── Step 6.2: what has changed ───────────────────────────────────────────────────────────────────
+
+/** How many paths wait at most, so that memory stays bounded while the backup is away; beyond, the whole tree is compared. */
+const MAX_PENDING = 100_000;
+/** How long nothing shall have changed before a batch starts, so that files written together go together, ms. */
+const QUIET_MS = 3;
+/** How long a batch waits for that at most, ms. */
+const MAX_QUIET_MS = 100;
 
 /** What is known of a path that waits. */
 interface Change {
   events: string;
-  /** When it was first seen, ms on the clock of `performance.now()`. */
+  /** When it was first seen, ms on the clock of `performance.now()`; 0 is not known, infinity that nobody waits for it. */
   since: number;
   /** A file that is being written: it waits until it is closed. */
   open: boolean;
@@ -1554,7 +1291,7 @@ interface Change {
   shared: boolean;
   /** Something that may have taken the place of another thing. */
   replaced: boolean;
-  /** That other thing was changed under this name, and may have others. */
+  /** What was there before was changed under this name and may have others. */
   hidden: boolean;
 }
 
@@ -1569,34 +1306,21 @@ const TREE: Change = { ...UNKNOWN, tree: true };
 /** All of the source. */
 const ALL: Batch = new Map([['', TREE]]);
 /** The same where nothing is known to have changed, so that nobody waits for it. */
-const ANEW: Batch = new Map([['', { ...TREE, since: Number.POSITIVE_INFINITY }]]);
+const REGULAR: Batch = new Map([['', { ...TREE, since: Number.POSITIVE_INFINITY }]]);
 
-/** The changes that wait for the next sync of a target. */
+/** The changes that wait for the next sync of a target. Emits `arrived`. */
 class Changes extends EventEmitter {
-  private pending: Batch = new Map();
+  waiting: Batch = new Map();
   private closed = 0;
   private last = 0;
 
   get size(): number {
-    return this.pending.size;
-  }
-
-  get oldest(): number {
-    return oldestOf(this.pending);
-  }
-
-  get waiting(): Batch {
-    return this.pending;
-  }
-
-  /** Resolves as soon as a change waits, or when `signal` is aborted. */
-  async arrived(signal: AbortSignal): Promise<void> {
-    if (this.size === 0) await once(this, 'arrived', { signal }).catch(() => {});
+    return this.waiting.size;
   }
 
   /** Notes an event; returns whether it does not merely repeat itself. `isLacking`: whether an earlier change there is not done yet. */
   report(path: string, events: string, found: Stats | undefined, isLacking: boolean): boolean {
-    const known = this.pending.get(path);
+    const known = this.waiting.get(path);
     const since = known && Number.isFinite(known.since) ? known.since : 0; // a regular comparison waits for nothing
     this.set(path, { ...changeAfter(events, known, found, isLacking || !!known), since });
     return known?.events !== events;
@@ -1604,8 +1328,8 @@ class Changes extends EventEmitter {
 
   /** A file that was renamed is the same file under another name. */
   renamed(from: string, to: string): void {
-    const old = this.pending.get(from);
-    const change = this.pending.get(to);
+    const old = this.waiting.get(from);
+    const change = this.waiting.get(to);
     if (!old?.shared || !change) return;
     change.shared = true;
     old.shared = false;
@@ -1614,7 +1338,7 @@ class Changes extends EventEmitter {
   /** Adds changes that no event has named, or that failed before; what is known of a path already is newer. */
   add(batch: Batch): void {
     for (const [path, { tree, shared, replaced, hidden, since }] of batch) {
-      const before = this.pending.get(path) ?? UNKNOWN;
+      const before = this.waiting.get(path) ?? UNKNOWN;
       const flags = {
         tree: tree || before.tree,
         shared: shared || before.shared,
@@ -1628,13 +1352,13 @@ class Changes extends EventEmitter {
   /** Beyond a number, all of the source counts as changed. That needs no paths, so memory stays bounded. */
   private set(path: string, change: Change): void {
     this.last = performance.now();
-    const known = this.pending.get(path);
+    const known = this.waiting.get(path);
     const since = change.since || this.last;
-    if (!known && (this.size >= MAX_PENDING || this.pending.get('')?.tree)) {
-      this.pending = new Map([['', { ...TREE, since: Math.min(this.oldest, since) }]]);
+    if (!known && (this.size >= MAX_PENDING || this.waiting.get('')?.tree)) {
+      this.waiting = new Map([['', { ...TREE, since: Math.min(oldestOf(this.waiting), since) }]]);
       this.closed = 1;
     } else {
-      this.pending.set(path, { ...change, since: Math.min(known?.since ?? since, since) });
+      this.waiting.set(path, { ...change, since: Math.min(known?.since ?? since, since) });
       this.closed += Number(!change.open) - Number(known ? !known.open : false);
     }
     this.emit('arrived');
@@ -1643,7 +1367,7 @@ class Changes extends EventEmitter {
   /** How long the next batch waits, ms: for a short quiet, but not beyond `latest`, and for `patience` where all files are open. */
   wait(latest: number, patience: number): number {
     const now = performance.now();
-    const [oldest] = this.pending.values();
+    const [oldest] = this.waiting.values();
     const ready = this.closed > 0 || !oldest ? now : oldest.since + patience;
     return Math.max(Math.min(this.last + QUIET_MS, latest), ready) - now;
   }
@@ -1653,8 +1377,8 @@ class Changes extends EventEmitter {
     this.closed = 0;
     const latest = performance.now() - patience;
     const waits = (change: Change) => change.open && change.since > latest;
-    const batch = new Map([...this.pending].filter(([, change]) => !waits(change)));
-    this.pending = new Map([...this.pending].filter(([, change]) => waits(change)));
+    const batch = new Map([...this.waiting].filter(([, change]) => !waits(change)));
+    this.waiting = new Map([...this.waiting].filter(([, change]) => waits(change)));
     return batch;
   }
 }
@@ -1667,7 +1391,7 @@ function oldestOf(batch: Batch): number {
 }
 
 /** What is known of a path after an event of inotifywait. */
-function changeAfter(events: string, known: Change = UNKNOWN, found?: Stats, isLacking = false): Change {
+function changeAfter(events: string, known = UNKNOWN, found: Stats | undefined, isLacking: boolean): Change {
   const change = { ...known, events };
   const isOther = events.startsWith('MOVED_TO') || (events.startsWith('CREATE') && isLacking);
   change.replaced ||= isOther;
@@ -1685,7 +1409,10 @@ function changeAfter(events: string, known: Change = UNKNOWN, found?: Stats, isL
   return change;
 }
 
-// ── Step 6: what was renamed ─────────────────────────────────────────────────────────────────────
+// ── Step 6.3: what was renamed ───────────────────────────────────────────────────────────────────
+
+/** How many renames wait at most; what was renamed beyond is sent. */
+const MAX_MOVES = 10_000;
 
 /** A rename within the source, which a target can repeat instead of having all that was renamed sent once more. */
 interface Move {
@@ -1712,43 +1439,33 @@ function withParents(path: string): string[] {
 }
 
 /** The renames that a target lacks, from where it has a thing to where the source has it, in their order. */
-class Moves {
-  private readonly moves = new Map<string, Move>();
-
-  has(path: string): boolean {
-    return this.moves.has(path);
-  }
-
+class Moves extends Map<string, Move> {
   add(move: Move): void {
-    const { from, isExposed, isMixed } = this.moves.get(move.from) ?? move; // it was renamed before
-    this.moves.delete(move.from);
-    this.moves.delete(move.to);
-    if (from !== move.to && this.moves.size < MAX_MOVES)
-      this.moves.set(move.to, { ...move, from, isExposed: isExposed || move.isExposed, isMixed });
+    const { from, isExposed, isMixed } = this.get(move.from) ?? move; // it was renamed before
+    this.delete(move.from);
+    this.delete(move.to);
+    if (from !== move.to && this.size < MAX_MOVES)
+      this.set(move.to, { ...move, from, isExposed: isExposed || move.isExposed, isMixed });
   }
 
   /** Something else has come to a path. A rename may be told twice, by a watcher and by the one that takes its place. */
   forget(path: string, cookie: string): void {
-    if (this.moves.get(path)?.cookie !== cookie) this.moves.delete(path);
-  }
-
-  clear(): void {
-    this.moves.clear();
+    if (this.get(path)?.cookie !== cookie) this.delete(path);
   }
 
   /** Puts back those that have come to nothing, before those that were done since. */
   restore(moves: Move[]): void {
-    const since = [...this.moves.values()];
-    this.moves.clear();
+    const since = [...this.values()];
+    this.clear();
     for (const move of moves) this.add({ ...move, isExposed: true });
     for (const move of since) this.add(move);
   }
 
   /** Hands out those that lead to what the source still has there. */
   take(source: Source, lacking: Batch[]): Move[] {
-    const moves = [...this.moves.values()];
+    const moves = [...this.values()];
     if (moves.length === 0) return [];
-    this.moves.clear();
+    this.clear();
     const replaced = replacedBelow(lacking);
     const isGone = (from: string) =>
       !source.look(from) ||
@@ -1757,11 +1474,10 @@ class Moves {
     const isTaken = (from: string) => lacking.some((changes) => changes.get(from)?.replaced);
     return moves.filter(({ from, to, identity, isExposed, isMixed }, n) => {
       const found = source.look(to);
-      const isWhole = !found?.isDirectory() || !(isMixed || replaced.has(from) || replaced.has(to));
-      const isLast = (last.get(to) ?? -1) <= n; // one of a circle gives way
-      return (
-        found && identityOf(found) === identity && isWhole && isGone(from) && isLast && !(isExposed && isTaken(from))
-      );
+      if (!found || identityOf(found) !== identity) return false;
+      if (found.isDirectory() && (isMixed || replaced.has(from) || replaced.has(to))) return false;
+      if (!isGone(from) || (isExposed && isTaken(from))) return false;
+      return (last.get(to) ?? -1) <= n; // one of a circle gives way
     });
   }
 }
@@ -1772,7 +1488,7 @@ function replacedBelow(batches: Batch[]): Set<string> {
   return new Set(paths.flatMap(([path]) => withParents(parentOf(path))));
 }
 
-// ── Step 6: what rsync has to look at ────────────────────────────────────────────────────────────
+// ── Step 6.4: what rsync has to look at ──────────────────────────────────────────────────────────
 
 /** What a new file system holds. */
 const LOST_AND_FOUND = 'lost+found';
@@ -1782,7 +1498,7 @@ class Source {
   /** What stands before every path that inotifywait prints. */
   readonly root: string;
   /** Where rsync starts, for names, and what stands before a path of the source there. */
-  readonly start: string;
+  readonly base: string;
   readonly prefix: string;
   /** Directories whose events may be missing or come under other names, with the watcher that saw them, by its number. */
   readonly doubts = new Map<string, number>();
@@ -1794,7 +1510,7 @@ class Source {
     const bytes = Buffer.from(directory).toString('latin1');
     const isContents = directory.endsWith('/');
     this.root = isContents ? bytes : `${bytes}/`;
-    this.start = isContents ? directory : dirname(directory);
+    this.base = isContents ? directory : dirname(directory);
     this.prefix = isContents ? '/' : `/${basename(bytes)}/`;
     this.identity = this.identify();
   }
@@ -1819,15 +1535,20 @@ class Source {
   }
 
   /** What a volume leaves behind that is not mounted must not be taken for the source. @throws {Failure} */
-  check(isElsewhere = false): void {
-    let found = '';
+  check(): void {
     try {
-      found = this.identify();
-    } catch {}
-    state.found = found === this.identity && !isElsewhere;
-    if (state.found) return;
+      state.found = this.identify() === this.identity;
+    } catch {
+      state.found = false;
+    }
+    if (!state.found) this.refuse();
+  }
+
+  /** @throws {Failure} always */
+  refuse(): never {
+    state.found = false;
     touch();
-    const what = `源目录 ${escapeText(this.directory)} ${found ? '已不是启动时的目录' : '不见了'}`;
+    const what = `源目录 ${escapeText(this.directory)} ${existsSync(this.directory) ? '已不是启动时的目录' : '不见了'}`;
     throw new Failure(`${what}，为保护备份拒绝同步。请检查挂载；若是有意更换，请重启服务`);
   }
 
@@ -2013,6 +1734,34 @@ export function methodFor(list: string[]): Method {
   return has('-b', '--backup') ? 'full' : 'rules';
 }
 
+/** All that follows from the options, worked out once. */
+function planFor({ RSYNC_OPTS, SSH_OPTS, RENAME_ON_TARGET }: Config) {
+  const words = parseWords(RSYNC_OPTS);
+  const options = parseOptions(words);
+  const has = (names: RegExp) => options.some(({ name }) => names.test(name));
+  const method = methodFor(words);
+  const deletes = has(/^--del/);
+  const isAgainstRenames = options.some(({ name }) => AGAINST_RENAMES.has(name));
+  const asksForProgress = options.some(({ name, value }) => name === '--info' && value?.includes('progress'));
+  const ruleFiles = options.filter(({ name }) => /^--(ex|in)clude-from$/.test(name));
+  return {
+    method,
+    deletes,
+    mayArm: method === 'list' && !has(/^--timeout$/), // rsync would give up while it waits
+    mayRename: RENAME_ON_TARGET && method === 'list' && deletes && !isAgainstRenames,
+    mayProgress: !asksForProgress && !has(/^(-P|--progress|-q|--quiet|--stderr|--msgs2stderr)$/),
+    mayReport: !has(/^--log-file$/), // that is the user's
+    isRelative: has(/^(-R|--relative)$/),
+    /** Has errors told apart from the rest where the options mix them. */
+    aloud: has(/^--(stderr|msgs2stderr)$/) ? ['--stderr=errors'] : [],
+    /** Whether rsync may start in the source, so that what is mounted in its place in the meantime cannot be taken for it. */
+    mayPin: !namesFiles(options, SSH_OPTS),
+    /** With -H, an rsync that scans as it goes waits for itself forever when files vanish on the way (seen in 3.5.0). */
+    scan: has(/^(-H|--hard-links)$/) ? ['--no-inc-recursive'] : [],
+    ruleFiles: ruleFiles.map(({ value = '' }) => Buffer.from(resolve(value)).toString('latin1')),
+  };
+}
+
 /** How much rules may be passed as arguments, bytes. */
 const MAX_RULES = 200_000;
 
@@ -2050,69 +1799,180 @@ function pattern(path: string, end = ''): string {
   return (hasWildcards ? path.replace(/[\\*?[]/g, '\\$&').replace(/[\x80-\xff]/g, '?') : path) + end;
 }
 
-// ── Step 6: the backup host ──────────────────────────────────────────────────────────────────────
+// ── Step 6.5: what is known of a target ──────────────────────────────────────────────────────────
+
+/** A minute of a target's history. */
+interface Minute {
+  syncs: number;
+  failures: number;
+  bytes: number;
+}
+
+/** What is known of a target. */
+class TargetState {
+  readonly name: string;
+  /** Whether it can be reached. */
+  up = false;
+  syncing = false;
+  /** Whether the last sync failed, so that it is tried again. */
+  failing = false;
+  /** Whether it has been compared as a whole, so that what it lacks are changes. */
+  mirrored = false;
+  progress: Progress | null = null;
+  readonly syncs = { full: { success: 0, failure: 0 }, incremental: { success: 0, failure: 0 } };
+  bytes = 0;
+  lastSuccess: Date | null = null;
+  lastStatus: number | null = null;
+  /** The changes that it lacks: those that wait, those on their way and those that failed. */
+  readonly changes = new Changes();
+  batch: Batch = new Map();
+  readonly failed = new Changes();
+  readonly moves = new Moves();
+  /** The directories of the batch that is on its way below which something may have taken the place of another thing. */
+  private mixed: { batch: Batch; paths: Set<string> } | undefined;
+  private readonly history = new Map<number, Minute>();
+
+  constructor(config: Config) {
+    this.name = escapeText(destinationOf(config));
+  }
+
+  readonly log = this.telling(log);
+  readonly warn = this.telling(warn);
+  readonly error = this.telling(error);
+  readonly heading = this.telling(heading);
+
+  /** What is logged of a target names it in a field, and to people where there are others. */
+  private telling(entry: typeof log): typeof log {
+    return (event, message, fields) => entry(event, this.named(message), { target: this.name, ...fields });
+  }
+
+  named(message: string): string {
+    return state.targets.length > 1 ? `${message} [${this.name}]` : message;
+  }
+
+  get lacking(): Batch[] {
+    return [this.changes.waiting, this.batch, this.failed.waiting];
+  }
+
+  /** Notes an event; returns whether it does not merely repeat itself. */
+  changed(path: string, events: string, found?: Stats): boolean {
+    return this.changes.report(path, events, found, this.batch.has(path) || this.failed.waiting.has(path));
+  }
+
+  /** Notes a rename, where it is certain that the target has what was renamed, in its old place. */
+  moved(move: Move): void {
+    const isReplaced = (changes: Batch) => changes.get(move.from)?.replaced && !this.moves.has(move.from);
+    const isUnseen = (changes: Batch) => withParents(move.from).some((path) => changes.get(path)?.tree);
+    if (!this.mirrored || this.lacking.some((changes) => isReplaced(changes) || isUnseen(changes))) return;
+    if (this.mixed?.batch !== this.batch) this.mixed = { batch: this.batch, paths: replacedBelow([this.batch]) };
+    this.moves.add({ ...move, isExposed: this.syncing, isMixed: this.mixed.paths.has(move.from) });
+  }
+
+  get pending(): number {
+    return this.lacking.reduce((sum, { size }) => sum + size, 0);
+  }
+
+  /** Since when it has lacked a change, ms since 1970. */
+  get oldestPending(): number | undefined {
+    const oldest = Math.min(...this.lacking.map(oldestOf));
+    return Number.isFinite(oldest) ? Date.now() - (performance.now() - oldest) : undefined;
+  }
+
+  /** Takes down how a sync went. Where files vanish on the way, that is no failure. */
+  took({ mode, status, seconds, bytes = 0 }: Result): void {
+    const succeeded = status === 0 || status === VANISHED;
+    this.syncs[mode][succeeded ? 'success' : 'failure']++;
+    this.bytes += bytes;
+    const minute = Math.floor(Date.now() / 60_000);
+    const entry = this.history.get(minute) ?? { ...NO_MINUTE };
+    entry.syncs++;
+    entry.failures += Number(!succeeded);
+    entry.bytes += bytes;
+    this.history.set(minute, entry);
+    for (const old of this.history.keys()) if (old <= minute - 60) this.history.delete(old);
+    if (succeeded) this.lastSuccess = new Date();
+    if (succeeded || status === PARTIAL || status === LIMITED) this.up = true;
+    else if (status === UNREACHABLE) this.up = false;
+    this.failing = !succeeded && status !== LIMITED;
+    this.lastStatus = status;
+    views.emit('synced', this.name, mode, seconds);
+    touch();
+  }
+
+  report() {
+    const oldest = this.oldestPending;
+    const minute = Math.floor(Date.now() / 60_000);
+    return {
+      target: this.name,
+      up: this.up,
+      state: this.describe(),
+      mirrored: this.mirrored,
+      pending: this.pending,
+      oldest_pending: oldest === undefined ? null : new Date(oldest).toISOString(),
+      last_success: this.lastSuccess?.toISOString() ?? null,
+      last_exit_code: this.lastStatus,
+      syncs: this.syncs,
+      bytes: this.bytes,
+      progress: this.progress,
+      history: Array.from({ length: 60 }, (_, n) => this.history.get(minute - 59 + n) ?? NO_MINUTE),
+    };
+  }
+
+  private describe(): 'syncing' | 'down' | 'retrying' | 'waiting' | 'idle' {
+    if (this.syncing) return 'syncing';
+    if (!this.up) return 'down';
+    if (this.failing) return 'retrying';
+    return this.pending > 0 ? 'waiting' : 'idle';
+  }
+}
+
+const NO_MINUTE: Minute = { syncs: 0, failures: 0, bytes: 0 };
+
+// ── Step 6.6: the backup host ────────────────────────────────────────────────────────────────────
 
 const LIST_OPTIONS = ['--no-recursive', '--dirs', '--ignore-missing-args', '--files-from=-', '--from0'];
+/** How often the log tells of the progress of a full sync, ms. */
+const PROGRESS_MS = 10_000;
 /** How long a connection may take, ms. */
 const CONNECT_MS = 30_000;
 /** A process that dies sooner than this after its start is not replaced at once, ms. */
 const SHORT_LIFE_MS = 5000;
 
 /** An rsync that was started, and what it has told of its transfer once it has ended. */
-class Transfer {
-  totals: Totals = {};
-
-  constructor(
-    readonly rsync: ChildProcess,
-    report: string | undefined,
-  ) {
-    rsync.once('close', () => {
-      if (report) this.totals = takeReport(report);
-    });
-  }
+interface Transfer {
+  rsync: ChildProcess;
+  totals: Totals;
 }
 
-/** What has become of renames. */
-interface Renaming {
-  status: number;
-  renamed: number;
-  said: string;
+/** A connection that all that goes to a target shares. */
+interface Connection {
+  ssh: ChildProcess;
+  socket: string;
+  /** Whether reports may be put beside the socket. */
+  mayReport: boolean;
 }
 
 /** A backup host: the connection to it, the rsync that waits there for the next batch, and the changes that it lacks. */
 class Target extends EventEmitter {
   readonly state: TargetState;
   private readonly config: Config;
-  private readonly method: Method;
-  private reaching: Promise<void> | undefined;
-  private readonly hostKeys: HostKeys;
-  private readonly mayArm: boolean;
-  /** With -H, an rsync that scans as it goes waits for itself forever when files vanish on the way (seen in 3.5.0). */
-  private readonly keepsLinks: boolean;
-  private readonly deletes: boolean;
-  private readonly ruleFiles: string[];
-  /** Whether rsync starts in the source, so that what is mounted in its place in the meantime cannot be taken for it. */
+  private readonly plan: ReturnType<typeof planFor>;
   private readonly isPinned: boolean;
-  /** Where the connection is shared while there is one. */
-  private socket: string | undefined;
-  private connection: ChildProcess | undefined;
+  private readonly hostKeys: HostKeys;
+  private reaching: Promise<void> | undefined;
+  private connection: Connection | undefined;
   /** Whether there ever was one. */
   private hasShared = false;
   private armed: Transfer | undefined;
-  private started = 0;
-  /** Whether rsync may be asked for its progress, and for a report: where the options ask for a log, that is the user's. */
-  private readonly mayProgress: boolean;
-  private readonly hasOwnLog: boolean;
-  private mayReport = false;
+  private reports = 0;
   /** What is known of the sync that runs. */
   private sent: { mode: Mode } & Totals = { mode: 'incremental' };
   /** Whether a regular comparison is due. */
   private isRegular = false;
   private partialBackoff = newBackoff();
-  /** Whether renames can be repeated under the options, and whether the backup knows how. */
-  private readonly mayRename: boolean;
+  /** Whether the backup knows how to rename, as far as it has been asked. */
   private canRename = true;
-  /** The renames of the last batch that the backup was not reached for; if the batch has not reached it either, they wait on. */
+  /** The renames for which the backup could not be reached; they wait on if the batch cannot reach it either. */
   private unrepeated: Move[] = [];
 
   constructor(
@@ -2120,27 +1980,11 @@ class Target extends EventEmitter {
     private readonly source: Source,
   ) {
     super();
-    const { config } = host;
-    this.config = config;
-    this.state = new TargetState(config);
-    this.hostKeys = new HostKeys(config, this.state);
-    const words = parseWords(config.RSYNC_OPTS);
-    const parsed = parseOptions(words);
-    const options = parsed.map(({ name }) => name);
-    this.method = methodFor(words);
-    this.mayArm = this.method === 'list' && !options.includes('--timeout'); // rsync would give up while it waits
-    this.deletes = options.some((name) => name.startsWith('--del'));
-    const asksForProgress = parsed.some(({ name, value }) => name === '--info' && value?.includes('progress'));
-    this.mayProgress =
-      !asksForProgress && !options.some((name) => /^(-P|--progress|-q|--quiet|--stderr|--msgs2stderr)$/.test(name));
-    const isPlain = this.method === 'list' && this.deletes && !options.some((name) => AGAINST_RENAMES.has(name));
-    this.mayRename = config.RENAME_ON_TARGET && isPlain;
-    this.isPinned = source.prefix === '/' && !namesFiles(parsed, config.SSH_OPTS);
-    this.hasOwnLog = options.includes('--log-file');
-    this.keepsLinks = options.includes('-H') || options.includes('--hard-links');
-    this.ruleFiles = parsed
-      .filter(({ name }) => /^--(ex|in)clude-from$/.test(name))
-      .map(({ value = '' }) => Buffer.from(resolve(value)).toString('latin1'));
+    this.config = host.config;
+    this.plan = planFor(host.config);
+    this.isPinned = source.prefix === '/' && this.plan.mayPin;
+    this.state = new TargetState(host.config);
+    this.hostKeys = new HostKeys(host.config, this.state);
   }
 
   /** Steps 3 and 4. @throws {Failure} */
@@ -2170,11 +2014,11 @@ class Target extends EventEmitter {
     const started = performance.now();
     const status = isHere ? await fullSync(this) : UNREACHABLE;
     if (stopping) return;
-    this.compared(status);
+    this.noteFirstCompare(status);
     if (status === PARTIAL) this.tryAgain(ALL).catch(fail);
     else if (!this.state.mirrored) this.state.changes.add(ALL);
     this.compareRegularly().catch(fail);
-    await this.watchLoop(started);
+    await this.syncLoop(started);
   }
 
   private missed(cause: unknown): false {
@@ -2185,7 +2029,7 @@ class Target extends EventEmitter {
   }
 
   /** Emits `mirrored` when the whole tree was compared for the first time. */
-  private compared(status: number): void {
+  private noteFirstCompare(status: number): void {
     if (this.state.mirrored || ![0, PARTIAL, LIMITED].includes(status)) return;
     this.state.mirrored = true;
     this.emit('mirrored');
@@ -2194,75 +2038,71 @@ class Target extends EventEmitter {
   /** Keeps one SSH connection open for all that goes to the target. */
   async keepConnected(): Promise<void> {
     let backoff = newBackoff();
-    for (let lost = false; !stopping; ) {
-      const opened = await this.connect().catch((cause) => {
-        if (!lost && !stopping)
-          this.state.warn('connection.failed', `无法建立共享的 SSH 连接，将自动重试：${reasonOf(cause)}`);
+    for (let lost = false; !stopping; lost = true) {
+      const connection = await this.connect().catch((cause) => {
+        if (lost || stopping) return;
+        this.state.warn('connection.failed', `无法建立共享的 SSH 连接，将自动重试：${reasonOf(cause)}`);
       });
-      this.connection = opened ?? undefined;
-      if (opened) this.state.up = this.hasShared = true;
+      if (connection) this.state.up = this.hasShared = true;
       else if (this.state.up || !this.hasShared) this.state.up = await this.answers().catch(() => false); // each rsync connects by itself
+      this.connection = connection ?? undefined;
       touch();
       this.emit('tried');
-      if (!opened) {
-        lost = true;
+      if (connection) {
+        if (lost) this.state.log('connection.restored', 'SSH 连接已恢复 ✓');
+        backoff = newBackoff();
+        await this.use(connection);
+      } else {
         await pause(backoff.next().value);
-        continue;
       }
-      if (lost) this.state.log('connection.restored', 'SSH 连接已恢复 ✓');
-      this.hostKeys.connected();
-      this.canRename = true;
-      backoff = newBackoff();
-      this.emit('connected');
-      this.arm();
-      if (children.has(opened)) await once(opened, 'exit');
-      this.connection = this.socket = undefined;
-      this.state.up = false;
-      if (this.armed) signalGroup(this.armed.rsync, 'SIGTERM'); // it waits for names and does not notice
-      this.armed = undefined;
-      lost = true;
-      if (!stopping) this.state.warn('connection.lost', 'SSH 连接已断开，正在重新连接...');
     }
+  }
+
+  /** Resolves when the connection has ended. */
+  private async use({ ssh }: Connection): Promise<void> {
+    this.hostKeys.connected();
+    this.canRename = true;
+    this.emit('connected');
+    this.arm();
+    if (children.has(ssh)) await once(ssh, 'exit');
+    this.connection = undefined;
+    this.state.up = false;
+    if (this.armed) signalGroup(this.armed.rsync, 'SIGTERM'); // it waits for names and does not notice
+    this.armed = undefined;
+    if (!stopping) this.state.warn('connection.lost', 'SSH 连接已断开，正在重新连接...');
   }
 
   /** Whether a login works. Throws where nothing is known any more of the host's keys. */
   private async answers(): Promise<boolean> {
-    const { user, host } = parseTarget(this.config.DEST_HOST);
-    const { exitCode } = await run`ssh ${sshArgs(this.config, this.route)} ${`${user}@${host}`} ${'echo ok'}`;
-    return exitCode === 0;
+    return (await tryLogin(this.config, this.findRoute())).exitCode === 0;
   }
 
   /** Resolves once the connection stands. @throws {Failure} with the last words of ssh */
-  private async connect(): Promise<ChildProcess> {
-    const { user, host } = parseTarget(this.config.DEST_HOST);
+  private async connect(): Promise<Connection> {
     const knownHosts = this.hostKeys.refresh();
     const directory = temporaryDirectory(this.config);
     const socket = join(directory, 'ssh');
     const args = sshArgs(this.config, { socket, knownHosts });
     const options = ['-N', '-o', 'ControlMaster=yes', '-o', 'ControlPersist=no', ...args];
-    const ssh = startOnLeash(['ssh', ...options, `${user}@${host}`], 'ignore', directory);
+    const ssh = startOnLeash(['ssh', ...options, loginOf(this.config)], 'ignore', directory);
     ssh.once('exit', () => rmSync(directory, { recursive: true, force: true }));
-    let said = '';
-    ssh.stderr?.on('data', (chunk) => {
-      said = `${said}${chunk}`.slice(-1000);
-    });
+    const said = tailOf(ssh.stderr);
     const latest = performance.now() + CONNECT_MS;
     while (children.has(ssh) && performance.now() < latest) {
       if (existsSync(socket)) {
-        this.socket = socket;
-        this.mayReport = !this.hasOwnLog && !isWatched(this.config, socket);
-        return ssh;
+        const mayReport = this.plan.mayReport && !isWatched(this.config, socket);
+        return { ssh, socket, mayReport };
       }
       await sleep(10);
     }
     signalGroup(ssh, 'SIGKILL');
-    this.hostKeys.explain(said);
-    throw new Failure(lastLine(said) || '超时');
+    this.hostKeys.explain(said());
+    throw new Failure(lastLine(said()) || '超时');
   }
 
   /** Starts the rsync of the next batch: it connects now, so that only names are missing when the batch is due. */
   private arm(): void {
-    if (stopping || this.state.syncing || this.armed || !this.connection || !this.mayArm) return;
+    if (stopping || this.state.syncing || this.armed || !this.connection || !this.plan.mayArm) return;
     const started = performance.now();
     const transfer = this.startList();
     this.armed = transfer;
@@ -2275,20 +2115,22 @@ class Target extends EventEmitter {
     transfer.rsync.once('exit', replace).once('error', replace);
   }
 
-  /** A connection of its own is one to a host that must be known. */
-  private get route(): Route {
-    const { socket, hostKeys } = this;
-    return { socket, knownHosts: socket ? hostKeys.file : hostKeys.refresh() };
+  /** Where no connection is shared, rsync makes its own: the host keys are read anew. */
+  private findRoute(): Route {
+    const { connection, hostKeys } = this;
+    return { socket: connection?.socket, knownHosts: connection ? hostKeys.file : hostKeys.refresh() };
   }
 
   /** @param format what rsync reports of each file; names have no place there */
   private startRsync(extra: string[] = [], source?: string, format = '%i'): Transfer {
-    const { route } = this;
-    const place = this.isPinned ? { from: './', cwd: this.source.start } : { from: source, cwd };
-    const report = route.socket && this.mayReport ? join(dirname(route.socket), `${++this.started}.log`) : undefined;
+    const { connection } = this;
+    const place = this.isPinned ? { from: './', cwd: this.source.base } : { from: source, cwd };
+    const report = connection?.mayReport ? join(dirname(connection.socket), `${++this.reports}.log`) : undefined;
     const options = report ? [`--log-file=${report}`, `--log-file-format=${format}`] : [];
-    const args = rsyncArgs(this.config, route, [...extra, ...options], place.from);
-    return new Transfer(start('rsync', args, { cwd: place.cwd, stdio: ['pipe', 'pipe', 'pipe'] }), report);
+    const args = rsyncArgs(this.config, this.findRoute(), [...extra, ...options], place.from);
+    const transfer: Transfer = { rsync: start('rsync', args, { cwd: place.cwd }), totals: {} };
+    if (report) transfer.rsync.once('close', () => Object.assign(transfer.totals, takeReport(report)));
+    return transfer;
   }
 
   private holdsSource({ rsync }: Transfer): boolean {
@@ -2296,7 +2138,7 @@ class Target extends EventEmitter {
   }
 
   private startList(): Transfer {
-    return this.startRsync(LIST_OPTIONS, this.source.start);
+    return this.startRsync(LIST_OPTIONS, this.source.base);
   }
 
   /**
@@ -2307,39 +2149,33 @@ class Target extends EventEmitter {
     const { rsync } = transfer;
     if (!this.holdsSource(transfer)) {
       signalGroup(rsync, 'SIGKILL');
-      this.source.check(true);
+      this.source.refuse();
     }
     if (rsync.stdout) passOn(rsync.stdout, this.state.name, filter);
     if (rsync.stderr) passOn(rsync.stderr, this.state.name);
     rsync.stdin?.end(names);
-    const [code, signal] = (await once(rsync, 'close')) as [number | null, NodeJS.Signals | null];
+    const status = await exitStatus(rsync);
     this.sent = { ...this.sent, ...transfer.totals };
-    return code ?? 128 + (signal ? osConstants.signals[signal] : 0);
+    return status;
   }
 
   /** Compares the whole tree. @throws {Failure} where the source is not what it was, or would empty the backup */
   async compareAll(): Promise<number> {
     this.sent.mode = 'full';
     this.source.check();
-    if (this.deletes && !this.config.ALLOW_EMPTY_SOURCE && this.source.isEmpty()) await this.refuseToEmpty();
-    return this.startAll();
+    await this.checkNotEmptied();
+    return this.sendAll();
   }
 
   /** Compares the whole tree and tells how far it has come. */
-  private async startAll(): Promise<number> {
+  private async sendAll(): Promise<number> {
     this.sent.mode = 'full';
-    const extra = [
-      ...(this.keepsLinks ? ['--no-inc-recursive'] : []),
-      ...(this.mayProgress ? ['--info=progress2'] : []),
-    ];
+    const { scan, mayProgress } = this.plan;
+    const filter = mayProgress ? progressFilter((progress) => this.progressed(progress)) : undefined;
+    const extra = [...scan, ...(mayProgress ? ['--info=progress2'] : [])];
     const telling = setInterval(() => this.logProgress(), PROGRESS_MS);
     try {
-      const filter = progressFilter((progress) => this.progressed(progress));
-      const status = await this.finish(
-        this.startRsync(extra, undefined, ''),
-        undefined,
-        this.mayProgress ? filter : undefined,
-      );
+      const status = await this.finish(this.startRsync(extra, undefined, ''), undefined, filter);
       this.sent.files = this.state.progress?.files;
       return status;
     } finally {
@@ -2362,9 +2198,10 @@ class Target extends EventEmitter {
   }
 
   /** A volume that is not mounted looks like an empty source. rsync tells by status 25 that it would have to delete. */
-  private async refuseToEmpty(): Promise<void> {
+  private async checkNotEmptied(): Promise<void> {
+    if (!this.plan.deletes || this.config.ALLOW_EMPTY_SOURCE || !this.source.isEmpty()) return;
     const options = `-r --delete --max-delete=0 --dry-run --exclude=${LOST_AND_FOUND}`;
-    const probe = rsyncArgs({ ...this.config, RSYNC_OPTS: options }, this.route);
+    const probe = rsyncArgs({ ...this.config, RSYNC_OPTS: options }, this.findRoute());
     const { exitCode, stderr } = await run`rsync ${probe}`;
     if (exitCode === 0 || exitCode === VANISHED) return;
     const reason = `退出码: ${exitCode}，${escapeText(stderr.trim().split('\n')[0] ?? '')}`;
@@ -2384,18 +2221,19 @@ class Target extends EventEmitter {
     this.source.check();
     await this.repeatMoves();
     this.source.check(); // the backup may have taken long
-    const isWhole = this.method === 'full' || [...batch.keys()].some((path) => this.holdsRules(path));
+    const { method } = this.plan;
+    const isWhole = method === 'full' || [...batch.keys()].some((path) => this.holdsRules(path));
     const scopes = isWhole ? undefined : await this.source.survey(batch);
-    if (scopes && this.method === 'list') return this.syncList(listOf(scopes, this.source.prefix));
+    if (scopes && method === 'list') return this.syncList(listOf(scopes, this.source.prefix));
     const rules = scopes && rulesOf(scopes, this.source.prefix);
-    return rules ? this.finish(this.startRsync(rules)) : this.startAll();
+    return rules ? this.finish(this.startRsync(rules)) : this.sendAll();
   }
 
   /** Has the backup rename what was renamed here. Whatever comes of it, the batch then mirrors both places. */
   private async repeatMoves(): Promise<void> {
     const { source, state } = this;
     const moves = state.moves.take(source, state.lacking);
-    if (moves.length === 0 || !this.mayRename || !this.canRename) return;
+    if (moves.length === 0 || !this.plan.mayRename || !this.canRename) return;
     this.unrepeated = moves;
     const { status, renamed, said } = await this.rename(moves);
     if (status === UNREACHABLE) return;
@@ -2408,26 +2246,22 @@ class Target extends EventEmitter {
     }
   }
 
-  private async rename(moves: Move[]): Promise<Renaming> {
-    const { user, host } = parseTarget(this.config.DEST_HOST);
+  private async rename(moves: Move[]): Promise<{ status: number; renamed: number; said: string }> {
     const command = `start-sshd --rename ${quote(this.config.DEST_DIR)}`;
-    const args = [...sshArgs(this.config, this.route), `${user}@${host}`, command];
-    const ssh = start('ssh', args, { cwd, stdio: ['pipe', 'pipe', 'pipe'] });
+    const ssh = start('ssh', [...sshArgs(this.config, this.findRoute()), loginOf(this.config), command], { cwd });
     const prefix = this.source.prefix.slice(1);
     const names = moves.flatMap(({ from, to }) => [from, to]).map((path) => `${prefix}${path}\0`);
     ssh.stdin?.end(names.join(''), 'latin1');
-    let renamed = '';
-    let said = '';
-    ssh.stdout?.on('data', (chunk) => (renamed = `${renamed}${chunk}`.slice(-1000)));
-    ssh.stderr?.on('data', (chunk) => (said = `${said}${chunk}`.slice(-1000)));
+    const [renamed, said] = [tailOf(ssh.stdout), tailOf(ssh.stderr)];
     const [code] = await once(ssh, 'close');
-    return { status: code ?? UNREACHABLE, renamed: Number(renamed), said: lastLine(said) };
+    return { status: code ?? UNREACHABLE, renamed: Number(renamed()), said: lastLine(said()) };
   }
 
   /** Whether a file in the source decides what rsync lets in elsewhere. */
   private holdsRules(path: string): boolean {
-    const isRuleFile = basename(path) === '.rsync-filter' || this.ruleFiles.includes(this.source.root + path);
-    return this.method === 'rules' && isRuleFile;
+    const { method, ruleFiles } = this.plan;
+    const isRuleFile = basename(path) === '.rsync-filter' || ruleFiles.includes(this.source.root + path);
+    return method === 'rules' && isRuleFile;
   }
 
   /** An rsync that waited for long may have lost its connection without noticing: that says nothing of the batch. */
@@ -2445,7 +2279,7 @@ class Target extends EventEmitter {
   }
 
   /** At most one sync starts in `SYNC_INTERVAL`; the last change of a burst is synced when that time is over. */
-  async watchLoop(firstStart: number): Promise<void> {
+  async syncLoop(firstStart: number): Promise<void> {
     let lastStart = firstStart;
     let backoff = newBackoff();
     while (true) {
@@ -2455,8 +2289,8 @@ class Target extends EventEmitter {
       lastStart = performance.now();
       const { connection } = this;
       const status = await this.syncBatch(batch);
-      if (batch.get('')?.tree) this.compared(status);
       const everything = batch.get('');
+      if (everything?.tree) this.noteFirstCompare(status);
       if (everything?.since === Number.POSITIVE_INFINITY) batch.set('', TREE); // from now on it is missed, if it failed
       if (status === 0 || status === LIMITED) {
         backoff = newBackoff();
@@ -2479,7 +2313,7 @@ class Target extends EventEmitter {
 
   /** Returns when a batch is due, or when a request to stop leaves no time to wait. */
   private async due(lastStart: number): Promise<void> {
-    await this.state.changes.arrived(stopRequest.signal);
+    if (this.state.changes.size === 0) await happened(this.state.changes, 'arrived');
     await pause(lastStart + this.config.SYNC_INTERVAL * 1000 - performance.now());
     const latest = performance.now() + MAX_QUIET_MS;
     while (!stopRequest.signal.aborted) {
@@ -2515,19 +2349,18 @@ class Target extends EventEmitter {
   /** One sync, told in the log: resolves with rsync's exit status, 0 also where files vanished on the way. */
   async sync(transfer: () => Promise<number>): Promise<number> {
     const started = performance.now();
-    this.sent = { mode: this.method === 'full' ? 'full' : 'incremental' };
+    this.sent = { mode: this.plan.method === 'full' ? 'full' : 'incremental' };
     this.state.syncing = true;
     touch();
-    const outcome = await transfer().catch((cause) => {
-      if (cause instanceof Failure) return cause;
-      return new Failure(`无法启动 rsync：${reasonOf(cause)}`, 126); // no memory or no process to be had, for example
+    let reason: string | undefined;
+    const status = await transfer().catch((cause) => {
+      reason = cause instanceof Failure ? cause.message : `无法启动 rsync：${reasonOf(cause)}`; // no memory, for example
+      return cause instanceof Failure ? cause.status : 126;
     });
     this.state.syncing = false;
-    const seconds = (performance.now() - started) / 1000;
-    const status = outcome instanceof Failure ? outcome.status : outcome;
-    const result = { ...this.sent, status, seconds };
+    const result = { ...this.sent, status, seconds: (performance.now() - started) / 1000 };
     this.state.took(result);
-    this.tell(result, outcome instanceof Failure ? outcome.message : undefined);
+    this.tell(result, reason);
     return status === VANISHED ? 0 : status;
   }
 
@@ -2564,391 +2397,514 @@ class Target extends EventEmitter {
       await pause(this.config.FULL_SYNC_INTERVAL * 1000);
       if (stopRequest.signal.aborted) return;
       this.isRegular = true;
-      this.state.changes.add(ANEW);
+      this.state.changes.add(REGULAR);
     }
   }
 }
 
-// ── Step 6: watch ────────────────────────────────────────────────────────────────────────────────
+// ── Processes ────────────────────────────────────────────────────────────────────────────────────
 
-/** The parts of one record of inotifywait, `COOKIE|EVENTS|PATH`; the two halves of a rename share their cookie. */
-export function parseEvent(record: string): { cookie: string; events: string; path: string } {
-  const [, cookie = '', events = '', path = ''] = /^([^|]*)\|([^|]*)\|(.*)$/s.exec(record) ?? [];
-  return { cookie, events, path };
+/** Whether the program is to end, and a signal for whatever waits. */
+let stopping = false;
+const stopRequest = new AbortController();
+/** The work that a request to stop lets finish. */
+let work: Promise<unknown> = Promise.resolve();
+
+const children = new Set<ChildProcess>();
+
+// `sudo -u` may leave us in a directory that the user may not enter.
+const cwd = existsSync(process.cwd()) ? process.cwd() : '/';
+
+/** Starts a program in a process group of its own: Ctrl-C reaches only us, and what ends it ends all it started. */
+function start(command: string, args: readonly string[], options: SpawnOptions): ChildProcess {
+  const child = spawn(command, args, { ...options, detached: true });
+  children.add(child);
+  for (const event of ['exit', 'error']) child.once(event, () => children.delete(child));
+  child.once('exit', () => child.stdin?.destroy());
+  child.stdin?.on('error', () => {}); // its exit status says why it reads no more
+  return child;
 }
 
-function inotifywaitArgs(config: Config): string[] {
-  const events = WATCHED_EVENTS.flatMap((event) => ['-e', event.toLowerCase()]);
-  const excluded = config.WATCH_EXCLUDE.split(':').filter(Boolean);
-  const exclusions = excluded.map((path) => `@${resolve(config.SOURCE_DIR, path)}`);
-  return ['-m', '-r', ...events, '--format', '%c|%e|%w%f%0', '--no-newline', ...exclusions, '--', config.SOURCE_DIR];
+/** A directory that nobody else may enter. Its path is short, for a socket (unix(7): 108 bytes, of which ssh needs some). */
+function temporaryDirectory(config: Config): string {
+  const isUsable = (path: string) => Buffer.byteLength(path) <= 60 && !UNQUOTABLE.test(path);
+  const parents = [tmpdir(), '/tmp', config.SSH_DIR].filter(isUsable);
+  for (const parent of parents) {
+    try {
+      return mkdtempSync(join(parent, 'rsync-inotify-'));
+    } catch {}
+  }
+  throw new Error(`无法在 ${parents.join('、')} 中创建临时目录，请检查权限和磁盘空间`);
 }
 
-interface Watcher {
-  process: ChildProcess;
-  /** When it last had something to say, ms on the clock of `performance.now()`. */
-  heard: number;
+/** Removes $0 and ends the command when its standard input, a pipe of ours, is closed: also when we are killed. */
+const LEASH = 'exec 3<&0; (read -r _ <&3; rm -rf -- "$0"; kill 0) & exec "$@" 3<&- </dev/null';
+
+/** Starts a program that would run on without us. What it leaves in `directory` goes with it. */
+function startOnLeash(command: string[], stdout: 'ignore' | 'pipe', directory = ''): ChildProcess {
+  return start('/bin/sh', ['-c', LEASH, directory, ...command], { cwd, stdio: ['pipe', stdout, 'pipe'] });
 }
 
-/** More directories in doubt than this are as good as all of the source. */
-const MAX_DOUBTS = 10_000;
-/** How many renames may wait for their other half: what is moved out of the source has none. */
-const MAX_HALVES = 1000;
-/** How many renames are remembered that were told, so that none is taken for another one when it is told twice. */
-const MAX_TOLD_COOKIES = 2 * MAX_MOVES;
-/** How many of a watcher's complaints the log tells. */
-const MAX_TOLD = 10;
-/** How long a watcher must be silent before it may be ended, and how long that is waited for at most, ms. */
-const SILENCE_MS = 100;
-const MAX_SILENCE_MS = 5000;
-/** How long it is waited for more changes before watches are counted, ms. */
-const COUNT_MS = 1000;
-/** When the next one is started where one has died, at the latest, ms; later only where starting fails. */
-const REPLACE_MS = 1000;
-/** How long the next watcher waits where two do not fit into the limits, for each costs a full sync, ms. */
-const ALONE_MS = 60_000;
+function signalGroup(child: ChildProcess, signal: NodeJS.Signals): void {
+  try {
+    if (child.pid && children.has(child)) process.kill(-child.pid, signal);
+  } catch {
+    // it has ended this moment
+  }
+}
+
+async function endChildren(): Promise<void> {
+  for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
+    const running = [...children];
+    for (const child of running) signalGroup(child, signal);
+    await Promise.race([Promise.all(running.map((child) => once(child, 'exit'))), sleep(1000)]);
+  }
+}
+
+/** Keeps the end of what a program says. */
+function tailOf(stream: Readable | null): () => string {
+  let tail = '';
+  stream?.on('data', (chunk) => {
+    tail = `${tail}${chunk}`.slice(-1000);
+  });
+  return () => tail;
+}
+
+/** Resolves when a program has ended and all that it has said is read: with its exit status, 128 + n for signal n. */
+async function exitStatus(child: ChildProcess): Promise<number> {
+  const [code, signal] = (await once(child, 'close')) as [number | null, NodeJS.Signals | null];
+  return code ?? 128 + (signal ? osConstants.signals[signal] : 0);
+}
+
+/** zx for what runs once; loaded only here, because it takes longer than all that --healthcheck does. */
+async function run(words: TemplateStringsArray, ...values: (string | string[])[]): Promise<ProcessOutput> {
+  const { $ } = await import('zx');
+  const shell = { shell: '/bin/sh', prefix: '', quote }; // on every machine; bash is not
+  const options = { ...shell, spawn: start as typeof spawn, nothrow: true, quiet: true, cwd };
+  return $({ ...options, stdio: ['ignore', 'pipe', 'pipe'] })(words, ...values);
+}
+
+/** How ssh gets to the backup. */
+interface Route {
+  /** Where a connection is shared, if one is. */
+  socket?: string | undefined;
+  /** The file of the host keys that count, if the backup has published any. */
+  knownHosts?: string | undefined;
+}
+
+const asOptions = (settings: string[]) => settings.flatMap((setting) => ['-o', setting]);
+const sshEscaped = (path: string) => path.replaceAll('%', '%%');
+const sshQuoted = (path: string) => `"${sshEscaped(path)}"`;
 
 /**
- * inotifywait, and another one in its place whenever it may not see everything. It misses what happens in a new
- * directory before it watches that, and misnames what is in one that was renamed: such a directory is in doubt, and
- * wholly in each batch, until a watcher that was started later has its watches.
+ * The arguments for every ssh, which takes the first value that it is given. Which host keys count and which connection
+ * is shared is ours to say: a connection that is shared by the user's configuration would outlive us; of `-S` the last
+ * one counts. For the rest, the user's options come first.
  */
-class Watch extends EventEmitter {
-  private watcher: Watcher | undefined;
-  private started = 0;
-  /** The first halves of renames, by their cookies, and whether nothing is in doubt there. */
-  private readonly halves = new Map<string, { from: string; isCertain: boolean }>();
-  /** The cookies of the last renames that were told: while a watcher takes the place of another one, both tell of each. */
-  private readonly told = new Set<string>();
-  private counting: NodeJS.Timeout | undefined;
-  /** Whether the limits leave no room for two watchers at a time. */
-  private alone = false;
-  /** Whether something was lost, and not only in doubt. */
-  private isRecovering = false;
-
-  constructor(
-    private readonly config: Config,
-    private readonly source: Source,
-    private readonly targets: TargetState[],
-  ) {
-    super();
-    stopRequest.signal.addEventListener('abort', () => this.watcher && signalGroup(this.watcher.process, 'SIGTERM'));
-  }
-
-  /** Starts a watcher; resolves when its watches stand and what was in doubt before is settled. @throws {Failure} */
-  async start(): Promise<void> {
-    this.source.check();
-    const number = ++this.started;
-    const began = new Date().toISOString();
-    const child = startOnLeash(['inotifywait', ...inotifywaitArgs(this.config)], 'pipe');
-    const watcher = { process: child, heard: performance.now() };
-    let rest = '';
-    child.stdout?.setEncoding('latin1').on('data', (chunk: string) => {
-      watcher.heard = performance.now();
-      const records = (rest + chunk).split('\0');
-      rest = records.pop() ?? '';
-      for (const record of records.map(parseEvent)) {
-        if (record.events.includes('Q_OVERFLOW')) this.overflowed();
-        else this.handle(record);
-      }
-    });
-    await established(child);
-    try {
-      this.source.check(); // it may have been replaced meanwhile
-    } catch (cause) {
-      signalGroup(child, 'SIGTERM');
-      throw cause;
-    }
-    this.watcher = watcher;
-    child.once('exit', () => this.ended(watcher));
-    this.settle(number, began);
-    state.watch.running = true;
-    this.count();
-  }
-
-  private ended(watcher: Watcher): void {
-    if (stopping || this.watcher !== watcher) return;
-    const { exitCode, signalCode } = watcher.process;
-    error('watch.ended', `inotifywait 意外退出 (退出码: ${exitCode ?? signalCode})，正在重新启动监控`, {
-      exit_code: exitCode,
-      signal: signalCode,
-    });
-    this.watcher = undefined;
-    state.watch.restarts++;
-    unwatched();
-    this.doubt('');
-    this.emit('ended');
-  }
-
-  private handle({ cookie, events, path: shown }: ReturnType<typeof parseEvent>): void {
-    if (!shown.startsWith(this.source.root)) return; // a directory that was moved, so in doubt, and has lost its name
-    const path = shown.slice(this.source.root.length).replace(/\/$/, '');
-    if (path === '' ? /SELF|UNMOUNT/.test(events) : events.includes('UNMOUNT')) this.doubt(path);
-    if (events.includes('_SELF')) return; // its directory has told as well, and under the right name
-    state.watch.events++;
-    const found = /^(CREATE$|MOVED_TO)/.test(events) ? this.source.look(path) : undefined;
-    const isNew = this.targets.map((target) => target.changed(path, events, found));
-    if (isNew.includes(true)) announceChange(this.source.root + path, events);
-    if (events.startsWith('DELETE,ISDIR')) this.countSoon(); // new ones have a new watcher anyway
-    if (/^(CREATE|MOVED_TO)/.test(events)) for (const { moves } of this.targets) moves.forget(path, cookie);
-    if (events.startsWith('MOVED_FROM') && !this.told.has(cookie)) {
-      this.halves.set(cookie, { from: path, isCertain: !this.isInDoubt(path) });
-      forgetOldest(this.halves, MAX_HALVES);
-    }
-    if (events.startsWith('MOVED_TO')) this.renamed(path, cookie, found);
-    // One that was moved away is still watched, wherever it is now.
-    if (/^(CREATE|MOVED_TO|MOVED_FROM),ISDIR/.test(events)) this.doubt(path);
-  }
-
-  /** The kernel says by the cookie what belongs together; inotifywait may only be wrong about the names of directories. */
-  private renamed(to: string, cookie: string, found: Stats | undefined): void {
-    const { from, isCertain } = this.halves.get(cookie) ?? {};
-    this.halves.delete(cookie);
-    if (from === undefined) return;
-    this.told.add(cookie);
-    forgetOldest(this.told, MAX_TOLD_COOKIES);
-    const isSmall = found && !found.isDirectory() && !(found.isFile() && found.size >= MIN_MOVED);
-    const isRepeatable = isCertain && !isSmall && !this.isInDoubt(parentOf(to));
-    const identity = found && identityOf(found); // it may have been renamed again
-    for (const target of this.targets) {
-      target.changes.renamed(from, to);
-      if (isRepeatable) target.moved({ from, to, cookie, identity });
-    }
-  }
-
-  private isInDoubt(path: string): boolean {
-    return withParents(path).some((it) => this.source.doubts.has(it));
-  }
-
-  /** Has every target look at whole subtrees. */
-  private lookInto(paths: string[], since = 0): void {
-    const batch = new Map(paths.map((path) => [path, { ...TREE, since }]));
-    for (const { changes } of this.targets) changes.add(batch);
-  }
-
-  private countSoon(): void {
-    this.counting ??= setTimeout(() => this.count(), COUNT_MS);
-  }
-
-  private async count(): Promise<void> {
-    this.counting = undefined;
-    const watcher = this.watcher?.process;
-    const watches = watcher && (await countWatches(watcher).catch(() => undefined)); // it may have ended this moment
-    if (watches !== undefined && watcher === this.watcher?.process) state.watch.directories = watches;
-    touch();
-  }
-
-  private overflowed(): void {
-    if (this.source.doubts.get('') !== this.started) {
-      state.watch.overflows++;
-      warn(
-        'watch.overflow',
-        'inotify 事件队列溢出，有变化未被看到，将重新建立监控并全量同步。可增大 sysctl fs.inotify.max_queued_events',
-      );
-    }
-    this.doubt('');
-  }
-
-  private doubt(path: string): void {
-    const { doubts } = this.source;
-    this.isRecovering ||= path === '';
-    const all = doubts.size >= MAX_DOUBTS;
-    if (all) doubts.clear();
-    doubts.set(all ? '' : path, this.started);
-    state.watch.in_doubt ??= new Date().toISOString();
-    this.emit('doubt');
-  }
-
-  /** What was in doubt before a watcher was started is looked at once more, now that it is watched. */
-  private settle(number: number, began: string): void {
-    const settled = [...this.source.doubts].filter(([, seenBy]) => seenBy < number).map(([path]) => path);
-    for (const path of settled) this.source.doubts.delete(path);
-    if (this.isRecovering && settled.includes('')) {
-      this.isRecovering = false;
-      log('watch.restored', '监控已恢复，将进行一次全量同步');
-    }
-    const since = Date.parse(state.watch.in_doubt ?? began) - Date.now() + performance.now();
-    state.watch.in_doubt = this.source.doubts.size > 0 ? began : null;
-    this.lookInto(settled, since);
-  }
-
-  /** Replaces the watcher whenever something is in doubt, but spends no more than a tenth of the time on it. */
-  async keepWatching(): Promise<void> {
-    let backoff = newBackoff();
-    for (let [rest, least] = [SILENCE_MS, SILENCE_MS]; !stopping; ) {
-      if (this.source.doubts.size === 0) await once(this, 'doubt', { signal: stopRequest.signal }).catch(() => {});
-      if (this.watcher) await pauseOr(rest - least, this, 'ended'); // without one, nothing is seen
-      await pause(least);
-      if (stopping) return;
-      const old = this.watcher;
-      if (this.alone) await this.end(old);
-      const began = performance.now();
-      try {
-        await this.start();
-        backoff = newBackoff();
-        rest = this.alone ? ALONE_MS : Math.max(SILENCE_MS, 9 * (performance.now() - began));
-        least = Math.min(rest, REPLACE_MS);
-        await this.end(old);
-      } catch (cause) {
-        rest = least = this.failed(cause, backoff);
-      }
-    }
-  }
-
-  /** Waits for what the watcher still has to say, at most `ms`; resolves with whether it is silent. */
-  async silence(ms: number): Promise<boolean> {
-    const latest = performance.now() + ms;
-    const silent = () => !this.watcher || performance.now() > this.watcher.heard + SILENCE_MS;
-    await sleep(SILENCE_MS / 2); // lets it report what has just happened
-    while (!silent() && performance.now() < latest) await sleep(10);
-    return silent();
-  }
-
-  /** Ends a watcher that has had time to tell what was before the next one, and is silent: the rest would be lost. */
-  private async end(watcher: Watcher | undefined): Promise<void> {
-    if (!watcher) return;
-    if (this.watcher === watcher) {
-      this.watcher = undefined;
-      unwatched();
-      this.doubt('');
-    }
-    const now = performance.now();
-    const heard = () => Math.max(watcher.heard, now);
-    const silent = () => performance.now() > Math.min(heard() + SILENCE_MS, now + MAX_SILENCE_MS);
-    while (children.has(watcher.process) && !silent() && !stopping) await sleep(10);
-    signalGroup(watcher.process, 'SIGTERM');
-  }
-
-  /** Tells why no watcher could be started; resolves with how long to wait for the next try, ms. */
-  private failed(cause: unknown, backoff: Backoff): number {
-    if (stopping) return 0;
-    error('watch.failed', reasonOf(cause));
-    if (!this.alone && /upper limit|amount of inotify watches|initialize inotify/.test(reasonOf(cause))) {
-      this.alone = true;
-      return 0;
-    }
-    const delay = backoff.next().value;
-    warn('watch.retry', `${delay / 1000} 秒后重新启动监控`, { delay_ms: delay });
-    this.lookInto([...this.source.doubts.keys()]); // what is not watched is looked at now and then
-    return delay;
-  }
+export function sshArgs(config: Config, { socket = 'none', knownHosts }: Route = {}): string[] {
+  const defaults = [
+    'BatchMode=yes',
+    'StrictHostKeyChecking=accept-new',
+    'ConnectTimeout=10',
+    'ServerAliveInterval=10', // a network that is silent for 30 s is cut
+    'ServerAliveCountMax=2',
+    'IdentitiesOnly=yes',
+    `IdentityFile=${sshQuoted(join(config.SSH_DIR, 'id_rsa'))}`,
+    `UserKnownHostsFile=${sshQuoted(join(config.SSH_DIR, 'known_hosts'))}`,
+  ];
+  const ours = ['ControlMaster=no', ...(knownHosts ? pinnedTo(knownHosts) : [])];
+  return [...asOptions(ours), ...parseWords(config.SSH_OPTS), '-S', sshEscaped(socket), ...asOptions(defaults)];
 }
 
-/** Sees to it that what is kept of renames by their cookies does not grow: the first of more than so many goes. */
-function forgetOldest(kept: Map<string, unknown> | Set<string>, most: number): void {
-  const [oldest] = kept.keys();
-  if (oldest !== undefined && kept.size > most) kept.delete(oldest);
+/** Settings under which ssh takes no host keys but those in a file, whatever else the user's options and files say. */
+function pinnedTo(knownHosts: string): string[] {
+  return [
+    'StrictHostKeyChecking=yes',
+    `UserKnownHostsFile=${sshQuoted(knownHosts)}`,
+    'GlobalKnownHostsFile=/dev/null',
+    'VerifyHostKeyDNS=no',
+    'NoHostAuthenticationForLocalhost=no',
+    'UpdateHostKeys=no', // or the backup could add to the file
+    'CheckHostIP=no',
+    ...optionalSettings(),
+  ];
 }
 
-function unwatched(): void {
-  Object.assign(state.watch, { running: false, directories: 0 });
-  touch();
-}
-
-/** How many watches a watcher has: each is a line in what the kernel tells of its files (proc(5), fdinfo). */
-async function countWatches({ pid }: ChildProcess): Promise<number> {
-  const directory = `/proc/${pid}/fdinfo`;
-  const files = (await readdir(directory)).map((name) => readFile(join(directory, name), 'latin1'));
-  return (await Promise.all(files)).join('').match(/^inotify /gm)?.length ?? 0;
-}
-
-/** Resolves once the watches of an inotifywait stand. @throws {Failure} with its last words where it ends before that */
-function established(watcher: ChildProcess): Promise<void> {
-  const { promise, resolve: done, reject } = Promise.withResolvers<void>();
-  let said = '';
-  let told = 0;
-  if (watcher.stderr) {
-    createInterface({ input: watcher.stderr }).on('line', (line) => {
-      if (line.startsWith('Watches established')) return done();
-      // A directory that is gone again needs no watch, and one that was moved is in doubt.
-      if (/^Setting up watches|No such file or directory$|Not a directory$|remov(e|ing) watch/.test(line)) return;
-      said = escapeText(line);
-      if (told++ < MAX_TOLD) warn('watch.complaint', `inotifywait: ${said}`);
-    });
-  }
-  watcher.once('error', (cause) => reject(new Failure(`无法启动 inotifywait：${reasonOf(cause)}`)));
-  watcher.once('close', (code, signal) => {
-    if (code === 126 || code === 127) return reject(new Failure(`无法启动 inotifywait：${said}`));
-    const advice = '若达到监控数量上限，请执行 sysctl fs.inotify.max_user_watches=1048576';
-    reject(new Failure(`inotifywait 退出 (退出码: ${code ?? signal})：${said}。${advice}`));
+let optional: string[] | undefined;
+/** Settings that only some ssh know: since 8.5, or with the distributions' patch for Kerberos, which needs no host key. */
+function optionalSettings(): string[] {
+  optional ??= ['KnownHostsCommand=none', 'GSSAPIKeyExchange=no'].filter((setting) => {
+    const { status, stderr } = spawnSync('ssh', ['-G', '-T', '-F', 'none', '-o', setting, 'host']);
+    return status === 0 && stderr.length === 0;
   });
-  return promise;
+  return optional;
 }
 
-/** Waits of 1, 2, 4 … 60 s, given in ms. */
-function* newBackoff(): Generator<number, never> {
-  for (let ms = 1000; ; ms = Math.min(2 * ms, 60_000)) yield ms;
-}
-type Backoff = ReturnType<typeof newBackoff>;
-
-/** Waits, ms; a request to stop ends it. */
-async function pause(ms: number, signal = stopRequest.signal): Promise<void> {
-  if (ms > 0) await sleep(ms, undefined, { signal }).catch(() => {});
+/** Quotes a word for rsync's `-e`, which knows quotes (doubled inside themselves) but no backslashes. */
+export function quoteForRsh(word: string): string {
+  return /^[^\s'"]+$/.test(word) ? word : `'${word.replaceAll("'", "''")}'`;
 }
 
-/** Waits, ms, or until an event. */
-async function pauseOr(ms: number, emitter: EventEmitter, event: string): Promise<void> {
-  const over = new AbortController();
-  const signal = AbortSignal.any([over.signal, stopRequest.signal]);
-  await Promise.race([pause(ms, signal), once(emitter, event, { signal }).catch(() => {})]);
-  over.abort();
+/** Without it, a file that is rewritten at the same size within a second counts as unchanged (rsync(1), --modify-window). */
+const TO_THE_NANOSECOND = '--modify-window=-1';
+
+/**
+ * The arguments for every rsync.
+ * @param extra options that come after the user's
+ * @param source what is copied, all of the source if not given
+ */
+export function rsyncArgs(config: Config, route?: Route, extra: string[] = [], source = config.SOURCE_DIR): string[] {
+  const ssh = ['ssh', ...sshArgs(config, route)].map(quoteForRsh).join(' ');
+  const options = [TO_THE_NANOSECOND, ...parseWords(config.RSYNC_OPTS), ...extra];
+  return [...options, '-e', ssh, '--', source, destinationOf(config)];
 }
 
-function logConfig(config: Config): void {
-  const { SOURCE_DIR: source, SYNC_INTERVAL: interval } = config;
-  const names = state.targets.map(({ name }) => name);
-  const [{ DEST_HOST, DEST_DIR } = config] = targetsOf(config);
-  const target = names.join(' ');
-  heading('service.start', 'Rsync + Inotify 自动化实时同步服务', { version: VERSION, source, target, interval });
-  detail(`版本: 自动化 v${VERSION.replace(/\.\d+$/, '')}`);
-  detail('配置信息：');
-  detail(`  源目录: ${escapeText(source)}`);
-  detail(`  目标主机: ${names.length > 1 ? target : DEST_HOST}`);
-  if (names.length === 1) detail(`  目标目录: ${escapeText(DEST_DIR)}`);
-  detail(`  Rsync 选项: ${escapeText(config.RSYNC_OPTS)}`);
-  detail(`  同步间隔: ${interval}秒`);
-  detail(`  最大重试: ${config.MAX_RETRIES}次`);
-  detail(RULE);
-}
+/** Whether a login works is told by the exit status. */
+const tryLogin = (config: Config, route: Route) => run`ssh ${sshArgs(config, route)} ${loginOf(config)} ${'echo ok'}`;
 
-function logWatching(config: Config): void {
-  const { SOURCE_DIR: source, SYNC_INTERVAL: interval } = config;
-  const method = methodFor(parseWords(config.RSYNC_OPTS));
-  heading('watch.start', '实时监控已启动', { source, interval, watched: WATCHED_EVENTS });
-  detail(`监控目录: ${escapeText(source)}`);
-  detail(`批量同步间隔: ${interval}秒`);
-  detail(`监控事件: ${WATCHED_EVENTS.join(', ')}`);
-  if (method === 'full') log('sync.always_full', 'RSYNC_OPTS 含有不能逐个文件执行的选项，每次变化都进行全量同步');
-  detail(RULE);
-  log('service.ready', '✓ 服务运行中，实时监控文件变化...');
-}
+// ── Files and keys ───────────────────────────────────────────────────────────────────────────────
 
-/** Steps 3 and 4 for all targets side by side: one that is reached is enough. @throws {Failure} where none is */
-async function reachAny(targets: Target[]): Promise<void> {
+/** How large a file with a public key may be, bytes. */
+const MAX_KEY_BYTES = 16_384;
+
+/** Writes a file whole or not at all. Others may write in its directory, too: what they put there is not followed. */
+function replaceFile(path: string, content: string, mode: number): void {
+  const temporary = `${path}.${process.pid}.tmp`;
+  const remove = () => rmSync(temporary, { recursive: true, force: true });
+  remove(); // of a start that was cut short
+  const umask = process.umask(0); // the mode is meant as it is
   try {
-    await Promise.any(targets.map((target) => target.reach()));
-  } catch (cause) {
-    const { errors } = cause as AggregateError;
-    const fault = errors.find((error) => !(error instanceof Failure));
-    throw fault ?? new Failure(errors.map(({ message }) => message).join('\n'));
+    writeFileSync(temporary, content, { mode, flag: 'wx' });
+    if (lstatSync(path, { throwIfNoEntry: false })?.isDirectory()) renameSync(path, `${path}.${Date.now()}.old`);
+    renameSync(temporary, path);
+  } finally {
+    process.umask(umask);
+    remove();
   }
 }
 
-/** All from the first full sync on, each target for itself: what a request to stop lets finish. */
-async function mirror(config: Config, source: Source, targets: Target[], watch: Watch): Promise<void> {
-  state.phase = 'syncing';
-  source.findLinks().catch(fail);
-  const begun = Promise.race(targets.map((target) => once(target, 'mirrored')));
-  const mirroring = Promise.all(targets.map((target) => target.mirror()));
-  await Promise.race([begun, mirroring]);
-  if (!stopping) {
-    state.phase = 'mirroring';
-    touch();
-    logWatching(config);
-    watch.keepWatching().catch(fail);
+/** What a small file holds. Throws where it is something else: others may have put it there. */
+function readSmallFile(path: string): string {
+  const found = lstatSync(path);
+  if (!found.isFile() || found.size > MAX_KEY_BYTES)
+    throw new Error(`应为不超过 ${MAX_KEY_BYTES} 字节的普通文件，不能是链接`);
+  const file = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  try {
+    const bytes = Buffer.alloc(MAX_KEY_BYTES);
+    return bytes.toString('utf8', 0, readSync(file, bytes));
+  } finally {
+    closeSync(file);
   }
-  await mirroring;
 }
+
+/** `TYPE BASE64` of a line `TYPE BASE64 [COMMENT]`. Throws on anything else: options, markers, more lines, half a key. */
+export function parsePublicKey(content: string): string {
+  const form = /^(ssh-rsa|ssh-ed25519|ecdsa-sha2-nistp(?:256|384|521)) ([A-Za-z0-9+/]+={0,2})(?: [^\p{Cc}]*)?\n?$/u;
+  const [, type = '', body = ''] = form.exec(content) ?? [];
+  const blob = Buffer.from(body, 'base64');
+  const [name, ...rest] = partsOf(blob);
+  if (!name || name !== type || rest.length === 0 || blob.toString('base64') !== body) {
+    throw new Error('应为完整的一行公钥: 类型 BASE64 [注释]');
+  }
+  return `${type} ${body}`;
+}
+
+/** The parts of a key, each of which says how long it is (RFC 4253, 6.6); none where they do not add up to it. */
+function partsOf(blob: Buffer): string[] {
+  const parts: string[] = [];
+  let end = 0;
+  while (end + 4 <= blob.length) {
+    const start = end + 4;
+    end = start + blob.readUInt32BE(end);
+    parts.push(blob.toString('latin1', start, end));
+  }
+  return end === blob.length ? parts : [];
+}
+
+function holdsKey(path: string, line: string): boolean {
+  try {
+    return parsePublicKey(readSmallFile(path)) === parsePublicKey(line);
+  } catch {
+    return false; // written anew
+  }
+}
+
+/** The fingerprint of `TYPE BASE64`, as ssh and ssh-keygen show it. */
+export function fingerprint(key: string): string {
+  const blob = Buffer.from(key.replace(/.* /, ''), 'base64');
+  return `SHA256:${createHash('sha256').update(blob).digest('base64').replace(/=+$/, '')}`;
+}
+
+/** Sees to it that a private file holds just that; returns its path. */
+function keepFile(path: string, content: string): string {
+  const held = lstatSync(path, { throwIfNoEntry: false })?.isFile() ? readFileSync(path, 'utf8') : undefined;
+  if (held !== content) replaceFile(path, content, 0o600);
+  return path;
+}
+
+// ── What rsync says ──────────────────────────────────────────────────────────────────────────────
+
+type Mode = 'full' | 'incremental';
+
+/** How far a comparison of the whole tree has come; while rsync is scanning, there may be more to come. */
+export interface Progress {
+  percent: number;
+  files: number;
+  bytes_per_second: number;
+  scanning: boolean;
+}
+
+/** What was transferred, as far as the options of rsync let it be known. */
+interface Totals {
+  files?: number | undefined;
+  /** What went over the network, both ways. */
+  bytes?: number | undefined;
+}
+
+/** How a sync went. */
+interface Result extends Totals {
+  mode: Mode;
+  status: number;
+  seconds: number;
+}
+
+/** Exit codes of rsync(1) and ssh(1): what they mean and what to do. */
+const EXIT_CODES: Record<number, string> = {
+  1: '语法或用法错误，请检查 RSYNC_OPTS',
+  2: '协议不兼容，请检查两端 rsync 版本',
+  3: '选择输入输出文件或目录出错，请检查目录和权限',
+  4: '不支持请求的操作，请检查两端 rsync 版本',
+  5: '启动客户端与服务器协议出错，请检查备份端',
+  6: '无法写入日志文件',
+  10: '套接字读写错误，请检查网络',
+  11: '文件读写错误，请检查备份端磁盘空间、目录和权限',
+  12: 'rsync 协议数据流错误或协议版本不匹配，请检查网络、备份端磁盘空间和两端 rsync 版本',
+  13: '程序诊断错误',
+  14: '进程间通信错误',
+  20: '收到终止信号',
+  21: 'waitpid() 出错',
+  22: '内存分配失败，请检查内存',
+  23: '部分文件传输失败，请检查权限、磁盘空间',
+  24: '部分源文件在传输前消失',
+  25: '达到 --max-delete 限制，部分文件没有删除',
+  30: '数据收发超时，请检查网络',
+  35: '等待守护进程连接超时，请检查网络',
+  126: 'rsync 无法执行，请检查权限和系统资源',
+  127: '备份端找不到 rsync，请在备份端安装 rsync',
+  255: 'SSH 连接失败，请检查 SSH 服务、密钥配置',
+};
+
+function meaningOf(status: number): string {
+  if (status > 128 && status < 255) return `rsync 被信号 ${status - 128} 终止；信号 9 多为内存不足`;
+  return EXIT_CODES[status] ?? '未知错误，请参阅 rsync(1)';
+}
+
+/** ssh could not connect or log in. */
+const UNREACHABLE = 255;
+/** All but some files were transferred. */
+const PARTIAL = 23;
+const VANISHED = 24;
+/** `--max-delete` was reached: to try again would delete the next lot. */
+const LIMITED = 25;
+
+/** Reads what rsync has put down in a log of its own, and removes that. */
+function takeReport(path: string): Totals {
+  try {
+    const report = readFileSync(path, 'latin1');
+    rmSync(path);
+    return parseReport(report);
+  } catch {
+    return {}; // it is gone with the connection
+  }
+}
+
+/** The files that were sent, one line each, and the bytes that went over the network, both ways. */
+export function parseReport(report: string): Totals {
+  const [, sent, received] = /^\S+ \S+ \[\d+\] sent (\S+) bytes +received (\S+) bytes/m.exec(report) ?? [];
+  const files = report.match(/\] [<>]f/g)?.length ?? 0;
+  return sent && received ? { files, bytes: parseAmount(sent) + parseAmount(received) } : {};
+}
+
+/** A number as rsync writes it: `1,234`, or with -h `1.23K`. */
+function parseAmount(text: string): number {
+  const [, number = '', unit = ''] = /^([\d.,']+)([KMGTP]?)$/.exec(text) ?? [];
+  if (!unit) return Number(number.replace(/\D/g, ''));
+  return Math.round(Number(number.replace(',', '.')) * 1000 ** ('KMGTP'.indexOf(unit) + 1));
+}
+
+const drawsProgress = process.stdout.isTTY && !isJson;
+/** Wipes out the line of progress on a terminal. */
+const WIPE = '\r\x1b[K';
+
+/** Passes rsync's own output on, in which a hostile backup may have put what controls a terminal. */
+function passOn(output: Readable, target: string, filter = (bytes: string) => bytes): void {
+  let held = '';
+  const pass = (bytes: string) => {
+    const safe = showControls(bytes);
+    if (!isJson) return write(Buffer.from(safe, 'latin1'));
+    const lines = Buffer.from(safe, 'latin1').toString().trimEnd().split(/\n+/).filter(Boolean);
+    for (const line of lines) info('rsync.output', line, { target });
+  };
+  output.setEncoding('latin1').on('data', (chunk: string) => {
+    const bytes = held + filter(chunk);
+    // A chunk may end within a character, and an entry for programs is a whole line: the rest waits for the next one.
+    const whole = isJson ? bytes.lastIndexOf('\n') + 1 : bytes.length - Number(bytes.endsWith('\xc2'));
+    held = bytes.slice(whole);
+    if (whole > 0) pass(bytes.slice(0, whole));
+  });
+  output.once('end', () => held && pass(held));
+}
+
+/** Shows control characters other than line ends and tabs as rsync does, by their bytes: `\#033`. Bytes are latin1. */
+export function showControls(bytes: string): string {
+  const octal = (byte: string) => `\\#${byte.charCodeAt(0).toString(8).padStart(3, '0')}`;
+  return bytes.replace(/[[\p{ASCII}&&\p{Cc}]--[\n\r\t]]|\xc2[\x80-\x9f]/gv, (control) =>
+    [...control].map(octal).join(''),
+  );
+}
+
+/** What rsync says of its progress (--info=progress2); in the middle of a file it does not repeat all that it said before. */
+export function parseProgress(text: string, before?: Progress): Progress | undefined {
+  const form = /\r *[\d.,']+[KMGTP]? +(\d+)% +([\d.,]+)([kMGT]?)B\/s +\S+(?: +\(xfr#(\d+), (ir|to)-chk=)?/;
+  const [piece, percent, rate = '', unit = '', files, scan] = form.exec(text) ?? [];
+  if (!piece) return undefined;
+  const bytes = Number(rate.replace(',', '.')) * 1024 ** ' kMGT'.indexOf(unit || ' ');
+  return {
+    percent: Number(percent),
+    files: Number(files ?? before?.files ?? 0),
+    bytes_per_second: Math.round(bytes),
+    scanning: scan ? scan === 'ir' : !!before?.scanning,
+  };
+}
+
+/** Output may follow on the same line: where rsync reports an error, it ends the line on another stream. */
+const PROGRESS = /\r *[\d.,']+[KMGTP]? +\d+% +\S+B\/s +[\d:?]+ *(\(xfr#\d+, \w+-chk=\d+\/\d+\))?\n?/g;
+
+/** Takes progress out of rsync's output, in which a carriage return comes before each piece of it, and tells the last. */
+export function progressFilter(tell: (progress: Progress) => void): (bytes: string) => string {
+  let held = '';
+  let before: Progress | undefined;
+  return (chunk) => {
+    const bytes = held + chunk;
+    const last = bytes.lastIndexOf('\r');
+    const progress = parseProgress(bytes.slice(Math.max(0, last)), before);
+    if (progress) tell(progress);
+    before = progress ?? before;
+    const end = last < 0 || bytes.includes('\n', last) ? bytes.length : last;
+    held = bytes.slice(end);
+    return bytes.slice(0, end).replace(PROGRESS, '');
+  };
+}
+
+const inUnits = (bytes: number) => {
+  const unit = Math.min(4, Math.floor(Math.log(Math.max(1, bytes)) / Math.log(1000)));
+  return `${(bytes / 1000 ** unit).toFixed(unit > 0 ? 1 : 0)} ${['B', 'kB', 'MB', 'GB', 'TB'][unit]}`;
+};
+
+function describeProgress({ percent, files, bytes_per_second, scanning }: Progress): string {
+  const rate = `${files} 个文件，${inUnits(bytes_per_second)}/s`;
+  return `同步进度: ${percent}%，${rate}${scanning ? '，仍在扫描' : ''}`;
+}
+
+// ── State: what operators look at ────────────────────────────────────────────────────────────────
+
+/** How soon a change of the state can be seen from outside, and how often it is told that nothing has changed, ms. */
+const PUBLISH_MS = 500;
+const HEARTBEAT_MS = 10_000;
+/** How old a state may be that is to say anything about a running service, ms. */
+const STALE_MS = 30_000;
+
+/** All that the status file, the metrics and the page tell. `syncing` is the phase of the first full sync. */
+const state = {
+  phase: 'starting' as 'starting' | 'syncing' | 'mirroring' | 'stopped',
+  started: new Date(),
+  source: '',
+  /** Whether the source is what it was at the start. */
+  found: true,
+  maxLag: 0,
+  watch: {
+    ...{ running: false, directories: 0, events: 0, overflows: 0, restarts: 0 },
+    /** Since when changes may have come that were not seen, but are looked for. */
+    in_doubt: null as string | null,
+  },
+  targets: [] as TargetState[],
+  /** The last changes, newest first. */
+  recent: [] as { time: number; path: string; events: string }[],
+};
+
+/** Emits `changed`, at most every `PUBLISH_MS`, and `synced` with target, mode and seconds. */
+const views = new EventEmitter().setMaxListeners(0);
+/** The state as it was told last. */
+let shown = '';
+let publishing: NodeJS.Timeout | undefined;
+let isSoon = false;
+
+/** Has whoever looks at the state see it anew soon. */
+function touch(): void {
+  if (isSoon || !publishing) return; // nobody looks yet
+  isSoon = true;
+  clearTimeout(publishing);
+  publishing = setTimeout(publish, PUBLISH_MS);
+}
+
+function publish(): void {
+  isSoon = false;
+  clearTimeout(publishing);
+  publishing = setTimeout(publish, HEARTBEAT_MS);
+  const status = reportStatus();
+  shown = JSON.stringify({ ...status, problems: problemsOf(status) });
+  views.emit('changed');
+}
+
+/** All that there is to be told, as the status file and the page have it. */
+function reportStatus() {
+  return {
+    program: 'rsync-inotify',
+    version: VERSION,
+    pid: process.pid,
+    host: hostname(),
+    started: state.started.toISOString(),
+    updated: new Date().toISOString(),
+    phase: state.phase,
+    source: state.source,
+    source_found: state.found,
+    max_lag_seconds: state.maxLag,
+    watch: state.watch,
+    targets: state.targets.map((target) => target.report()),
+    changes: state.recent.map(({ time, path, events }) => ({
+      time: new Date(time).toISOString(),
+      path: showPath(path),
+      events,
+    })),
+    errors: complaints,
+  };
+}
+
+type Status = ReturnType<typeof reportStatus>;
+
+interface Problem {
+  problem: 'stopped' | 'stale' | 'starting' | 'source' | 'watcher' | 'target_down' | 'lag';
+  target?: string;
+}
+
+/** What is wrong, nothing where the mirror works. In a target's first full sync changes wait for its end, however long it takes. */
+export function problemsOf(status: Status, now = Date.parse(status.updated)): Problem[] {
+  const { phase, max_lag_seconds: limit } = status;
+  if (phase === 'stopped') return [{ problem: 'stopped' }];
+  if (Math.abs(now - Date.parse(status.updated)) > STALE_MS) return [{ problem: 'stale' }];
+  if (phase === 'starting') return [{ problem: 'starting' }];
+  const isLate = ({ oldest_pending, mirrored, state }: Status['targets'][0]) =>
+    limit > 0 && lagOf(oldest_pending, now) > limit && (mirrored || state !== 'syncing');
+  return [
+    ...(status.source_found === false ? [{ problem: 'source' } as const] : []),
+    ...(status.watch.running ? [] : [{ problem: 'watcher' } as const]),
+    ...status.targets.filter(({ up }) => !up).map(({ target }) => ({ problem: 'target_down', target }) as const),
+    ...status.targets.filter(isLate).map(({ target }) => ({ problem: 'lag', target }) as const),
+  ];
+}
+
+/** How long a change has been waiting, seconds. */
+const lagOf = (oldest: string | null, now: number) => (oldest ? Math.max(0, (now - Date.parse(oldest)) / 1000) : 0);
 
 // ── Status, metrics and page: how the state is seen from outside ─────────────────────────────────
 
@@ -3023,9 +2979,9 @@ async function closeViews(): Promise<void> {
   await Promise.all(stateFiles.map((file) => file.write()));
 }
 
-type Samples = [value: number | undefined, labels?: Record<string, string>][];
+type Samples = [value: number | null, labels?: Record<string, string>][];
 
-const ofTargets = (value: (target: TargetState) => number | undefined) => (): Samples =>
+const ofTargets = (value: (target: TargetState) => number | null) => (): Samples =>
   state.targets.map((target) => [value(target), { target: target.name }]);
 
 const syncsByResult = (): Samples =>
@@ -3035,28 +2991,20 @@ const syncsByResult = (): Samples =>
     ),
   );
 
+const successTime = ({ lastSuccess }: TargetState) => lastSuccess && lastSuccess.getTime() / 1000;
 const lagOfTarget = ({ oldestPending: oldest }: TargetState) => (oldest ? (Date.now() - oldest) / 1000 : 0);
 
 const { watch: watched } = state;
 /** The metrics that are taken from the state when they are asked for: kind, name, labels, meaning, values. */
 const METRICS: ['Counter' | 'Gauge', string, string, string, () => Samples][] = [
-  [
-    'Counter',
-    'rsync_sync_total',
-    'target mode result',
-    'Syncs, by what was compared and how they ended',
-    syncsByResult,
-  ],
+  ['Counter', 'rsync_sync_total', 'target mode result', 'Syncs, by what was compared and result', syncsByResult],
   ['Counter', 'rsync_events_total', '', 'Events of inotifywait', () => [[watched.events]]],
   ['Counter', 'rsync_watch_overflows_total', '', 'Overflows of the queue of events', () => [[watched.overflows]]],
   ['Counter', 'rsync_watch_restarts_total', '', 'Watchers that ended and were replaced', () => [[watched.restarts]]],
   ['Counter', 'rsync_transferred_bytes_total', 'target', 'Bytes sent and received', ofTargets(({ bytes }) => bytes)],
   ['Gauge', 'rsync_pending_changes', 'target', 'Changes that the target lacks', ofTargets(({ pending }) => pending)],
   ['Gauge', 'rsync_oldest_pending_seconds', 'target', 'How long it has lacked the oldest', ofTargets(lagOfTarget)],
-  [
-    ...(['Gauge', 'rsync_last_success_timestamp_seconds', 'target', 'When a sync last succeeded'] as const),
-    ofTargets(({ lastSuccess }) => (lastSuccess ? lastSuccess.getTime() / 1000 : undefined)),
-  ],
+  ['Gauge', 'rsync_last_success_timestamp_seconds', 'target', 'When a sync last succeeded', ofTargets(successTime)],
   ['Gauge', 'rsync_target_up', 'target', 'Whether it can be reached', ofTargets(({ up }) => Number(up))],
   ['Gauge', 'rsync_watched_directories', '', 'Directories that are watched', () => [[watched.directories]]],
   ['Gauge', 'rsync_start_time_seconds', '', 'When the program was started', () => [[state.started.getTime() / 1000]]],
@@ -3072,7 +3020,7 @@ async function defineMetrics() {
       ...{ name, help, registers, labelNames: labels.split(' ').filter(Boolean) },
       collect() {
         this.reset();
-        for (const [value, labels = {}] of collect()) if (value !== undefined) this.inc(labels, value);
+        for (const [value, labels = {}] of collect()) if (value !== null) this.inc(labels, value);
       },
     });
   }
@@ -3111,37 +3059,41 @@ const MAX_CONNECTIONS = 200;
 /** How many readers may follow the page at a time. */
 const MAX_FOLLOWERS = 50;
 
-/** Serves the page and the metrics. A port that is not to be had is no reason not to mirror: it is tried again. */
+/** Serves the page and the metrics. */
 async function serve({ METRICS_PORT, METRICS_LISTEN }: Config, metrics: () => Promise<string>): Promise<void> {
   const { default: asset } = await import('./status.html', { with: { type: 'text' } });
   const page = String(asset);
   const headers = securityHeaders(page);
   const send = (response: ServerResponse, status: number, type: string, body: string) =>
     response.writeHead(status, { ...headers, 'Content-Type': `${type}; charset=utf-8` }).end(body);
-  const answers = new Map<string, (response: ServerResponse) => Promise<unknown>>(
-    Object.entries({
-      '/': async (response) => send(response, 200, 'text/html', page),
-      '/metrics': async (response) => send(response, 200, 'text/plain; version=0.0.4', await metrics()),
-      '/healthz': async (response) => {
-        const { healthy, line } = judge(reportStatus());
-        send(response, healthy ? 200 : 503, 'text/plain', `${line}\n`);
-      },
-      '/events': async (response) => {
-        if (views.listenerCount('changed') > MAX_FOLLOWERS) return send(response, 503, 'text/plain', '');
-        follow(response.writeHead(200, { ...headers, 'Content-Type': 'text/event-stream' }));
-      },
-    }),
-  );
-  const server = createServer((request: IncomingMessage, response) => {
-    const answer = answers.get(request.url?.replace(/\?.*/s, '') ?? '');
+  const answers: Record<string, (response: ServerResponse) => Promise<unknown>> = {
+    '/': async (response) => send(response, 200, 'text/html', page),
+    '/metrics': async (response) => send(response, 200, 'text/plain; version=0.0.4', await metrics()),
+    '/healthz': async (response) => {
+      const { healthy, line } = judge(reportStatus());
+      send(response, healthy ? 200 : 503, 'text/plain', `${line}\n`);
+    },
+    '/events': async (response) => {
+      if (views.listenerCount('changed') > MAX_FOLLOWERS) return send(response, 503, 'text/plain', '');
+      follow(response.writeHead(200, { ...headers, 'Content-Type': 'text/event-stream' }));
+    },
+  };
+  const server = createServer(({ url = '', method }, response) => {
+    const path = url.replace(/\?.*/s, '');
+    const answer = Object.hasOwn(answers, path) && answers[path];
     if (!answer) return send(response, 404, 'text/plain', '404\n');
-    if (request.method === 'GET') return answer(response).catch(() => response.destroy());
+    if (method === 'GET') return answer(response).catch(() => response.destroy());
     response.setHeader('Allow', 'GET');
     send(response, 405, 'text/plain', '405\n');
   });
   server.maxConnections = MAX_CONNECTIONS;
-  const where = `${METRICS_LISTEN}:${METRICS_PORT}`;
-  const listen = () => server.listen(Number(METRICS_PORT), METRICS_LISTEN);
+  keepListening(server, Number(METRICS_PORT), METRICS_LISTEN);
+}
+
+/** A port that is not to be had is no reason not to mirror: it is tried again. */
+function keepListening(server: Server, port: number, address: string): void {
+  const where = `${address}:${port}`;
+  const listen = () => server.listen(port, address);
   let isTold = false;
   server.on('listening', () => isTold && log('http.restored', `已在 ${where} 提供状态页和指标`));
   server.on('error', (cause) => {
@@ -3219,6 +3171,8 @@ function tellStatus(): string {
 
 const STATES = { idle: '空闲', waiting: '等待', syncing: '同步中', retrying: '重试中', down: '无法连接' };
 
+const localTime = (iso: string) => new Date(iso).toLocaleString('sv-SE');
+
 /** The state as a table for people. */
 function showStatus(status: Status): string {
   const now = Date.now();
@@ -3228,12 +3182,12 @@ function showStatus(status: Status): string {
     STATES[target.state],
     `${Math.round(lagOf(target.oldest_pending, now))}秒`,
     String(target.pending),
-    target.last_success ? new Date(target.last_success).toLocaleString('sv-SE') : '–',
+    target.last_success ? localTime(target.last_success) : '–',
     `${target.syncs.full.success + target.syncs.incremental.success}/${target.syncs.full.failure + target.syncs.incremental.failure}`,
     inUnits(target.bytes),
   ]);
   const lines = [
-    `${status.program} ${status.version} (PID ${status.pid})，启动于 ${new Date(status.started).toLocaleString('sv-SE')}`,
+    `${status.program} ${status.version} (PID ${status.pid})，启动于 ${localTime(status.started)}`,
     judge(status, now).line,
     `源目录: ${status.source}，监控 ${watch.directories} 个目录，${watch.events} 个事件，重启 ${watch.restarts} 次，溢出 ${watch.overflows} 次`,
     '',
@@ -3242,9 +3196,7 @@ function showStatus(status: Status): string {
     ...(status.errors.length > 0 ? ['', '最近的警告和错误:'] : []),
     ...status.errors
       .slice(0, 5)
-      .map(
-        ({ time, level, message }) => `  [${level.toUpperCase()} ${new Date(time).toLocaleString('sv-SE')}] ${message}`,
-      ),
+      .map(({ time, level, message }) => `  [${level.toUpperCase()} ${localTime(time)}] ${message}`),
   ];
   return `${lines.join('\n')}\n`;
 }
@@ -3327,10 +3279,7 @@ export function withoutQuiet(list: string): string {
   const words = parseWords(list).map((word, n, all) =>
     isValue(all[n - 1]) ? word : word.replace(/^-[^\W_BTefM]+/, (flags) => flags.replaceAll('q', '')),
   );
-  return words
-    .filter((word) => word !== '-' && word !== '--quiet')
-    .map((word) => quote(word))
-    .join(' ');
+  return joinWords(words.filter((word) => word !== '-' && word !== '--quiet'));
 }
 
 /** How far the service has come. */
@@ -3382,7 +3331,7 @@ class Verification {
   readonly differences: Differences = new Map();
   private readonly hostKeys: HostKeys;
   private readonly config: Config;
-  private readonly words: string[];
+  private readonly plan: ReturnType<typeof planFor>;
   /** What stands before a path of the source in what rsync tells. */
   private readonly prefix: string;
   private files: number | undefined;
@@ -3390,7 +3339,6 @@ class Verification {
   private pending = 0;
   private changing = 0;
   private untold = 0;
-  /** Why not everything can be told. */
   private readonly reasons = new Set<string>();
   private readonly unreadable: string[] = [];
   private seconds = 0;
@@ -3402,12 +3350,8 @@ class Verification {
     this.name = escapeText(destinationOf(config));
     this.hostKeys = new HostKeys(config);
     this.config = { ...config, RSYNC_OPTS: withoutQuiet(config.RSYNC_OPTS) };
-    this.words = parseWords(this.config.RSYNC_OPTS);
-    this.prefix = (this.has('-R', '--relative') ? source.root : source.prefix).slice(1);
-  }
-
-  private has(...names: string[]): boolean {
-    return parseOptions(this.words).some(({ name }) => names.includes(name));
+    this.plan = planFor(this.config);
+    this.prefix = (this.plan.isRelative ? source.root : source.prefix).slice(1);
   }
 
   /** What differs is looked at again once the service has mirrored what may have been on its way. */
@@ -3430,7 +3374,7 @@ class Verification {
         break;
       }
     } catch (cause) {
-      this.reasons.add(cause instanceof Failure ? cause.message : reasonOf(cause));
+      this.reasons.add(reasonOf(cause));
     }
     this.seconds = Math.round((performance.now() - started) / 1000);
     return this;
@@ -3450,7 +3394,7 @@ class Verification {
 
   /** Where neither side can read a file, rsync has the same checksum for both. Filters may leave it out. */
   private async findUnreadable(): Promise<void> {
-    if (process.getuid?.() === 0 || methodFor(this.words) === 'rules') return;
+    if (process.getuid?.() === 0 || this.plan.method === 'rules') return;
     const { exitCode, stdout } = await run`find ${this.config.SOURCE_DIR} -type f ! -readable -print -quit`;
     if (exitCode === 0 && stdout) this.unreadable.push(escapeText(stdout.trimEnd()));
   }
@@ -3517,24 +3461,21 @@ class Verification {
     read(rsync.stderr, (line) => {
       if (!NO_REASON.test(line)) said = line;
     });
-    const [code, signal] = (await once(rsync, 'close')) as [number | null, NodeJS.Signals | null];
-    this.check(code ?? 128 + (signal ? osConstants.signals[signal] : 0), said);
+    this.check(await exitStatus(rsync), said);
     if (!this.files) throw new Failure('rsync 没有说明比较了多少文件，请检查 RSYNC_OPTS');
     if (isOld) throw new Failure('rsync 没有说明差异是什么，请检查两端 rsync 版本');
     return found;
   }
 
   private async startRsync(extra: string[], paths?: ReadonlyMap<string, unknown>): Promise<ChildProcess> {
-    const method = methodFor(this.words);
+    const { method, scan, aloud } = this.plan;
     const batch = new Map([...(paths?.keys() ?? [])].map((path) => [this.below(path), UNKNOWN]));
     const scopes = paths && method !== 'full' ? await this.source.survey(batch) : undefined;
     const names = scopes && method === 'list' ? listOf(scopes, this.source.prefix) : undefined;
     const rules = (scopes && !names && rulesOf(scopes, this.source.prefix)) || [];
-    const links = this.has('-H', '--hard-links') ? ['--no-inc-recursive'] : []; // as in a full sync
-    const aloud = this.has('--stderr', '--msgs2stderr') ? ['--stderr=errors'] : [];
-    const options = [...extra, ...aloud, ...links, ...(names ? LIST_OPTIONS : rules)];
-    const args = rsyncArgs(this.config, { knownHosts: this.hostKeys.refresh() }, options, names && this.source.start);
-    const rsync = start('rsync', args, { cwd, stdio: ['pipe', 'pipe', 'pipe'] });
+    const options = [...extra, ...aloud, ...scan, ...(names ? LIST_OPTIONS : rules)];
+    const args = rsyncArgs(this.config, { knownHosts: this.hostKeys.refresh() }, options, names && this.source.base);
+    const rsync = start('rsync', args, { cwd });
     rsync.stdin?.end(names);
     return rsync;
   }
@@ -3552,36 +3493,45 @@ class Verification {
     return this.pending + this.untold > 0 ? 'unknown' : 'equal';
   }
 
-  /** All that was found out, for people or for programs. */
+  /** All that was found out. */
   get report(): string {
-    const { name: target, result, files, seconds, changing, pending, untold, unreadable } = this;
     const differences = [...this.differences.values()].sort((a, b) => (a.path < b.path ? -1 : 1));
-    const reason = [
+    return (isJson ? this.forPrograms(differences) : this.forPeople(differences)).map((line) => `${line}\n`).join('');
+  }
+
+  private forPrograms(differences: Difference[]): string[] {
+    const { name: target, result, files, seconds, reason } = this;
+    const total = { target, result, differences: differences.length, files, seconds, reason: reason || undefined };
+    const entries = differences.map(({ path, difference, attributes }) => {
+      return { target, path: decodePath(path), difference, attributes: attributes[0] ? attributes : undefined };
+    });
+    return [total, ...entries].map((entry) => JSON.stringify(entry).replace(UNSAFE, unicodeEscape));
+  }
+
+  private forPeople(differences: Difference[]): string[] {
+    const { name, result, files, seconds, reason } = this;
+    const facts = [
+      ...(differences.length > 0 ? [`${differences.length} 处差异`] : []),
+      ...(files === undefined ? [] : [`${files} 个文件`]),
+      `耗时: ${seconds}秒`,
+    ];
+    const lines = differences.map(({ path, difference, attributes }) => {
+      const which = attributes.length > 0 ? ` (${attributes.map((name) => WORDS[name]).join('、')})` : '';
+      return `  ${WORDS[difference]}${which} ${showPath(path)}`;
+    });
+    return [`${name} ${WORDS[result]} (${facts.join('，')})${reason && `：${reason}`}`, ...lines];
+  }
+
+  /** Why not everything can be told, nothing where it can. */
+  private get reason(): string {
+    const { pending, changing, untold, unreadable } = this;
+    return [
       ...this.reasons,
       ...(unreadable.length > 0 ? [`无法读取 ${unreadable.length} 个文件，例如 ${unreadable[0]}`] : []),
       ...(pending > 0 ? [`另有 ${pending} 处差异可能是服务还没有同步的变化`] : []),
       ...(changing > 0 ? [`另有 ${changing} 个路径一直在变化，未作判断`] : []),
       ...(untold > 0 ? [`差异过多，另有 ${untold} 处未再次核对`] : []),
     ].join('；');
-    const total = { target, result, differences: differences.length, files, seconds, reason: reason || undefined };
-    if (isJson) {
-      const entries = differences.map(({ path, difference, attributes }) => ({
-        ...{ target, path: decodePath(path), difference },
-        attributes: attributes.length > 0 ? attributes : undefined,
-      }));
-      return [total, ...entries].map((entry) => `${JSON.stringify(entry).replace(UNSAFE, unicodeEscape)}\n`).join('');
-    }
-    const facts = [
-      ...(differences.length > 0 ? [`${differences.length} 处差异`] : []),
-      ...(files === undefined ? [] : [`${files} 个文件`]),
-      `耗时: ${seconds}秒`,
-    ].join('，');
-    const headline = `${target} ${WORDS[result]} (${facts})`;
-    const lines = differences.map(({ path, difference, attributes }) => {
-      const which = attributes.length > 0 ? ` (${attributes.map((name) => WORDS[name]).join('、')})` : '';
-      return `  ${WORDS[difference]}${which} ${showPath(path)}`;
-    });
-    return `${[headline + (reason && `：${reason}`), ...lines].join('\n')}\n`;
   }
 }
 
@@ -3589,9 +3539,9 @@ class Verification {
 async function verify(): Promise<Answer> {
   for (const signal of stopSignals()) process.removeAllListeners(signal).on(signal, () => abandon().catch(fail));
   try {
-    const { config } = await checkConfig();
+    const { config, hosts } = await checkConfig();
     const source = new Source(config.SOURCE_DIR);
-    const verifications = targetsOf(config).map((target) => new Verification(target, source));
+    const verifications = hosts.map((host) => new Verification(host.config, source));
     const running = verifications.map((verification) => verification.run());
     for (const run of running) {
       const { report } = await run;
@@ -3600,7 +3550,7 @@ async function verify(): Promise<Answer> {
     const results = verifications.map(({ result }) => result);
     return { text: '', status: results.includes('unknown') ? 2 : Number(results.includes('different')) };
   } catch (cause) {
-    throw new Failure(cause instanceof Failure ? cause.message : reasonOf(cause), 2); // 1 would say that they differ
+    throw new Failure(reasonOf(cause), 2); // 1 would say that they differ
   }
 }
 
@@ -3613,17 +3563,18 @@ async function abandon(): Promise<void> {
 
 // ── Start and stop ───────────────────────────────────────────────────────────────────────────────
 
-let stopping = false;
-let watch: Watch | undefined;
-const stopRequest = new AbortController();
-/** The work that a request to stop lets finish. */
-let work: Promise<unknown> = Promise.resolve();
+/** How long a running sync may go on after a signal to stop, ms; `docker compose stop` shall take less than 5 s. */
+const STOP_MS = 2500;
+/** How long changes that have just happened are waited for at most after it, ms. */
+const STOP_SILENCE_MS = 800;
 
 /** A closed terminal stops us too, so that no child is left behind, unless nohup has SIGHUP (bit 0) ignored. */
 function stopSignals(): string[] {
   const nohup = /^SigIgn:.*[13579bdf]$/m.test(readFileSync('/proc/self/status', 'utf8'));
   return ['SIGTERM', 'SIGINT', ...(nohup ? [] : ['SIGHUP'])];
 }
+
+let watch: Watch | undefined;
 
 async function stop(signal: string): Promise<void> {
   if (stopping) return;
@@ -3685,6 +3636,50 @@ async function answerFlags(): Promise<Answer | undefined> {
   return { text: '配置有效，所需程序齐全 ✓\n', status: 0 };
 }
 
+function logConfig(config: Config): void {
+  const { SOURCE_DIR: source, SYNC_INTERVAL: interval } = config;
+  const names = state.targets.map(({ name }) => name);
+  const [{ DEST_HOST, DEST_DIR } = config] = targetsOf(config);
+  const target = names.join(' ');
+  heading('service.start', 'Rsync + Inotify 自动化实时同步服务', { version: VERSION, source, target, interval });
+  detail(`版本: 自动化 v${VERSION.replace(/\.\d+$/, '')}`);
+  detail('配置信息：');
+  detail(`  源目录: ${escapeText(source)}`);
+  detail(`  目标主机: ${names.length > 1 ? target : DEST_HOST}`);
+  if (names.length === 1) detail(`  目标目录: ${escapeText(DEST_DIR)}`);
+  detail(`  Rsync 选项: ${escapeText(config.RSYNC_OPTS)}`);
+  detail(`  同步间隔: ${interval}秒`);
+  detail(`  最大重试: ${config.MAX_RETRIES}次`);
+  detail(RULE);
+}
+
+/** Steps 3 and 4 for all targets side by side: one that is reached is enough. @throws {Failure} where none is */
+async function reachAny(targets: Target[]): Promise<void> {
+  try {
+    await Promise.any(targets.map((target) => target.reach()));
+  } catch (cause) {
+    const { errors } = cause as AggregateError;
+    const fault = errors.find((error) => !(error instanceof Failure));
+    throw fault ?? new Failure(errors.map(({ message }) => message).join('\n'));
+  }
+}
+
+/** All from the first full sync on, each target for itself: what a request to stop lets finish. */
+async function mirrorAll(config: Config, source: Source, targets: Target[], watch: Watch): Promise<void> {
+  state.phase = 'syncing';
+  source.findLinks().catch(fail);
+  const begun = Promise.race(targets.map((target) => once(target, 'mirrored')));
+  const mirroring = Promise.all(targets.map((target) => target.mirror()));
+  await Promise.race([begun, mirroring]);
+  if (!stopping) {
+    state.phase = 'mirroring';
+    touch();
+    logWatching(config);
+    watch.keepWatching().catch(fail);
+  }
+  await mirroring;
+}
+
 async function main(): Promise<void> {
   for (const signal of stopSignals()) process.on(signal, () => stop(signal).catch(fail));
   process.stdout.on('error', () => {}); // the mirror outlives the reader of its log
@@ -3702,13 +3697,12 @@ async function main(): Promise<void> {
   state.targets = targets.map((target) => target.state);
   await openViews(config);
   logConfig(config);
-  await setupSshKeys(config);
-  if (!stopping) await reachAny(targets);
+  await setupSshKeys(config); // steps 1 and 2
+  if (!stopping) await reachAny(targets); // steps 3 and 4
   if (stopping) return;
-  const watcher = new Watch(config, source, state.targets);
-  await watcher.start(); // before the full sync, so that nothing in between is lost
-  watch = watcher;
-  const mirroring = mirror(config, source, targets, watcher);
+  watch = new Watch(config, source, state.targets);
+  await watch.start(); // before the full sync, so that nothing in between is lost
+  const mirroring = mirrorAll(config, source, targets, watch); // steps 5 and 6
   work = mirroring.catch(() => {});
   await mirroring;
 }
