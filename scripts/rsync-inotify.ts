@@ -17,6 +17,7 @@
  *   6     Watch               inotifywait tells what has happened
  *         Changes, Moves      what waits to be mirrored
  *         Source              what rsync has to look at for it
+ *         Connection          one for all that goes to a backup
  *         Target              sends it: `syncLoop` is the other half of the script's loop
  *
  * Behind them: what they stand on (processes, files and keys, what rsync says), what operators look at, --verify.
@@ -1928,13 +1929,98 @@ class TargetState {
 
 const NO_MINUTE: Minute = { syncs: 0, failures: 0, bytes: 0 };
 
-// ── Step 6.6: the backup host ────────────────────────────────────────────────────────────────────
+// ── Step 6.6: the connection ─────────────────────────────────────────────────────────────────────
+
+/** How long it may take to connect, ms. */
+const CONNECT_MS = 30_000;
+
+/** The SSH connection that all that goes to a backup host shares. Emits `tried`, `connected` and `lost`. */
+class Connection extends EventEmitter {
+  /** Where it is shared, while it stands. */
+  socket: string | undefined;
+  private hasStood = false;
+
+  constructor(
+    private readonly config: Config,
+    private readonly hostKeys: HostKeys,
+    private readonly backup: TargetState,
+  ) {
+    super();
+  }
+
+  /** How ssh gets to the backup. Where nothing is shared, it connects by itself: the host keys are read anew. */
+  findRoute(): Route {
+    const { socket, hostKeys } = this;
+    return { socket, knownHosts: socket ? hostKeys.file : hostKeys.refresh() };
+  }
+
+  /** Opens it, and anew whenever it ends. */
+  async keep(): Promise<void> {
+    let backoff = newBackoff();
+    for (let lost = false; !stopping; lost = true) {
+      const ssh = await this.open().catch((cause) => {
+        if (lost || stopping) return;
+        this.backup.warn('connection.failed', `无法建立共享的 SSH 连接，将自动重试：${reasonOf(cause)}`);
+      });
+      if (ssh) this.backup.up = this.hasStood = true;
+      else if (this.backup.up || !this.hasStood) this.backup.up = await this.answers().catch(() => false);
+      touch();
+      this.emit('tried');
+      if (ssh) {
+        if (lost) this.backup.log('connection.restored', 'SSH 连接已恢复 ✓');
+        backoff = newBackoff();
+        await this.stand(ssh);
+      } else {
+        await pause(backoff.next().value);
+      }
+    }
+  }
+
+  /** Whether a login works without it. Throws where nothing is known any more of the host's keys. */
+  private async answers(): Promise<boolean> {
+    return (await tryLogin(this.config, this.findRoute())).exitCode === 0;
+  }
+
+  /** Resolves when it has ended. */
+  private async stand(ssh: ChildProcess): Promise<void> {
+    this.hostKeys.connected();
+    this.emit('connected');
+    if (children.has(ssh)) await once(ssh, 'exit');
+    this.socket = undefined;
+    this.backup.up = false;
+    this.emit('lost');
+    if (!stopping) this.backup.warn('connection.lost', 'SSH 连接已断开，正在重新连接...');
+  }
+
+  /** Resolves once it stands. @throws {Failure} with the last words of ssh */
+  private async open(): Promise<ChildProcess> {
+    const knownHosts = this.hostKeys.refresh();
+    const directory = temporaryDirectory(this.config);
+    const socket = join(directory, 'ssh');
+    const args = sshArgs(this.config, { socket, knownHosts });
+    const options = ['-N', '-o', 'ControlMaster=yes', '-o', 'ControlPersist=no', ...args];
+    const ssh = startOnLeash(['ssh', ...options, loginOf(this.config)], 'ignore', directory);
+    ssh.once('exit', () => rmSync(directory, { recursive: true, force: true }));
+    const said = tailOf(ssh.stderr);
+    const latest = performance.now() + CONNECT_MS;
+    while (children.has(ssh) && performance.now() < latest) {
+      if (existsSync(socket)) {
+        this.socket = socket;
+        return ssh;
+      }
+      await sleep(10);
+    }
+    signalGroup(ssh, 'SIGKILL');
+    this.hostKeys.explain(said());
+    throw new Failure(lastLine(said()) || '超时');
+  }
+}
+
+// ── Step 6.7: the backup host ────────────────────────────────────────────────────────────────────
 
 const LIST_OPTIONS = ['--no-recursive', '--dirs', '--ignore-missing-args', '--files-from=-', '--from0'];
 /** How often the log tells of the progress of a full sync, ms. */
 const PROGRESS_MS = 10_000;
-/** How long a connection may take, ms. */
-const CONNECT_MS = 30_000;
 /** A process that dies sooner than this after its start is not replaced at once, ms. */
 const SHORT_LIFE_MS = 5000;
 
@@ -1944,25 +2030,15 @@ interface Transfer {
   totals: Totals;
 }
 
-/** A connection that all that goes to a target shares. */
-interface Connection {
-  ssh: ChildProcess;
-  socket: string;
-  /** Whether reports may be put beside the socket. */
-  mayReport: boolean;
-}
-
-/** A backup host: the connection to it, the rsync that waits there for the next batch, and the changes that it lacks. */
+/** A backup host: the rsync that waits there for the next batch, and how what has changed is sent. */
 class Target extends EventEmitter {
   readonly state: TargetState;
   private readonly config: Config;
   private readonly plan: ReturnType<typeof planFor>;
   private readonly isPinned: boolean;
   private readonly hostKeys: HostKeys;
+  private readonly connection: Connection;
   private reaching: Promise<void> | undefined;
-  private connection: Connection | undefined;
-  /** Whether there ever was one. */
-  private hasShared = false;
   private armed: Transfer | undefined;
   private reports = 0;
   /** What is known of the sync that runs. */
@@ -1985,6 +2061,15 @@ class Target extends EventEmitter {
     this.isPinned = source.prefix === '/' && this.plan.mayPin;
     this.state = new TargetState(host.config);
     this.hostKeys = new HostKeys(host.config, this.state);
+    this.connection = new Connection(host.config, this.hostKeys, this.state);
+    this.connection.on('connected', () => {
+      this.canRename = true;
+      this.arm();
+    });
+    this.connection.on('lost', () => {
+      if (this.armed) signalGroup(this.armed.rsync, 'SIGTERM'); // it waits for names and does not notice
+      this.armed = undefined;
+    });
   }
 
   /** Steps 3 and 4. @throws {Failure} */
@@ -2009,8 +2094,8 @@ class Target extends EventEmitter {
       (cause) => this.missed(cause),
     );
     if (stopping) return;
-    this.keepConnected().catch(fail);
-    await once(this, 'tried');
+    this.connection.keep().catch(fail);
+    await once(this.connection, 'tried');
     const started = performance.now();
     const status = isHere ? await fullSync(this) : UNREACHABLE;
     if (stopping) return;
@@ -2035,74 +2120,9 @@ class Target extends EventEmitter {
     this.emit('mirrored');
   }
 
-  /** Keeps one SSH connection open for all that goes to the target. */
-  async keepConnected(): Promise<void> {
-    let backoff = newBackoff();
-    for (let lost = false; !stopping; lost = true) {
-      const connection = await this.connect().catch((cause) => {
-        if (lost || stopping) return;
-        this.state.warn('connection.failed', `无法建立共享的 SSH 连接，将自动重试：${reasonOf(cause)}`);
-      });
-      if (connection) this.state.up = this.hasShared = true;
-      else if (this.state.up || !this.hasShared) this.state.up = await this.answers().catch(() => false); // each rsync connects by itself
-      this.connection = connection ?? undefined;
-      touch();
-      this.emit('tried');
-      if (connection) {
-        if (lost) this.state.log('connection.restored', 'SSH 连接已恢复 ✓');
-        backoff = newBackoff();
-        await this.use(connection);
-      } else {
-        await pause(backoff.next().value);
-      }
-    }
-  }
-
-  /** Resolves when the connection has ended. */
-  private async use({ ssh }: Connection): Promise<void> {
-    this.hostKeys.connected();
-    this.canRename = true;
-    this.emit('connected');
-    this.arm();
-    if (children.has(ssh)) await once(ssh, 'exit');
-    this.connection = undefined;
-    this.state.up = false;
-    if (this.armed) signalGroup(this.armed.rsync, 'SIGTERM'); // it waits for names and does not notice
-    this.armed = undefined;
-    if (!stopping) this.state.warn('connection.lost', 'SSH 连接已断开，正在重新连接...');
-  }
-
-  /** Whether a login works. Throws where nothing is known any more of the host's keys. */
-  private async answers(): Promise<boolean> {
-    return (await tryLogin(this.config, this.findRoute())).exitCode === 0;
-  }
-
-  /** Resolves once the connection stands. @throws {Failure} with the last words of ssh */
-  private async connect(): Promise<Connection> {
-    const knownHosts = this.hostKeys.refresh();
-    const directory = temporaryDirectory(this.config);
-    const socket = join(directory, 'ssh');
-    const args = sshArgs(this.config, { socket, knownHosts });
-    const options = ['-N', '-o', 'ControlMaster=yes', '-o', 'ControlPersist=no', ...args];
-    const ssh = startOnLeash(['ssh', ...options, loginOf(this.config)], 'ignore', directory);
-    ssh.once('exit', () => rmSync(directory, { recursive: true, force: true }));
-    const said = tailOf(ssh.stderr);
-    const latest = performance.now() + CONNECT_MS;
-    while (children.has(ssh) && performance.now() < latest) {
-      if (existsSync(socket)) {
-        const mayReport = this.plan.mayReport && !isWatched(this.config, socket);
-        return { ssh, socket, mayReport };
-      }
-      await sleep(10);
-    }
-    signalGroup(ssh, 'SIGKILL');
-    this.hostKeys.explain(said());
-    throw new Failure(lastLine(said()) || '超时');
-  }
-
   /** Starts the rsync of the next batch: it connects now, so that only names are missing when the batch is due. */
   private arm(): void {
-    if (stopping || this.state.syncing || this.armed || !this.connection || !this.plan.mayArm) return;
+    if (stopping || this.state.syncing || this.armed || !this.connection.socket || !this.plan.mayArm) return;
     const started = performance.now();
     const transfer = this.startList();
     this.armed = transfer;
@@ -2115,22 +2135,22 @@ class Target extends EventEmitter {
     transfer.rsync.once('exit', replace).once('error', replace);
   }
 
-  /** Where no connection is shared, rsync makes its own: the host keys are read anew. */
-  private findRoute(): Route {
-    const { connection, hostKeys } = this;
-    return { socket: connection?.socket, knownHosts: connection ? hostKeys.file : hostKeys.refresh() };
-  }
-
   /** @param format what rsync reports of each file; names have no place there */
   private startRsync(extra: string[] = [], source?: string, format = '%i'): Transfer {
-    const { connection } = this;
     const place = this.isPinned ? { from: './', cwd: this.source.base } : { from: source, cwd };
-    const report = connection?.mayReport ? join(dirname(connection.socket), `${++this.reports}.log`) : undefined;
+    const report = this.reportFile();
     const options = report ? [`--log-file=${report}`, `--log-file-format=${format}`] : [];
-    const args = rsyncArgs(this.config, this.findRoute(), [...extra, ...options], place.from);
+    const args = rsyncArgs(this.config, this.connection.findRoute(), [...extra, ...options], place.from);
     const transfer: Transfer = { rsync: start('rsync', args, { cwd: place.cwd }), totals: {} };
     if (report) transfer.rsync.once('close', () => Object.assign(transfer.totals, takeReport(report)));
     return transfer;
+  }
+
+  /** Where rsync may put down what it has done: it goes with the connection. */
+  private reportFile(): string | undefined {
+    const { socket } = this.connection;
+    if (!socket || !this.plan.mayReport || isWatched(this.config, socket)) return undefined;
+    return join(dirname(socket), `${++this.reports}.log`);
   }
 
   private holdsSource({ rsync }: Transfer): boolean {
@@ -2201,7 +2221,7 @@ class Target extends EventEmitter {
   private async checkNotEmptied(): Promise<void> {
     if (!this.plan.deletes || this.config.ALLOW_EMPTY_SOURCE || !this.source.isEmpty()) return;
     const options = `-r --delete --max-delete=0 --dry-run --exclude=${LOST_AND_FOUND}`;
-    const probe = rsyncArgs({ ...this.config, RSYNC_OPTS: options }, this.findRoute());
+    const probe = rsyncArgs({ ...this.config, RSYNC_OPTS: options }, this.connection.findRoute());
     const { exitCode, stderr } = await run`rsync ${probe}`;
     if (exitCode === 0 || exitCode === VANISHED) return;
     const reason = `退出码: ${exitCode}，${escapeText(stderr.trim().split('\n')[0] ?? '')}`;
@@ -2248,7 +2268,9 @@ class Target extends EventEmitter {
 
   private async rename(moves: Move[]): Promise<{ status: number; renamed: number; said: string }> {
     const command = `start-sshd --rename ${quote(this.config.DEST_DIR)}`;
-    const ssh = start('ssh', [...sshArgs(this.config, this.findRoute()), loginOf(this.config), command], { cwd });
+    const ssh = start('ssh', [...sshArgs(this.config, this.connection.findRoute()), loginOf(this.config), command], {
+      cwd,
+    });
     const prefix = this.source.prefix.slice(1);
     const names = moves.flatMap(({ from, to }) => [from, to]).map((path) => `${prefix}${path}\0`);
     ssh.stdin?.end(names.join(''), 'latin1');
@@ -2287,7 +2309,7 @@ class Target extends EventEmitter {
       if (this.state.changes.size === 0) return;
       const batch = this.takeBatch();
       lastStart = performance.now();
-      const { connection } = this;
+      const { socket } = this.connection;
       const status = await this.syncBatch(batch);
       const everything = batch.get('');
       if (everything?.tree) this.noteFirstCompare(status);
@@ -2305,8 +2327,8 @@ class Target extends EventEmitter {
         this.state.changes.add(batch);
         this.state.moves.restore(this.unrepeated);
         const delay = this.announce(backoff, batch.size);
-        const isAnew = this.connection && this.connection !== connection;
-        if (!isAnew) await pauseOr(delay, this, 'connected');
+        const isAnew = this.connection.socket && this.connection.socket !== socket;
+        if (!isAnew) await pauseOr(delay, this.connection, 'connected');
       }
     }
   }
@@ -3154,7 +3176,7 @@ function readStatus(): Status {
 function checkHealth(): Answer {
   try {
     const { healthy, line } = judge(readStatus(), Date.now());
-    return { text: `${line}\n`, status: healthy ? 0 : 1 };
+    return { text: `${printable(line)}\n`, status: healthy ? 0 : 1 };
   } catch (cause) {
     return { text: `不健康: ${reasonOf(cause)}\n`, status: 1 };
   }
@@ -3165,7 +3187,7 @@ function tellStatus(): string {
   try {
     return showStatus(status);
   } catch (cause) {
-    throw new Failure(`状态来自版本 ${status.version}，无法显示：${reasonOf(cause)}`);
+    throw new Failure(`状态来自版本 ${escapeText(String(status.version))}，无法显示：${reasonOf(cause)}`);
   }
 }
 
@@ -3198,8 +3220,11 @@ function showStatus(status: Status): string {
       .slice(0, 5)
       .map(({ time, level, message }) => `  [${level.toUpperCase()} ${localTime(time)}] ${message}`),
   ];
-  return `${lines.join('\n')}\n`;
+  return `${lines.map(printable).join('\n')}\n`;
 }
+
+/** What a file holds that others may have written. */
+const printable = (line: string) => line.replace(UNSAFE, unicodeEscape);
 
 /** Columns as wide as their widest cell: a Chinese character is two wide. */
 function table(rows: string[][]): string[] {
