@@ -119,12 +119,14 @@ describe.concurrent('moved within the source', () => {
 
   test('files with any name are, into directories new to the backup and out of them', async () => {
     await using pair = await Pair.withKeys('names');
-    const source = await start(pair, ['new\nline', '-rf', ' a b ', 'c']);
+    const source = await start(pair, ['new\nline', '-rf', ' a b ', 'c'], { SYNC_INTERVAL: '3' });
     const names = { 'new\nline': 'deep/er/中文 ✓', '-rf': 'deep/--delete', ' a b ': 'deep/er/$HOME', c: '\\*' };
     const inodes = Object.keys(names).map((name) => inodeOf(pair, name));
     mkdirSync(inSource(pair, 'deep/er'), { recursive: true });
     await eventually(() => existsSync(inBackup(pair, 'deep/er')));
     await isQuiet(pair, source);
+    write(pair, 'now');
+    await eventually(() => existsSync(inBackup(pair, 'now'))); // all that comes now goes in one batch
     for (const [from, to] of Object.entries(names)) move(pair, from, to);
     await isSame(pair);
     await isQuiet(pair, source);

@@ -274,7 +274,7 @@ describe.concurrent('the status', () => {
       history.reduce((sum: number, minute: Record<string, number>) => sum + (minute[key] ?? 0), 0);
     expect(total('syncs')).toBe(1 + syncs.incremental.success);
     expect(total('bytes')).toBe(bytes);
-    expect(count(source.output, '同步成功')).toBe(1 + syncs.incremental.success);
+    await eventually(() => count(source.output, '同步成功') === 1 + syncs.incremental.success);
     expect(Date.now() - Date.parse(last_success)).toBeLessThan(60_000);
     expect(last_exit_code).toBe(0);
     expect(watchOf(pair)).toMatchObject({ running: true, directories: 3, restarts: 0 });
