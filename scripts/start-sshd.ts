@@ -44,7 +44,7 @@ import type { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { Chalk } from 'chalk';
-import { cleanEnv, makeExactValidator } from 'envalid';
+import { cleanEnv, makeExactValidator, str } from 'envalid';
 import type { RotatingFileStream } from 'rotating-file-stream';
 import sshKeygen from 'ssh-keygen-lite';
 
@@ -102,23 +102,30 @@ class Failure extends Error {
   }
 }
 
-const text = makeExactValidator<string>((value) => value);
+/** A value of a certain form: what is said of any other, and what becomes of its text. */
+const matching = <T>(form: RegExp, expected: string, read: (text: string) => T) =>
+  makeExactValidator<T>((value) => {
+    if (!form.test(value)) throw new Error(expected);
+    return read(value);
+  });
+
+const logFormat = matching(/^(text|json)$/, '应为 text 或 json', String);
+const logSize = matching(/^[1-9]\d{0,5}[KMG]$/, '应为整数加单位 K、M 或 G，例如 10M', String);
+const flag = matching(/^(true|false)$/, '应为 true 或 false', (text) => text === 'true');
 
 /** sshd reads such a path from a quoted option, where a quote cannot be escaped. */
 const directoryBelow = (base: string) =>
-  makeExactValidator<string>((value) => {
-    if (/^~|["\p{Cc}]/u.test(value)) throw new Error('应为目录的完整路径；~ 不会展开，不能包含双引号和控制字符');
-    return resolve(base, value);
-  });
-
+  matching(/^(?!~)[^"\p{Cc}]*$/u, '应为目录的完整路径；~ 不会展开，不能包含双引号和控制字符', (text) =>
+    resolve(base, text),
+  );
 const directory = directoryBelow('.');
 /** A relative path means to rsync one below the home directory. */
 const destination = directoryBelow(homedir());
 
-const wholeNumber = (least: number, most: number) =>
+const numberUpTo = (most: number) =>
   makeExactValidator<number>((value) => {
-    const number = /^\d+$/.test(value) ? Number(value) : Number.NaN;
-    if (!(number >= least && number <= most)) throw new Error(`应为 ${least} 到 ${most} 之间的整数`);
+    const number = /^\d+$/.test(value) ? Number(value) : 0;
+    if (number < 1 || number > most) throw new Error(`应为 1 到 ${most} 之间的整数`);
     return number;
   });
 
@@ -134,29 +141,14 @@ const file = makeExactValidator<string>((value) => {
   return path;
 });
 
-const logFormat = makeExactValidator<'text' | 'json'>((value) => {
-  if (value !== 'text' && value !== 'json') throw new Error('应为 text 或 json');
-  return value;
-});
-
-const logSize = makeExactValidator<string>((value) => {
-  if (!/^[1-9]\d{0,5}[KMG]$/.test(value)) throw new Error('应为整数加单位 K、M 或 G，例如 10M');
-  return value;
-});
-
-const flag = makeExactValidator<boolean>((value) => {
-  if (value !== 'true' && value !== 'false') throw new Error('应为 true 或 false');
-  return value === 'true';
-});
-
 const variables = {
   SHARED_KEYS_DIR: directory({ default: '/shared-keys', desc: '用来交换公钥的共享卷' }),
   SSH_DIR: directory({ default: join(homedir(), '.ssh'), desc: 'authorized_keys 所在目录；其他人的公钥保留不变' }),
   HOST_KEY_DIR: directory({ default: '/etc/ssh', desc: '主机密钥所在目录；缺少的会生成' }),
-  SSHD_PORT: wholeNumber(1, 65535)({ default: 22, desc: 'sshd 监听的端口' }),
+  SSHD_PORT: numberUpTo(65535)({ default: 22, desc: 'sshd 监听的端口' }),
   SSHD_LISTEN: address({ default: '', desc: 'sshd 监听的 IP 地址，默认为所有地址' }),
   DEST_DIR: destination({ default: '/data/backup/', desc: '接收镜像的目录，不存在时创建' }),
-  KEY_RETRIES: wholeNumber(1, 1_000_000)({ default: 30, desc: '等待源端公钥的次数，每次 2 秒' }),
+  KEY_RETRIES: numberUpTo(1_000_000)({ default: 30, desc: '等待源端公钥的次数，每次 2 秒' }),
   ALLOW_SHELL: flag({ default: false, desc: 'true = 源端密钥可以执行任意命令，而不只是镜像到 DEST_DIR' }),
   STATUS_FILE: file({
     default: '/run/start-sshd/status.json',
@@ -165,8 +157,8 @@ const variables = {
   LOG_FORMAT: logFormat({ default: 'text', desc: '日志格式：text，或 json（每行一个对象）' }),
   LOG_FILE: file({ default: '', desc: '日志同时写入此文件，不带颜色，例如 /var/log/rsync/sshd.log' }),
   LOG_MAX_SIZE: logSize({ default: '10M', desc: 'LOG_FILE 达到此大小后轮转，单位 K、M 或 G' }),
-  LOG_MAX_FILES: wholeNumber(1, 999)({ default: 5, desc: '保留多少个轮转后的 LOG_FILE' }),
-  NO_COLOR: text({ default: '', desc: '设置为任意值 = 日志不带颜色' }),
+  LOG_MAX_FILES: numberUpTo(999)({ default: 5, desc: '保留多少个轮转后的 LOG_FILE' }),
+  NO_COLOR: str({ default: '', desc: '设置为任意值 = 日志不带颜色' }),
 };
 
 /**
@@ -199,11 +191,6 @@ function missingPrograms(): string[] {
   return Object.entries(PROGRAMS)
     .filter(([program]) => !find(program))
     .map(([program, name]) => `缺少程序 ${program}：请安装软件包 ${name}（例如 apt-get install ${name}）`);
-}
-
-/** Everything is checked before anything is done. */
-function checkConfig(): Config {
-  return readConfig(process.env, missingPrograms());
 }
 
 function help(): string {
@@ -1442,7 +1429,7 @@ function answerFlags(): Answer | undefined {
   if (flags.healthcheck) return checkHealth();
   if (flags.status) return { text: showStatus(readStatus()), status: 0 };
   if (!flags.check) return undefined;
-  checkConfig();
+  readConfig(process.env, missingPrograms());
   return { text: '配置有效，所需程序齐全 ✓\n', status: 0 };
 }
 
@@ -1460,7 +1447,7 @@ async function main(): Promise<void> {
     process.stdout.write(answer.text);
     return exit(answer.status);
   }
-  const config = checkConfig();
+  const config = readConfig(process.env, missingPrograms());
   await openLogFile(config);
   state.config = config;
   publish();
