@@ -71,11 +71,7 @@ const MIN_RSA_BITS = 2048;
 /** The line above ours in `authorized_keys`; lines of other people stay as they are. */
 const MARKER = '# start-sshd: the next line is the key from the shared volume and is replaced with it';
 
-const HOST_KEYS = [
-  { type: 'rsa', size: '3072' },
-  { type: 'ecdsa', size: '256' },
-  { type: 'ed25519', size: '256' },
-] as const;
+const HOST_KEY_TYPES = ['rsa', 'ecdsa', 'ed25519'] as const;
 
 /** What sshd starts for the source, whatever it asks for. */
 const FORCED_COMMAND = '--forced-command';
@@ -396,14 +392,14 @@ function reasonOf(cause: unknown): string {
 const quote = (word: string) => `'${word.replaceAll("'", `'\\''`)}'`;
 
 /** zx for what runs once; loaded only here, because it takes longer than all that the forced command does. */
-async function shell() {
+async function run(words: TemplateStringsArray, ...values: (string | string[])[]) {
   const { $ } = await import('zx');
   $.shell = '/bin/sh'; // on every machine; bash is not
   $.prefix = '';
   $.quote = quote;
   // `sudo -u` may leave us in a directory that the user may not enter.
   const cwd = existsSync(process.cwd()) ? process.cwd() : '/';
-  return $({ nothrow: true, quiet: true, cwd, stdio: ['ignore', 'pipe', 'pipe'] });
+  return $({ nothrow: true, quiet: true, cwd, stdio: ['ignore', 'pipe', 'pipe'] })(words, ...values);
 }
 
 // ── Step 1: host keys ────────────────────────────────────────────────────────────────────────────
@@ -412,17 +408,12 @@ const hostKeyFile = (config: Config, type: string) => join(config.HOST_KEY_DIR, 
 
 async function generateHostKeys(config: Config): Promise<void> {
   try {
-    const missing = HOST_KEYS.filter(
-      ({ type }) => !statSync(hostKeyFile(config, type), { throwIfNoEntry: false })?.size,
-    );
+    const isThere = (type: string) => statSync(hostKeyFile(config, type), { throwIfNoEntry: false })?.size;
+    const missing = HOST_KEY_TYPES.filter((type) => !isThere(type));
     if (missing.length === 0) return log('host_key.present', 'SSH 主机密钥已存在 ✓');
     log('host_key.generate', '生成 SSH 主机密钥...');
     mkdirSync(config.HOST_KEY_DIR, { recursive: true, mode: 0o700 });
-    const generating = Promise.allSettled(
-      missing.map(({ type, size }) => generateKey(type, size, hostKeyFile(config, type))),
-    );
-    work = generating;
-    for (const outcome of await generating) if (outcome.status === 'rejected') throw outcome.reason;
+    for (const type of missing) await generateKey(type, hostKeyFile(config, type));
   } catch (cause) {
     throw new Failure(
       `无法生成主机密钥：${reasonOf(cause)}。请检查 HOST_KEY_DIR=${config.HOST_KEY_DIR} 的权限和磁盘空间`,
@@ -432,12 +423,12 @@ async function generateHostKeys(config: Config): Promise<void> {
 }
 
 /** Makes the pair in a directory of its own and moves it into place whole, the private half last. */
-async function generateKey(type: 'rsa' | 'ecdsa' | 'ed25519', size: string, key: string): Promise<void> {
+async function generateKey(type: (typeof HOST_KEY_TYPES)[number], key: string): Promise<void> {
   const workshop = `${key}.new`;
   rmSync(workshop, { recursive: true, force: true }); // of a start that was cut short
   mkdirSync(workshop, { mode: 0o700 });
   try {
-    const location = join(workshop, 'key');
+    const [location, size] = [join(workshop, 'key'), type === 'rsa' ? '3072' : '256'];
     await sshKeygen({ location, type, size, comment: `root@${hostname()}`, force: false, read: false });
     renameSync(`${location}.pub`, `${key}.pub`);
     renameSync(location, key);
@@ -448,12 +439,11 @@ async function generateKey(type: 'rsa' | 'ecdsa' | 'ed25519', size: string, key:
 
 /** The source connects to a host with these keys and to no other. Without the volume it can only be told so. */
 async function publishHostKeys(config: Config): Promise<void> {
-  const run = await shell();
   const directory = join(config.SHARED_KEYS_DIR, 'host_keys');
   try {
     if (mkdirSync(directory, { recursive: true })) chmodSync(directory, 0o755); // whatever the umask
     if (!lstatSync(directory).isDirectory()) throw new Error('应为目录，不能是链接');
-    for (const { type } of HOST_KEYS) {
+    for (const type of HOST_KEY_TYPES) {
       const key = await run`ssh-keygen -y -P ${''} -f ${hostKeyFile(config, type)}`;
       if (key.exitCode !== 0) throw new Error(key.stderr.trim());
       replaceFile(join(directory, `${hostname()}.${type}.pub`), key.stdout, 0o644);
@@ -526,7 +516,7 @@ export function sessionOptions(config: Config, user: string): string[] {
 /** What holds before anybody has logged in. PAM works for root only, and lets a root without a password in by key. */
 export function serverOptions(config: Config, user: string, strictModes: 'yes' | 'no'): string[] {
   return [
-    ...HOST_KEYS.map(({ type }) => `HostKey ${configWord(hostKeyFile(config, type))}`),
+    ...HOST_KEY_TYPES.map((type) => `HostKey ${configWord(hostKeyFile(config, type))}`),
     ...(config.SSHD_LISTEN ? [`ListenAddress ${config.SSHD_LISTEN}`] : []),
     `StrictModes ${strictModes}`,
     `UsePAM ${user === 'root' ? 'yes' : 'no'}`,
@@ -604,7 +594,6 @@ function makePrivsepDirectory(): void {
 
 /** What sshd makes of a configuration, in its own words, one option a line. @throws {Failure} where it is none */
 async function effectiveOptions(args: string[], user: string): Promise<string[]> {
-  const run = await shell();
   const check = await run`${find('sshd') ?? 'sshd'} -T -C ${`user=${user},host=localhost,addr=127.0.0.1`} ${args}`;
   if (check.exitCode === 0) return check.stdout.trim().split('\n');
   const lines = check.stderr.trim().split(/\r?\n/).map(escapeText);
@@ -630,7 +619,6 @@ async function includeMachineConfig(file: string, settled: string[], user: strin
 /** Resolves with the arguments for sshd, which have been checked. */
 async function configureSshd(config: Config): Promise<string[]> {
   log('sshd.configure', '配置 SSH 服务...');
-  const run = await shell();
   const user = (await run`id -un`).stdout.trim();
   if (user === 'root') makePrivsepDirectory();
   prepareDestination(config);
@@ -1379,7 +1367,7 @@ async function stop(signal: string): Promise<void> {
   if (stopping) return;
   stopping = true;
   log('service.stopping', `收到 ${signal}，正在停止服务...`, { signal });
-  await Promise.race([work, sleep(3000)]);
+  await Promise.race([Promise.allSettled([work]), sleep(3000)]);
   await endSshd();
   log('service.stopped', '服务已停止 ✓');
   await exit(0);
@@ -1452,11 +1440,11 @@ async function main(): Promise<void> {
   state.config = config;
   publish();
   heading('service.start', 'SSH 服务器 - 自动配置启动', { version: VERSION });
-  await generateHostKeys(config);
-  if (stopping) return;
-  work = publishHostKeys(config);
-  await work;
-  if (stopping) return;
+  for (const step of [generateHostKeys, publishHostKeys]) {
+    work = step(config);
+    await work;
+    if (stopping) return;
+  }
   const args = await configureSshd(config);
   await waitForKey(config);
   if (stopping) return;
