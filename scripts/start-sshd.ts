@@ -16,6 +16,7 @@ import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import {
   accessSync,
+  appendFileSync,
   chmodSync,
   closeSync,
   constants,
@@ -592,31 +593,35 @@ function makePrivsepDirectory(): void {
   } catch {}
 }
 
-/** What sshd makes of a configuration, in its own words, one option a line. @throws {Failure} where it is none */
-async function effectiveOptions(args: string[], user: string): Promise<string[]> {
-  const check = await run`${find('sshd') ?? 'sshd'} -T -C ${`user=${user},host=localhost,addr=127.0.0.1`} ${args}`;
+/** What sshd makes of its configuration, in its own words, one option a line. @throws {Failure} where it is none */
+async function effectiveOptions(command: string[], user: string): Promise<string[]> {
+  const check = await run`${command} -T -C ${`user=${user},host=localhost,addr=127.0.0.1`}`;
   if (check.exitCode === 0) return check.stdout.trim().split('\n');
   const lines = check.stderr.trim().split(/\r?\n/).map(escapeText);
   throw new Failure(['sshd 配置无效：', ...lines].join('\n'));
 }
 
+/** The name of an option in a line of sshd's configuration, as `sshd -T` writes it. */
+const nameOf = (line: string) => line.replace(/ .*/, '').toLowerCase();
+
 /** Lets the machine's configuration add to ours, unless it would change what ours settles or where sshd listens. */
-async function includeMachineConfig(file: string, settled: string[], user: string, args: string[]): Promise<void> {
-  const own = await effectiveOptions(args, user);
+async function includeMachineConfig(file: string, ours: string[], command: string[], user: string): Promise<void> {
+  const own = await effectiveOptions(command, user);
   if (!existsSync(MACHINE_CONFIG)) return;
-  const ours = readFileSync(file, 'utf8');
-  writeFileSync(file, `${ours}Include ${MACHINE_CONFIG}\n`);
+  const settled = [...ours, 'Port', 'ListenAddress'].map(nameOf);
+  const content = readFileSync(file, 'utf8');
+  appendFileSync(file, `Include ${MACHINE_CONFIG}\n`);
   try {
-    const isSettled = (line: string) => settled.includes(line.replace(/ .*/, ''));
-    const added = (await effectiveOptions(args, user)).filter((line) => isSettled(line) && !own.includes(line));
-    if (added.length > 0) throw new Error(`它会放宽 start-sshd 的设置：${escapeText(added.join('、'))}`);
+    const others = (await effectiveOptions(command, user)).filter((line) => !own.includes(line));
+    const changed = others.filter((line) => settled.includes(nameOf(line)));
+    if (changed.length > 0) throw new Error(`它会放宽 start-sshd 的设置：${escapeText(changed.join('、'))}`);
   } catch (cause) {
-    writeFileSync(file, ours);
+    writeFileSync(file, content);
     for (const line of reasonOf(cause).split('\\n')) warn('sshd.config_ignored', `未采用 ${MACHINE_CONFIG}：${line}`);
   }
 }
 
-/** Resolves with the arguments for sshd, which have been checked. */
+/** Resolves with the command that runs sshd by its configuration, which has been checked. */
 async function configureSshd(config: Config): Promise<string[]> {
   log('sshd.configure', '配置 SSH 服务...');
   const user = (await run`id -un`).stdout.trim();
@@ -628,13 +633,12 @@ async function configureSshd(config: Config): Promise<string[]> {
   const session = sessionOptions(config, user);
   writeFileSync(sessionFile, ['Match all', ...session, ''].join('\n'));
   writeFileSync(file, [`Include ${configWord(sessionFile)}`, ...server, ''].join('\n'));
-  const args = ['-f', file, '-p', String(config.SSHD_PORT)];
-  const settled = [...server, ...session, 'Port', 'ListenAddress'].map((line) => line.replace(/ .*/, '').toLowerCase());
-  await includeMachineConfig(file, settled, user, args);
+  const command = [find('sshd') ?? 'sshd', '-f', file, '-p', String(config.SSHD_PORT)];
+  await includeMachineConfig(file, [...server, ...session], command, user);
   if (config.ALLOW_SHELL) warn('sshd.shell_allowed', 'ALLOW_SHELL=true：源端的密钥可以在本机执行任意命令');
   else if (landlockVersion() < LEAST_LANDLOCK) warn('sshd.no_landlock', NO_LANDLOCK);
   log('sshd.configured', 'SSH 配置完成 ✓');
-  return args;
+  return command;
 }
 
 // ── Step 3: the source's public key ──────────────────────────────────────────────────────────────
@@ -764,11 +768,11 @@ function followSharedKey(config: Config): void {
 // ── Step 4: sshd ─────────────────────────────────────────────────────────────────────────────────
 
 /** Starts sshd in the foreground, its log in ours; resolves when it listens. */
-async function startSshd(config: Config, args: string[]): Promise<ChildProcess> {
+async function startSshd(config: Config, [program = '', ...args]: string[]): Promise<ChildProcess> {
   log('sshd.start', '启动 SSH 服务...');
   // A process group of its own: Ctrl-C reaches only us.
   const options: SpawnOptions = { detached: true, stdio: ['ignore', 'ignore', 'pipe'] };
-  const child = spawn(find('sshd') ?? 'sshd', ['-D', '-e', ...args], options);
+  const child = spawn(program, ['-D', '-e', ...args], options);
   sshd = child; // at once, so that a signal to stop finds it
   const { promise, resolve: listening, reject } = Promise.withResolvers<ChildProcess>();
   createInterface({ input: child.stderr as Readable }).on('line', (line) => {
@@ -849,16 +853,12 @@ export function parseCommand(command: string): string[] {
   return words;
 }
 
-/** What a receiving rsync may be started with. */
-interface Receiver {
-  options: string[];
-  /** Other directories that it uses, as they were given. */
-  directories: string[];
-  destination: string;
-}
-
-/** Lets through `rsync --server OPTION... . DESTINATION` with known options only. @throws {Refusal} */
-export function parseReceiver([program = '', server, ...words]: string[]): Receiver {
+/**
+ * Lets through `rsync --server OPTION... . DESTINATION` with known options only.
+ * @returns besides, the other directories that rsync is to use, as they were given
+ * @throws {Refusal}
+ */
+export function parseReceiver([program = '', server, ...words]: string[]) {
   if (basename(program) !== 'rsync' || server !== '--server') throw new Refusal('只允许 rsync 向本机写入镜像');
   const [options, directories]: [string[], string[]] = [[], []];
   while (words[0] !== '.') {
@@ -951,10 +951,10 @@ function makePlace(place: number, name: string): number {
 
 /**
  * Goes a path's way below an open directory. No link is followed, whoever may put one there meanwhile: each directory
- * is opened in the one before, and what is open cannot be replaced. The last one stays open.
+ * is opened in the one before, and what is open cannot be replaced. The last one stays open until it is disposed of.
  * Throws where the path leads up or names no more than where it starts.
  */
-function follow(root: number, path: string, open: typeof openPlace): { place: number; last: Buffer } {
+function follow(root: number, path: string, open: typeof openPlace) {
   const names = path.split('/');
   if (names.some((name) => /^\.{0,2}$/.test(name))) throw new Error(`${path} 应为不含 . 和 .. 的相对路径`);
   const last = names.pop() ?? '';
@@ -967,24 +967,19 @@ function follow(root: number, path: string, open: typeof openPlace): { place: nu
       closeSync(above);
     }
   }
-  return { place, last: inPlace(place, last) };
+  return { last: inPlace(place, last), [Symbol.dispose]: () => closeSync(place) };
 }
 
 /** Renames below an open directory as rename(2) does; returns whether it could be done. rsync mirrors both places anyway. */
 export function renameBelow(root: number, from: string, to: string): boolean {
-  const places: number[] = [];
   try {
-    const source = follow(root, from, openPlace);
-    places.push(source.place);
+    using source = follow(root, from, openPlace);
     lstatSync(source.last); // nothing is made for what is not there
-    const target = follow(root, to, makePlace);
-    places.push(target.place);
+    using target = follow(root, to, makePlace);
     renameSync(source.last, target.last);
     return true;
   } catch {
     return false;
-  } finally {
-    for (const place of places) closeSync(place);
   }
 }
 
@@ -1121,9 +1116,9 @@ function answerTo(command: string): string | number {
 }
 
 /** Answers the source, unless it becomes the program that does, or refuses. */
-async function serve(command: string, answer: () => string | number): Promise<void> {
+async function serve(command: string, answer: typeof answerTo): Promise<void> {
   try {
-    writeSync(1, `${answer()}\n`);
+    writeSync(1, `${answer(command)}\n`);
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
     writeSync(2, `start-sshd: 拒绝执行：${escapeText(reason.slice(0, MAX_SHOWN))}\n`);
@@ -1422,9 +1417,8 @@ function answerFlags(): Answer | undefined {
 }
 
 async function main(): Promise<void> {
-  const { SSH_ORIGINAL_COMMAND: command = '' } = process.env;
   const [flag, directory, ...more] = process.argv.slice(2);
-  if (flag === FORCED_COMMAND) return serve(command, () => answerTo(command));
+  if (flag === FORCED_COMMAND) return serve(process.env.SSH_ORIGINAL_COMMAND ?? '', answerTo);
   // With ALLOW_SHELL the source's shell starts us as it starts rsync: both may write anywhere.
   if (flag === RENAME && directory && more.length === 0)
     return serve(`start-sshd ${RENAME} ${directory}`, () => renameIn(directory, '/'));
@@ -1445,11 +1439,11 @@ async function main(): Promise<void> {
     await work;
     if (stopping) return;
   }
-  const args = await configureSshd(config);
+  const command = await configureSshd(config);
   await waitForKey(config);
   if (stopping) return;
   listenForReports();
-  const child = await startSshd(config, args);
+  const child = await startSshd(config, command);
   state.phase = 'serving';
   touch();
   logReady(config);
