@@ -643,11 +643,11 @@ async function configureSshd(config: Config): Promise<string[]> {
 
 // ── Step 3: the source's public key ──────────────────────────────────────────────────────────────
 
-const keyFile = (config: Config) => join(config.SHARED_KEYS_DIR, 'id_rsa.pub');
+const sharedKeyFile = (config: Config) => join(config.SHARED_KEYS_DIR, 'id_rsa.pub');
 
 /** What the shared key file holds, nothing while there is none. Throws when it is no key file or cannot be read. */
 function readSharedKey(config: Config): string {
-  const path = keyFile(config);
+  const path = sharedKeyFile(config);
   const status = lstatSync(path, { throwIfNoEntry: false });
   if (!status) return '';
   if (!status.isFile() || status.size > MAX_KEY_BYTES)
@@ -665,11 +665,9 @@ function readSharedKey(config: Config): string {
 export function parsePublicKey(line: string): string {
   const form = /^(ssh-rsa|ssh-ed25519|ecdsa-sha2-nistp\d+|sk-[\w@.-]+) [A-Za-z0-9+/]+={0,3}( [^\p{Cc}]*)?$/u;
   const input = { input: `${line}\n`, encoding: 'utf8' } as const;
-  const { status, stdout } = form.test(line)
-    ? spawnSync('ssh-keygen', ['-l', '-f', '-'], input)
-    : { status: 1, stdout: '' };
-  if (status !== 0) throw new Error('公钥文件应为完整的一行: 类型 BASE64 [注释]');
-  if (line.startsWith('ssh-rsa ') && Number.parseInt(stdout, 10) < MIN_RSA_BITS)
+  const shown = form.test(line) ? spawnSync('ssh-keygen', ['-l', '-f', '-'], input) : undefined;
+  if (shown?.status !== 0) throw new Error('公钥文件应为完整的一行: 类型 BASE64 [注释]');
+  if (line.startsWith('ssh-rsa ') && Number.parseInt(shown.stdout, 10) < MIN_RSA_BITS)
     throw new Error(`RSA 公钥应至少有 ${MIN_RSA_BITS} 位`);
   return line;
 }
@@ -721,19 +719,19 @@ function restrictFormerKey(config: Config): void {
   }
 }
 
-/** What the shared file held when its key came into force, the key found last, and why the file was last refused. */
-const shared = { content: '', found: '', complaint: '' };
+/** The key in force, the one found last, and why the file was refused last. */
+const shared = { inForce: '', found: '', complaint: '' };
 
 /** Authorises the shared key where it is new. One that is refused, told once, leaves the key in force as it is. */
 function adoptSharedKey(config: Config): boolean {
   try {
     const content = readSharedKey(config);
-    if (content && content !== shared.content) {
+    if (content && content !== shared.inForce) {
       const key = parsePublicKey(content);
       if (key !== shared.found) log('key.found', '发现源端公钥，配置授权...');
       shared.found = key;
       authorize(config, key);
-      shared.content = content;
+      shared.inForce = key;
       touch();
       log('key.authorized', 'SSH 免密登录配置完成 ✓', { fingerprint: fingerprint(key) });
     }
@@ -743,7 +741,7 @@ function adoptSharedKey(config: Config): boolean {
     if (complaint !== shared.complaint) error('key.refused', `源端公钥未生效: ${complaint}`);
     shared.complaint = complaint;
   }
-  return shared.content !== '';
+  return shared.inForce !== '';
 }
 
 /** Without a key sshd starts all the same: the key is authorised as soon as it is there. */
@@ -756,8 +754,8 @@ async function waitForKey(config: Config): Promise<void> {
     const deadline = performance.now() + TRY_MS;
     while (performance.now() < deadline && !adoptSharedKey(config)) await sleep(POLL_MS);
   }
-  if (!shared.content)
-    warn('key.missing', `没有等到源端公钥，先启动 SSH 服务，公钥出现后自动授权: ${escapeText(keyFile(config))}`);
+  if (!shared.inForce)
+    warn('key.missing', `没有等到源端公钥，先启动 SSH 服务，公钥出现后自动授权: ${escapeText(sharedKeyFile(config))}`);
 }
 
 /** From then on a new key takes the old one's place. */
@@ -1184,7 +1182,7 @@ function reportStatus(config: Config) {
     phase: state.phase,
     sshd: { pid: sshd?.pid ?? null, port: SSHD_PORT, listen: SSHD_LISTEN || null },
     destination: { directory: DEST_DIR, writable: isWritable(DEST_DIR), free_bytes: freeBytes(DEST_DIR) },
-    key: shared.content ? fingerprint(shared.found) : null,
+    key: shared.inForce ? fingerprint(shared.inForce) : null,
     sessions: sshd?.pid ? sshdGroups(sshd.pid).length - 1 : 0,
     refused: state.refused,
     errors: complaints,
