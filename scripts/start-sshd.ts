@@ -9,6 +9,15 @@
  * All configuration is by environment:
  *
  *   SSHD_PORT=2222 SHARED_KEYS_DIR=/mnt/keys DEST_DIR=/backup/web/ bun run scripts/start-sshd.ts
+ *
+ * Where the steps of start-sshd.sh are; `main`, at the end, takes them in the order of the log:
+ *
+ *   1 run the SSH service       generateHostKeys, publishHostKeys, configureSshd, startSshd
+ *   2 read the public key       waitForKey, readSharedKey, parsePublicKey
+ *   3 fill authorized_keys      adoptSharedKey, authorize
+ *   4 follow changes of the key followSharedKey
+ *
+ * Below them: what becomes of the source's commands (`serve`), the status (`reportStatus`), start and stop (`main`).
  */
 import { dlopen, ptr } from 'bun:ffi';
 import { type ChildProcess, type SpawnOptions, spawn, spawnSync } from 'node:child_process';
@@ -389,6 +398,8 @@ function reasonOf(cause: unknown): string {
   return escapeText(cause instanceof Error ? cause.message : String(cause).trim());
 }
 
+// ── Commands and files ───────────────────────────────────────────────────────────────────────────
+
 /** Makes a word of a shell's command line of any text. */
 const quote = (word: string) => `'${word.replaceAll("'", `'\\''`)}'`;
 
@@ -403,7 +414,26 @@ async function run(words: TemplateStringsArray, ...values: (string | string[])[]
   return $({ nothrow: true, quiet: true, cwd, stdio: ['ignore', 'pipe', 'pipe'] })(words, ...values);
 }
 
-// ── Step 1: host keys ────────────────────────────────────────────────────────────────────────────
+/**
+ * Writes a file whole or not at all; one that holds this already may be on a read-only volume. Others may write in its
+ * directory, too: links that they put there are not followed. Bytes are latin1.
+ */
+function replaceFile(path: string, content: string, mode: number): void {
+  const found = lstatSync(path, { throwIfNoEntry: false });
+  if (found?.isFile() && found.size === content.length && readFileSync(path, 'latin1') === content) return;
+  const temporary = `${path}.${process.pid}.tmp`;
+  rmSync(temporary, { recursive: true, force: true });
+  const umask = process.umask(0); // the mode is meant as it is
+  try {
+    writeFileSync(temporary, content, { mode, encoding: 'latin1', flag: 'wx' });
+    renameSync(temporary, path);
+  } finally {
+    process.umask(umask);
+    rmSync(temporary, { force: true });
+  }
+}
+
+// ── Step 1: the SSH service: host keys ───────────────────────────────────────────────────────────
 
 const hostKeyFile = (config: Config, type: string) => join(config.HOST_KEY_DIR, `ssh_host_${type}_key`);
 
@@ -455,26 +485,7 @@ async function publishHostKeys(config: Config): Promise<void> {
   }
 }
 
-/**
- * Writes a file whole or not at all; one that holds this already may be on a read-only volume. Others may write in its
- * directory, too: links that they put there are not followed. Bytes are latin1.
- */
-function replaceFile(path: string, content: string, mode: number): void {
-  const found = lstatSync(path, { throwIfNoEntry: false });
-  if (found?.isFile() && found.size === content.length && readFileSync(path, 'latin1') === content) return;
-  const temporary = `${path}.${process.pid}.tmp`;
-  rmSync(temporary, { recursive: true, force: true });
-  const umask = process.umask(0); // the mode is meant as it is
-  try {
-    writeFileSync(temporary, content, { mode, encoding: 'latin1', flag: 'wx' });
-    renameSync(temporary, path);
-  } finally {
-    process.umask(umask);
-    rmSync(temporary, { force: true });
-  }
-}
-
-// ── Step 2: sshd configuration ───────────────────────────────────────────────────────────────────
+// ── Step 1: the SSH service: configuration ───────────────────────────────────────────────────────
 
 /** The machine's own configuration: it may add to ours, a banner for example. */
 const MACHINE_CONFIG = '/etc/ssh/sshd_config';
@@ -641,129 +652,9 @@ async function configureSshd(config: Config): Promise<string[]> {
   return command;
 }
 
-// ── Step 3: the source's public key ──────────────────────────────────────────────────────────────
+// ── Step 1: the SSH service: sshd ────────────────────────────────────────────────────────────────
 
-const sharedKeyFile = (config: Config) => join(config.SHARED_KEYS_DIR, 'id_rsa.pub');
-
-/** What the shared key file holds, nothing while there is none. Throws when it is no key file or cannot be read. */
-function readSharedKey(config: Config): string {
-  const path = sharedKeyFile(config);
-  const status = lstatSync(path, { throwIfNoEntry: false });
-  if (!status) return '';
-  if (!status.isFile() || status.size > MAX_KEY_BYTES)
-    throw new Error(`${path} 应为不超过 ${MAX_KEY_BYTES} 字节的普通文件，不能是链接`);
-  const file = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
-  try {
-    const content = Buffer.alloc(MAX_KEY_BYTES);
-    return content.toString('utf8', 0, readSync(file, content)).trim();
-  } finally {
-    closeSync(file);
-  }
-}
-
-/** One line of `TYPE BASE64 [COMMENT]` without options, whole in the eyes of ssh-keygen. Throws on anything else. */
-export function parsePublicKey(line: string): string {
-  const form = /^(ssh-rsa|ssh-ed25519|ecdsa-sha2-nistp\d+|sk-[\w@.-]+) [A-Za-z0-9+/]+={0,3}( [^\p{Cc}]*)?$/u;
-  const input = { input: `${line}\n`, encoding: 'utf8' } as const;
-  const shown = form.test(line) ? spawnSync('ssh-keygen', ['-l', '-f', '-'], input) : undefined;
-  if (shown?.status !== 0) throw new Error('公钥文件应为完整的一行: 类型 BASE64 [注释]');
-  if (line.startsWith('ssh-rsa ') && Number.parseInt(shown.stdout, 10) < MIN_RSA_BITS)
-    throw new Error(`RSA 公钥应至少有 ${MIN_RSA_BITS} 位`);
-  return line;
-}
-
-/** The key's line in `authorized_keys`: what sshd starts for it instead of what it asks for (sshd(8)). */
-export function authorizedLine(config: Config, key: string): string {
-  if (config.ALLOW_SHELL) return `restrict ${key}`;
-  const script = import.meta.path.startsWith('/$bunfs/') ? [] : ['--no-env-file', import.meta.path];
-  const program = process.execPath.replace(/ \(deleted\)$/, ''); // replaced by a newer one since we were started
-  const command = ['exec', ...[program, ...script, FORCED_COMMAND].map(quote)].join(' ');
-  return `restrict,command="${command.replaceAll('"', '\\"')}" ${key}`;
-}
-
-/**
- * Puts our line into what `authorized_keys` holds, in place of the last one of ours. It comes first: if a line of
- * somebody else lets the same key in, with other restrictions or none, sshd goes by the first.
- */
-export function mergeAuthorizedKeys(content: string, line: string, key: string): string {
-  const [type, body] = key.split(' ');
-  const isOurs = (other: string) => other === `${type} ${body}` || other.startsWith(`${type} ${body} `);
-  const lines = content.split('\n');
-  const others = lines.filter((other, n) => other !== MARKER && lines[n - 1] !== MARKER && !isOurs(other));
-  return [MARKER, line, ...others.filter(Boolean), ''].join('\n');
-}
-
-/** Bytes stay bytes (latin1): comments of others need not be UTF-8. */
-function authorize(config: Config, key: string): void {
-  let file = join(config.SSH_DIR, 'authorized_keys');
-  try {
-    mkdirSync(config.SSH_DIR, { recursive: true, mode: 0o700 });
-    if (existsSync(file)) file = realpathSync(file);
-    const present = existsSync(file) ? readFileSync(file, 'latin1') : '';
-    const line = Buffer.from(authorizedLine(config, key)).toString('latin1');
-    replaceFile(file, mergeAuthorizedKeys(present, line, key), 0o600);
-  } catch (cause) {
-    throw new Error(`无法写入 ${file}：${reasonOf(cause)}。请检查 SSH_DIR 的权限和磁盘空间`);
-  }
-}
-
-/** A line of ours that an earlier start has left gives its key no more than this start does. */
-function restrictFormerKey(config: Config): void {
-  const file = join(config.SSH_DIR, 'authorized_keys');
-  const [, line = ''] = existsSync(file) ? readFileSync(file, 'utf8').split(`${MARKER}\n`) : [];
-  const [key] = /\S+ AAAA[^\n]*/.exec(line.split('\n')[0] ?? '') ?? [];
-  try {
-    if (key) authorize(config, key);
-  } catch (cause) {
-    error('key.unrestricted', `原有公钥的限制未更新: ${reasonOf(cause)}`);
-  }
-}
-
-/** The key in force, the one found last, and why the file was refused last. */
-const shared = { inForce: '', found: '', complaint: '' };
-
-/** Authorises the shared key where it is new. One that is refused, told once, leaves the key in force as it is. */
-function adoptSharedKey(config: Config): boolean {
-  try {
-    const content = readSharedKey(config);
-    if (content && content !== shared.inForce) {
-      const key = parsePublicKey(content);
-      if (key !== shared.found) log('key.found', '发现源端公钥，配置授权...');
-      shared.found = key;
-      authorize(config, key);
-      shared.inForce = key;
-      touch();
-      log('key.authorized', 'SSH 免密登录配置完成 ✓', { fingerprint: fingerprint(key) });
-    }
-    shared.complaint = '';
-  } catch (cause) {
-    const complaint = reasonOf(cause);
-    if (complaint !== shared.complaint) error('key.refused', `源端公钥未生效: ${complaint}`);
-    shared.complaint = complaint;
-  }
-  return shared.inForce !== '';
-}
-
-/** Without a key sshd starts all the same: the key is authorised as soon as it is there. */
-async function waitForKey(config: Config): Promise<void> {
-  restrictFormerKey(config);
-  log('key.wait', '等待源端公钥...');
-  for (let attempt = 1; attempt <= config.KEY_RETRIES; attempt++) {
-    if (adoptSharedKey(config)) return;
-    info('key.retry', `等待源端生成公钥... (${attempt}/${config.KEY_RETRIES})`, { attempt });
-    const deadline = performance.now() + TRY_MS;
-    while (performance.now() < deadline && !adoptSharedKey(config)) await sleep(POLL_MS);
-  }
-  if (!shared.inForce)
-    warn('key.missing', `没有等到源端公钥，先启动 SSH 服务，公钥出现后自动授权: ${escapeText(sharedKeyFile(config))}`);
-}
-
-/** From then on a new key takes the old one's place. */
-function followSharedKey(config: Config): void {
-  setInterval(adoptSharedKey, FOLLOW_MS, config);
-}
-
-// ── Step 4: sshd ─────────────────────────────────────────────────────────────────────────────────
+let sshd: ChildProcess | undefined;
 
 /** Starts sshd in the foreground, its log in ours; resolves when it listens. */
 async function startSshd(config: Config, [program = '', ...args]: string[]): Promise<ChildProcess> {
@@ -804,7 +695,135 @@ function ownAddress(): string {
   return first?.address ?? '127.0.0.1';
 }
 
-// ── Step 5: what the source asks for ─────────────────────────────────────────────────────────────
+// ── Step 2: the source's public key ──────────────────────────────────────────────────────────────
+
+const sharedKeyFile = (config: Config) => join(config.SHARED_KEYS_DIR, 'id_rsa.pub');
+
+/** Without a key sshd starts all the same: the key is authorised as soon as it is there. */
+async function waitForKey(config: Config): Promise<void> {
+  log('key.wait', '等待源端公钥...');
+  for (let attempt = 1; attempt <= config.KEY_RETRIES; attempt++) {
+    if (adoptSharedKey(config)) return;
+    info('key.retry', `等待源端生成公钥... (${attempt}/${config.KEY_RETRIES})`, { attempt });
+    const deadline = performance.now() + TRY_MS;
+    while (performance.now() < deadline && !adoptSharedKey(config)) await sleep(POLL_MS);
+  }
+  if (!shared.inForce)
+    warn('key.missing', `没有等到源端公钥，先启动 SSH 服务，公钥出现后自动授权: ${escapeText(sharedKeyFile(config))}`);
+}
+
+/** What the shared key file holds, nothing while there is none. Throws when it is no key file or cannot be read. */
+function readSharedKey(config: Config): string {
+  const path = sharedKeyFile(config);
+  const status = lstatSync(path, { throwIfNoEntry: false });
+  if (!status) return '';
+  if (!status.isFile() || status.size > MAX_KEY_BYTES)
+    throw new Error(`${path} 应为不超过 ${MAX_KEY_BYTES} 字节的普通文件，不能是链接`);
+  const file = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  try {
+    const content = Buffer.alloc(MAX_KEY_BYTES);
+    return content.toString('utf8', 0, readSync(file, content)).trim();
+  } finally {
+    closeSync(file);
+  }
+}
+
+/** One line of `TYPE BASE64 [COMMENT]` without options, whole in the eyes of ssh-keygen. Throws on anything else. */
+export function parsePublicKey(line: string): string {
+  const form = /^(ssh-rsa|ssh-ed25519|ecdsa-sha2-nistp\d+|sk-[\w@.-]+) [A-Za-z0-9+/]+={0,3}( [^\p{Cc}]*)?$/u;
+  const input = { input: `${line}\n`, encoding: 'utf8' } as const;
+  const shown = form.test(line) ? spawnSync('ssh-keygen', ['-l', '-f', '-'], input) : undefined;
+  if (shown?.status !== 0) throw new Error('公钥文件应为完整的一行: 类型 BASE64 [注释]');
+  if (line.startsWith('ssh-rsa ') && Number.parseInt(shown.stdout, 10) < MIN_RSA_BITS)
+    throw new Error(`RSA 公钥应至少有 ${MIN_RSA_BITS} 位`);
+  return line;
+}
+
+// ── Step 3: authorized_keys ──────────────────────────────────────────────────────────────────────
+
+/** The key in force, the one found last, and why the file was refused last. */
+const shared = { inForce: '', found: '', complaint: '' };
+
+/**
+ * Authorises the shared key where it is new. One that is refused, told once, leaves the key in force as it is.
+ * @returns whether one is in force
+ */
+function adoptSharedKey(config: Config): boolean {
+  try {
+    const content = readSharedKey(config);
+    if (content && content !== shared.inForce) {
+      const key = parsePublicKey(content);
+      if (key !== shared.found) log('key.found', '发现源端公钥，配置授权...');
+      shared.found = key;
+      authorize(config, key);
+      shared.inForce = key;
+      touch();
+      log('key.authorized', 'SSH 免密登录配置完成 ✓', { fingerprint: fingerprint(key) });
+    }
+    shared.complaint = '';
+  } catch (cause) {
+    const complaint = reasonOf(cause);
+    if (complaint !== shared.complaint) error('key.refused', `源端公钥未生效: ${complaint}`);
+    shared.complaint = complaint;
+  }
+  return shared.inForce !== '';
+}
+
+/** The key's line in `authorized_keys`: what sshd starts for it instead of what it asks for (sshd(8)). */
+export function authorizedLine(config: Config, key: string): string {
+  if (config.ALLOW_SHELL) return `restrict ${key}`;
+  const script = import.meta.path.startsWith('/$bunfs/') ? [] : ['--no-env-file', import.meta.path];
+  const program = process.execPath.replace(/ \(deleted\)$/, ''); // replaced by a newer one since we were started
+  const command = ['exec', ...[program, ...script, FORCED_COMMAND].map(quote)].join(' ');
+  return `restrict,command="${command.replaceAll('"', '\\"')}" ${key}`;
+}
+
+/**
+ * Puts our line into what `authorized_keys` holds, in place of the last one of ours. It comes first: if a line of
+ * somebody else lets the same key in, with other restrictions or none, sshd goes by the first.
+ */
+export function mergeAuthorizedKeys(content: string, line: string, key: string): string {
+  const [type, body] = key.split(' ');
+  const isOurs = (other: string) => `${other} `.startsWith(`${type} ${body} `);
+  const lines = content.split('\n');
+  const others = lines.filter((other, n) => other !== MARKER && lines[n - 1] !== MARKER && !isOurs(other));
+  return [MARKER, line, ...others.filter(Boolean), ''].join('\n');
+}
+
+/** Bytes stay bytes (latin1): comments of others need not be UTF-8. */
+function authorize(config: Config, key: string): void {
+  let file = join(config.SSH_DIR, 'authorized_keys');
+  try {
+    mkdirSync(config.SSH_DIR, { recursive: true, mode: 0o700 });
+    if (existsSync(file)) file = realpathSync(file);
+    const present = existsSync(file) ? readFileSync(file, 'latin1') : '';
+    const line = Buffer.from(authorizedLine(config, key)).toString('latin1');
+    replaceFile(file, mergeAuthorizedKeys(present, line, key), 0o600);
+  } catch (cause) {
+    throw new Error(`无法写入 ${file}：${reasonOf(cause)}。请检查 SSH_DIR 的权限和磁盘空间`);
+  }
+}
+
+/** A line of ours that an earlier start has left gives its key no more than this start does. */
+function restrictFormerKey(config: Config): void {
+  const file = join(config.SSH_DIR, 'authorized_keys');
+  const [, line = ''] = existsSync(file) ? readFileSync(file, 'utf8').split(`${MARKER}\n`) : [];
+  const [key] = /\S+ AAAA[^\n]*/.exec(line.split('\n')[0] ?? '') ?? [];
+  try {
+    if (key) authorize(config, key);
+  } catch (cause) {
+    error('key.unrestricted', `原有公钥的限制未更新: ${reasonOf(cause)}`);
+  }
+}
+
+// ── Step 4: follow the key ───────────────────────────────────────────────────────────────────────
+
+/** From now on a new key takes the old one's place. */
+function followSharedKey(config: Config): void {
+  setInterval(adoptSharedKey, FOLLOW_MS, config);
+}
+
+// ── The source's commands: which are let through ─────────────────────────────────────────────────
 
 /** Why a command of the source is not run. */
 class Refusal extends Error {}
@@ -874,6 +893,8 @@ export function parseReceiver([program = '', server, ...words]: string[]) {
   return { options, directories, destination: words[1] ?? '' };
 }
 
+// ── The source's commands: where they lead ───────────────────────────────────────────────────────
+
 /**
  * Where a path leads that need not exist yet: links are followed as far as it does. Throws where it leads nowhere.
  * `..` goes up from where a link leads, which only the native call knows. What is not there yet may be soon.
@@ -916,18 +937,7 @@ function locate(destination: string, allowed: string): { real: string; root: str
   return { real: confinedPath(path, homedir(), root), root };
 }
 
-/** Becomes the receiving rsync. @throws {Refusal} */
-function receive(words: string[], allowed: string): never {
-  const { options, directories, destination } = parseReceiver(words);
-  const { real, root } = locate(destination, allowed);
-  for (const directory of directories) confinedPath(directory, real, root);
-  const rsync = find('rsync');
-  if (!rsync || !process.execve) throw new Refusal('本机没有 rsync');
-  const rest = enter(real, root) + (destination.endsWith('/') ? '/' : ''); // a directory to be, for a single file
-  if (options.some((option) => /^--(inplace|append)$/.test(option))) forbidDevices();
-  confine(root, neededBy(rsync));
-  return process.execve(rsync, ['rsync', '--server', ...options, '.', rest], process.env);
-}
+// ── The source's commands: renames ───────────────────────────────────────────────────────────────
 
 /** How a directory is opened that is only a place to go on from: never through a link. */
 const PLACE = 0o10000000 | constants.O_DIRECTORY | constants.O_NOFOLLOW; // O_PATH
@@ -1011,6 +1021,8 @@ function renameIn(directory: string, allowed: string): number {
   return done;
 }
 
+// ── The source's commands: their fence (landlock(7)) ─────────────────────────────────────────────
+
 /** What rsync and the C library read besides, and may execute. Names of users and groups come from here too. */
 const READABLE = [
   ...['/usr', '/lib', '/lib64', '/bin', '/etc/ld.so.cache', '/etc/ld.so.preload', '/etc/localtime'],
@@ -1091,6 +1103,21 @@ function confine(root: string, readable: string[] = []): void {
   for (const path of readable) allow(path, EXECUTE | READ_FILE | READ_DIRECTORY);
   const NO_NEW_PRIVS = 38;
   if (calls.prctl(NO_NEW_PRIVS, 1, 0, 0, 0) || calls.syscall(446, ruleset, 0, 0, 0, 0)) throw new Error('Landlock');
+}
+
+// ── The source's commands: answers ───────────────────────────────────────────────────────────────
+
+/** Becomes the receiving rsync. @throws {Refusal} */
+function receive(words: string[], allowed: string): never {
+  const { options, directories, destination } = parseReceiver(words);
+  const { real, root } = locate(destination, allowed);
+  for (const directory of directories) confinedPath(directory, real, root);
+  const rsync = find('rsync');
+  if (!rsync || !process.execve) throw new Refusal('本机没有 rsync');
+  const rest = enter(real, root) + (destination.endsWith('/') ? '/' : ''); // a directory to be, for a single file
+  if (options.some((option) => /^--(inplace|append)$/.test(option))) forbidDevices();
+  confine(root, neededBy(rsync));
+  return process.execve(rsync, ['rsync', '--server', ...options, '.', rest], process.env);
 }
 
 /** Tells the service, in whose log it belongs, what was refused. */
@@ -1319,7 +1346,6 @@ function showStatus(status: Status): string {
 let stopping = false;
 /** The work that a request to stop lets finish. */
 let work: Promise<unknown> = Promise.resolve();
-let sshd: ChildProcess | undefined;
 
 /** The process groups of sshd and of its sessions: each session leaves sshd's group. */
 function sshdGroups(pid: number): number[] {
@@ -1438,6 +1464,7 @@ async function main(): Promise<void> {
     if (stopping) return;
   }
   const command = await configureSshd(config);
+  restrictFormerKey(config);
   await waitForKey(config);
   if (stopping) return;
   listenForReports();
