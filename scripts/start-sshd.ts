@@ -214,8 +214,7 @@ function help(): string {
 环境变量（名称、默认值、说明）:
 ${rows.join('\n')}
 
-退出状态: 0 收到 SIGTERM/SIGINT 后停止；1 启动步骤失败或 sshd 退出；2 配置或用法错误
-`;
+退出状态: 0 收到 SIGTERM/SIGINT 后停止；1 启动步骤失败或 sshd 退出；2 配置或用法错误`;
 }
 
 // ── Log ──────────────────────────────────────────────────────────────────────────────────────────
@@ -1179,22 +1178,33 @@ const state = {
   refused: 0,
 };
 
+/** The next time that the status file is written, if the state has changed. */
 let publishing: NodeJS.Timeout | undefined;
-let isSoon = false;
 
 /** Has the status file follow the state soon. */
 function touch(): void {
-  if (isSoon || !publishing) return; // there is none yet
-  isSoon = true;
-  clearTimeout(publishing);
-  publishing = setTimeout(publish, PUBLISH_MS);
+  publishing ??= setTimeout(publish, PUBLISH_MS);
 }
 
+let isStatusBroken = false;
+
+/** Writes the status file. What goes wrong with it is told once until it works again. */
 function publish(): void {
-  isSoon = false;
   clearTimeout(publishing);
-  publishing = setTimeout(publish, HEARTBEAT_MS);
-  writeStatus();
+  publishing = undefined;
+  if (!state.config) return;
+  const { STATUS_FILE } = state.config;
+  try {
+    const status = reportStatus(state.config);
+    mkdirSync(dirname(STATUS_FILE), { recursive: true });
+    const content = Buffer.from(JSON.stringify({ ...status, problems: problemsOf(status) }));
+    replaceFile(STATUS_FILE, content.toString('latin1'), 0o644);
+    isStatusBroken = false;
+  } catch (cause) {
+    const what = `无法写入 STATUS_FILE=${escapeText(STATUS_FILE)}：${reasonOf(cause)}`;
+    if (!isStatusBroken) warn('status.failed', `${what}。请检查目录和权限，或更改 STATUS_FILE`);
+    isStatusBroken = true;
+  }
 }
 
 function reportStatus(config: Config) {
@@ -1244,44 +1254,32 @@ function fingerprint(key: string): string {
   return `SHA256:${createHash('sha256').update(blob).digest('base64').replace(/=+$/, '')}`;
 }
 
-let isStatusBroken = false;
-
-function writeStatus(): void {
-  if (!state.config) return;
-  const { STATUS_FILE } = state.config;
-  try {
-    const status = reportStatus(state.config);
-    mkdirSync(dirname(STATUS_FILE), { recursive: true });
-    const content = Buffer.from(JSON.stringify({ ...status, problems: problemsOf(status) }));
-    replaceFile(STATUS_FILE, content.toString('latin1'), 0o644);
-    isStatusBroken = false;
-  } catch (cause) {
-    const what = `无法写入 STATUS_FILE=${escapeText(STATUS_FILE)}：${reasonOf(cause)}`;
-    if (!isStatusBroken) warn('status.failed', `${what}。请检查目录和权限，或更改 STATUS_FILE`);
-    isStatusBroken = true;
-  }
-}
-
 type Problem = 'stopped' | 'stale' | 'starting' | 'no_key' | 'destination' | 'disk_full';
 
 /** With less room, a disk is as good as full, bytes. */
 const LEAST_FREE = 1_000_000;
 
 /** What is wrong, nothing where the backup can take a mirror. */
-export function problemsOf(status: Status, now = Date.parse(status.updated)): Problem[] {
+function problemsOf(status: Status, now = Date.parse(status.updated)): Problem[] {
   if (status.phase === 'stopped') return ['stopped'];
   if (Math.abs(now - Date.parse(status.updated)) > STALE_MS) return ['stale'];
   if (status.phase === 'starting') return ['starting'];
-  const { writable, free_bytes: free } = status.destination;
-  return [
-    ...(status.key ? [] : ['no_key' as const]),
-    ...(writable ? [] : ['destination' as const]),
-    ...(free < LEAST_FREE ? ['disk_full' as const] : []),
-  ];
+  const problems: Problem[] = [];
+  if (!status.key) problems.push('no_key');
+  if (!status.destination.writable) problems.push('destination');
+  if (status.destination.free_bytes < LEAST_FREE) problems.push('disk_full');
+  return problems;
 }
 
-/** Whether the backup can take a mirror, and a line that says so or why not. */
-function judge(status: Status, now: number): { healthy: boolean; line: string } {
+/** What is printed, and the exit status. */
+interface Answer {
+  text: string;
+  status: number;
+}
+
+/** A line that says whether the backup can take a mirror or why not. */
+function judge(status: Status): Answer {
+  const now = Date.now();
   const words: Record<Problem, string> = {
     starting: '正在启动',
     stopped: '服务已停止',
@@ -1290,10 +1288,9 @@ function judge(status: Status, now: number): { healthy: boolean; line: string } 
     destination: `目标目录 ${status.destination.directory} 无法写入`,
     disk_full: `目标目录 ${status.destination.directory} 所在的磁盘已满`,
   };
-  const problems = problemsOf(status, now);
-  if (problems.length > 0)
-    return { healthy: false, line: `不健康: ${problems.map((problem) => words[problem]).join('；')}` };
-  return { healthy: true, line: `健康: SSH 服务运行中，${status.sessions} 个连接` };
+  const problems = problemsOf(status, now).map((problem) => words[problem]);
+  if (problems.length > 0) return { text: `不健康: ${problems.join('；')}`, status: 1 };
+  return { text: `健康: SSH 服务运行中，${status.sessions} 个连接`, status: 0 };
 }
 
 /** What the running service says of itself; no other variable counts. @throws {Failure} where there is nothing */
@@ -1310,35 +1307,34 @@ function readStatus(): Status {
 
 function checkHealth(): Answer {
   try {
-    const { healthy, line } = judge(readStatus(), Date.now());
-    return { text: `${line}\n`, status: healthy ? 0 : 1 };
+    return judge(readStatus());
   } catch (cause) {
-    return { text: `不健康: ${reasonOf(cause)}\n`, status: 1 };
+    return { text: `不健康: ${reasonOf(cause)}`, status: 1 };
   }
 }
 
 /** The state as a table for people. */
 function showStatus(status: Status): string {
   const local = (time: string) => new Date(time).toLocaleString('sv-SE');
-  const rows = [
+  const rows: [name: string, value: string][] = [
     ['SSH 服务', `PID ${status.sshd.pid ?? '–'}，${status.sshd.listen ?? '所有地址'}，端口 ${status.sshd.port}`],
     ['目标目录', `${status.destination.directory}${status.destination.writable ? '' : '（无法写入）'}`],
     ['源端公钥', status.key ?? '–'],
     ['连接', String(status.sessions)],
     ['拒绝的命令', String(status.refused)],
   ];
-  const width = Math.max(...rows.map(([name = '']) => Bun.stringWidth(name)));
+  const width = Math.max(...rows.map(([name]) => Bun.stringWidth(name)));
   const lines = [
     `${status.program} ${status.version} (PID ${status.pid})，启动于 ${local(status.started)}`,
-    judge(status, Date.now()).line,
+    judge(status).text,
     '',
-    ...rows.map(([name = '', value]) => `${name}${' '.repeat(width - Bun.stringWidth(name))}  ${value}`),
+    ...rows.map(([name, value]) => `${name}${' '.repeat(width - Bun.stringWidth(name))}  ${value}`),
     ...(status.errors.length > 0 ? ['', '最近的警告和错误:'] : []),
     ...status.errors
       .slice(0, 5)
       .map(({ time, level, message }) => `  [${level.toUpperCase()} ${local(time)}] ${message}`),
   ];
-  return `${lines.join('\n')}\n`;
+  return lines.join('\n');
 }
 
 // ── Start and stop ───────────────────────────────────────────────────────────────────────────────
@@ -1406,38 +1402,33 @@ async function fail(cause: unknown): Promise<void> {
 /** Exits once the log is written: process.exit alone would cut a pipe off. */
 async function exit(status: number): Promise<void> {
   if (runtimeDirectory) rmSync(runtimeDirectory, { recursive: true, force: true });
-  if (publishing) {
-    state.phase = 'stopped';
-    writeStatus();
-  }
+  state.phase = 'stopped';
+  publish();
   const written = new Promise<void>((done) => process.stdout.write('', () => done()));
   await Promise.race([Promise.all([written, logFile?.end()]), sleep(1000)]);
   process.exit(status);
 }
 
-interface Answer {
-  text: string;
-  status: number;
-}
-
-const SERVICE_FLAGS = ['help', 'version', 'check', 'status', 'healthcheck'] as const;
-
-/** What the flags ask for instead of the service, if anything. */
-function answerFlags(): Answer | undefined {
-  const options = Object.fromEntries(SERVICE_FLAGS.map((name) => [name, { type: 'boolean' } as const]));
-  let flags: Partial<Record<(typeof SERVICE_FLAGS)[number], unknown>>;
+function parseFlags() {
+  const type = 'boolean' as const;
+  const options = { help: { type }, version: { type }, check: { type }, status: { type }, healthcheck: { type } };
   try {
-    flags = parseArgs({ options }).values;
+    return parseArgs({ options }).values;
   } catch (cause) {
     throw new Failure(`用法错误: ${reasonOf(cause)}。请参阅 start-sshd --help`, 2);
   }
+}
+
+/** What the flags ask for instead of the service, if anything. */
+function answerFlags(): Answer | undefined {
+  const flags = parseFlags();
   if (flags.help) return { text: help(), status: 0 };
-  if (flags.version) return { text: `start-sshd ${VERSION}\n`, status: 0 };
+  if (flags.version) return { text: `start-sshd ${VERSION}`, status: 0 };
   if (flags.healthcheck) return checkHealth();
   if (flags.status) return { text: showStatus(readStatus()), status: 0 };
   if (!flags.check) return undefined;
   readConfig(process.env, missingPrograms());
-  return { text: '配置有效，所需程序齐全 ✓\n', status: 0 };
+  return { text: '配置有效，所需程序齐全 ✓', status: 0 };
 }
 
 async function main(): Promise<void> {
@@ -1450,13 +1441,14 @@ async function main(): Promise<void> {
   process.stdout.on('error', () => {}); // the mirror outlives the reader of its log
   const answer = answerFlags();
   if (answer) {
-    process.stdout.write(answer.text);
+    process.stdout.write(`${answer.text}\n`);
     return exit(answer.status);
   }
   const config = readConfig(process.env, missingPrograms());
   await openLogFile(config);
   state.config = config;
   publish();
+  setInterval(publish, HEARTBEAT_MS);
   heading('service.start', 'SSH 服务器 - 自动配置启动', { version: VERSION });
   for (const step of [generateHostKeys, publishHostKeys]) {
     work = step(config);
