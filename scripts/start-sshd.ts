@@ -20,7 +20,7 @@
  * Below them: what becomes of the source's commands (`serve`), the status (`reportStatus`), start and stop (`main`).
  */
 import { dlopen, ptr } from 'bun:ffi';
-import { type ChildProcess, type SpawnOptions, spawn, spawnSync } from 'node:child_process';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import {
@@ -50,7 +50,6 @@ import { connect, createServer, isIP } from 'node:net';
 import { homedir, hostname, networkInterfaces, tmpdir } from 'node:os';
 import { basename, dirname, join, relative, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
-import type { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { Chalk } from 'chalk';
@@ -93,7 +92,7 @@ const MAX_PATH_BYTES = 4096;
 const MAX_COMMAND_BYTES = 65_536;
 const MAX_SHOWN = 500;
 
-/** sshd starts rsync for the source. */
+/** The programs that are needed and their packages; it is sshd that starts rsync. */
 const PROGRAMS = { sshd: 'openssh-server', 'ssh-keygen': 'openssh-client', rsync: 'rsync' };
 
 // ── Configuration ────────────────────────────────────────────────────────────────────────────────
@@ -659,11 +658,10 @@ let sshd: ChildProcess | undefined;
 async function startSshd(config: Config, [program = '', ...args]: string[]): Promise<ChildProcess> {
   log('sshd.start', '启动 SSH 服务...');
   // A process group of its own: Ctrl-C reaches only us.
-  const options: SpawnOptions = { detached: true, stdio: ['ignore', 'ignore', 'pipe'] };
-  const child = spawn(program, ['-D', '-e', ...args], options);
+  const child = spawn(program, ['-D', '-e', ...args], { detached: true, stdio: ['ignore', 'ignore', 'pipe'] });
   sshd = child; // at once, so that a signal to stop finds it
   const { promise, resolve: listening, reject } = Promise.withResolvers<ChildProcess>();
-  createInterface({ input: child.stderr as Readable }).on('line', (line) => {
+  createInterface({ input: child.stderr }).on('line', (line) => {
     if (line.startsWith('Server listening')) return listening(child);
     info('sshd.output', `sshd: ${escapeText(line)}`);
     // Of several addresses sshd would make do with those that are free.
@@ -938,8 +936,9 @@ function locate(destination: string, allowed: string): { real: string; root: str
 
 // ── The source's commands: renames ───────────────────────────────────────────────────────────────
 
+const O_PATH = 0o10000000;
 /** How a directory is opened that is only a place to go on from: never through a link. */
-const PLACE = 0o10000000 | constants.O_DIRECTORY | constants.O_NOFOLLOW; // O_PATH
+const PLACE = O_PATH | constants.O_DIRECTORY | constants.O_NOFOLLOW;
 
 /** What a name stands for in an open directory, wherever that has been moved meanwhile. Bytes are latin1. */
 const inPlace = (place: number, name: string) => Buffer.from(`/proc/self/fd/${place}/${name}`, 'latin1');
@@ -1043,6 +1042,9 @@ const NO_LANDLOCK =
 /** Versions of Landlock that forbid to link and rename between directories are of no use for a mirror. */
 const LEAST_LANDLOCK = 2;
 
+/** Numbers of system calls, the same on every machine. */
+const [MOUNT_SETATTR, CREATE_RULESET, ADD_RULE, RESTRICT_SELF] = [442, 444, 445, 446];
+
 /** Calls of the kernel that Bun has no function for, nothing where it does not find the C library. */
 function systemCalls() {
   const musl = `libc.musl-${process.arch === 'arm64' ? 'aarch64' : 'x86_64'}.so.1`;
@@ -1060,7 +1062,7 @@ function systemCalls() {
 
 /** The version of Landlock that the kernel has, 0 or less for none. */
 function landlockVersion(calls = systemCalls()): number {
-  return calls?.syscall(444, 0, 0, 1, 0, 0) ?? 0;
+  return calls?.syscall(CREATE_RULESET, 0, 0, 1, 0, 0) ?? 0;
 }
 
 /**
@@ -1074,7 +1076,7 @@ function forbidDevices(): void {
   const [NO_DEVICES, PRIVATE] = [4n, 0x40000n];
   if (process.getuid?.() !== 0 || calls?.unshare(NEW_NAMESPACE) !== 0) return;
   const attributes = new BigUint64Array([NO_DEVICES, 0n, PRIVATE, 0n]);
-  calls.syscall(442, CURRENT, ptr(Buffer.from('/\0')), RECURSIVE, ptr(attributes), 32);
+  calls.syscall(MOUNT_SETATTR, CURRENT, ptr(Buffer.from('/\0')), RECURSIVE, ptr(attributes), 32);
 }
 
 /**
@@ -1087,21 +1089,22 @@ function confine(root: string, readable: string[] = []): void {
   const version = landlockVersion(calls);
   if (!calls || version < LEAST_LANDLOCK) return;
   const all = version === LEAST_LANDLOCK ? 0x3fff : 0x7fff;
-  const ruleset = calls.syscall(444, ptr(new BigUint64Array([BigInt(all)])), 8, 0, 0, 0);
+  const ruleset = calls.syscall(CREATE_RULESET, ptr(new BigUint64Array([BigInt(all)])), 8, 0, 0, 0);
   const allow = (path: string, rights: number) => {
     if (!existsSync(path)) return;
-    const file = openSync(path, 0o10000000); // O_PATH
+    const file = openSync(path, O_PATH);
     const rule = Buffer.alloc(12);
     rule.writeUInt32LE(fstatSync(file).isDirectory() ? rights : rights & (EXECUTE | WRITE_FILE | READ_FILE));
     rule.writeInt32LE(file, 8);
-    if (calls.syscall(445, ruleset, 1, ptr(rule), 0, 0) !== 0) throw new Error(`Landlock: ${path}`);
+    if (calls.syscall(ADD_RULE, ruleset, 1, ptr(rule), 0, 0) !== 0) throw new Error(`Landlock: ${path}`);
     closeSync(file);
   };
   allow(root, all);
   allow('/dev/null', READ_FILE | WRITE_FILE);
   for (const path of readable) allow(path, EXECUTE | READ_FILE | READ_DIRECTORY);
   const NO_NEW_PRIVS = 38;
-  if (calls.prctl(NO_NEW_PRIVS, 1, 0, 0, 0) || calls.syscall(446, ruleset, 0, 0, 0, 0)) throw new Error('Landlock');
+  if (calls.prctl(NO_NEW_PRIVS, 1, 0, 0, 0) || calls.syscall(RESTRICT_SELF, ruleset, 0, 0, 0, 0))
+    throw new Error('Landlock');
 }
 
 // ── The source's commands: answers ───────────────────────────────────────────────────────────────
