@@ -17,7 +17,7 @@
  *   3 fill authorized_keys      adoptSharedKey, authorize
  *   4 follow changes of the key followSharedKey
  *
- * Below them: what becomes of the source's commands (`serve`), the status (`reportStatus`), start and stop (`main`).
+ * Below them: how the source's commands are answered (`serve`), the status (`reportStatus`), start and stop.
  */
 import { dlopen, ptr } from 'bun:ffi';
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
@@ -485,6 +485,26 @@ async function publishHostKeys(config: Config): Promise<void> {
 
 // ── Step 1: the SSH service: configuration ───────────────────────────────────────────────────────
 
+/** Resolves with the command that runs sshd by its configuration, which has been checked. */
+async function configureSshd(config: Config): Promise<string[]> {
+  log('sshd.configure', '配置 SSH 服务...');
+  const user = (await run`id -un`).stdout.trim();
+  if (user === 'root') makePrivsepDirectory();
+  prepareDestination(config);
+  runtimeDirectory = makeRuntimeDirectory();
+  const [file, sessionFile] = [join(runtimeDirectory, 'sshd_config'), join(runtimeDirectory, 'session.conf')];
+  const server = serverOptions(config, user, strictModesFor(config.SSH_DIR, process.getuid?.() ?? 0));
+  const session = sessionOptions(config, user);
+  writeFileSync(sessionFile, ['Match all', ...session, ''].join('\n'));
+  writeFileSync(file, [`Include ${configWord(sessionFile)}`, ...server, ''].join('\n'));
+  const command = [find('sshd') ?? 'sshd', '-f', file, '-p', String(config.SSHD_PORT)];
+  await includeMachineConfig(file, [...server, ...session], command, user);
+  if (config.ALLOW_SHELL) warn('sshd.shell_allowed', 'ALLOW_SHELL=true：源端的密钥可以在本机执行任意命令');
+  else if (landlockVersion() < LEAST_LANDLOCK) warn('sshd.no_landlock', NO_LANDLOCK);
+  log('sshd.configured', 'SSH 配置完成 ✓');
+  return command;
+}
+
 /** The machine's own configuration: it may add to ours, a banner for example. */
 const MACHINE_CONFIG = '/etc/ssh/sshd_config';
 
@@ -628,26 +648,6 @@ async function includeMachineConfig(file: string, ours: string[], command: strin
     writeFileSync(file, content);
     for (const line of reasonOf(cause).split('\\n')) warn('sshd.config_ignored', `未采用 ${MACHINE_CONFIG}：${line}`);
   }
-}
-
-/** Resolves with the command that runs sshd by its configuration, which has been checked. */
-async function configureSshd(config: Config): Promise<string[]> {
-  log('sshd.configure', '配置 SSH 服务...');
-  const user = (await run`id -un`).stdout.trim();
-  if (user === 'root') makePrivsepDirectory();
-  prepareDestination(config);
-  runtimeDirectory = makeRuntimeDirectory();
-  const [file, sessionFile] = [join(runtimeDirectory, 'sshd_config'), join(runtimeDirectory, 'session.conf')];
-  const server = serverOptions(config, user, strictModesFor(config.SSH_DIR, process.getuid?.() ?? 0));
-  const session = sessionOptions(config, user);
-  writeFileSync(sessionFile, ['Match all', ...session, ''].join('\n'));
-  writeFileSync(file, [`Include ${configWord(sessionFile)}`, ...server, ''].join('\n'));
-  const command = [find('sshd') ?? 'sshd', '-f', file, '-p', String(config.SSHD_PORT)];
-  await includeMachineConfig(file, [...server, ...session], command, user);
-  if (config.ALLOW_SHELL) warn('sshd.shell_allowed', 'ALLOW_SHELL=true：源端的密钥可以在本机执行任意命令');
-  else if (landlockVersion() < LEAST_LANDLOCK) warn('sshd.no_landlock', NO_LANDLOCK);
-  log('sshd.configured', 'SSH 配置完成 ✓');
-  return command;
 }
 
 // ── Step 1: the SSH service: sshd ────────────────────────────────────────────────────────────────
@@ -820,10 +820,75 @@ function followSharedKey(config: Config): void {
   setInterval(adoptSharedKey, FOLLOW_MS, config);
 }
 
-// ── The source's commands: which are let through ─────────────────────────────────────────────────
+// ── The source's commands: how they are answered ─────────────────────────────────────────────────
 
 /** Why a command of the source is not run. */
 class Refusal extends Error {}
+
+/** Answers the source, unless it becomes the program that does, or refuses. */
+async function serve(command: string, answer: typeof answerTo): Promise<void> {
+  try {
+    writeSync(1, `${answer(command)}\n`);
+  } catch (cause) {
+    const reason = (cause instanceof Error ? cause.message : String(cause)).slice(0, MAX_SHOWN);
+    writeSync(2, `start-sshd: 拒绝执行：${escapeText(reason)}\n`);
+    await report(`${reason}。命令: ${command.slice(0, MAX_SHOWN)}`);
+    process.exit(1);
+  }
+}
+
+/** What a command of the source is answered with, the test of the connection for example. @throws {Refusal} */
+function answerTo(command: string): string | number {
+  const { DEST_DIR, START_SSHD_REPORTS } = process.env;
+  if (!DEST_DIR || !START_SSHD_REPORTS) throw new Refusal('只能经由 start-sshd 启动的 sshd 使用');
+  if (!command) throw new Refusal('不提供 shell');
+  const words = parseCommand(command);
+  const [program, option, directory] = words;
+  if (program === 'echo') return words.slice(1).join(' ');
+  const isRename = program === 'start-sshd' && option === RENAME && words.length === 3;
+  return isRename ? renameIn(directory ?? '', DEST_DIR) : receive(words, DEST_DIR);
+}
+
+/** Becomes the receiving rsync. @throws {Refusal} */
+function receive(words: string[], allowed: string): never {
+  const { options, directories, destination } = parseReceiver(words);
+  const { real, root } = locate(destination, allowed);
+  for (const directory of directories) confinedPath(directory, real, root);
+  const rsync = find('rsync');
+  if (!rsync || !process.execve) throw new Refusal('本机没有 rsync');
+  const rest = enter(real, root) + (destination.endsWith('/') ? '/' : ''); // a directory to be, for a single file
+  if (options.some((option) => /^--(inplace|append)$/.test(option))) forbidDevices();
+  confine(root, neededBy(rsync));
+  return process.execve(rsync, ['rsync', '--server', ...options, '.', rest], process.env);
+}
+
+/** Tells the service, in whose log it belongs, what was refused. */
+async function report(message: string): Promise<void> {
+  const { START_SSHD_REPORTS: service } = process.env;
+  if (!service) return;
+  const socket = connect(service).resume().end(message);
+  await Promise.race([once(socket, 'close'), sleep(1000)]).catch(() => {}); // without the service there is no log
+}
+
+/** Takes the reports of forced commands. */
+function listenForReports(): void {
+  const server = createServer((socket) => {
+    let message = '';
+    socket.setEncoding('utf8').on('data', (chunk: string) => {
+      message = `${message}${chunk}`.slice(0, 4 * MAX_SHOWN);
+    });
+    socket.once('end', () => {
+      state.refused++;
+      warn('command.refused', `拒绝执行源端的命令：${escapeText(message)}`);
+    });
+    socket.on('error', () => {});
+  });
+  server
+    .on('error', (cause) => warn('command.unreported', `拒绝执行的命令不会记入日志：${reasonOf(cause)}`))
+    .listen(reportSocket());
+}
+
+// ── The source's commands: which are let through ─────────────────────────────────────────────────
 
 /** Short options of rsync that only say what is transferred and how. K, L and k follow links, s hides words from us. */
 const LETTERS = 'ACDEHIJNORSUWXbcdglmnopqrtuvxyz';
@@ -1105,71 +1170,6 @@ function confine(root: string, readable: string[] = []): void {
   const NO_NEW_PRIVS = 38;
   if (calls.prctl(NO_NEW_PRIVS, 1, 0, 0, 0) || calls.syscall(RESTRICT_SELF, ruleset, 0, 0, 0, 0))
     throw new Error('Landlock');
-}
-
-// ── The source's commands: answers ───────────────────────────────────────────────────────────────
-
-/** Becomes the receiving rsync. @throws {Refusal} */
-function receive(words: string[], allowed: string): never {
-  const { options, directories, destination } = parseReceiver(words);
-  const { real, root } = locate(destination, allowed);
-  for (const directory of directories) confinedPath(directory, real, root);
-  const rsync = find('rsync');
-  if (!rsync || !process.execve) throw new Refusal('本机没有 rsync');
-  const rest = enter(real, root) + (destination.endsWith('/') ? '/' : ''); // a directory to be, for a single file
-  if (options.some((option) => /^--(inplace|append)$/.test(option))) forbidDevices();
-  confine(root, neededBy(rsync));
-  return process.execve(rsync, ['rsync', '--server', ...options, '.', rest], process.env);
-}
-
-/** Tells the service, in whose log it belongs, what was refused. */
-async function report(message: string): Promise<void> {
-  const { START_SSHD_REPORTS: service } = process.env;
-  if (!service) return;
-  const socket = connect(service).resume().end(message);
-  await Promise.race([once(socket, 'close'), sleep(1000)]).catch(() => {}); // without the service there is no log
-}
-
-/** What a command of the source is answered with, the test of the connection for example. @throws {Refusal} */
-function answerTo(command: string): string | number {
-  const { DEST_DIR, START_SSHD_REPORTS } = process.env;
-  if (!DEST_DIR || !START_SSHD_REPORTS) throw new Refusal('只能经由 start-sshd 启动的 sshd 使用');
-  if (!command) throw new Refusal('不提供 shell');
-  const words = parseCommand(command);
-  const [program, option, directory] = words;
-  if (program === 'echo') return words.slice(1).join(' ');
-  const isRename = program === 'start-sshd' && option === RENAME && words.length === 3;
-  return isRename ? renameIn(directory ?? '', DEST_DIR) : receive(words, DEST_DIR);
-}
-
-/** Answers the source, unless it becomes the program that does, or refuses. */
-async function serve(command: string, answer: typeof answerTo): Promise<void> {
-  try {
-    writeSync(1, `${answer(command)}\n`);
-  } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    writeSync(2, `start-sshd: 拒绝执行：${escapeText(reason.slice(0, MAX_SHOWN))}\n`);
-    await report(`${reason.slice(0, MAX_SHOWN)}。命令: ${command.slice(0, MAX_SHOWN)}`);
-    process.exit(1);
-  }
-}
-
-/** Takes the reports of forced commands. */
-function listenForReports(): void {
-  const server = createServer((socket) => {
-    let message = '';
-    socket.setEncoding('utf8').on('data', (chunk: string) => {
-      message = `${message}${chunk}`.slice(0, 4 * MAX_SHOWN);
-    });
-    socket.once('end', () => {
-      state.refused++;
-      warn('command.refused', `拒绝执行源端的命令：${escapeText(message)}`);
-    });
-    socket.on('error', () => {});
-  });
-  server
-    .on('error', (cause) => warn('command.unreported', `拒绝执行的命令不会记入日志：${reasonOf(cause)}`))
-    .listen(reportSocket());
 }
 
 // ── Status: what operators look at ───────────────────────────────────────────────────────────────
