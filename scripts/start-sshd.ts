@@ -10,14 +10,16 @@
  *
  *   SSHD_PORT=2222 SHARED_KEYS_DIR=/mnt/keys DEST_DIR=/backup/web/ bun run scripts/start-sshd.ts
  *
- * Where the steps of start-sshd.sh are; `main`, at the end, takes them in the order of the log:
+ * The steps of that script, each under its own headline; `main`, at the end, takes them in the order of the log, where
+ * sshd starts to listen last:
  *
- *   1 run the SSH service       generateHostKeys, publishHostKeys, configureSshd, startSshd
- *   2 read the public key       waitForKey, readSharedKey, parsePublicKey
- *   3 fill authorized_keys      adoptSharedKey, authorize
- *   4 follow changes of the key followSharedKey
+ *   1  generateHostKeys, publishHostKeys   the keys that sshd is known by
+ *      configureSshd, startSshd            what it lets in, and sshd itself
+ *   2  waitForKey, readSharedKey           the source's public key
+ *   3  adoptSharedKey, authorize           its line in authorized_keys
+ *   4  followSharedKey                     a new key takes its place
  *
- * Below them: how the source's commands are answered (`serve`), the status (`reportStatus`), start and stop.
+ * Behind them: `serve`, which answers the source's commands, what operators look at, start and stop.
  */
 import { dlopen, ptr } from 'bun:ffi';
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
@@ -58,42 +60,6 @@ import type { RotatingFileStream } from 'rotating-file-stream';
 import sshKeygen from 'ssh-keygen-lite';
 
 const VERSION = '1.0.0';
-
-/** How long a try of `KEY_RETRIES` lasts, ms. */
-const TRY_MS = 2000;
-/** How often the shared key is looked at while it is waited for, and from then on, ms. */
-const POLL_MS = 200;
-const FOLLOW_MS = 500;
-const MAX_KEY_BYTES = 16_384;
-/** How much of the log may wait for a reader who has stalled, bytes; beyond, it is left out and counted. */
-const MAX_UNREAD = 8_000_000;
-/** How many warnings and errors are kept to be looked at. */
-const MAX_COMPLAINTS = 20;
-/** How often it is looked at whether LOG_FILE is still the file that was opened, ms. */
-const LOOK_MS = 1000;
-/** How soon a change of the state can be seen from outside, and how often it is told that nothing has changed, ms. */
-const PUBLISH_MS = 500;
-const HEARTBEAT_MS = 10_000;
-/** How old a state may be that is to say anything about a running service, ms. */
-const STALE_MS = 30_000;
-const MIN_RSA_BITS = 2048;
-/** The line above ours in `authorized_keys`; lines of other people stay as they are. */
-const MARKER = '# start-sshd: the next line is the key from the shared volume and is replaced with it';
-
-const HOST_KEY_TYPES = ['rsa', 'ecdsa', 'ed25519'] as const;
-
-/** What sshd starts for the source, whatever it asks for. */
-const FORCED_COMMAND = '--forced-command';
-/** What the source asks for where it has moved something: `start-sshd --rename DIRECTORY`. */
-const RENAME = '--rename';
-/** How long a path may be that is to be renamed, bytes. */
-const MAX_PATH_BYTES = 4096;
-/** How long a command may be, bytes, and how much of a refused one is told. */
-const MAX_COMMAND_BYTES = 65_536;
-const MAX_SHOWN = 500;
-
-/** The programs that are needed and their packages; it is sshd that starts rsync. */
-const PROGRAMS = { sshd: 'openssh-server', 'ssh-keygen': 'openssh-client', rsync: 'rsync' };
 
 // ── Configuration ────────────────────────────────────────────────────────────────────────────────
 
@@ -187,6 +153,9 @@ export function readConfig(env: NodeJS.ProcessEnv, missing: string[] = []) {
 
 type Config = ReturnType<typeof readConfig>;
 
+/** The programs that are needed and their packages; it is sshd that starts rsync. */
+const PROGRAMS = { sshd: 'openssh-server', 'ssh-keygen': 'openssh-client', rsync: 'rsync' };
+
 /** The path of a program: sshd must be started by an absolute one, and is rarely on an ordinary user's PATH. */
 function find(program: string): string | null {
   return Bun.which(program, { PATH: `${process.env.PATH ?? ''}:/usr/local/sbin:/usr/sbin:/sbin` });
@@ -217,6 +186,13 @@ ${rows.join('\n')}
 }
 
 // ── Log ──────────────────────────────────────────────────────────────────────────────────────────
+
+/** How much of the log may wait for a reader who has stalled, bytes; beyond, it is left out and counted. */
+const MAX_UNREAD = 8_000_000;
+/** How often it is looked at whether LOG_FILE is still the file that was opened, ms. */
+const LOOK_MS = 1000;
+/** How many warnings and errors are kept to be looked at. */
+const MAX_COMPLAINTS = 20;
 
 type Level = 'log' | 'info' | 'warn' | 'error';
 type Fields = Record<string, unknown>;
@@ -393,46 +369,13 @@ export function escapeText(untrusted: string): string {
 
 /** What went wrong; ssh-keygen-lite throws strings. */
 function reasonOf(cause: unknown): string {
+  if (cause instanceof Failure) return cause.message; // is escaped already
   return escapeText(cause instanceof Error ? cause.message : String(cause).trim());
 }
 
-// ── Commands and files ───────────────────────────────────────────────────────────────────────────
+// ── Step 1.1: host keys ──────────────────────────────────────────────────────────────────────────
 
-/** Makes a word of a shell's command line of any text. */
-const quote = (word: string) => `'${word.replaceAll("'", `'\\''`)}'`;
-
-/** zx for what runs once; loaded only here, because it takes longer than all that the forced command does. */
-async function run(words: TemplateStringsArray, ...values: (string | string[])[]) {
-  const { $ } = await import('zx');
-  $.shell = '/bin/sh'; // on every machine; bash is not
-  $.prefix = '';
-  $.quote = quote;
-  // `sudo -u` may leave us in a directory that the user may not enter.
-  const cwd = existsSync(process.cwd()) ? process.cwd() : '/';
-  return $({ nothrow: true, quiet: true, cwd, stdio: ['ignore', 'pipe', 'pipe'] })(words, ...values);
-}
-
-/**
- * Writes a file whole or not at all; one that holds this already may be on a read-only volume. Others may write in its
- * directory, too: links that they put there are not followed. Bytes are latin1.
- */
-function replaceFile(path: string, content: string, mode: number): void {
-  const found = lstatSync(path, { throwIfNoEntry: false });
-  if (found?.isFile() && found.size === content.length && readFileSync(path, 'latin1') === content) return;
-  const temporary = `${path}.${process.pid}.tmp`;
-  rmSync(temporary, { recursive: true, force: true });
-  const umask = process.umask(0); // the mode is meant as it is
-  try {
-    writeFileSync(temporary, content, { mode, encoding: 'latin1', flag: 'wx' });
-    renameSync(temporary, path);
-  } finally {
-    process.umask(umask);
-    rmSync(temporary, { force: true });
-  }
-}
-
-// ── Step 1: the SSH service: host keys ───────────────────────────────────────────────────────────
-
+const HOST_KEY_TYPES = ['rsa', 'ecdsa', 'ed25519'] as const;
 const hostKeyFile = (config: Config, type: string) => join(config.HOST_KEY_DIR, `ssh_host_${type}_key`);
 
 async function generateHostKeys(config: Config): Promise<void> {
@@ -483,7 +426,7 @@ async function publishHostKeys(config: Config): Promise<void> {
   }
 }
 
-// ── Step 1: the SSH service: configuration ───────────────────────────────────────────────────────
+// ── Step 1.2: sshd's configuration ───────────────────────────────────────────────────────────────
 
 /** Resolves with the command that runs sshd by its configuration, which has been checked. */
 async function configureSshd(config: Config): Promise<string[]> {
@@ -643,14 +586,14 @@ async function includeMachineConfig(file: string, ours: string[], command: strin
   try {
     const others = (await effectiveOptions(command, user)).filter((line) => !own.includes(line));
     const changed = others.filter((line) => settled.includes(nameOf(line)));
-    if (changed.length > 0) throw new Error(`它会放宽 start-sshd 的设置：${escapeText(changed.join('、'))}`);
+    if (changed.length > 0) throw new Failure(`它会放宽 start-sshd 的设置：${escapeText(changed.join('、'))}`);
   } catch (cause) {
     writeFileSync(file, content);
-    for (const line of reasonOf(cause).split('\\n')) warn('sshd.config_ignored', `未采用 ${MACHINE_CONFIG}：${line}`);
+    for (const line of reasonOf(cause).split('\n')) warn('sshd.config_ignored', `未采用 ${MACHINE_CONFIG}：${line}`);
   }
 }
 
-// ── Step 1: the SSH service: sshd ────────────────────────────────────────────────────────────────
+// ── Step 1.3: sshd ───────────────────────────────────────────────────────────────────────────────
 
 let sshd: ChildProcess | undefined;
 
@@ -693,6 +636,12 @@ function ownAddress(): string {
 }
 
 // ── Step 2: the source's public key ──────────────────────────────────────────────────────────────
+
+/** How long a try of `KEY_RETRIES` lasts, and how often the shared key is looked at meanwhile, ms. */
+const TRY_MS = 2000;
+const POLL_MS = 200;
+const MAX_KEY_BYTES = 16_384;
+const MIN_RSA_BITS = 2048;
 
 const sharedKeyFile = (config: Config) => join(config.SHARED_KEYS_DIR, 'id_rsa.pub');
 
@@ -737,6 +686,9 @@ export function parsePublicKey(line: string): string {
 }
 
 // ── Step 3: authorized_keys ──────────────────────────────────────────────────────────────────────
+
+/** The line above ours in `authorized_keys`; lines of other people stay as they are. */
+const MARKER = '# start-sshd: the next line is the key from the shared volume and is replaced with it';
 
 /** The key in force, the one found last, and why the file was refused last. */
 const shared = { inForce: '', found: '', complaint: '' };
@@ -815,12 +767,22 @@ function restrictFormerKey(config: Config): void {
 
 // ── Step 4: follow the key ───────────────────────────────────────────────────────────────────────
 
+/** How often the shared key is looked at once sshd runs, ms. */
+const FOLLOW_MS = 500;
+
 /** From now on a new key takes the old one's place. */
 function followSharedKey(config: Config): void {
   setInterval(adoptSharedKey, FOLLOW_MS, config);
 }
 
 // ── The source's commands: how they are answered ─────────────────────────────────────────────────
+
+/** What sshd starts for the source, whatever it asks for. */
+const FORCED_COMMAND = '--forced-command';
+/** What the source asks for where it has moved something: `start-sshd --rename DIRECTORY`. */
+const RENAME = '--rename';
+/** How much is told of a command that is refused, characters. */
+const MAX_SHOWN = 500;
 
 /** Why a command of the source is not run. */
 class Refusal extends Error {}
@@ -890,6 +852,8 @@ function listenForReports(): void {
 
 // ── The source's commands: which are let through ─────────────────────────────────────────────────
 
+/** How long a command may be, bytes. */
+const MAX_COMMAND_BYTES = 65_536;
 /** Short options of rsync that only say what is transferred and how. K, L and k follow links, s hides words from us. */
 const LETTERS = 'ACDEHIJNORSUWXbcdglmnopqrtuvxyz';
 const SHORT_OPTION = new RegExp(`^-(?=.)[${LETTERS}]*(e\\d*\\.\\w*)?$|^-[@B]-?\\d+$`);
@@ -1001,6 +965,8 @@ function locate(destination: string, allowed: string): { real: string; root: str
 
 // ── The source's commands: renames ───────────────────────────────────────────────────────────────
 
+/** How long a path may be that is to be renamed, bytes. */
+const MAX_PATH_BYTES = 4096;
 const O_PATH = 0o10000000;
 /** How a directory is opened that is only a place to go on from: never through a link. */
 const PLACE = O_PATH | constants.O_DIRECTORY | constants.O_NOFOLLOW;
@@ -1172,7 +1138,50 @@ function confine(root: string, readable: string[] = []): void {
     throw new Error('Landlock');
 }
 
+// ── Commands and files ───────────────────────────────────────────────────────────────────────────
+
+/** Makes a word of a shell's command line of any text. */
+const quote = (word: string) => `'${word.replaceAll("'", `'\\''`)}'`;
+
+/** zx for what runs once; loaded only here, because it takes longer than all that the forced command does. */
+async function run(words: TemplateStringsArray, ...values: (string | string[])[]) {
+  const { $ } = await import('zx');
+  $.shell = '/bin/sh'; // on every machine; bash is not
+  $.prefix = '';
+  $.quote = quote;
+  // `sudo -u` may leave us in a directory that the user may not enter.
+  const cwd = existsSync(process.cwd()) ? process.cwd() : '/';
+  return $({ nothrow: true, quiet: true, cwd, stdio: ['ignore', 'pipe', 'pipe'] })(words, ...values);
+}
+
+/**
+ * Writes a file whole or not at all; one that holds this already may be on a read-only volume. Others may write in its
+ * directory, too: links that they put there are not followed. Bytes are latin1.
+ */
+function replaceFile(path: string, content: string, mode: number): void {
+  const found = lstatSync(path, { throwIfNoEntry: false });
+  if (found?.isFile() && found.size === content.length && readFileSync(path, 'latin1') === content) return;
+  const temporary = `${path}.${process.pid}.tmp`;
+  rmSync(temporary, { recursive: true, force: true });
+  const umask = process.umask(0); // the mode is meant as it is
+  try {
+    writeFileSync(temporary, content, { mode, encoding: 'latin1', flag: 'wx' });
+    renameSync(temporary, path);
+  } finally {
+    process.umask(umask);
+    rmSync(temporary, { force: true });
+  }
+}
+
 // ── Status: what operators look at ───────────────────────────────────────────────────────────────
+
+/** How soon a change of the state can be seen from outside, and how often it is told that nothing has changed, ms. */
+const PUBLISH_MS = 500;
+const HEARTBEAT_MS = 10_000;
+/** How old a state may be that is to say anything about a running service, ms. */
+const STALE_MS = 30_000;
+/** With less room, a disk is as good as full, bytes. */
+const LEAST_FREE = 1_000_000;
 
 const state = {
   phase: 'starting' as 'starting' | 'serving' | 'stopped',
@@ -1258,9 +1267,6 @@ function fingerprint(key: string): string {
 }
 
 type Problem = 'stopped' | 'stale' | 'starting' | 'no_key' | 'destination' | 'disk_full';
-
-/** With less room, a disk is as good as full, bytes. */
-const LEAST_FREE = 1_000_000;
 
 /** What is wrong, nothing where the backup can take a mirror. */
 function problemsOf(status: Status, now = Date.parse(status.updated)): Problem[] {
