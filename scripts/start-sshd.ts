@@ -27,7 +27,6 @@ import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import {
   accessSync,
-  appendFileSync,
   chmodSync,
   closeSync,
   constants,
@@ -387,9 +386,8 @@ async function generateHostKeys(config: Config): Promise<void> {
     mkdirSync(config.HOST_KEY_DIR, { recursive: true, mode: 0o700 });
     for (const type of missing) await generateKey(type, hostKeyFile(config, type));
   } catch (cause) {
-    throw new Failure(
-      `无法生成主机密钥：${reasonOf(cause)}。请检查 HOST_KEY_DIR=${config.HOST_KEY_DIR} 的权限和磁盘空间`,
-    );
+    const where = `HOST_KEY_DIR=${config.HOST_KEY_DIR}`;
+    throw new Failure(`无法生成主机密钥：${reasonOf(cause)}。请检查 ${where} 的权限和磁盘空间`);
   }
   log('host_key.generated', 'SSH 主机密钥生成完成 ✓');
 }
@@ -582,7 +580,7 @@ async function includeMachineConfig(file: string, ours: string[], command: strin
   if (!existsSync(MACHINE_CONFIG)) return;
   const settled = [...ours, 'Port', 'ListenAddress'].map(nameOf);
   const content = readFileSync(file, 'utf8');
-  appendFileSync(file, `Include ${MACHINE_CONFIG}\n`);
+  writeFileSync(file, `${content}Include ${MACHINE_CONFIG}\n`);
   try {
     const others = (await effectiveOptions(command, user)).filter((line) => !own.includes(line));
     const changed = others.filter((line) => settled.includes(nameOf(line)));
@@ -693,10 +691,7 @@ const MARKER = '# start-sshd: the next line is the key from the shared volume an
 /** The key in force, the one found last, and why the file was refused last. */
 const shared = { inForce: '', found: '', complaint: '' };
 
-/**
- * Authorises the shared key where it is new. One that is refused, told once, leaves the key in force as it is.
- * @returns whether one is in force
- */
+/** Authorises the shared key where it is new; one that is refused, told once, changes nothing. Returns whether one is in force. */
 function adoptSharedKey(config: Config): boolean {
   try {
     const content = readSharedKey(config);
@@ -896,11 +891,7 @@ export function parseCommand(command: string): string[] {
   return words;
 }
 
-/**
- * Lets through `rsync --server OPTION... . DESTINATION` with known options only.
- * @returns besides, the other directories that rsync is to use, as they were given
- * @throws {Refusal}
- */
+/** Takes `rsync --server OPTION... . DESTINATION` apart: known options only, and the directories in them. @throws {Refusal} */
 export function parseReceiver([program = '', server, ...words]: string[]) {
   if (basename(program) !== 'rsync' || server !== '--server') throw new Refusal('只允许 rsync 向本机写入镜像');
   const [options, directories]: [string[], string[]] = [[], []];
@@ -1249,15 +1240,13 @@ function isWritable(directory: string): boolean {
   }
 }
 
-/** The room that is left for us on the disk of a directory, any amount where that cannot be told. */
+/** The room that is left for us on the disk of a directory, any amount where its file system does not tell. */
 function freeBytes(directory: string): number {
   try {
     const { bavail, bfree, blocks, bsize } = statfsSync(directory);
-    if (blocks === 0) return Number.MAX_SAFE_INTEGER; // some file systems do not know
-    return bsize * (process.getuid?.() === 0 ? bfree : bavail);
-  } catch {
-    return Number.MAX_SAFE_INTEGER;
-  }
+    if (blocks > 0) return bsize * (process.getuid?.() === 0 ? bfree : bavail);
+  } catch {}
+  return Number.MAX_SAFE_INTEGER;
 }
 
 /** The fingerprint of a public key, as ssh and ssh-keygen show it. */
@@ -1281,10 +1270,7 @@ function problemsOf(status: Status, now = Date.parse(status.updated)): Problem[]
 }
 
 /** What is printed, and the exit status. */
-interface Answer {
-  text: string;
-  status: number;
-}
+type Answer = { text: string; status: number };
 
 /** A line that says whether the backup can take a mirror or why not. */
 function judge(status: Status): Answer {
