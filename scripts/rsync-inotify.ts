@@ -3176,7 +3176,7 @@ function readStatus(): Status {
 function checkHealth(): Answer {
   try {
     const { healthy, line } = judge(readStatus(), Date.now());
-    return { text: `${printable(line)}\n`, status: healthy ? 0 : 1 };
+    return { text: `${line}\n`, status: healthy ? 0 : 1 };
   } catch (cause) {
     return { text: `不健康: ${reasonOf(cause)}\n`, status: 1 };
   }
@@ -3220,11 +3220,8 @@ function showStatus(status: Status): string {
       .slice(0, 5)
       .map(({ time, level, message }) => `  [${level.toUpperCase()} ${localTime(time)}] ${message}`),
   ];
-  return `${lines.map(printable).join('\n')}\n`;
+  return `${lines.join('\n')}\n`;
 }
-
-/** What a file holds that others may have written. */
-const printable = (line: string) => line.replace(UNSAFE, unicodeEscape);
 
 /** Columns as wide as their widest cell: a Chinese character is two wide. */
 function table(rows: string[][]): string[] {
@@ -3627,6 +3624,9 @@ async function fail(cause: unknown): Promise<void> {
   await exit(isExpected ? cause.status : 1);
 }
 
+/** Text without control codes: others may have written what an answer tells. */
+const printable = (text: string) => text.replace(UNSAFE, (code) => (code === '\n' ? code : unicodeEscape(code)));
+
 /** Exits once the log is written: process.exit alone would cut a pipe off. */
 async function exit(status: number): Promise<void> {
   await Promise.race([closeViews(), sleep(1000)]);
@@ -3710,7 +3710,7 @@ async function main(): Promise<void> {
   process.stdout.on('error', () => {}); // the mirror outlives the reader of its log
   const answer = await answerFlags();
   if (answer) {
-    process.stdout.write(answer.text);
+    process.stdout.write(printable(answer.text));
     return exit(answer.status);
   }
   const { config, hosts } = await checkConfig();

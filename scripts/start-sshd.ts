@@ -1389,10 +1389,14 @@ async function fail(cause: unknown): Promise<void> {
   stopping = true;
   const failure =
     cause instanceof Failure ? cause : new Failure(cause instanceof Error ? `${cause.stack}` : String(cause));
-  for (const line of failure.message.split('\n')) error('service.failed', line, { exit_code: failure.status });
+  const lines = failure.message.split('\n').map((line) => (failure === cause ? line : escapeText(line)));
+  for (const line of lines) error('service.failed', line, { exit_code: failure.status });
   await endSshd();
   await exit(failure.status);
 }
+
+/** Text without control codes: others may have written what an answer tells. */
+const printable = (text: string) => text.replace(UNSAFE, (code) => (code === '\n' ? code : unicodeEscape(code)));
 
 /** Exits once the log is written: process.exit alone would cut a pipe off. */
 async function exit(status: number): Promise<void> {
@@ -1436,7 +1440,7 @@ async function main(): Promise<void> {
   process.stdout.on('error', () => {}); // the mirror outlives the reader of its log
   const answer = answerFlags();
   if (answer) {
-    process.stdout.write(`${answer.text}\n`);
+    process.stdout.write(`${printable(answer.text)}\n`);
     return exit(answer.status);
   }
   const config = readConfig(process.env, missingPrograms());

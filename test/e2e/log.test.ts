@@ -185,7 +185,7 @@ describe.concurrent('the log file', () => {
       return content(logOf(pair)).includes('later');
     });
     await source.shows(/日志文件已恢复写入，其中最多缺少 \d+ 条日志/);
-    expect(content(logOf(pair))).toContain('日志文件已恢复写入');
+    await eventually(() => content(logOf(pair)).includes('日志文件已恢复写入'));
   });
 
   test.skipIf(!isRoot)('on a full disk is told once, and goes on when there is room', async () => {

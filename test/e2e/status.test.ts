@@ -199,6 +199,20 @@ describe.concurrent('the health of the source', () => {
     await failsWith(pair, '是 start-sshd 的状态');
   });
 
+  test('is shown without control codes, whoever wrote its file', async () => {
+    await using pair = await Pair.withKeys('health-hostile');
+    await pair.run();
+    await Promise.all(pair.programs.map((program) => program.stop()));
+    for (const name of ['rsync-inotify', 'start-sshd'] as const) {
+      const complaint = { time: new Date().toISOString(), level: 'warn', event: '', message: '\u202e\x1b]0;title\x07' };
+      const status = { ...statusOf(pair, name), version: '\x1b[2J', errors: [complaint] };
+      writeFileSync(fileOf(pair, name), JSON.stringify(status));
+      const { text } = ask(pair, '--status', name);
+      expect(text).toContain('\\u001b[2J');
+      expect(text).not.toMatch(/(?!\n)[\p{Cc}\u202e]/u);
+    }
+  });
+
   test('costs less than 50 ms of CPU to ask for', async () => {
     await using pair = await Pair.withKeys('health-cost');
     await pair.run();
