@@ -18,6 +18,9 @@ RUN case "$TARGETARCH" in \
     bun run build
 
 FROM ${BASE_IMAGE}
+LABEL org.opencontainers.image.title="rsync-inotify" \
+      org.opencontainers.image.description="One-way real-time mirror of a directory tree over rsync and SSH" \
+      org.opencontainers.image.licenses="MIT"
 # openssh-server makes host keys; left in the image, all containers would share them.
 # Nobody but root is here to become somebody else, so no program needs a set-uid or set-gid bit.
 RUN apt-get update \
@@ -25,6 +28,7 @@ RUN apt-get update \
       rsync inotify-tools openssh-client openssh-server netcat-openbsd procps bash \
  && rm -rf /var/lib/apt/lists/* /var/cache/* /var/log/* /etc/ssh/ssh_host_* \
  && find / -xdev -perm /6000 -exec chmod a-s {} +
+COPY LICENSE THIRD_PARTY_NOTICES.txt /usr/share/doc/rsync-inotify/
 COPY --from=build /build/dist/ /usr/local/bin/
 # An rsync or ssh by hand knows the backup by the host keys that rsync-inotify has taken from the shared volume.
 RUN echo 'UserKnownHostsFile ~/.ssh/known_hosts ~/.ssh/known_hosts-shared-keys' >/etc/ssh/ssh_config.d/rsync-inotify.conf

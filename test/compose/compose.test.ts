@@ -136,6 +136,8 @@ describe.skipIf(reason !== '')('docker compose', () => {
       'bun.lockb',
       'bunfig.toml',
       'scripts',
+      'LICENSE',
+      'THIRD_PARTY_NOTICES.txt',
     ]) {
       cpSync(join(ROOT, name), join(project, name), { recursive: true });
     }
@@ -156,6 +158,7 @@ describe.skipIf(reason !== '')('docker compose', () => {
     expect(shell('readlink -f /scripts/rsync-inotify.sh /scripts/start-sshd.sh')).toBe(
       '/usr/local/bin/rsync-inotify\n/usr/local/bin/start-sshd\n',
     );
+    expect(shell('ls /usr/share/doc/rsync-inotify')).toBe('LICENSE\nTHIRD_PARTY_NOTICES.txt\n');
     const programs = ['rsync', 'inotifywait', 'ssh', 'ssh-keygen', 'sshd', 'nc', 'ps', 'bash'];
     expect(
       shell(`for p in ${programs.join(' ')}; do command -v $p; done`)
