@@ -12,7 +12,7 @@ ARG BUILDARCH TARGETARCH
 # The image's own Bun goes into the binaries; for another architecture `bun build` fetches that one's.
 RUN case "$TARGETARCH" in \
       "$BUILDARCH") ;; \
-      amd64) export TARGET=--target=bun-linux-x64-baseline ;; \
+      amd64) export TARGET=--target=bun-linux-x64 ;; \
       *) export TARGET="--target=bun-linux-$TARGETARCH" ;; \
     esac; \
     bun run build
