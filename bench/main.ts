@@ -6,17 +6,19 @@
  *   bun run bench latency burst                    some workloads, into dist/bench
  *   bun run bench trees --sizes 1000,10000         smaller trees
  *   bun run bench --below /mnt/disk                in another place than the home directory; 2 GB are needed there
+ *   bun run bench --again                          nothing: the tables and plots once more, of the published results
  */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { ROOT } from '../test/helpers.ts';
 import { place, removeAll } from './bed.ts';
-import { describeMachine } from './machine.ts';
+import { describeMachine, type Machine } from './machine.ts';
 import { hasLsyncd } from './mirrors.ts';
 import { plotsOf } from './plots.ts';
 import { tell } from './progress.ts';
 import type { Section } from './section.ts';
+import { LANGUAGES, summary } from './summary.ts';
 import { document } from './table.ts';
 import { burst } from './workloads/burst.ts';
 import { idle } from './workloads/idle.ts';
@@ -38,9 +40,17 @@ const workloads = (sizes: number[]): Record<string, () => Promise<Section>> => (
   up,
 });
 
-/** What is to be measured. Only a complete run replaces the published results. */
-function readArguments(): { chosen: [string, () => Promise<Section>][]; directory: string } {
-  const options = { sizes: { type: 'string' }, below: { type: 'string' } } as const;
+const PUBLISHED = join(ROOT, 'bench/results');
+
+interface Results {
+  machine: Machine;
+  leftOut: string[];
+  sections: Section[];
+}
+
+/** What is to be measured; nothing with `--again`. Only a complete run replaces the published results. */
+function readArguments(): { chosen: [string, () => Promise<Section>][]; directory: string; again: boolean } {
+  const options = { sizes: { type: 'string' }, below: { type: 'string' }, again: { type: 'boolean' } } as const;
   const { values, positionals } = parseArgs({ options, allowPositionals: true });
   if (values.below !== undefined) place.directory = resolve(values.below);
   const sizes = values.sizes?.split(',').map(Number) ?? SIZES;
@@ -50,7 +60,8 @@ function readArguments(): { chosen: [string, () => Promise<Section>][]; director
   if (unknown !== undefined) throw new Error(`no workload ${unknown}: there are ${Object.keys(all).join(', ')}`);
   const chosen = Object.entries(all).filter(([name]) => positionals.length === 0 || positionals.includes(name));
   const isComplete = positionals.length === 0 && values.sizes === undefined;
-  return { chosen, directory: join(ROOT, isComplete ? 'bench/results' : 'dist/bench') };
+  const directory = isComplete ? PUBLISHED : join(ROOT, 'dist/bench');
+  return { chosen, directory, again: values.again ?? false };
 }
 
 /** Lists of numbers stay on one line. */
@@ -60,21 +71,33 @@ const json = (value: unknown) =>
     (list) => list.replace(/\s+/g, ''),
   );
 
+/** Writes the tables and the plots; returns the large table. */
+function publish(directory: string, { machine, leftOut, sections }: Results): string {
+  const write = (name: string, content: string) => writeFileSync(join(directory, name), content);
+  const text = document(machine, sections, leftOut);
+  write('table.md', text);
+  for (const language of LANGUAGES) {
+    write(`summary${language === 'en' ? '' : `.${language}`}.md`, summary(machine, sections, language));
+  }
+  for (const [name, svg] of plotsOf(sections)) write(`${name}.svg`, svg);
+  return text;
+}
+
 async function main(): Promise<void> {
-  const { chosen, directory } = readArguments();
-  const machine = describeMachine();
-  const leftOut = hasLsyncd ? [] : ['lsyncd'];
-  const sections: Section[] = [];
+  const { chosen, directory, again } = readArguments();
+  if (again) {
+    publish(PUBLISHED, JSON.parse(readFileSync(join(PUBLISHED, 'results.json'), 'utf8')));
+    return;
+  }
+  const results: Results = { machine: describeMachine(), leftOut: hasLsyncd ? [] : ['lsyncd'], sections: [] };
   for (const [name, measure] of chosen) {
     tell(name);
-    sections.push(await measure());
+    results.sections.push(await measure());
   }
-  const text = document(machine, sections, leftOut);
+  const kept = json(results); // rounded, so that the same tables can be made of it again
   mkdirSync(directory, { recursive: true });
-  writeFileSync(join(directory, 'results.json'), `${json({ machine, leftOut, sections })}\n`);
-  writeFileSync(join(directory, 'table.md'), text);
-  for (const [name, svg] of plotsOf(sections)) writeFileSync(join(directory, `${name}.svg`), svg);
-  console.log(`${text}\nwritten to ${directory}`);
+  writeFileSync(join(directory, 'results.json'), `${kept}\n`);
+  console.log(`${publish(directory, JSON.parse(kept))}\nwritten to ${directory}`);
   tell('removing what was made');
   await removeAll();
 }

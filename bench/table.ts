@@ -3,7 +3,7 @@ import type { Machine } from './machine.ts';
 import { type Column, type Row, ratio, type Section, type Value } from './section.ts';
 
 /** Three digits at most, one where the number is very small. */
-function shown(value: Value | undefined): string {
+export function shown(value: Value | undefined): string {
   if (typeof value !== 'number') return value ?? '–';
   if (value > 0 && value < 0.095) return value.toPrecision(1);
   const digits = value >= 100 ? 0 : value >= 10 ? 1 : 2;
@@ -14,7 +14,7 @@ const heading = ({ title, unit }: Column): string => (unit === '' ? title : `${t
 const times = (value: Value): string => (typeof value === 'number' ? `${shown(value)} ×` : value);
 
 /** Lays cells out in columns: the first to the left, numbers to the right. */
-function markdown([head = [], ...body]: string[][]): string {
+export function markdown([head = [], ...body]: string[][]): string {
   const widths = head.map((_, column) => Math.max(...[head, ...body].map((row) => (row[column] ?? '').length)));
   const line = (cells: string[]) =>
     `| ${cells.map((cell, column) => (column === 0 ? cell.padEnd(widths[0] ?? 0) : cell.padStart(widths[column] ?? 0))).join(' | ')} |`;
