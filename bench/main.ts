@@ -87,7 +87,7 @@ async function main(): Promise<void> {
   const { chosen, directory, again } = readArguments();
   if (again) {
     publish(PUBLISHED, JSON.parse(readFileSync(join(PUBLISHED, 'results.json'), 'utf8')));
-    return;
+    return console.log(`written to ${PUBLISHED}`);
   }
   const results: Results = { machine: describeMachine(), leftOut: hasLsyncd ? [] : ['lsyncd'], sections: [] };
   for (const [name, measure] of chosen) {

@@ -1,6 +1,9 @@
 import { describe, expect, test } from 'bun:test';
-import { existsSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { existsSync, readFileSync, statSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { LANGUAGES, summary } from '../../bench/summary.ts';
+import { readConfig } from '../../scripts/rsync-inotify.ts';
 import { binary, ROOT } from '../helpers.ts';
 
 const read = (...path: string[]) => readFileSync(join(ROOT, ...path), 'utf8');
@@ -62,13 +65,179 @@ test('compose.yml and .env.example know the variables of both programs with the 
   }
 });
 
-test('both READMEs show the same commands and files, but for the comments in them', () => {
-  const blocksOf = (name: string) =>
-    [...read(name).matchAll(/^```(?:bash|yaml)\n([\s\S]*?)^```/gm)].map(([, block = '']) =>
-      block.replace(/(^|[ \t]+)# .*/gm, '').trim(),
-    );
+/** The blocks of code in a document, without comments in the languages that have such. */
+const blocksOf = (name: string, language = '\\w+') =>
+  [...read(name).matchAll(new RegExp(`^\`\`\`(${language})\\n([\\s\\S]*?)^\`\`\``, 'gm'))].map(
+    ([, kind = '', block = '']) =>
+      kind === 'bash' || kind === 'yaml' ? block.replace(/(^|[ \t]+)# .*/gm, '').trim() : block,
+  );
+
+test('both READMEs show the same commands, files and output, but for the comments in them', () => {
   expect(blocksOf('README.md').length).toBeGreaterThan(10);
   expect(blocksOf('README.zh-CN.md')).toEqual(blocksOf('README.md'));
+});
+
+/** A document without its code, in which there are neither headings nor links. */
+const proseOf = (name: string) => read(name).replace(/^```[\s\S]*?^```/gm, '');
+
+/** The headings with their levels and the anchors that GitHub gives them. */
+function headingsOf(name: string): { level: number; anchor: string }[] {
+  const seen = new Map<string, number>();
+  return [...proseOf(name).matchAll(/^(#+) (.+)$/gm)].map(([, { length: level } = '', title = '']) => {
+    const slug = title
+      .toLowerCase()
+      .replace(/[^\p{L}\p{M}\p{N}_ -]/gu, '')
+      .replaceAll(' ', '-');
+    const times = seen.get(slug) ?? 0;
+    seen.set(slug, times + 1);
+    return { level, anchor: times > 0 ? `${slug}-${times}` : slug };
+  });
+}
+
+/** Where the links and images of a document lead: a file or page, and the number of the heading there. */
+function linksOf(name: string): { image: boolean; file: string; heading?: number }[] {
+  const links = proseOf(name)
+    .replace(/`[^`\n]*`/g, '')
+    .matchAll(/(!?)\[[^\]]*\]\(([^)\s]+)\)/g);
+  return [...links].map(([, mark, to = '']) => {
+    const image = mark === '!';
+    if (to.startsWith('https://')) return { image, file: to };
+    const [path = '', anchor] = to.split('#');
+    const file = path ? join(dirname(name), path) : name;
+    if (anchor === undefined) return { image, file };
+    return { image, file, heading: headingsOf(file).findIndex((heading) => heading.anchor === anchor) };
+  });
+}
+
+const DOCUMENTS = ['README', 'SECURITY'];
+
+test.each([...DOCUMENTS.flatMap((name) => [`${name}.md`, `${name}.zh-CN.md`]), 'CONTRIBUTING.md'])(
+  '%s links to files and headings that exist',
+  (name) => {
+    const links = linksOf(name).filter(({ file }) => !file.startsWith('https://'));
+    expect(links.length).toBeGreaterThan(0);
+    for (const { file, heading } of links) {
+      expect({ file, exists: existsSync(join(ROOT, file)) }).toEqual({ file, exists: true });
+      if (heading !== undefined) expect({ file, heading }).not.toEqual({ file, heading: -1 });
+    }
+  },
+);
+
+test.each(DOCUMENTS)('%s has the same headings, images and links in both languages', (name) => {
+  const [english, chinese] = [`${name}.md`, `${name}.zh-CN.md`];
+  const levelsOf = (document: string) => headingsOf(document).map(({ level }) => level);
+  expect(levelsOf(chinese)).toEqual(levelsOf(english));
+  const inBoth = (document: string) =>
+    linksOf(document).map(({ file, ...rest }) => ({ ...rest, file: file.replace('.zh-CN.', '.') }));
+  expect(inBoth(chinese)).toEqual(inBoth(english));
+});
+
+test('pictures are small, and those that have words are the same in both languages but for these', () => {
+  const pictures = DOCUMENTS.flatMap((name) => linksOf(`${name}.md`)).filter(({ image }) => image);
+  for (const { file } of pictures) expect(statSync(join(ROOT, file)).size).toBeLessThan(200_000);
+  const shapesOf = (name: string) => read('docs', name).replace(/(<(text|title)[^>]*>)[^<]*/g, '$1');
+  expect(shapesOf('how-it-works.zh-CN.svg')).toBe(shapesOf('how-it-works.svg'));
+});
+
+/** The cells of the tables below a heading, row by row, without the rows of the heads. */
+function rowsBelow(name: string, heading: string): string[][] {
+  const text = read(name);
+  const [section = ''] = text
+    .slice(text.indexOf(`\n${heading}\n`) + 1)
+    .split(/^#{2,3} /m)
+    .filter(Boolean);
+  const rows = section.matchAll(/^\| (.*) \|$/gm);
+  return [...rows]
+    .map(([, row = '']) => row.split(' | '))
+    .filter((cells, n, all) => !/^:?-+:?$/.test(all[n + 1]?.[0] ?? '') && !/^:?-+:?$/.test(cells[0] ?? ''));
+}
+const codeIn = (text = '') => [...text.matchAll(/`([^`]+)`/g)].map(([, code = '']) => code);
+
+describe.each([
+  {
+    ...{
+      readme: 'README.md',
+      recipes: 'Recipes',
+      troubles: 'Troubleshooting',
+      alerts: 'Alerts',
+      docker: 'With Docker',
+    },
+    language: 'en' as const,
+  },
+  {
+    ...{ readme: 'README.zh-CN.md', recipes: '配方', troubles: '故障排查', alerts: '告警', docker: '使用 Docker' },
+    language: 'zh-CN' as const,
+  },
+])('the tables of $readme', ({ readme, recipes, troubles, alerts, docker, language }) => {
+  const scripts = ['rsync-inotify.ts', 'start-sshd.ts'].map((name) => read('scripts', name)).join('\n');
+
+  test('name recipes that the program and the compose file take', () => {
+    const settings = rowsBelow(readme, `## ${recipes}`).flatMap(([, line]) => codeIn(line));
+    expect(settings.length).toBeGreaterThan(5);
+    for (const setting of settings) {
+      const [, name = '', value = ''] = /^(\w+)=(.*)$/.exec(setting) ?? [];
+      expect(read('compose.yml')).toContain(`${name}: \${${name}:-`);
+      if (name === 'TZ') continue; // is for the C library
+      expect(readConfig({ SOURCE_DIR: tmpdir(), [name]: value })).toHaveProperty(name); // throws for a wrong value
+    }
+  });
+
+  test('name volumes and alerts that there are, all of them', () => {
+    const volumes = rowsBelow(readme, `### ${docker}`).flatMap(([cell]) => codeIn(cell));
+    expect(volumes.sort()).toEqual(
+      Object.keys((Bun.YAML.parse(read('compose.yml')) as { volumes: object }).volumes).sort(),
+    );
+    const known = [...read('monitoring', 'alerts.yml').matchAll(/alert: (\w+)/g)].map(([, name = '']) => name);
+    expect(
+      rowsBelow(readme, `### ${alerts}`)
+        .flatMap(([cell]) => codeIn(cell))
+        .sort(),
+    ).toEqual(known.sort());
+  });
+
+  test('quote what the programs say, and rsync’s exit codes that they explain', () => {
+    const symptoms = rowsBelow(readme, `## ${troubles}`).map(([cell]) => cell ?? '');
+    const said = symptoms.flatMap(codeIn).filter((text) => /\p{Script=Han}/u.test(text));
+    expect(said.length).toBeGreaterThan(15);
+    for (const text of said) {
+      const parts = text.split(/…|\b(?:NAME|ADDRESS:PORT|N|255)\b|\/\S+/).map((part) => part.trim());
+      expect([text, parts.filter((part) => !scripts.includes(part))]).toEqual([text, []]);
+    }
+    const codes = symptoms.filter((cell) => /^\d+$/.test(cell));
+    expect(codes).toContain('255');
+    for (const code of codes) expect(scripts).toMatch(new RegExp(`^  ${code}: '`, 'm'));
+  });
+
+  test('have the numbers of the bench as it wrote them', () => {
+    const name = `summary${language === 'en' ? '' : `.${language}`}.md`;
+    const { machine, sections } = JSON.parse(read('bench', 'results', 'results.json'));
+    expect(LANGUAGES).toContain(language);
+    expect(read('bench', 'results', name)).toBe(summary(machine, sections, language));
+    expect(read(readme)).toContain(`\n${read('bench', 'results', name)}`);
+  });
+
+  test('stand beside files for Compose that name its services', () => {
+    for (const block of blocksOf(readme, 'yaml')) {
+      const { services } = Bun.YAML.parse(block) as { services: object };
+      for (const service of Object.keys(services)) expect(['rsync-source', 'rsync-backup']).toContain(service);
+    }
+  });
+});
+
+test('CONTRIBUTING.md names files, scripts and classes that there are', () => {
+  const text = read('CONTRIBUTING.md');
+  for (const [, name = ''] of text.matchAll(/(?:npm|bun) run (?!--)(\w+)/g))
+    expect(manifest.scripts).toHaveProperty(name);
+  for (const [path] of text.matchAll(/(?:test|scripts|bench)\/[\w./-]+\w/g)) {
+    expect({ path, exists: existsSync(join(ROOT, path)) }).toEqual({ path, exists: true });
+  }
+  const path = text.slice(text.indexOf('## From an event'), text.indexOf('## The model test'));
+  for (const name of codeIn(path).filter((code) => /^[A-Z][a-z]+$/.test(code))) {
+    expect(read('scripts', 'rsync-inotify.ts')).toContain(`class ${name} `);
+  }
+  for (const name of codeIn(path).filter((code) => /^[a-z]+[A-Z]\w+$/.test(code))) {
+    expect(read('scripts', 'rsync-inotify.ts')).toContain(`function ${name}(`);
+  }
 });
 
 describe.each(['multi', 'source', 'backup'])('compose.%s.yml', (name) => {
