@@ -17,7 +17,8 @@
  *   6     Watch               inotifywait tells what has happened
  *         Changes, Moves      what waits to be mirrored
  *         Source              what rsync has to look at for it
- *         Connection          one for all that goes to a backup
+ *         TargetState         what is known of a target
+ *         Connection          one for all that goes to it
  *         Target              sends it: `syncLoop` is the other half of the script's loop
  *
  * Behind them: what they stand on (processes, files and keys, what rsync says), what operators look at, --verify.
@@ -56,7 +57,7 @@ import type { Readable } from 'node:stream';
 import { setImmediate as immediate, setTimeout as sleep } from 'node:timers/promises';
 import { parseArgs } from 'node:util';
 import { Chalk } from 'chalk';
-import { cleanEnv, makeExactValidator } from 'envalid';
+import { cleanEnv, makeExactValidator, str } from 'envalid';
 import type { RotatingFileStream } from 'rotating-file-stream';
 import { join as joinWords, quote, split } from 'shlex';
 import sshKeygen from 'ssh-keygen-lite';
@@ -83,7 +84,6 @@ const checked = (check: (value: string) => unknown) =>
     return value;
   });
 
-const text = checked(() => {});
 const target = checked(parseTarget);
 const targets = checked((value) => wordsOf(value).forEach(parseDestination));
 
@@ -155,13 +155,16 @@ const file = makeExactValidator<string>((value) => {
   return path;
 });
 
-const matching = (form: RegExp, expected: string) =>
-  checked((value) => {
+/** A value of a certain form: what is said of any other, and what becomes of its text. */
+const matching = <T>(form: RegExp, expected: string, read: (text: string) => T) =>
+  makeExactValidator<T>((value) => {
     if (!form.test(value)) throw new Error(expected);
+    return read(value);
   });
 
-const logFormat = matching(/^(text|json)$/, '应为 text 或 json');
-const logSize = matching(/^[1-9]\d{0,5}[KMG]$/, '应为整数加单位 K、M 或 G，例如 10M');
+const logFormat = matching(/^(text|json)$/, '应为 text 或 json', String);
+const logSize = matching(/^[1-9]\d{0,5}[KMG]$/, '应为整数加单位 K、M 或 G，例如 10M', String);
+const flag = matching(/^(true|false)$/, '应为 true 或 false', (text) => text === 'true');
 
 const port = checked((value) => {
   if (value && !(/^[1-9]\d{0,4}$/.test(value) && Number(value) <= 65535)) throw new Error('应为 1 到 65535 之间的端口');
@@ -169,11 +172,6 @@ const port = checked((value) => {
 
 const address = checked((value) => {
   if (!isIP(value)) throw new Error('应为 IP 地址，例如 127.0.0.1 或 0.0.0.0');
-});
-
-const flag = makeExactValidator<boolean>((value) => {
-  if (value !== 'true' && value !== 'false') throw new Error('应为 true 或 false');
-  return value === 'true';
 });
 
 const relativeDirectories = makeExactValidator<string[]>((value) => {
@@ -222,7 +220,7 @@ const variables = {
     default: '127.0.0.1',
     desc: 'METRICS_PORT 监听的 IP 地址，0.0.0.0 = 所有地址（compose 中的默认值）',
   }),
-  NO_COLOR: text({ default: '', desc: '设置为任意值 = 日志不带颜色' }),
+  NO_COLOR: str({ default: '', desc: '设置为任意值 = 日志不带颜色' }),
 };
 
 /**
@@ -270,7 +268,7 @@ export function parseTarget(value: string): { user: string; host: string } {
 const wordsOf = (list: string) => list.split(/[\s,]+/).filter(Boolean);
 
 /** `[user@]host[:dir]`, where an IPv6 address needs brackets before a directory. Throws on anything else. */
-export function parseDestination(word: string): { target: string; directory: string } {
+function parseDestination(word: string): { target: string; directory: string } {
   const form = /^((?:[^@:[\]]+@)?(?:\[[^\]]+\]|[^@:[\]]+)):([^:]+)$/;
   const [, target = word, directory = ''] = form.exec(word) ?? [];
   try {
@@ -294,7 +292,7 @@ function destinationOf({ DEST_HOST, DEST_DIR }: Config): string {
 }
 
 /** The configuration of each target. */
-export function targetsOf(config: Config): Config[] {
+function targetsOf(config: Config): Config[] {
   const destinations = wordsOf(config.DEST_HOSTS).map(parseDestination);
   if (destinations.length === 0) return [config];
   return destinations.map(({ target: DEST_HOST, directory }) => {
@@ -348,6 +346,19 @@ function checkFiles(config: Config): void {
 const realPath = (path: string): string =>
   existsSync(path) ? realpathSync.native(path) : join(realPath(dirname(path)), basename(path));
 
+interface Address {
+  host: string;
+  port: number;
+  /** Reached through another host or program, so that a TCP connection of our own says nothing. */
+  proxied: boolean;
+}
+
+/** A target as it is to be reached. */
+interface Host {
+  config: Config;
+  address: Address;
+}
+
 /** Where a mirror is kept: what lies in it begins with the same. */
 function placeOf({ config: { DEST_HOST, DEST_DIR }, address: { host, port } }: Host): string {
   const home = join('~', parseTarget(DEST_HOST).user);
@@ -367,13 +378,6 @@ function checkApart(hosts: Host[]): void {
   }
 }
 
-interface Address {
-  host: string;
-  port: number;
-  /** Reached through another host or program, so that a TCP connection of our own says nothing. */
-  proxied: boolean;
-}
-
 /** Asks ssh where its options and its configuration files lead. */
 async function resolveAddress(config: Config): Promise<Address> {
   const result = await run`ssh -G ${sshArgs(config)} ${loginOf(config)}`;
@@ -381,36 +385,6 @@ async function resolveAddress(config: Config): Promise<Address> {
   const setting = (name: string) => new RegExp(`^${name} (.*)$`, 'm').exec(result.stdout)?.[1];
   const proxied = ['proxycommand', 'proxyjump'].some((name) => (setting(name) ?? 'none') !== 'none');
   return { host: setting('hostname') ?? parseTarget(config.DEST_HOST).host, port: Number(setting('port')), proxied };
-}
-
-/** Waits of 1, 2, 4 … 60 s, given in ms. */
-function* newBackoff(): Generator<number, never> {
-  for (let ms = 1000; ; ms = Math.min(2 * ms, 60_000)) yield ms;
-}
-type Backoff = ReturnType<typeof newBackoff>;
-
-/** Waits, ms; a request to stop ends it. */
-async function pause(ms: number, signal = stopRequest.signal): Promise<void> {
-  if (ms > 0) await sleep(ms, undefined, { signal }).catch(() => {});
-}
-
-/** Waits for an event; a request to stop ends it. */
-async function happened(emitter: EventEmitter, event: string, signal = stopRequest.signal): Promise<void> {
-  await once(emitter, event, { signal }).catch(() => {});
-}
-
-/** Waits, ms, or until an event. */
-async function pauseOr(ms: number, emitter: EventEmitter, event: string): Promise<void> {
-  const over = new AbortController();
-  const signal = AbortSignal.any([over.signal, stopRequest.signal]);
-  await Promise.race([pause(ms, signal), happened(emitter, event, signal)]);
-  over.abort();
-}
-
-/** A target as it is to be reached. */
-interface Host {
-  config: Config;
-  address: Address;
 }
 
 /** Everything is checked before anything is done. */
@@ -655,7 +629,7 @@ async function setupSshKeys(config: Config): Promise<void> {
   const key = join(config.SSH_DIR, 'id_rsa');
   await ensureKey(key);
   log('key.share', '共享公钥到备份服务器...');
-  await sharePublicKey(config, key);
+  sharePublicKey(config, await publicHalfOf(key));
   log('key.shared', '公钥已共享 ✓');
 }
 
@@ -693,7 +667,8 @@ async function generateKey(key: string): Promise<void> {
   }
 }
 
-async function sharePublicKey(config: Config, key: string): Promise<void> {
+/** The public half of a private key, also put beside it: ssh offers what that file says, even if it belongs to a former key. */
+async function publicHalfOf(key: string): Promise<string> {
   const derived = await run`ssh-keygen -y -P ${''} -f ${key}`;
   if (derived.exitCode !== 0) {
     throw new Failure(
@@ -701,15 +676,18 @@ async function sharePublicKey(config: Config, key: string): Promise<void> {
     );
   }
   try {
-    // ssh offers what the public half says, even where that belongs to a private one that was replaced.
     if (!holdsKey(`${key}.pub`, derived.stdout)) replaceFile(`${key}.pub`, derived.stdout, 0o644);
   } catch {} // without it, ssh takes what it needs from the private one
+  return derived.stdout;
+}
+
+function sharePublicKey({ SHARED_KEYS_DIR }: Config, line: string): void {
   try {
-    mkdirSync(config.SHARED_KEYS_DIR, { recursive: true, mode: 0o755 });
-    const shared = join(config.SHARED_KEYS_DIR, 'id_rsa.pub');
-    if (!holdsKey(shared, derived.stdout)) replaceFile(shared, derived.stdout, 0o644);
+    mkdirSync(SHARED_KEYS_DIR, { recursive: true, mode: 0o755 });
+    const shared = join(SHARED_KEYS_DIR, 'id_rsa.pub');
+    if (!holdsKey(shared, line)) replaceFile(shared, line, 0o644);
   } catch (cause) {
-    const where = `SHARED_KEYS_DIR=${escapeText(config.SHARED_KEYS_DIR)}`;
+    const where = `SHARED_KEYS_DIR=${escapeText(SHARED_KEYS_DIR)}`;
     throw new Failure(`无法写入 ${where}：${reasonOf(cause)}。请检查共享卷的挂载和权限`);
   }
 }
@@ -985,11 +963,11 @@ const MAX_HALVES = 1000;
 /** How many renames are remembered that were told, so that none is taken for another one when it is told twice. */
 const MAX_TOLD_COOKIES = 20_000;
 /** How many of a watcher's complaints the log tells. */
-const MAX_TOLD = 10;
+const MAX_WATCHER_COMPLAINTS = 10;
 /** How long a watcher must be silent before it may be ended, and how long that is waited for at most, ms. */
 const SILENCE_MS = 100;
 const MAX_SILENCE_MS = 5000;
-/** How long it is waited for more changes before watches are counted, ms. */
+/** How long to wait for more changes before the watches are counted, ms. */
 const COUNT_MS = 1000;
 /** When the next one is started where one has died, at the latest, ms; later only where starting fails. */
 const REPLACE_MS = 1000;
@@ -1068,9 +1046,9 @@ class Watch extends EventEmitter {
     this.emit('ended');
   }
 
-  private handle({ cookie, events, path: shown }: ReturnType<typeof parseEvent>): void {
-    if (!shown.startsWith(this.source.root)) return; // a directory that was moved, so in doubt, and has lost its name
-    const path = shown.slice(this.source.root.length).replace(/\/$/, '');
+  private handle({ cookie, events, path: absolute }: ReturnType<typeof parseEvent>): void {
+    if (!absolute.startsWith(this.source.root)) return; // a directory that was moved, so in doubt, and has lost its name
+    const path = absolute.slice(this.source.root.length).replace(/\/$/, '');
     if (path === '' ? /SELF|UNMOUNT/.test(events) : events.includes('UNMOUNT')) this.doubt(path);
     if (events.includes('_SELF')) return; // its parent has told as well, and under the right name
     state.watch.events++;
@@ -1167,7 +1145,7 @@ class Watch extends EventEmitter {
   async keepWatching(): Promise<void> {
     let backoff = newBackoff();
     let rest = SILENCE_MS;
-    let least = rest; // where no watcher sees anything meanwhile
+    let least = rest; // of it, where no watcher sees anything meanwhile
     while (!stopping) {
       if (this.source.doubts.size === 0) await happened(this, 'doubt');
       if (this.watcher) await pauseOr(rest - least, this, 'ended');
@@ -1212,7 +1190,7 @@ class Watch extends EventEmitter {
     signalGroup(watcher.process, 'SIGTERM');
   }
 
-  /** Tells why no watcher could be started; resolves with how long to wait for the next try, ms. */
+  /** Tells why no watcher could be started; returns how long to wait for the next try, ms. */
   private failed(cause: unknown, backoff: Backoff): number {
     if (stopping) return 0;
     error('watch.failed', reasonOf(cause));
@@ -1227,7 +1205,7 @@ class Watch extends EventEmitter {
   }
 }
 
-/** Sees to it that what is kept of renames by their cookies does not grow: the first of more than so many goes. */
+/** Lets the oldest entry go where there are more than `most`. */
 function forgetOldest(kept: Map<string, unknown> | Set<string>, most: number): void {
   const [oldest] = kept.keys();
   if (oldest !== undefined && kept.size > most) kept.delete(oldest);
@@ -1256,7 +1234,7 @@ function established(watcher: ChildProcess): Promise<void> {
       // A directory that is gone again needs no watch, and one that was moved is in doubt.
       if (/^Setting up watches|No such file or directory$|Not a directory$|remov(e|ing) watch/.test(line)) return;
       said = escapeText(line);
-      if (told++ < MAX_TOLD) warn('watch.complaint', `inotifywait: ${said}`);
+      if (told++ < MAX_WATCHER_COMPLAINTS) warn('watch.complaint', `inotifywait: ${said}`);
     });
   }
   watcher.once('error', (cause) => reject(new Failure(`无法启动 inotifywait：${reasonOf(cause)}`)));
@@ -1320,7 +1298,7 @@ class Changes extends EventEmitter {
   }
 
   /** Notes an event; returns whether it does not merely repeat itself. `isLacking`: whether an earlier change there is not done yet. */
-  report(path: string, events: string, found: Stats | undefined, isLacking: boolean): boolean {
+  note(path: string, events: string, found: Stats | undefined, isLacking: boolean): boolean {
     const known = this.waiting.get(path);
     const since = known && Number.isFinite(known.since) ? known.since : 0; // a regular comparison waits for nothing
     this.set(path, { ...changeAfter(events, known, found, isLacking || !!known), since });
@@ -1538,16 +1516,16 @@ class Source {
   /** What a volume leaves behind that is not mounted must not be taken for the source. @throws {Failure} */
   check(): void {
     try {
-      state.found = this.identify() === this.identity;
+      state.sourceFound = this.identify() === this.identity;
     } catch {
-      state.found = false;
+      state.sourceFound = false;
     }
-    if (!state.found) this.refuse();
+    if (!state.sourceFound) this.refuse();
   }
 
   /** @throws {Failure} always */
   refuse(): never {
-    state.found = false;
+    state.sourceFound = false;
     touch();
     const what = `源目录 ${escapeText(this.directory)} ${existsSync(this.directory) ? '已不是启动时的目录' : '不见了'}`;
     throw new Failure(`${what}，为保护备份拒绝同步。请检查挂载；若是有意更换，请重启服务`);
@@ -1754,11 +1732,11 @@ function planFor({ RSYNC_OPTS, SSH_OPTS, RENAME_ON_TARGET }: Config) {
     mayReport: !has(/^--log-file$/), // that is the user's
     isRelative: has(/^(-R|--relative)$/),
     /** Has errors told apart from the rest where the options mix them. */
-    aloud: has(/^--(stderr|msgs2stderr)$/) ? ['--stderr=errors'] : [],
+    errorOptions: has(/^--(stderr|msgs2stderr)$/) ? ['--stderr=errors'] : [],
     /** Whether rsync may start in the source, so that what is mounted in its place in the meantime cannot be taken for it. */
     mayPin: !namesFiles(options, SSH_OPTS),
     /** With -H, an rsync that scans as it goes waits for itself forever when files vanish on the way (seen in 3.5.0). */
-    scan: has(/^(-H|--hard-links)$/) ? ['--no-inc-recursive'] : [],
+    scanOptions: has(/^(-H|--hard-links)$/) ? ['--no-inc-recursive'] : [],
     ruleFiles: ruleFiles.map(({ value = '' }) => Buffer.from(resolve(value)).toString('latin1')),
   };
 }
@@ -1857,7 +1835,7 @@ class TargetState {
 
   /** Notes an event; returns whether it does not merely repeat itself. */
   changed(path: string, events: string, found?: Stats): boolean {
-    return this.changes.report(path, events, found, this.batch.has(path) || this.failed.waiting.has(path));
+    return this.changes.note(path, events, found, this.batch.has(path) || this.failed.waiting.has(path));
   }
 
   /** Notes a rename, where it is certain that the target has what was renamed, in its old place. */
@@ -1880,7 +1858,7 @@ class TargetState {
   }
 
   /** Takes down how a sync went. Where files vanish on the way, that is no failure. */
-  took({ mode, status, seconds, bytes = 0 }: Result): void {
+  noteSync({ mode, status, seconds, bytes = 0 }: Result): void {
     const succeeded = status === 0 || status === VANISHED;
     this.syncs[mode][succeeded ? 'success' : 'failure']++;
     this.bytes += bytes;
@@ -2016,7 +1994,7 @@ class Connection extends EventEmitter {
   }
 }
 
-// ── Step 6.7: the backup host ────────────────────────────────────────────────────────────────────
+// ── Step 6.7: the target ─────────────────────────────────────────────────────────────────────────
 
 const LIST_OPTIONS = ['--no-recursive', '--dirs', '--ignore-missing-args', '--files-from=-', '--from0'];
 /** How often the log tells of the progress of a full sync, ms. */
@@ -2136,7 +2114,7 @@ class Target extends EventEmitter {
   }
 
   /** @param format what rsync reports of each file; names have no place there */
-  private startRsync(extra: string[] = [], source?: string, format = '%i'): Transfer {
+  private startRsync(extra: string[], source?: string, format = '%i'): Transfer {
     const place = this.isPinned ? { from: './', cwd: this.source.base } : { from: source, cwd };
     const report = this.reportFile();
     const options = report ? [`--log-file=${report}`, `--log-file-format=${format}`] : [];
@@ -2190,9 +2168,9 @@ class Target extends EventEmitter {
   /** Compares the whole tree and tells how far it has come. */
   private async sendAll(): Promise<number> {
     this.sent.mode = 'full';
-    const { scan, mayProgress } = this.plan;
+    const { scanOptions, mayProgress } = this.plan;
     const filter = mayProgress ? progressFilter((progress) => this.progressed(progress)) : undefined;
-    const extra = [...scan, ...(mayProgress ? ['--info=progress2'] : [])];
+    const extra = [...scanOptions, ...(mayProgress ? ['--info=progress2'] : [])];
     const telling = setInterval(() => this.logProgress(), PROGRESS_MS);
     try {
       const status = await this.finish(this.startRsync(extra, undefined, ''), undefined, filter);
@@ -2251,18 +2229,17 @@ class Target extends EventEmitter {
 
   /** Has the backup rename what was renamed here. Whatever comes of it, the batch then mirrors both places. */
   private async repeatMoves(): Promise<void> {
-    const { source, state } = this;
-    const moves = state.moves.take(source, state.lacking);
+    const moves = this.state.moves.take(this.source, this.state.lacking);
     if (moves.length === 0 || !this.plan.mayRename || !this.canRename) return;
     this.unrepeated = moves;
     const { status, renamed, said } = await this.rename(moves);
     if (status === UNREACHABLE) return;
     this.unrepeated = [];
     if (status === 0) {
-      if (renamed > 0) state.log('sync.renamed', `已在目标上重命名 ${renamed} 项，无需再次传输`, { renamed });
+      if (renamed > 0) this.state.log('sync.renamed', `已在目标上重命名 ${renamed} 项，无需再次传输`, { renamed });
     } else {
       this.canRename = false;
-      state.log('sync.rename_refused', `目标不支持重命名 (${said})，移动的内容将再次传输`);
+      this.state.log('sync.rename_refused', `目标不支持重命名 (${said})，移动的内容将再次传输`);
     }
   }
 
@@ -2318,9 +2295,8 @@ class Target extends EventEmitter {
         backoff = newBackoff();
         if (this.state.failed.size === 0) this.partialBackoff = newBackoff();
       } else if (stopping) {
-        const { size } = batch;
-        const next = '下次启动时的全量同步会包含它们';
-        return this.state.warn('sync.postponed', `${size} 处变化尚未同步，${next}`, { pending: size });
+        const message = `${batch.size} 处变化尚未同步，下次启动时的全量同步会包含它们`;
+        return this.state.warn('sync.postponed', message, { pending: batch.size });
       } else if (status === PARTIAL) {
         this.tryAgain(batch).catch(fail);
       } else {
@@ -2381,12 +2357,12 @@ class Target extends EventEmitter {
     });
     this.state.syncing = false;
     const result = { ...this.sent, status, seconds: (performance.now() - started) / 1000 };
-    this.state.took(result);
-    this.tell(result, reason);
+    this.state.noteSync(result);
+    this.logResult(result, reason);
     return status === VANISHED ? 0 : status;
   }
 
-  private tell({ mode, status, seconds, files, bytes }: Result, reason?: string): void {
+  private logResult({ mode, status, seconds, files, bytes }: Result, reason?: string): void {
     const fields = { mode, duration_ms: Math.round(seconds * 1000), files, bytes, exit_code: status };
     if (status === 0 || status === VANISHED) {
       this.state.log('sync.success', `同步成功 (耗时: ${Math.round(seconds)}秒) ✓`, fields);
@@ -2426,11 +2402,36 @@ class Target extends EventEmitter {
 
 // ── Processes ────────────────────────────────────────────────────────────────────────────────────
 
-/** Whether the program is to end, and a signal for whatever waits. */
+/** Whether the program is to end. */
 let stopping = false;
+/** Ends all waits, a little later: once inotifywait has told of the last changes. */
 const stopRequest = new AbortController();
 /** The work that a request to stop lets finish. */
 let work: Promise<unknown> = Promise.resolve();
+
+/** Waits of 1, 2, 4 … 60 s, given in ms. */
+function* newBackoff(): Generator<number, never> {
+  for (let ms = 1000; ; ms = Math.min(2 * ms, 60_000)) yield ms;
+}
+type Backoff = ReturnType<typeof newBackoff>;
+
+/** Waits, ms; a request to stop ends it. */
+async function pause(ms: number, signal = stopRequest.signal): Promise<void> {
+  if (ms > 0) await sleep(ms, undefined, { signal }).catch(() => {});
+}
+
+/** Waits for an event; a request to stop ends it. */
+async function happened(emitter: EventEmitter, event: string, signal = stopRequest.signal): Promise<void> {
+  await once(emitter, event, { signal }).catch(() => {});
+}
+
+/** Waits, ms, or until an event. */
+async function pauseOr(ms: number, emitter: EventEmitter, event: string): Promise<void> {
+  const over = new AbortController();
+  const signal = AbortSignal.any([over.signal, stopRequest.signal]);
+  await Promise.race([pause(ms, signal), happened(emitter, event, signal)]);
+  over.abort();
+}
 
 const children = new Set<ChildProcess>();
 
@@ -2581,7 +2582,7 @@ export function rsyncArgs(config: Config, route?: Route, extra: string[] = [], s
   return [...options, '-e', ssh, '--', source, destinationOf(config)];
 }
 
-/** Whether a login works is told by the exit status. */
+/** Tries to log in: exit status 0 says that it works. */
 const tryLogin = (config: Config, route: Route) => run`ssh ${sshArgs(config, route)} ${loginOf(config)} ${'echo ok'}`;
 
 // ── Files and keys ───────────────────────────────────────────────────────────────────────────────
@@ -2669,7 +2670,7 @@ function keepFile(path: string, content: string): string {
 type Mode = 'full' | 'incremental';
 
 /** How far a comparison of the whole tree has come; while rsync is scanning, there may be more to come. */
-export interface Progress {
+interface Progress {
   percent: number;
   files: number;
   bytes_per_second: number;
@@ -2833,7 +2834,7 @@ function describeProgress({ percent, files, bytes_per_second, scanning }: Progre
 /** How soon a change of the state can be seen from outside, and how often it is told that nothing has changed, ms. */
 const PUBLISH_MS = 500;
 const HEARTBEAT_MS = 10_000;
-/** How old a state may be that is to say anything about a running service, ms. */
+/** A state that is older says nothing about a running service, ms. */
 const STALE_MS = 30_000;
 
 /** All that the status file, the metrics and the page tell. `syncing` is the phase of the first full sync. */
@@ -2842,7 +2843,7 @@ const state = {
   started: new Date(),
   source: '',
   /** Whether the source is what it was at the start. */
-  found: true,
+  sourceFound: true,
   maxLag: 0,
   watch: {
     ...{ running: false, directories: 0, events: 0, overflows: 0, restarts: 0 },
@@ -2858,21 +2859,17 @@ const state = {
 const views = new EventEmitter().setMaxListeners(0);
 /** The state as it was told last. */
 let shown = '';
+/** The next time that it is told, if it has changed. */
 let publishing: NodeJS.Timeout | undefined;
-let isSoon = false;
 
 /** Has whoever looks at the state see it anew soon. */
 function touch(): void {
-  if (isSoon || !publishing) return; // nobody looks yet
-  isSoon = true;
-  clearTimeout(publishing);
-  publishing = setTimeout(publish, PUBLISH_MS);
+  publishing ??= setTimeout(publish, PUBLISH_MS);
 }
 
 function publish(): void {
-  isSoon = false;
   clearTimeout(publishing);
-  publishing = setTimeout(publish, HEARTBEAT_MS);
+  publishing = undefined;
   const status = reportStatus();
   shown = JSON.stringify({ ...status, problems: problemsOf(status) });
   views.emit('changed');
@@ -2889,7 +2886,7 @@ function reportStatus() {
     updated: new Date().toISOString(),
     phase: state.phase,
     source: state.source,
-    source_found: state.found,
+    source_found: state.sourceFound,
     max_lag_seconds: state.maxLag,
     watch: state.watch,
     targets: state.targets.map((target) => target.report()),
@@ -2990,6 +2987,7 @@ async function openViews(config: Config): Promise<void> {
     for (const file of stateFiles) file.write();
   });
   publish();
+  setInterval(publish, HEARTBEAT_MS);
 }
 
 /** Has those who look later see that the service has stopped. */
@@ -3245,7 +3243,7 @@ const MAX_DIFFERENCES = 100_000;
 const MAX_ROUNDS = 3;
 /** How much later than a change the service may tell of it, ms. */
 const EVENT_MS = 1000;
-/** How long it is waited for a service that gets nowhere, beyond `SYNC_INTERVAL`, ms. */
+/** How long to wait, beyond `SYNC_INTERVAL`, for a service that gets nowhere, ms. */
 const PATIENCE_MS = 20_000;
 /** How often its state is looked at meanwhile, ms. */
 const GLANCE_MS = 50;
@@ -3385,7 +3383,7 @@ class Verification {
       for (let round = 1; found.size > 0; round++) {
         const suspects = new Map([...found.keys()].map((path) => [path, this.look(path)]));
         const { syncs } = horizonOf(this.config);
-        const isInTime = await this.settle(suspects);
+        const isInTime = await this.waitForService(suspects);
         const horizon = horizonOf(this.config);
         found = await this.compare(suspects);
         const after = horizonOf(this.config);
@@ -3448,9 +3446,11 @@ class Verification {
   }
 
   /** Waits while the service may have to mirror one of these; resolves with whether it has, or gets nowhere. */
-  private async settle(suspects: Map<string, Suspect>): Promise<boolean> {
+  private async waitForService(suspects: Map<string, Suspect>): Promise<boolean> {
     const patience = this.config.SYNC_INTERVAL * 1000 + PATIENCE_MS;
-    for (let [reached, latest] = [Number.NEGATIVE_INFINITY, performance.now() + patience]; ; ) {
+    let reached = Number.NEGATIVE_INFINITY;
+    let latest = performance.now() + patience;
+    while (true) {
       const { mirrored, isSyncing } = horizonOf(this.config);
       const isAway = ({ changed, seen }: Suspect) => mirrored <= changed && mirrored <= seen;
       if (![...suspects.values()].some(isAway)) return true;
@@ -3483,26 +3483,26 @@ class Verification {
     read(rsync.stderr, (line) => {
       if (!NO_REASON.test(line)) said = line;
     });
-    this.check(await exitStatus(rsync), said);
+    this.checkStatus(await exitStatus(rsync), said);
     if (!this.files) throw new Failure('rsync 没有说明比较了多少文件，请检查 RSYNC_OPTS');
     if (isOld) throw new Failure('rsync 没有说明差异是什么，请检查两端 rsync 版本');
     return found;
   }
 
   private async startRsync(extra: string[], paths?: ReadonlyMap<string, unknown>): Promise<ChildProcess> {
-    const { method, scan, aloud } = this.plan;
+    const { method, errorOptions, scanOptions } = this.plan;
     const batch = new Map([...(paths?.keys() ?? [])].map((path) => [this.below(path), UNKNOWN]));
     const scopes = paths && method !== 'full' ? await this.source.survey(batch) : undefined;
     const names = scopes && method === 'list' ? listOf(scopes, this.source.prefix) : undefined;
     const rules = (scopes && !names && rulesOf(scopes, this.source.prefix)) || [];
-    const options = [...extra, ...aloud, ...scan, ...(names ? LIST_OPTIONS : rules)];
+    const options = [...extra, ...errorOptions, ...scanOptions, ...(names ? LIST_OPTIONS : rules)];
     const args = rsyncArgs(this.config, { knownHosts: this.hostKeys.refresh() }, options, names && this.source.base);
     const rsync = start('rsync', args, { cwd });
     rsync.stdin?.end(names);
     return rsync;
   }
 
-  private check(status: number, said: string): void {
+  private checkStatus(status: number, said: string): void {
     if (status === 0 || status === VANISHED) return;
     const reason = `${meaningOf(status)} (退出码: ${status})：${showPath(said)}`;
     if (status !== PARTIAL) throw new Failure(reason);
@@ -3640,17 +3640,19 @@ interface Answer {
   status: number;
 }
 
-const FLAGS = ['help', 'version', 'check', 'status', 'healthcheck', 'verify'] as const;
-
-/** What the flags ask for instead of the service, if anything. */
-async function answerFlags(): Promise<Answer | undefined> {
-  const options = Object.fromEntries(FLAGS.map((name) => [name, { type: 'boolean' } as const]));
-  let flags: Partial<Record<(typeof FLAGS)[number], unknown>>;
+function parseFlags() {
+  const flag = { type: 'boolean' } as const;
+  const options = { help: flag, version: flag, check: flag, status: flag, healthcheck: flag, verify: flag };
   try {
-    flags = parseArgs({ options }).values;
+    return parseArgs({ options }).values;
   } catch (cause) {
     throw new Failure(`用法错误: ${reasonOf(cause)}。请参阅 rsync-inotify --help`, 2);
   }
+}
+
+/** What the flags ask for instead of the service, if anything. */
+async function answerFlags(): Promise<Answer | undefined> {
+  const flags = parseFlags();
   if (flags.help) return { text: help(), status: 0 };
   if (flags.version) return { text: `rsync-inotify ${VERSION}\n`, status: 0 };
   if (flags.healthcheck) return checkHealth();

@@ -92,7 +92,7 @@ const directory = directoryBelow('.');
 /** A relative path means to rsync one below the home directory. */
 const destination = directoryBelow(homedir());
 
-const numberUpTo = (most: number) =>
+const countUpTo = (most: number) =>
   makeExactValidator<number>((value) => {
     const number = /^\d+$/.test(value) ? Number(value) : 0;
     if (number < 1 || number > most) throw new Error(`应为 1 到 ${most} 之间的整数`);
@@ -115,10 +115,10 @@ const variables = {
   SHARED_KEYS_DIR: directory({ default: '/shared-keys', desc: '用来交换公钥的共享卷' }),
   SSH_DIR: directory({ default: join(homedir(), '.ssh'), desc: 'authorized_keys 所在目录；其他人的公钥保留不变' }),
   HOST_KEY_DIR: directory({ default: '/etc/ssh', desc: '主机密钥所在目录；缺少的会生成' }),
-  SSHD_PORT: numberUpTo(65535)({ default: 22, desc: 'sshd 监听的端口' }),
+  SSHD_PORT: countUpTo(65535)({ default: 22, desc: 'sshd 监听的端口' }),
   SSHD_LISTEN: address({ default: '', desc: 'sshd 监听的 IP 地址，默认为所有地址' }),
   DEST_DIR: destination({ default: '/data/backup/', desc: '接收镜像的目录，不存在时创建' }),
-  KEY_RETRIES: numberUpTo(1_000_000)({ default: 30, desc: '等待源端公钥的次数，每次 2 秒' }),
+  KEY_RETRIES: countUpTo(1_000_000)({ default: 30, desc: '等待源端公钥的次数，每次 2 秒' }),
   ALLOW_SHELL: flag({ default: false, desc: 'true = 源端密钥可以执行任意命令，而不只是镜像到 DEST_DIR' }),
   STATUS_FILE: file({
     default: '/run/start-sshd/status.json',
@@ -127,7 +127,7 @@ const variables = {
   LOG_FORMAT: logFormat({ default: 'text', desc: '日志格式：text，或 json（每行一个对象）' }),
   LOG_FILE: file({ default: '', desc: '日志同时写入此文件，不带颜色，例如 /var/log/rsync/sshd.log' }),
   LOG_MAX_SIZE: logSize({ default: '10M', desc: 'LOG_FILE 达到此大小后轮转，单位 K、M 或 G' }),
-  LOG_MAX_FILES: numberUpTo(999)({ default: 5, desc: '保留多少个轮转后的 LOG_FILE' }),
+  LOG_MAX_FILES: countUpTo(999)({ default: 5, desc: '保留多少个轮转后的 LOG_FILE' }),
   NO_COLOR: str({ default: '', desc: '设置为任意值 = 日志不带颜色' }),
 };
 
@@ -384,7 +384,8 @@ async function generateHostKeys(config: Config): Promise<void> {
     if (missing.length === 0) return log('host_key.present', 'SSH 主机密钥已存在 ✓');
     log('host_key.generate', '生成 SSH 主机密钥...');
     mkdirSync(config.HOST_KEY_DIR, { recursive: true, mode: 0o700 });
-    for (const type of missing) await generateKey(type, hostKeyFile(config, type));
+    for (const type of missing) if (!stopping) await generateKey(type, hostKeyFile(config, type));
+    if (stopping) return; // the next start makes the others
   } catch (cause) {
     const where = `HOST_KEY_DIR=${config.HOST_KEY_DIR}`;
     throw new Failure(`无法生成主机密钥：${reasonOf(cause)}。请检查 ${where} 的权限和磁盘空间`);
@@ -744,7 +745,7 @@ function authorize(config: Config, key: string): void {
     const line = Buffer.from(authorizedLine(config, key)).toString('latin1');
     replaceFile(file, mergeAuthorizedKeys(present, line, key), 0o600);
   } catch (cause) {
-    throw new Error(`无法写入 ${file}：${reasonOf(cause)}。请检查 SSH_DIR 的权限和磁盘空间`);
+    throw new Failure(`无法写入 ${escapeText(file)}：${reasonOf(cause)}。请检查 SSH_DIR 的权限和磁盘空间`);
   }
 }
 
@@ -852,21 +853,19 @@ const MAX_COMMAND_BYTES = 65_536;
 /** Short options of rsync that only say what is transferred and how. K, L and k follow links, s hides words from us. */
 const LETTERS = 'ACDEHIJNORSUWXbcdglmnopqrtuvxyz';
 const SHORT_OPTION = new RegExp(`^-(?=.)[${LETTERS}]*(e\\d*\\.\\w*)?$|^-[@B]-?\\d+$`);
+const wordsOf = (list: string) => list.split(/\s+/);
 /** Long ones, and those with a value that names no file: what a client may send (rrsync(1)) to a receiver that follows no link. */
-const FLAGS = [
-  ...['append', 'copy-unsafe-links', 'delay-updates', 'delete', 'delete-after', 'delete-before', 'delete-delay'],
-  ...['delete-during', 'delete-excluded', 'delete-missing-args', 'dirs', 'existing', 'fake-super', 'force', 'from0'],
-  ...['fsync', 'fuzzy', 'group', 'hard-links', 'ignore-errors', 'ignore-existing', 'ignore-missing-args'],
-  ...['ignore-times', 'inplace', 'links', 'mkpath', 'msgs2stderr', 'munge-links', 'new-compress', 'no-W'],
-  ...['no-msgs2stderr', 'no-r', 'no-relative', 'no-specials', 'numeric-ids', 'old-compress', 'one-file-system'],
-  ...['open-noatime', 'owner', 'partial', 'perms', 'preallocate', 'recursive', 'safe-links', 'size-only', 'specials'],
-  ...['stats', 'super', 'times', 'use-qsort'],
-];
-const VALUES = [
-  ...['block-size', 'bwlimit', 'checksum-choice', 'checksum-seed', 'compress-choice', 'compress-level'],
-  ...['compress-threads', 'groupmap', 'iconv', 'info', 'log-format', 'max-alloc', 'max-delete', 'max-size'],
-  ...['min-size', 'modify-window', 'skip-compress', 'stderr', 'suffix', 'timeout', 'usermap'],
-];
+const FLAGS = wordsOf(
+  `append copy-unsafe-links delay-updates delete delete-after delete-before delete-delay delete-during delete-excluded
+  delete-missing-args dirs existing fake-super force from0 fsync fuzzy group hard-links ignore-errors ignore-existing
+  ignore-missing-args ignore-times inplace links mkpath msgs2stderr munge-links new-compress no-W no-msgs2stderr no-r
+  no-relative no-specials numeric-ids old-compress one-file-system open-noatime owner partial perms preallocate
+  recursive safe-links size-only specials stats super times use-qsort`,
+);
+const VALUES = wordsOf(
+  `block-size bwlimit checksum-choice checksum-seed compress-choice compress-level compress-threads groupmap iconv info
+  log-format max-alloc max-delete max-size min-size modify-window skip-compress stderr suffix timeout usermap`,
+);
 /** Options that name a directory, as one word or two. */
 const DIRECTORIES = ['backup-dir', 'compare-dest', 'copy-dest', 'link-dest', 'partial-dir', 'temp-dir'];
 
@@ -874,7 +873,7 @@ const DIRECTORIES = ['backup-dir', 'compare-dest', 'copy-dest', 'link-dest', 'pa
 const PART = /( +)|\\(.)|'([^']*)'|"((?:[^"\\]|\\.)*)"|([^ '"\\]+)|(.)/gu;
 
 /**
- * Splits a command into words as a shell would; what only a shell would expand stays as it is. shlex(1) takes other
+ * Splits a command into words as a shell would; what only a shell would expand stays as it is. shlex takes other
  * characters for escaped than a shell does, and seconds for a word of many quotes. @throws {Refusal}
  */
 export function parseCommand(command: string): string[] {
@@ -1137,12 +1136,10 @@ const quote = (word: string) => `'${word.replaceAll("'", `'\\''`)}'`;
 /** zx for what runs once; loaded only here, because it takes longer than all that the forced command does. */
 async function run(words: TemplateStringsArray, ...values: (string | string[])[]) {
   const { $ } = await import('zx');
-  $.shell = '/bin/sh'; // on every machine; bash is not
-  $.prefix = '';
-  $.quote = quote;
+  const shell = { shell: '/bin/sh', prefix: '', quote }; // on every machine; bash is not
   // `sudo -u` may leave us in a directory that the user may not enter.
   const cwd = existsSync(process.cwd()) ? process.cwd() : '/';
-  return $({ nothrow: true, quiet: true, cwd, stdio: ['ignore', 'pipe', 'pipe'] })(words, ...values);
+  return $({ ...shell, nothrow: true, quiet: true, cwd, stdio: ['ignore', 'pipe', 'pipe'] })(words, ...values);
 }
 
 /**
@@ -1169,7 +1166,7 @@ function replaceFile(path: string, content: string, mode: number): void {
 /** How soon a change of the state can be seen from outside, and how often it is told that nothing has changed, ms. */
 const PUBLISH_MS = 500;
 const HEARTBEAT_MS = 10_000;
-/** How old a state may be that is to say anything about a running service, ms. */
+/** A state that is older says nothing about a running service, ms. */
 const STALE_MS = 30_000;
 /** With less room, a disk is as good as full, bytes. */
 const LEAST_FREE = 1_000_000;
@@ -1387,12 +1384,12 @@ async function stop(signal: string): Promise<void> {
 async function fail(cause: unknown): Promise<void> {
   if (stopping) return;
   stopping = true;
-  const failure =
-    cause instanceof Failure ? cause : new Failure(cause instanceof Error ? `${cause.stack}` : String(cause));
-  const lines = failure.message.split('\n').map((line) => (failure === cause ? line : escapeText(line)));
-  for (const line of lines) error('service.failed', line, { exit_code: failure.status });
+  const isExpected = cause instanceof Failure;
+  const message = isExpected ? cause.message : String(cause instanceof Error ? cause.stack : cause);
+  const fields = { exit_code: isExpected ? cause.status : 1 };
+  for (const line of message.split('\n')) error('service.failed', isExpected ? line : escapeText(line), fields);
   await endSshd();
-  await exit(failure.status);
+  await exit(isExpected ? cause.status : 1);
 }
 
 /** Text without control codes: others may have written what an answer tells. */
@@ -1456,14 +1453,14 @@ async function main(): Promise<void> {
   }
   const command = await configureSshd(config);
   restrictFormerKey(config);
-  await waitForKey(config);
+  await waitForKey(config); // steps 2 and 3
   if (stopping) return;
   listenForReports();
   const child = await startSshd(config, command);
   state.phase = 'serving';
   touch();
   logReady(config);
-  followSharedKey(config);
+  followSharedKey(config); // step 4
   const [code, signal] = await once(child, 'exit');
   throw new Failure(`sshd 意外退出 (退出码: ${code ?? signal})`);
 }
