@@ -6,7 +6,7 @@
  * follows inotify events. It starts the real ssh, rsync and inotifywait, as rsync-inotify.sh did.
  * All configuration is by environment:
  *
- *   SOURCE_DIR=/srv/web/ DEST_HOST=backup DEST_DIR=/backup/web/ bun run scripts/rsync-inotify.ts
+ *   SOURCE_DIR=/srv/web/ DEST_HOST=backup DEST_DIR=/backup/web/ bun run --no-env-file scripts/rsync-inotify.ts
  *
  * The steps of that script, each under its own headline and in its order; `main`, at the end, goes through them:
  *
@@ -232,10 +232,11 @@ export function readConfig(env: NodeJS.ProcessEnv, missing: string[] = []) {
   const given = Object.entries(variables).map(([name, { default: value }]) => [name, env[name] || String(value)]);
   const values: Record<string, string> = Object.fromEntries(given);
   return cleanEnv(values, variables, {
-    reporter: ({ errors }) => {
+    reporter: ({ errors, env: config }) => {
       const mistakes = Object.entries(errors).map(
         ([name, error]) => `配置错误: ${name}="${escapeText(values[name] ?? '')}"：${error?.message}`,
       );
+      if (!errors.SOURCE_DIR && !errors.WATCH_EXCLUDE) mistakes.push(...mistakesInFiles(config as Config));
       const lines = [...mistakes, ...missing];
       if (lines.length > 0) throw new Failure(lines.join('\n'), mistakes.length > 0 ? 2 : 1);
     },
@@ -328,18 +329,17 @@ function isWatched({ SOURCE_DIR, WATCH_EXCLUDE }: Config, file: string): boolean
   return isWithin(SOURCE_DIR) && !WATCH_EXCLUDE.some((name) => isWithin(resolve(SOURCE_DIR, name)));
 }
 
-/** A file of ours that is watched would cause a sync, which would have it written again. */
-function checkFiles(config: Config): void {
+/** What is wrong with files of ours: one that is watched would cause a sync, which would have it written again. */
+function mistakesInFiles(config: Config): string[] {
   const names = (['STATUS_FILE', 'LOG_FILE', 'METRICS_FILE'] as const).filter((name) => config[name]);
   const watched = names.filter((name) => isWatched(config, config[name]));
   const shared = names.filter((name) => names.some((other) => other < name && config[other] === config[name]));
   const mistake = (advice: string) => (name: (typeof names)[number]) =>
     `配置错误: ${name}="${escapeText(config[name])}"：${advice}`;
-  const mistakes = [
+  return [
     ...watched.map(mistake('不能位于 SOURCE_DIR 之内，否则每次写入都会触发同步；或将其目录加入 WATCH_EXCLUDE')),
     ...shared.map(mistake('已用于另一个变量，请使用不同的文件')),
   ];
-  if (mistakes.length > 0) throw new Failure(mistakes.join('\n'), 2);
 }
 
 /** Where a path leads that need not exist yet. */
@@ -366,16 +366,16 @@ function placeOf({ config: { DEST_HOST, DEST_DIR }, address: { host, port } }: H
   return join(`${host}:${port}`, path, '/');
 }
 
-/** Mirrors of which one lies in the other would undo each other's work. @throws {Failure} */
-function checkApart(hosts: Host[]): void {
-  for (const [n, host] of hosts.entries()) {
+/** Mirrors of which one lies in the other would undo each other's work. */
+function mistakesInPlaces(hosts: Host[]): string[] {
+  return hosts.flatMap((host, n) => {
     const place = placeOf(host);
     const isNested = (other: string) => other.startsWith(place) || place.startsWith(other);
     const other = hosts.slice(0, n).find((it) => isNested(placeOf(it)));
-    if (!other) continue;
+    if (!other) return [];
     const [former, latter] = [other, host].map(({ config }) => escapeText(destinationOf(config)));
-    throw new Failure(`配置错误: DEST_HOSTS 中的 ${former} 和 ${latter} 相同或互相包含，两份镜像会互相破坏`, 2);
-  }
+    return [`配置错误: DEST_HOSTS 中的 ${former} 和 ${latter} 相同或互相包含，两份镜像会互相破坏`];
+  });
 }
 
 /** Asks ssh where its options and its configuration files lead. */
@@ -390,10 +390,10 @@ async function resolveAddress(config: Config): Promise<Address> {
 /** Everything is checked before anything is done. */
 async function checkConfig(): Promise<{ config: Config; hosts: Host[] }> {
   const config = readConfig(process.env, missingPrograms());
-  checkFiles(config);
   const resolved = targetsOf(config).map(async (own) => ({ config: own, address: await resolveAddress(own) }));
   const hosts = await Promise.all(resolved);
-  checkApart(hosts);
+  const mistakes = mistakesInPlaces(hosts);
+  if (mistakes.length > 0) throw new Failure(mistakes.join('\n'), 2);
   return { config, hosts };
 }
 
@@ -413,7 +413,7 @@ function help(): string {
 环境变量（名称、默认值、说明）:
 ${rows.join('\n')}
 
-退出状态: 0 收到 SIGTERM/SIGINT 后停止；1 启动步骤失败；2 配置或用法错误
+退出状态: 0 收到 SIGTERM/SIGINT/SIGHUP 后停止；1 启动步骤失败或缺少程序；2 配置或用法错误
 `;
 }
 

@@ -8,7 +8,7 @@
  * program instead, which becomes rsync's receiving side, renames what was renamed in the source, or refuses.
  * All configuration is by environment:
  *
- *   SSHD_PORT=2222 SHARED_KEYS_DIR=/mnt/keys DEST_DIR=/backup/web/ bun run scripts/start-sshd.ts
+ *   SSHD_PORT=2222 SHARED_KEYS_DIR=/mnt/keys DEST_DIR=/backup/web/ bun run --no-env-file scripts/start-sshd.ts
  *
  * The steps of that script, each under its own headline; `main`, at the end, takes them in the order of the log, where
  * sshd starts to listen last:
@@ -181,7 +181,7 @@ function help(): string {
 环境变量（名称、默认值、说明）:
 ${rows.join('\n')}
 
-退出状态: 0 收到 SIGTERM/SIGINT 后停止；1 启动步骤失败或 sshd 退出；2 配置或用法错误`;
+退出状态: 0 收到 SIGTERM/SIGINT/SIGHUP 后停止；1 启动步骤失败、缺少程序或 sshd 退出；2 配置或用法错误`;
 }
 
 // ── Log ──────────────────────────────────────────────────────────────────────────────────────────

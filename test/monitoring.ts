@@ -24,7 +24,7 @@ export const METRICS: Record<string, string[]> = {
   rsync_build_info: ['version'],
 };
 
-export interface Alert {
+interface Alert {
   alert: string;
   expr: string;
   for?: string;

@@ -29,10 +29,10 @@ interface Entry {
   names: string;
 }
 
-export type Field = keyof Entry;
+type Field = keyof Entry;
 
 /** Entries by their path below the root, which is `.` itself. */
-export type Tree = Map<string, Entry>;
+type Tree = Map<string, Entry>;
 
 /** Reads a tree; throws when it changes meanwhile. */
 function readTree(root: string): Tree {

@@ -233,6 +233,10 @@ describe('bad configuration', () => {
     const source = pair.start('rsync-inotify', { SYNC_INTERVAL: 'x', MAX_RETRIES: 'y', SOURCE_DIR: '/nowhere' });
     expect(await source.exited).toBe(2);
     expect(source.lines).toHaveLength(3);
+    const within = pair.start('rsync-inotify', { SYNC_INTERVAL: 'x', STATUS_FILE: pair.path('source', 'status.json') });
+    expect(await within.exited).toBe(2);
+    expect(within.lines).toHaveLength(2);
+    expect(within.output).toMatch(/SYNC_INTERVAL=.*\n.*STATUS_FILE=/);
     expect(existsSync(pair.path('source-ssh'))).toBe(false);
     const backup = pair.start('start-sshd', { SSHD_PORT: 'x', KEY_RETRIES: 'y', SSHD_LISTEN: 'z' });
     expect(await backup.exited).toBe(2);
