@@ -2340,7 +2340,6 @@ class Target extends EventEmitter {
     this.state.batch = batch;
     const status = await this.sync(() => this.syncChanges(batch));
     this.state.batch = new Map();
-    this.arm();
     return status;
   }
 
@@ -2359,6 +2358,7 @@ class Target extends EventEmitter {
     const result = { ...this.sent, status, seconds: (performance.now() - started) / 1000 };
     this.state.noteSync(result);
     this.logResult(result, reason);
+    this.arm(); // also where the one that waited has died meanwhile
     return status === VANISHED ? 0 : status;
   }
 
