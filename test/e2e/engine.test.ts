@@ -205,7 +205,9 @@ describe.concurrent('the rsync that waits for the next batch', () => {
       await using pair = await Pair.withKeys('idle');
       const source = pair.start('rsync-inotify', AT_ONCE);
       await startSshd(pair, dropsIdleSessions);
-      await source.shows('✓ 服务运行中'); // on a machine under load, one has been dropped by now
+      await source.shows('✓ 服务运行中');
+      await arrives(pair, 'first'); // the one that was armed at the start may have been dropped by now; this arms another
+      await theOnly(remoteRsyncsOf, pair);
       await eventually(() => remoteRsyncsOf(pair).length === 0);
       await arrives(pair, 'when it was gone');
       for (const ms of [1000, 1900, 2000, 2100, 7000]) {
