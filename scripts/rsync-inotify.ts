@@ -954,6 +954,8 @@ interface Watcher {
   heard: number;
 }
 
+/** How many renames wait at most; what was renamed beyond is sent. */
+const MAX_MOVES = 10_000;
 /** How large a file is at least that is worth a rename on the target, which takes some 30 ms, bytes. */
 const MIN_MOVED = 262_144;
 /** More directories in doubt than this are as good as all of the source. */
@@ -961,7 +963,7 @@ const MAX_DOUBTS = 10_000;
 /** How many renames may wait for their other half: what is moved out of the source has none. */
 const MAX_HALVES = 1000;
 /** How many renames are remembered that were told, so that none is taken for another one when it is told twice. */
-const MAX_TOLD_COOKIES = 20_000;
+const MAX_TOLD_COOKIES = 2 * MAX_MOVES;
 /** How many of a watcher's complaints the log tells. */
 const MAX_WATCHER_COMPLAINTS = 10;
 /** How long a watcher must be silent before it may be ended, and how long that is waited for at most, ms. */
@@ -1390,9 +1392,6 @@ function changeAfter(events: string, known = UNKNOWN, found: Stats | undefined, 
 
 // ── Step 6.3: what was renamed ───────────────────────────────────────────────────────────────────
 
-/** How many renames wait at most; what was renamed beyond is sent. */
-const MAX_MOVES = 10_000;
-
 /** A rename within the source, which a target can repeat instead of having all that was renamed sent once more. */
 interface Move {
   from: string;
@@ -1729,7 +1728,7 @@ function planFor({ RSYNC_OPTS, SSH_OPTS, RENAME_ON_TARGET }: Config) {
     mayArm: method === 'list' && !has(/^--timeout$/), // rsync would give up while it waits
     mayRename: RENAME_ON_TARGET && method === 'list' && deletes && !isAgainstRenames,
     mayProgress: !asksForProgress && !has(/^(-P|--progress|-q|--quiet|--stderr|--msgs2stderr)$/),
-    mayReport: !has(/^--log-file$/), // that is the user's
+    mayReport: !has(/^--log-file$/), // a log that the options ask for is the user's
     isRelative: has(/^(-R|--relative)$/),
     /** Has errors told apart from the rest where the options mix them. */
     errorOptions: has(/^--(stderr|msgs2stderr)$/) ? ['--stderr=errors'] : [],
