@@ -1254,6 +1254,8 @@ function established(watcher: ChildProcess): Promise<void> {
 const MAX_PENDING = 100_000;
 /** How long nothing shall have changed before a batch starts, so that files written together go together, ms. */
 const QUIET_MS = 3;
+/** How long the first half of a rename waits for the other one, which may be read a little later (inotify(7)), ms. */
+const HALF_MS = 30;
 /** How long a batch waits for that at most, ms. */
 const MAX_QUIET_MS = 100;
 
@@ -1293,7 +1295,8 @@ const REGULAR: Batch = new Map([['', { ...TREE, since: Number.POSITIVE_INFINITY 
 class Changes extends EventEmitter {
   waiting: Batch = new Map();
   private closed = 0;
-  private last = 0;
+  /** When it has been quiet for long enough, unless more comes, ms on the clock of `performance.now()`. */
+  private quiet = 0;
 
   get size(): number {
     return this.waiting.size;
@@ -1304,6 +1307,7 @@ class Changes extends EventEmitter {
     const known = this.waiting.get(path);
     const since = known && Number.isFinite(known.since) ? known.since : 0; // a regular comparison waits for nothing
     this.set(path, { ...changeAfter(events, known, found, isLacking || !!known), since });
+    if (events.startsWith('MOVED_FROM')) this.quiet += HALF_MS;
     return known?.events !== events;
   }
 
@@ -1332,9 +1336,10 @@ class Changes extends EventEmitter {
 
   /** Beyond a number, all of the source counts as changed. That needs no paths, so memory stays bounded. */
   private set(path: string, change: Change): void {
-    this.last = performance.now();
+    const now = performance.now();
+    this.quiet = now + QUIET_MS;
     const known = this.waiting.get(path);
-    const since = change.since || this.last;
+    const since = change.since || now;
     if (!known && (this.size >= MAX_PENDING || this.waiting.get('')?.tree)) {
       this.waiting = new Map([['', { ...TREE, since: Math.min(oldestOf(this.waiting), since) }]]);
       this.closed = 1;
@@ -1350,7 +1355,7 @@ class Changes extends EventEmitter {
     const now = performance.now();
     const [oldest] = this.waiting.values();
     const ready = this.closed > 0 || !oldest ? now : oldest.since + patience;
-    return Math.max(Math.min(this.last + QUIET_MS, latest), ready) - now;
+    return Math.max(Math.min(this.quiet, latest), ready) - now;
   }
 
   /** Hands out what waits, except files that are open and came less than `patience` ago, ms. */

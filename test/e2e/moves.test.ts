@@ -150,8 +150,9 @@ describe.concurrent('moved within the source', () => {
 
   test('logs that rotate are', async () => {
     await using pair = await Pair.withKeys('rotation');
-    const source = await start(pair, ['log', 'log.1', 'log.2', 'log.3']);
+    const source = await start(pair, ['log', 'log.1', 'log.2', 'log.3'], { SYNC_INTERVAL: '2' });
     const inodes = ['log', 'log.1', 'log.2'].map((name) => inodeOf(pair, name));
+    await beginInterval(pair);
     for (const n of [2, 1]) move(pair, `log.${n}`, `log.${n + 1}`);
     move(pair, 'log', 'log.1');
     write(pair, 'log');
@@ -191,13 +192,27 @@ describe.concurrent('moved within the source', () => {
     pair.start('start-sshd', { ...second, STATUS_FILE: pair.path('backup2.json') });
     const DEST_HOSTS = `127.0.0.1:${pair.path('backup/')} 127.0.0.2:${pair.path('backup2/')}`;
     const source = await start(pair, ['file'], { DEST_HOSTS });
-    await eventually(() => existsSync(pair.path('backup2', 'file')));
+    await eventually(() => ['backup', 'backup2'].every((name) => existsSync(pair.path(name, 'file'))));
     await isQuiet(pair, source);
     const inodes = ['backup', 'backup2'].map((name) => fileOf(pair.path(name, 'file')));
     move(pair, 'file', 'moved');
     await eventually(() => existsSync(pair.path('backup2', 'moved')) && existsSync(pair.path('backup', 'moved')));
     await isSame(pair);
     expect(['backup', 'backup2'].map((name) => fileOf(pair.path(name, 'moved')))).toEqual(inodes);
+  });
+
+  test('a file is, though inotifywait tells of the second half of its rename a little later', async () => {
+    await using pair = await Pair.withKeys('halves');
+    mkdirSync(pair.path('bin'));
+    const late = `perl -0 -ne 'BEGIN { $| = 1 } select(undef, undef, undef, 0.015) if /MOVED_TO/; print'`;
+    const script = `#!/bin/bash\nexec -a inotifywait ${Bun.which('inotifywait')} "$@" > >(${late})\n`;
+    writeFileSync(pair.path('bin', 'inotifywait'), script, { mode: 0o755 });
+    const source = await start(pair, ['file'], { PATH: `${pair.path('bin')}:${process.env.PATH}` });
+    const inode = inodeOf(pair, 'file');
+    move(pair, 'file', 'moved');
+    await isSame(pair);
+    await source.shows(RENAMED);
+    expect(inodeOf(pair, 'moved')).toBe(inode);
   });
 
   test('a source that is mirrored with its name is', async () => {

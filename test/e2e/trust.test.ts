@@ -29,6 +29,7 @@ import {
   ordinaryUser,
   Pair,
   Program,
+  processesWith,
   userName,
 } from '../helpers.ts';
 import type { Outcome, Request } from '../odd-client.ts';
@@ -506,13 +507,17 @@ describe.concurrent.each(servers)('a client of one’s own, with %s at the backu
     const { pair, thief, target } = started;
     mkdirSync(pair.path('planted'));
     expect(spawnSync('mknod', [pair.path('planted', 'b'), 'c', '1', '7']).status).toBe(0); // /dev/full: it would tell
-    writeFileSync(pair.path('source', 'a'), Buffer.alloc(400_000, 'x'));
+    writeFileSync(pair.path('source', 'a'), Buffer.alloc(600_000, 'x'));
     writeFileSync(pair.path('source', 'b'), 'to the disk');
-    const slow = thief.rsync('-a', '--inplace', '--bwlimit=100', `${pair.path('source')}/`, target);
-    await eventually(() => existsSync(pair.path('backup', 'a'))); // it has asked for b, which comes behind it
-    await sleep(300);
+    const words = ['-a', '--inplace', '--bwlimit=100', `${pair.path('source')}/`, target];
+    const slow = thief.rsync(...words);
+    await eventually(() => existsSync(pair.path('backup', 'a')));
+    await sleep(1000); // the backup asks for b, which comes behind a
+    const [sender = 0] = processesWith(words.join(' ')).keys();
+    process.kill(sender, 'SIGSTOP');
     expect(await thief.rsync('-a', `${pair.path('planted')}/`, target)).toMatchObject({ status: 0, stderr: '' });
     expect(lstatSync(pair.path('backup', 'b')).isCharacterDevice()).toBe(true);
+    process.kill(sender, 'SIGCONT');
     const { stderr, status } = await slow;
     expect(stderr).toContain('Permission denied');
     expect(stderr).not.toContain('No space left');
