@@ -28,8 +28,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 export const ROOT = join(import.meta.dir, '..');
 export const binary = (name: string) => join(ROOT, 'dist', name);
 
+/** How long a test waits for what shall happen, ms. It says nothing of the program's pace: the machine may be busy. */
+export const PATIENCE_MS = 30_000;
+
 /** Polls until `check` returns something true and returns that; fails with what `check` threw or returned last. */
-export async function eventually<T>(check: () => T | Promise<T>, ms = 15_000): Promise<NonNullable<T>> {
+export async function eventually<T>(check: () => T | Promise<T>, ms = PATIENCE_MS): Promise<NonNullable<T>> {
   const deadline = performance.now() + ms;
   while (true) {
     let last: unknown;
@@ -75,7 +78,7 @@ export class Program {
   }
 
   /** Waits until the output, from `offset` on, matches; fails at once when the program is dead, with its output. */
-  async shows(pattern: string | RegExp, offset = 0, ms = 20_000): Promise<void> {
+  async shows(pattern: string | RegExp, offset = 0, ms = PATIENCE_MS): Promise<void> {
     const found = () => {
       const text = this.output.slice(offset);
       return typeof pattern === 'string' ? text.includes(pattern) : pattern.test(text);
@@ -223,7 +226,7 @@ export class Pair {
   }
 
   /** Waits until both trees hold the same, as a plain rsync sees it. */
-  async isMirrored(ms = 15_000): Promise<void> {
+  async isMirrored(ms = PATIENCE_MS): Promise<void> {
     await eventually(() => expectEqual(this.path('source'), this.path('backup')), ms).catch((error) => {
       throw new Error(`${error}\n${this.programs.map((program) => program.output).join('\n---\n')}`);
     });

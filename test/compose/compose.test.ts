@@ -53,7 +53,7 @@ const count = (text: string, part: string) => text.split(part).length - 1;
 
 /** Waits until a service has logged a line more often than it had; with its log when it does not. */
 async function logs(service: string, line: string, before = 0): Promise<void> {
-  await eventually(() => count(logsOf(service), line) > before, 30_000).catch((error) => {
+  await eventually(() => count(logsOf(service), line) > before).catch((error) => {
     throw new Error(`${error}\n${logsOf(service)}`);
   });
 }
@@ -112,7 +112,7 @@ const CHANGES = `
 
 async function isMirrored(name: string, content: string): Promise<void> {
   inSource(`echo '${content}' > '/data/source/${name}'`);
-  await eventually(() => inBackup(`cat '/data/backup/${name}'`).trim() === content, 30_000).catch((error) => {
+  await eventually(() => inBackup(`cat '/data/backup/${name}'`).trim() === content).catch((error) => {
     throw new Error(`${error}\n${compose('logs')}`);
   });
 }
@@ -207,7 +207,7 @@ describe.skipIf(reason !== '')('docker compose', () => {
 
   test('ps shows both healthy while changes are mirrored', async () => {
     const healthy = () => count(compose('ps', '--format', '{{.Name}} {{.Status}}'), '(healthy)') === 2;
-    await eventually(healthy, 30_000);
+    await eventually(healthy);
     expect(compose('exec', '-T', 'rsync-source', 'rsync-inotify', '--status')).toContain('健康: 正在实时镜像');
     expect(compose('exec', '-T', 'rsync-backup', 'start-sshd', '--status')).toContain('健康: SSH 服务运行中');
   });
@@ -239,7 +239,7 @@ describe.skipIf(reason !== '')('docker compose', () => {
 
   test('the source’s key cannot lead the image’s rsync out of the backup by links that it has planted', async () => {
     inSource('ln -s /etc /data/source/etc; ln -s /etc/shadow /data/source/.f');
-    await eventually(() => inBackup('readlink /data/backup/.f || true') === '/etc/shadow\n', 30_000);
+    await eventually(() => inBackup('readlink /data/backup/.f || true') === '/etc/shadow\n');
     const attack = (command: string) =>
       inSource(`mkdir -p /tmp/own/etc; cd /tmp/own; echo >etc/new; ${command} 2>&1 || true`);
     const backup = 'root@rsync-backup:/data/backup/';
@@ -353,7 +353,7 @@ describe.skipIf(reason !== '')('docker compose', () => {
     compose('create');
     beside(ODD_FILES);
     const isEqual = () =>
-      eventually(() => expect(differences()).toBe('') ?? true, 30_000).catch((error) => {
+      eventually(() => expect(differences()).toBe('') ?? true).catch((error) => {
         throw new Error(`${error}\n${compose('logs')}`);
       });
     compose('up', '-d');

@@ -18,7 +18,7 @@ import { buildImage, docker, dockerObstacle } from '../docker.ts';
 import { eventually } from '../helpers.ts';
 import { backup, COMMANDS, podOf, service, source } from '../manifests.ts';
 
-setDefaultTimeout(60_000);
+setDefaultTimeout(120_000);
 
 const reason = dockerObstacle();
 if (reason) console.warn(`SKIPPED: the pods of deploy/kubernetes.yml: ${reason}`);
@@ -113,7 +113,7 @@ const shell = (container: string, command: string) => docker(['exec', container,
 async function isMirrored(name: string): Promise<void> {
   shell(containers.application, `echo content of ${name} >/data/${name}`);
   const copy = () => shell(containers.backup, `cat /data/backup/${name}`);
-  await eventually(() => copy() === `content of ${name}\n`, 30_000).catch(withLogs);
+  await eventually(() => copy() === `content of ${name}\n`).catch(withLogs);
 }
 
 function withLogs(error: unknown): never {
@@ -148,7 +148,7 @@ describe.skipIf(reason !== '')('the pods of deploy/kubernetes.yml', () => {
     for (const [workload, name] of [[source, containers.source] as const, [backup, containers.backup] as const]) {
       const probe = podOf(workload).container.readinessProbe?.exec?.command ?? [];
       const isReady = () => spawnSync('docker', ['exec', name, ...probe]).status === 0;
-      await eventually(isReady, 30_000).catch(withLogs);
+      await eventually(isReady).catch(withLogs);
     }
     expect(shell(containers.backup, 'cat /data/backup/first')).toBe('before\n');
     await isMirrored('second');

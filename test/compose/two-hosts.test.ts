@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { buildImage, docker, dockerObstacle } from '../docker.ts';
 import { eventually, freePort, ROOT } from '../helpers.ts';
 
-setDefaultTimeout(90_000);
+setDefaultTimeout(120_000);
 
 const reason = dockerObstacle();
 if (reason) console.warn(`SKIPPED: two hosts without a shared volume: ${reason}`);

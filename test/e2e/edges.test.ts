@@ -17,7 +17,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { count, eventually, Pair, type Program, processesWith } from '../helpers.ts';
 
-setDefaultTimeout(60_000);
+setDefaultTimeout(120_000);
 
 const SYNC = '触发批量同步...';
 /** Waits until nothing is synced any more. */

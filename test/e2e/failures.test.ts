@@ -5,7 +5,7 @@ import { createServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { binary, cleanEnv, content, eventually, freePort, Pair, Program, processesWith } from '../helpers.ts';
 
-setDefaultTimeout(60_000);
+setDefaultTimeout(120_000);
 
 const sshdPid = (backup: Program) => Number(/PID: (\d+)/.exec(backup.output)?.[1]);
 const watcherOf = (pair: Pair) =>
@@ -137,7 +137,7 @@ describe.concurrent('a backup that goes away', () => {
     await sleep(Math.max(0, 10_000 - (performance.now() - stopped)));
     expect(source.running).toBe(true);
     pair.start('start-sshd');
-    await pair.isMirrored(20_000);
+    await pair.isMirrored();
     expect(content(pair.path('backup', 'two'))).toBe('2');
 
     await pair.programs.at(-1)?.stop();
@@ -157,7 +157,7 @@ describe.concurrent('a backup that goes away', () => {
     await source.shows(/\[ERROR .*\] 同步失败 \(退出码: (12|20|30|255)\)/, offset);
     expect(source.output.slice(offset)).not.toContain('同步成功');
     pair.start('start-sshd');
-    await pair.isMirrored(30_000);
+    await pair.isMirrored();
   });
 });
 
@@ -174,7 +174,7 @@ describe.concurrent('files that cannot be written', () => {
     await eventually(() => content(pair.path('backup', 'other')) === 'other', 4000);
     rmSync(pair.path('backup', 'blocked'), { recursive: true });
     writeFileSync(pair.path('source', 'another'), 'change');
-    await pair.isMirrored(20_000);
+    await pair.isMirrored();
   });
 
   test('are tried again by themselves', async () => {
@@ -184,7 +184,7 @@ describe.concurrent('files that cannot be written', () => {
     const { source } = await pair.run({ SYNC_INTERVAL: '0', RSYNC_OPTS: '-av' });
     await source.shows('1 秒后重试');
     rmSync(pair.path('backup', 'blocked'), { recursive: true });
-    await pair.isMirrored(20_000);
+    await pair.isMirrored();
   });
 });
 
@@ -218,7 +218,7 @@ describe('a program that cannot be started while the service runs', () => {
     await source.shows(`无法启动 ${name}`);
     await source.shows(/[24] 秒后重/);
     symlinkSync(`/usr/bin/${name}`, pair.path('bin', name));
-    await pair.isMirrored(20_000);
+    await pair.isMirrored();
   });
 });
 

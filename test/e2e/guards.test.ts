@@ -15,7 +15,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { content, count, eventually, Pair } from '../helpers.ts';
 import { Model } from '../model.ts';
 
-setDefaultTimeout(90_000);
+setDefaultTimeout(120_000);
 
 const KEPT = ['deep', 'deep/file', 'file'];
 const namesIn = (path: string) => readdirSync(path, { recursive: true, encoding: 'utf8' }).sort();
@@ -105,7 +105,7 @@ describe('a source directory that is moved away while the service runs', () => {
 
     if (replacement !== 'nothing') rmdirSync(pair.path('source'));
     renameSync(pair.path('away'), pair.path('source'));
-    await eventually(() => content(pair.path('backup', 'meanwhile')) === 'content', 30_000);
+    await eventually(() => content(pair.path('backup', 'meanwhile')) === 'content');
     await source.shows('监控已恢复', offset);
     writeFileSync(pair.path('source', 'deep', 'file'), 'changed afterwards');
     rmSync(pair.path('source', 'file'));
@@ -174,7 +174,7 @@ describe('a source that is mounted', async () => {
     expect(source.output.slice(offset)).not.toContain('同步成功');
 
     mounts.mount(pair.path('source'), '--bind', `${volume}/data`);
-    await pair.isMirrored(30_000);
+    await pair.isMirrored();
     rmSync(pair.path('source', 'meanwhile'));
     await pair.isMirrored();
 

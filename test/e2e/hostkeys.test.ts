@@ -16,7 +16,7 @@ import {
 import { basename, join } from 'node:path';
 import { content, count, eventually, isRoot, Pair, Program } from '../helpers.ts';
 
-setDefaultTimeout(60_000);
+setDefaultTimeout(120_000);
 
 const NOW = { SYNC_INTERVAL: '0' };
 const IMPERSONATED = '可能有人在冒充备份主机';
@@ -97,7 +97,7 @@ async function run(pair: Pair, env: Record<string, string> = {}, wrapper: string
 
 const writeAndWait = async (pair: Pair, name: string) => {
   writeFileSync(pair.path('source', name), name);
-  await pair.isMirrored(30_000);
+  await pair.isMirrored();
 };
 
 const knownHosts = (pair: Pair) =>
@@ -166,7 +166,7 @@ describe.concurrent('a backup that has published its host keys', () => {
     await expectNothingCaught(pair, impostor);
     await stopHost(impostor);
     await startHost(pair, 'host');
-    await pair.isMirrored(30_000);
+    await pair.isMirrored();
     await source.shows('SSH 连接已恢复 ✓');
   });
 

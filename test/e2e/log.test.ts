@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { binary, cleanEnv, content, count, eventually, isRoot, Pair, Program, ROOT } from '../helpers.ts';
 
-setDefaultTimeout(60_000);
+setDefaultTimeout(120_000);
 
 type Entry = Record<string, unknown> & { time: string; level: string; event: string; message: string };
 const entriesOf = (program: Program): Entry[] =>

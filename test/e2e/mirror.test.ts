@@ -15,7 +15,7 @@ import {
 import { setTimeout as sleep } from 'node:timers/promises';
 import { count, eventually, Pair } from '../helpers.ts';
 
-setDefaultTimeout(60_000);
+setDefaultTimeout(120_000);
 
 describe('the mirror', () => {
   test('has what was there before, and every kind of change since', async () => {

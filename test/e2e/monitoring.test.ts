@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { cleanEnv, content, eventually, freePort, Pair, Program } from '../helpers.ts';
 import { ALERTS, DASHBOARDS, METRICS, MONITORING, queriesOf } from '../monitoring.ts';
 
-setDefaultTimeout(60_000);
+setDefaultTimeout(120_000);
 
 const missing = ['prometheus', 'promtool'].filter((name) => !Bun.which(name));
 if (missing.length > 0) console.warn(`SKIPPED: the Prometheus tests: ${missing.join(' and ')} not installed`);
@@ -140,7 +140,7 @@ describe.skipIf(missing.length > 0)('Prometheus', () => {
     const { source, backup } = await pair.run({ METRICS_PORT: `${port}`, SYNC_INTERVAL: '0' });
     const prometheus = await Prometheus.start(pair, `127.0.0.1:${port}`);
     const becomes = (query: string, is: (value: number) => boolean) =>
-      eventually(async () => is(await prometheus.value(query)), 30_000).catch((error) => {
+      eventually(async () => is(await prometheus.value(query))).catch((error) => {
         throw new Error(`${query}: ${error}\n${source.output}`);
       });
     const pending = (alert: string) => becomes(`count(ALERTS{alertname="${alert}"})`, (count) => count === 1);

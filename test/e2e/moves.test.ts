@@ -18,7 +18,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { count, eventually, expectEqual, Pair, type Program, remoteRsyncsOf, watchersOf } from '../helpers.ts';
 import { Model } from '../model.ts';
 
-setDefaultTimeout(90_000);
+setDefaultTimeout(120_000);
 
 /** Large enough to be worth a rename. */
 const SIZE = 300_000;
@@ -58,7 +58,7 @@ async function slowly(pair: Pair, work: () => Promise<void>): Promise<void> {
 
 /** Both trees by content, whatever sizes and times say. */
 async function isSame(pair: Pair): Promise<void> {
-  await eventually(() => expectEqual(pair.path('source'), pair.path('backup')), 20_000).catch((error) => {
+  await eventually(() => expectEqual(pair.path('source'), pair.path('backup'))).catch((error) => {
     throw new Error(`${error}\n${pair.programs.map((program) => program.output).join('\n---\n')}`);
   });
 }

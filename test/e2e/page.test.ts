@@ -4,7 +4,7 @@ import { createServer } from 'node:http';
 import { type Browser, type BrowserContextOptions, chromium, type Page } from 'playwright-core';
 import { eventually, freePort, Pair } from '../helpers.ts';
 
-setDefaultTimeout(60_000);
+setDefaultTimeout(120_000);
 
 const CHROMIUM = '/usr/bin/chromium';
 const isMissing = !existsSync(CHROMIUM);
@@ -170,11 +170,11 @@ describe.skipIf(isMissing)(`the status page${isMissing ? ' (skipped: chromium is
 
     await eventually(async () => (await shown(tab.page, 'verdict')) === 'Healthy');
     await backup.stop();
-    await eventually(async () => (await shown(tab.page, 'verdict')) === 'Not healthy', 30_000);
+    await eventually(async () => (await shown(tab.page, 'verdict')) === 'Not healthy');
     expect(await shown(tab.page, 'state')).toBe('down');
     expect(await shown(tab.page, 'sentence')).toContain('cannot be reached');
     pair.start('start-sshd');
-    await eventually(async () => (await shown(tab.page, 'verdict')) === 'Healthy', 30_000);
+    await eventually(async () => (await shown(tab.page, 'verdict')) === 'Healthy');
     expect(await shown(tab.page, 'state')).not.toBe('down');
     expect(tab.wrong).toEqual([]);
   });
@@ -192,7 +192,7 @@ describe.skipIf(isMissing)(`the status page${isMissing ? ' (skipped: chromium is
     expect(await shown(tab.page, 'verdict')).toStartWith('No connection; last known: ');
     pair.start('rsync-inotify', env);
     await tab.page.locator('#notice').waitFor({ state: 'hidden', timeout: 30_000 });
-    await eventually(async () => (await shown(tab.page, 'verdict')) === 'Healthy', 30_000);
+    await eventually(async () => (await shown(tab.page, 'verdict')) === 'Healthy');
   });
 
   test('comes under a policy that allows nothing else, answers to GET alone, and cannot be framed', async () => {

@@ -4,7 +4,7 @@ import { copyFileSync, cpSync, existsSync, mkdirSync, rmSync, writeFileSync } fr
 import { tmpdir } from 'node:os';
 import { eventually, Pair, Program, userName } from '../helpers.ts';
 
-setDefaultTimeout(60_000);
+setDefaultTimeout(120_000);
 
 test('the pair runs below /tmp as well, where sshd’s StrictModes would refuse every key', async () => {
   await using pair = await Pair.below(tmpdir(), 'tmp');

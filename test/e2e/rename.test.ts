@@ -34,7 +34,7 @@ import {
 } from '../helpers.ts';
 import { bytes, namesIn } from '../tree.ts';
 
-setDefaultTimeout(60_000);
+setDefaultTimeout(120_000);
 
 type Move = [from: string, to: string];
 

@@ -17,7 +17,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { binary, cleanEnv, copyOfBinary, eventually, isRoot, masked, Pair } from '../helpers.ts';
 
-setDefaultTimeout(60_000);
+setDefaultTimeout(120_000);
 
 /** The guide's transcript of the backup, chapter 4.1, step 3. */
 const BACKUP_TRANSCRIPT = `[TIME] ==========================================

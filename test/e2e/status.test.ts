@@ -15,7 +15,7 @@ import {
   watchersOf,
 } from '../helpers.ts';
 
-setDefaultTimeout(90_000);
+setDefaultTimeout(120_000);
 
 type Name = 'rsync-inotify' | 'start-sshd';
 const fileOf = (pair: Pair, name: Name) =>
@@ -69,7 +69,7 @@ describe.concurrent('the health of the source', () => {
     expect(await failsWith(pair, `无法连接目标 ${targetOf(pair).target}`)).toBeLessThan(10_000);
     expect(targetOf(pair)).toMatchObject({ up: false, state: 'down' });
     pair.start('start-sshd');
-    await eventually(() => isHealthy(pair), 30_000);
+    await eventually(() => isHealthy(pair));
     expect(targetOf(pair)).toMatchObject({ up: true, state: 'idle' });
   });
 
@@ -106,8 +106,8 @@ describe.concurrent('the health of the source', () => {
     expect(watchOf(pair)).toMatchObject({ running: false, directories: 0, restarts: 1 });
     rmSync(pair.path('bin', 'inotifywait'));
     symlinkSync('/usr/bin/inotifywait', pair.path('bin', 'inotifywait'));
-    await source.shows('监控已恢复', 0, 30_000);
-    await eventually(() => isHealthy(pair), 30_000);
+    await source.shows('监控已恢复');
+    await eventually(() => isHealthy(pair));
     expect(watchOf(pair)).toMatchObject({ running: true, restarts: 1, overflows: 0 });
   });
 
@@ -119,7 +119,7 @@ describe.concurrent('the health of the source', () => {
     await source.shows('首次全量同步');
     writeFileSync(pair.path('source', 'early'), 'words');
     const lag = () => Date.parse(statusOf(pair).updated) - Date.parse(targetOf(pair).oldest_pending);
-    await eventually(() => lag() > 2000, 30_000);
+    await eventually(() => lag() > 2000);
     expect(ask(pair, '--healthcheck')).toEqual({ status: 0, text: '健康: 正在进行首次全量同步\n' });
     await source.shows('✓ 服务运行中', 0, 40_000);
     await eventually(() => targetOf(pair).pending === 0);
@@ -149,7 +149,7 @@ describe.concurrent('the health of the source', () => {
       statusOf(pair).errors.find(({ event }: { event: string }) => event === 'sync.failure').count,
     ).toBeGreaterThan(1);
     rmSync(pair.path('backup'));
-    await pair.isMirrored();
+    await pair.isMirrored(60_000); // tries may be up to 32 s apart by now
     await eventually(() => isHealthy(pair));
   });
 
@@ -171,7 +171,7 @@ describe.concurrent('the health of the source', () => {
       expect(problems).toEqual([]);
       seen.add(targets[0].state);
       return seen.has('syncing') && count(source.output, '触发定期全量同步') > before + 2;
-    }, 30_000);
+    });
   });
 
   test('suffers while the source directory is gone', async () => {
@@ -325,7 +325,7 @@ describe.concurrent('the status', () => {
       if (n >= 20) rmSync(pair.path('source', `${n - 20}`), { recursive: true });
       if (n % 20 === 0) await sleep(100);
     }
-    await eventually(() => watchOf(pair).directories === 21, 30_000);
+    await eventually(() => watchOf(pair).directories === 21);
   });
 
   test('of a directory for temporary files in the source starts no sync after the other', async () => {
@@ -387,7 +387,7 @@ describe.concurrent('the status', () => {
     await pair.isMirrored();
     await server.stop(true);
     const address = `http://127.0.0.1:${port}`;
-    await eventually(async () => (await fetch(`${address}/healthz`)).text(), 30_000);
+    await eventually(async () => (await fetch(`${address}/healthz`)).text());
     expect(await (await fetch(`${address}/healthz`)).text()).toBe(ask(pair, '--healthcheck').text);
     expect(count(source.output, '无法监听')).toBe(1);
     await source.shows(`已在 127.0.0.1:${port} 提供状态页和指标`);
@@ -408,7 +408,7 @@ describe.concurrent('the progress of a full sync', () => {
     prepare(pair, 12);
     pair.start('start-sshd');
     const source = pair.start('rsync-inotify', slowly);
-    await eventually(() => targetOf(pair).progress?.percent > 10, 30_000);
+    await eventually(() => targetOf(pair).progress?.percent > 10);
     expect(statusOf(pair).phase).toBe('syncing');
     expect(targetOf(pair).progress).toMatchObject({ scanning: false });
     expect(targetOf(pair).progress.bytes_per_second).toBeWithin(1000, 1_000_000);

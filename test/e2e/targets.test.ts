@@ -4,7 +4,17 @@ import { spawnSync } from 'node:child_process';
 import { appendFileSync, cpSync, mkdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { binary, cleanEnv, content, count, eventually, expectEqual, Pair, type Program } from '../helpers.ts';
+import {
+  binary,
+  cleanEnv,
+  content,
+  count,
+  eventually,
+  expectEqual,
+  PATIENCE_MS,
+  Pair,
+  type Program,
+} from '../helpers.ts';
 import { Model } from '../model.ts';
 
 setDefaultTimeout(120_000);
@@ -29,7 +39,7 @@ async function startBackups(pair: Pair, ...numbers: number[]): Promise<Program[]
 }
 
 /** Waits until backups hold what the source does. */
-async function areMirrored(pair: Pair, numbers: number[], ms = 15_000): Promise<void> {
+async function areMirrored(pair: Pair, numbers: number[], ms = PATIENCE_MS): Promise<void> {
   const equal = () => numbers.every((n) => expectEqual(pair.path('source'), backupOf(pair, n)));
   await eventually(equal, ms).catch((error) => {
     throw new Error(`${error}\n${pair.programs.map((program) => program.output).join('\n---\n')}`);

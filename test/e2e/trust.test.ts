@@ -34,7 +34,7 @@ import {
 } from '../helpers.ts';
 import type { Outcome, Request } from '../odd-client.ts';
 
-setDefaultTimeout(60_000);
+setDefaultTimeout(120_000);
 
 /** Without what pyenv says, if root's .bashrc starts it: sshd's shells for two commands at a time are in each other's way. */
 const ours = (stderr: string) => stderr.replace(/^.*pyenv.*\n/gm, '');
@@ -605,7 +605,7 @@ describe.concurrent('the source’s key', () => {
   });
 
   test('mirrors through a link into a directory whose name a shell would take apart', async () => {
-    await using pair = await Pair.make('odd');
+    await using pair = await Pair.withKeys('odd');
     const DEST_DIR = `${pair.path("real's $(id) `中文` & é")}/`;
     mkdirSync(pair.path('elsewhere'));
     symlinkSync(pair.path('elsewhere'), DEST_DIR.slice(0, -1));

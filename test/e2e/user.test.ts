@@ -13,7 +13,7 @@ import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { cleanEnv, eventually, freePort, isRoot, ordinaryUser, Pair, Program, ROOT } from '../helpers.ts';
 
-setDefaultTimeout(60_000);
+setDefaultTimeout(120_000);
 
 const canMakeUsers = isRoot && Bun.which('useradd') !== null;
 if (!canMakeUsers)

@@ -18,7 +18,7 @@ import {
 import { eventually, isRoot, ordinaryUser, Pair, processesWith } from '../helpers.ts';
 import { bytes, namesIn } from '../tree.ts';
 
-setDefaultTimeout(60_000);
+setDefaultTimeout(120_000);
 
 const start = (pair: Pair, env: Record<string, string> = {}) =>
   pair.start('rsync-inotify', env, ['sh', '-c', 'exec "$0" --verify']);
