@@ -2473,14 +2473,30 @@ function startOnLeash(command: string[], stdout: 'ignore' | 'pipe', directory = 
 }
 
 function signalGroup(child: ChildProcess, signal: NodeJS.Signals): void {
+  if (child.pid && children.has(child)) sendSignal(-child.pid, signal);
+}
+
+/** Sends to a process, or to a group by its negative number. */
+function sendSignal(id: number, signal: NodeJS.Signals): void {
   try {
-    if (child.pid && children.has(child)) process.kill(-child.pid, signal);
+    process.kill(id, signal);
   } catch {
     // it has ended this moment
   }
 }
 
+/** The processes that this one has started (proc(5)); none where the kernel keeps no such list. */
+function startedProcesses(): number[] {
+  try {
+    return readFileSync(`/proc/self/task/${process.pid}/children`, 'utf8').split(' ').filter(Boolean).map(Number);
+  } catch {
+    return [];
+  }
+}
+
 async function endChildren(): Promise<void> {
+  const own = new Set([...children].map(({ pid }) => pid));
+  for (const pid of startedProcesses()) if (!own.has(pid)) sendSignal(pid, 'SIGKILL'); // ssh-keygen-lite hands out no process
   for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
     const running = [...children];
     for (const child of running) signalGroup(child, signal);
@@ -3611,7 +3627,7 @@ async function stop(signal: string): Promise<void> {
   stopRequest.abort();
   await Promise.race([work, sleep(STOP_MS)]);
   await endChildren();
-  await Promise.race([work, sleep(100)]);
+  await Promise.race([work, sleep(500)]);
   log('service.stopped', '服务已停止 ✓');
   await exit(0);
 }

@@ -1220,7 +1220,7 @@ function reportStatus(config: Config) {
     sshd: { pid: sshd?.pid ?? null, port: SSHD_PORT, listen: SSHD_LISTEN || null },
     destination: { directory: DEST_DIR, writable: isWritable(DEST_DIR), free_bytes: freeBytes(DEST_DIR) },
     key: shared.inForce ? fingerprint(shared.inForce) : null,
-    sessions: sshd?.pid ? sshdGroups(sshd.pid).length - 1 : 0,
+    sessions: sshd?.pid ? startedBy(sshd.pid).length : 0,
     refused: state.refused,
     errors: complaints,
   };
@@ -1335,32 +1335,33 @@ let stopping = false;
 /** The work that a request to stop lets finish. */
 let work: Promise<unknown> = Promise.resolve();
 
-/** The process groups of sshd and of its sessions: each session leaves sshd's group. */
-function sshdGroups(pid: number): number[] {
+/** The processes that a process has started (proc(5)); none where the kernel keeps no such list, or it has ended. */
+function startedBy(pid: number): number[] {
   try {
-    const sessions = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter(Boolean);
-    return [pid, ...sessions.map(Number)];
+    return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter(Boolean).map(Number);
   } catch {
-    return [pid]; // a kernel without that list, or sshd has just ended
+    return [];
   }
 }
 
-/** Whether the group was there to get the signal; 0 only asks. */
-function signalGroup(group: number, signal: NodeJS.Signals | 0): boolean {
+/** Sends to a process, or to a group by its negative number; returns whether it is there. 0 only asks. */
+function sendSignal(id: number, signal: NodeJS.Signals | 0): boolean {
   try {
-    return process.kill(-group, signal);
+    return process.kill(id, signal);
   } catch {
     return false;
   }
 }
 
-async function endSshd(): Promise<void> {
+/** Ends sshd and its sessions, each a group of processes. */
+async function endChildren(): Promise<void> {
+  for (const pid of startedBy(process.pid)) if (pid !== sshd?.pid) sendSignal(pid, 'SIGKILL'); // ssh-keygen-lite hands out no process
   if (!sshd?.pid) return;
-  const groups = sshdGroups(sshd.pid);
+  const groups = [sshd.pid, ...startedBy(sshd.pid)];
   for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
-    for (const group of groups) signalGroup(group, signal);
+    for (const group of groups) sendSignal(-group, signal);
     const deadline = performance.now() + 1000;
-    while (groups.some((group) => signalGroup(group, 0)) && performance.now() < deadline) await sleep(10);
+    while (groups.some((group) => sendSignal(-group, 0)) && performance.now() < deadline) await sleep(10);
   }
 }
 
@@ -1375,7 +1376,8 @@ async function stop(signal: string): Promise<void> {
   stopping = true;
   log('service.stopping', `收到 ${signal}，正在停止服务...`, { signal });
   await Promise.race([Promise.allSettled([work]), sleep(3000)]);
-  await endSshd();
+  await endChildren();
+  await Promise.race([Promise.allSettled([work]), sleep(500)]);
   log('service.stopped', '服务已停止 ✓');
   await exit(0);
 }
@@ -1388,7 +1390,7 @@ async function fail(cause: unknown): Promise<void> {
   const message = isExpected ? cause.message : String(cause instanceof Error ? cause.stack : cause);
   const fields = { exit_code: isExpected ? cause.status : 1 };
   for (const line of message.split('\n')) error('service.failed', isExpected ? line : escapeText(line), fields);
-  await endSshd();
+  await endChildren();
   await exit(isExpected ? cause.status : 1);
 }
 

@@ -100,6 +100,23 @@ describe('stopping', () => {
     },
   );
 
+  test.each(['rsync-inotify', 'start-sshd'] as const)('%s ends keys that take long to make', async (name) => {
+    await using pair = await Pair.make('slow-keys');
+    mkdirSync(pair.path('bin'));
+    const slow = `#!/bin/bash\n[ "$1" = test ] && exit\nexec -a "ssh-keygen $*" sleep 60\n`;
+    writeFileSync(pair.path('bin', 'ssh-keygen'), slow, { mode: 0o755 });
+    const program = pair.start(name, { PATH: `${pair.path('bin')}:${process.env.PATH}` });
+    await eventually(() =>
+      [...processesWith(pair.directory).values()].some((words) => words.includes('ssh-keygen -t')),
+    );
+    const started = performance.now();
+    expect(await program.stop()).toBe(0);
+    expect(performance.now() - started).toBeLessThan(5000);
+    expect([...processesWith(pair.directory).values()]).toEqual([]);
+    const left = readdirSync(pair.directory, { recursive: true, encoding: 'utf8' });
+    expect(left.filter((path) => path.includes('new'))).toEqual([]);
+  });
+
   test('while sshd comes up leaves no sshd', async () => {
     await using pair = await Pair.make('coming-up');
     mkdirSync(pair.path('shared'), { recursive: true });
