@@ -2005,6 +2005,8 @@ const LIST_OPTIONS = ['--no-recursive', '--dirs', '--ignore-missing-args', '--fi
 const PROGRESS_MS = 10_000;
 /** A process that dies sooner than this after its start is not replaced at once, ms. */
 const SHORT_LIFE_MS = 5000;
+/** An rsync that waited, and fails sooner than this with the names it was given, had lost its connection before, ms. */
+const LOST_BEFORE_MS = 5000;
 
 /** An rsync that was started, and what it has told of its transfer once it has ended. */
 interface Transfer {
@@ -2275,7 +2277,7 @@ class Target extends EventEmitter {
     else if (armed && children.has(armed.rsync)) {
       const started = performance.now();
       const status = await this.finish(armed, names);
-      const stale = [12, 20, 30, 255].includes(status) && performance.now() - started < 1000;
+      const stale = [12, 20, 30, 255].includes(status) && performance.now() - started < LOST_BEFORE_MS;
       if (!stale || stopping) return status;
     }
     return this.finish(this.startList(), names);

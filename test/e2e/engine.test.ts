@@ -206,8 +206,11 @@ describe.concurrent('the rsync that waits for the next batch', () => {
       const source = pair.start('rsync-inotify', AT_ONCE);
       await startSshd(pair, dropsIdleSessions);
       await source.shows('✓ 服务运行中');
-      await arrives(pair, 'first'); // the one that was armed at the start may have been dropped by now; this arms another
-      await theOnly(remoteRsyncsOf, pair);
+      let n = 0;
+      await eventually(async () => {
+        await arrives(pair, `${++n}`); // each change arms another one; until this is seen, it may have been dropped
+        return await eventually(() => remoteRsyncsOf(pair).length === 1, 1500);
+      });
       await eventually(() => remoteRsyncsOf(pair).length === 0);
       await arrives(pair, 'when it was gone');
       for (const ms of [1000, 1900, 2000, 2100, 7000]) {
