@@ -600,13 +600,15 @@ export function escapeText(untrusted: string): string {
 }
 
 /** The last line of what a program says is the reason why it gave up. */
-const lastLine = (output: string) => escapeText(output.trim().split(/\r?\n/).at(-1) ?? '').replace(/\.$/, '');
+const lastLine = (output: string) => escapeText(output.trim().replace(/.*\n\s*/s, '')).replace(/\.$/, '');
 
 /** What went wrong: of a command its own words, and of errors too, which ssh-keygen-lite throws as strings. */
 function reasonOf(cause: unknown): string {
   if (cause instanceof Failure) return cause.message; // is escaped already
-  const said = cause instanceof Error && 'stderr' in cause ? String(cause.stderr).trim() : '';
-  return said ? lastLine(said) : escapeText(cause instanceof Error ? cause.message : String(cause).trim());
+  if (!(cause instanceof Error)) return escapeText(String(cause).trim());
+  if (!('stderr' in cause)) return escapeText(cause.message);
+  const [unstarted] = cause.message.split('\n'); // zx lists the callers behind that, and its exit code last
+  return lastLine(String(cause.stderr).trim() || unstarted || cause.message);
 }
 
 /** A path for the log. Paths are bytes, kept as latin1 strings; those that are not UTF-8 are shown as `\xff`. */

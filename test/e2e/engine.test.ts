@@ -190,15 +190,15 @@ describe.concurrent('the rsync that waits for the next batch', () => {
 
   test('outlives an idle time beyond --timeout', async () => {
     await using pair = await Pair.withKeys('timeout');
-    const { source } = await pair.run({ ...AT_ONCE, RSYNC_OPTS: '-av --delete --timeout=2' });
+    const { source } = await pair.run({ ...AT_ONCE, RSYNC_OPTS: '-av --delete --timeout=5' });
     for (const name of ['one', 'two']) {
-      await sleep(4000);
+      await sleep(8000);
       await arrives(pair, name);
     }
     expect(source.output).not.toMatch(/ERROR|WARN/);
   });
 
-  const dropsIdleSessions = ['-o', 'ChannelTimeout=session:*=2s'];
+  const dropsIdleSessions = ['-o', 'ChannelTimeout=session:*=4s'];
   test.skipIf(!sshdAccepts(dropsIdleSessions))(
     'is replaced when the backup’s sshd drops idle sessions (ChannelTimeout: OpenSSH 9.2 or later)',
     async () => {
@@ -209,11 +209,11 @@ describe.concurrent('the rsync that waits for the next batch', () => {
       let n = 0;
       await eventually(async () => {
         await arrives(pair, `${++n}`); // each change arms another one; until this is seen, it may have been dropped
-        return await eventually(() => remoteRsyncsOf(pair).length === 1, 1500);
+        return await eventually(() => remoteRsyncsOf(pair).length === 1, 3000);
       });
       await eventually(() => remoteRsyncsOf(pair).length === 0);
       await arrives(pair, 'when it was gone');
-      for (const ms of [1000, 1900, 2000, 2100, 7000]) {
+      for (const ms of [2000, 3900, 4000, 4100, 9000]) {
         await sleep(ms);
         await arrives(pair, `after ${ms} ms`);
       }

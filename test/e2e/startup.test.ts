@@ -345,6 +345,17 @@ describe('waiting for the backup', () => {
     expect(source.output).toMatch(/\[ERROR .*\] SSH 服务未就绪: 127\.0\.0\.1:\d+ 在 10 秒内没有应答/);
   });
 
+  test('says in one line that ssh has failed, even if that gives no reason', async () => {
+    await using pair = await Pair.withKeys('silent');
+    mkdirSync(pair.path('bin'));
+    const ssh = `#!/bin/sh\ncase "$*" in *-G*) exec ${Bun.which('ssh')} "$@" ;; esac\nexit 255\n`;
+    writeFileSync(pair.path('bin', 'ssh'), ssh, { mode: 0o755 });
+    pair.start('start-sshd');
+    const source = pair.start('rsync-inotify', { PATH: `${pair.path('bin')}:${process.env.PATH}` });
+    await source.shows(/SSH 连接重试... \(1\/10\)：exit code: 255\n/);
+    expect(source.output).not.toContain('zx');
+  });
+
   test('looks several times a second, and takes only an SSH server for one', async () => {
     await using pair = await Pair.make('probe');
     let connections = 0;

@@ -158,7 +158,7 @@ describe.concurrent('three targets', () => {
     writeFileSync(pair.path('source', 'file'), 'words');
     await areMirrored(pair, [2]);
     await eventually(() => statusOf(pair, 3).pending === 1 && !statusOf(pair, 3).up);
-    expect(statusOf(pair, 2)).toMatchObject({ up: true, pending: 0, state: 'idle' });
+    await eventually(() => expect(statusOf(pair, 2)).toMatchObject({ up: true, pending: 0, state: 'idle' }) ?? true);
     const metrics = () => readFileSync(pair.path('metrics.prom'), 'utf8');
     await eventually(() => metrics().includes(`rsync_target_up{target="root@${targetOf(pair, 3)}"} 0`));
     expect(metrics()).toContain(`rsync_target_up{target="root@${targetOf(pair, 2)}"} 1`);
