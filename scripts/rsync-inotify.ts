@@ -1941,6 +1941,7 @@ class Connection extends EventEmitter {
   /** Opens it, and anew whenever it ends. */
   async keep(): Promise<void> {
     let backoff = newBackoff();
+    let wasUp = false;
     for (let lost = false; !stopping; lost = true) {
       const ssh = await this.open().catch((cause) => {
         if (lost || stopping) return;
@@ -1950,9 +1951,10 @@ class Connection extends EventEmitter {
       else if (this.backup.up || !this.hasStood) this.backup.up = await this.answers().catch(() => false);
       touch();
       this.emit('tried');
+      if (this.backup.up !== wasUp) backoff = newBackoff();
+      wasUp = this.backup.up;
       if (ssh) {
         if (lost) this.backup.log('connection.restored', 'SSH 连接已恢复 ✓');
-        backoff = newBackoff();
         await this.stand(ssh);
       } else {
         await pause(backoff.next().value);
