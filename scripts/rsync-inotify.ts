@@ -1938,7 +1938,7 @@ class Connection extends EventEmitter {
     return { socket, knownHosts: socket ? hostKeys.file : hostKeys.refresh() };
   }
 
-  /** Opens it, and anew whenever it ends. */
+  /** Opens it, and anew whenever it ends; looks again soon after the backup has come or gone. */
   async keep(): Promise<void> {
     let backoff = newBackoff();
     let wasUp = false;

@@ -224,7 +224,7 @@ describe('a source that is replaced', () => {
 const TELLING_RSYNC = (rsync: string, log: string) => `#!/bin/sh
 case "$*" in
   *--version) exec ${rsync} "$@" ;;
-  *--files-from=-*) names=$(mktemp "${log}.XXXXXX"); cat > "$names" ;;
+  *--files-from=-*) names='${log}'.$$; cat > "$names" ;;
   *) names=/dev/null ;;
 esac
 echo start >> '${log}'
