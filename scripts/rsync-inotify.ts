@@ -952,8 +952,10 @@ function remember(path: string, events: string): void {
 
 interface Watcher {
   process: ChildProcess;
-  /** When it last had something to say, ms on the clock of `performance.now()`. */
-  heard: number;
+  /** How often it had something to say. */
+  told: number;
+  /** Whether it has nothing left to say, for another one stands in its place. */
+  isRelieved?: boolean;
 }
 
 /** How many renames wait at most; what was renamed beyond is sent. */
@@ -971,6 +973,8 @@ const MAX_WATCHER_COMPLAINTS = 10;
 /** How long a watcher must be silent before it may be ended, and how long that is waited for at most, ms. */
 const SILENCE_MS = 100;
 const MAX_SILENCE_MS = 5000;
+/** How often that is looked at, ms. */
+const TICK_MS = 10;
 /** How long to wait for more changes before the watches are counted, ms. */
 const COUNT_MS = 1000;
 /** When the next one is started where one has died, at the latest, ms; later only where starting fails. */
@@ -1011,10 +1015,10 @@ class Watch extends EventEmitter {
     const number = ++this.started;
     const began = new Date().toISOString();
     const child = startOnLeash(['inotifywait', ...inotifywaitArgs(this.config)], 'pipe');
-    const watcher = { process: child, heard: performance.now() };
+    const watcher: Watcher = { process: child, told: 0 };
     let rest = '';
     child.stdout?.setEncoding('latin1').on('data', (chunk: string) => {
-      watcher.heard = performance.now();
+      watcher.told++;
       const records = (rest + chunk).split('\0');
       rest = records.pop() ?? '';
       for (const record of records.map(parseEvent)) {
@@ -1037,15 +1041,14 @@ class Watch extends EventEmitter {
   }
 
   private ended(watcher: Watcher): void {
-    if (stopping || this.watcher !== watcher) return;
+    if (stopping || watcher.isRelieved) return;
     const { exitCode, signalCode } = watcher.process;
     error('watch.ended', `inotifywait 意外退出 (退出码: ${exitCode ?? signalCode})，正在重新启动监控`, {
       exit_code: exitCode,
       signal: signalCode,
     });
-    this.watcher = undefined;
     state.watch.restarts++;
-    watchLost();
+    this.lose(watcher);
     this.doubt('');
     this.emit('ended');
   }
@@ -1172,26 +1175,26 @@ class Watch extends EventEmitter {
 
   /** Waits for what the watcher still has to say, at most `ms`; resolves with whether it is silent. */
   async silence(ms: number): Promise<boolean> {
-    const latest = performance.now() + ms;
-    const silent = () => !this.watcher || performance.now() > this.watcher.heard + SILENCE_MS;
-    await sleep(SILENCE_MS / 2); // lets it report what has just happened
-    while (!silent() && performance.now() < latest) await sleep(10);
-    return silent();
+    return !this.watcher || isSilent(this.watcher, SILENCE_MS / 2, ms);
   }
 
   /** Ends a watcher once it is silent: what it has not told yet would be lost. */
   private async end(watcher: Watcher | undefined): Promise<void> {
     if (!watcher) return;
     if (this.watcher === watcher) {
-      this.watcher = undefined;
-      watchLost();
+      this.lose(watcher);
       this.doubt('');
     }
-    const now = performance.now();
-    const heard = () => Math.max(watcher.heard, now);
-    const silent = () => performance.now() > Math.min(heard() + SILENCE_MS, now + MAX_SILENCE_MS);
-    while (children.has(watcher.process) && !silent() && !stopping) await sleep(10);
+    await isSilent(watcher, SILENCE_MS, MAX_SILENCE_MS);
+    watcher.isRelieved = true;
     signalGroup(watcher.process, 'SIGTERM');
+  }
+
+  private lose(watcher: Watcher): void {
+    if (this.watcher !== watcher) return;
+    this.watcher = undefined;
+    Object.assign(state.watch, { running: false, directories: 0 });
+    touch();
   }
 
   /** Tells why no watcher could be started; returns how long to wait for the next try, ms. */
@@ -1215,9 +1218,28 @@ function forgetOldest(kept: Map<string, unknown> | Set<string>, most: number): v
   if (oldest !== undefined && kept.size > most) kept.delete(oldest);
 }
 
-function watchLost(): void {
-  Object.assign(state.watch, { running: false, directories: 0 });
-  touch();
+/**
+ * Waits until a watcher has had nothing to say for `least` ms, but no longer than `most` ms or its end; resolves
+ * with whether it came to that. Time in which it was not let run, or we were not, does not count.
+ */
+async function isSilent(watcher: Watcher, least: number, most: number): Promise<boolean> {
+  const latest = performance.now() + most;
+  for (let silent = 0; silent < least; ) {
+    if (!children.has(watcher.process) || performance.now() > latest) return false;
+    const { told } = watcher;
+    await sleep(TICK_MS);
+    silent = watcher.told === told && isWaiting(watcher.process) ? silent + TICK_MS : 0;
+  }
+  return true;
+}
+
+/** Whether a process waits for something to happen (proc(5), stat). */
+function isWaiting({ pid }: ChildProcess): boolean {
+  try {
+    return / S /.test(readFileSync(`/proc/${pid}/stat`, 'latin1'));
+  } catch {
+    return false; // it has ended this moment
+  }
 }
 
 /** How many watches a watcher has: each is a line in what the kernel tells of its files (proc(5), fdinfo). */

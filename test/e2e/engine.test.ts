@@ -15,6 +15,7 @@ import {
   writeFileSync,
   writeSync,
 } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
   binary,
@@ -90,16 +91,37 @@ describe('the watcher', () => {
     await using pair = await Pair.withKeys('watcher');
     const { source } = await pair.run(AT_ONCE);
     const model = modelOf(pair);
-    for (let n = 1; n <= 3; n++) {
+    for (let n = 0; n < 3; n++) {
+      const offset = source.output.length;
       const work = model.work(1500);
       await sleep(500);
-      for (const pid of watchersOf(pair)) process.kill(pid, 'SIGKILL');
+      await eventually(() => {
+        for (const pid of watchersOf(pair)) process.kill(pid, 'SIGKILL');
+        return source.output.includes('意外退出', offset);
+      });
       await work;
-      await eventually(() => count(source.output, '监控已恢复') >= n);
+      await source.shows('监控已恢复', offset);
     }
     await pair.isMirrored();
     expect(source.output).toMatch(/\[ERROR .*\] inotifywait 意外退出 \(退出码: SIGKILL\)，正在重新启动监控/);
     await arrives(pair, 'afterwards');
+  });
+
+  test('that dies before it has told all to the one in its place may have lost something', async () => {
+    await using pair = await Pair.withKeys('relieved');
+    const { source } = await pair.run(AT_ONCE);
+    const old = await theOnly(watchersOf, pair);
+    const talk = setInterval(() => writeFileSync(pair.path('source', 'file'), ''), 5); // or it would soon be ended
+    try {
+      mkdirSync(pair.path('source', 'new'));
+      await eventually(() => watchersOf(pair).length === 2);
+      process.kill(old, 'SIGKILL');
+      await source.shows('inotifywait 意外退出');
+    } finally {
+      clearInterval(talk);
+    }
+    await source.shows('监控已恢复');
+    await pair.isMirrored();
   });
 });
 
@@ -463,17 +485,18 @@ describe('a batch', () => {
 
   test('of more than 100,000 changes while the backup is away becomes a comparison of all, in bounded memory', async () => {
     await using pair = await Pair.withKeys('flood');
-    mkdirSync(pair.path('source', 'untouched'));
+    const directories = Array.from({ length: 110 }, (_, n) => pair.path('source', `${n}`));
+    for (const directory of [...directories, pair.path('source', 'untouched')]) mkdirSync(directory);
     const { source, backup } = await pair.run({ ...AT_ONCE, RSYNC_OPTS: '-a --delete' });
     await backup.stop();
     writeFileSync(pair.path('backup', 'untouched', 'foreign'), 'what no change would remove');
-    for (let directory = 0; directory < 110; directory++) {
-      mkdirSync(pair.path('source', `${directory}`));
+    for (const directory of directories) {
       // Links, for these are made and copied sooner than files.
-      for (let n = 0; n < 1000; n++) symlinkSync('nowhere', pair.path('source', `${directory}`, `${n}`));
+      for (let n = 0; n < 1000; n++) symlinkSync('nowhere', join(directory, `${n}`));
       await sleep(10); // the kernel's queue shall not overflow
     }
-    await source.shows('秒后重试', source.output.length, 60_000); // what a batch had taken waits again, with all the others
+    const pending = () => JSON.parse(readFileSync(pair.path('source-status.json'), 'utf8')).targets[0].pending;
+    await eventually(() => pending() === 1, 60_000); // all of the source
     pair.start('start-sshd');
     await eventually(() => !existsSync(pair.path('backup', 'untouched', 'foreign')), 120_000);
     await pair.isMirrored(60_000);

@@ -1,7 +1,7 @@
 /** Several targets: each is mirrored to as if it were the only one, whatever becomes of the others. */
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { spawnSync } from 'node:child_process';
-import { appendFileSync, cpSync, mkdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import {
@@ -72,7 +72,7 @@ class Link implements AsyncDisposable {
     private readonly from: string,
     private readonly to: string,
     private readonly port: number,
-    private readonly bytesPerSecond = Number.POSITIVE_INFINITY,
+    public bytesPerSecond = Number.POSITIVE_INFINITY,
   ) {}
 
   async up(): Promise<void> {
@@ -109,7 +109,7 @@ describe.concurrent('three targets', () => {
   test('have each change, while one is slow and one comes and goes', async () => {
     await using pair = await Pair.withKeys('three');
     const [fast, slow, flapping] = [2, 3, 4];
-    await using narrow = new Link(addressOf(slow), addressOf(13), pair.port, 300_000);
+    await using narrow = new Link(addressOf(slow), addressOf(13), pair.port);
     await using broken = new Link(addressOf(flapping), addressOf(14), pair.port);
     mkdirSync(pair.path('outside'));
     const model = new Model(Date.now() % 1e6, pair.path('source'), pair.path('outside'));
@@ -123,22 +123,20 @@ describe.concurrent('three targets', () => {
     await source.shows('✓ 服务运行中');
     await areMirrored(pair, [fast, slow, flapping]);
 
-    const big = pair.path('source', 'big file');
-    for (let n = 0; n < 100; n++) appendFileSync(big, crypto.getRandomValues(new Uint8Array(60_000)));
-    let longest = 0;
+    narrow.bytesPerSecond = 50_000;
+    writeFileSync(pair.path('source', 'big file'), crypto.getRandomValues(Buffer.alloc(8_000_000)));
+    const isOnItsWay = () => readdirSync(backupOf(pair, slow)).some((name) => name.startsWith('.big file.'));
+    await eventually(isOnItsWay); // before random work removes or renames it
     for (let round = 0; round < 6; round++) {
       if (round % 2 === 0) broken.down();
       else await broken.up();
       await model.work(500);
       const probe = `probe ${round}`; // a new name: random work renames, removes and replaces what is there
       writeFileSync(pair.path('source', probe), probe);
-      const since = performance.now();
       await eventually(() => content(`${backupOf(pair, fast)}/${probe}`) === probe);
-      longest = Math.max(longest, performance.now() - since);
-      if (round === 0) expect(content(`${backupOf(pair, slow)}/${probe}`)).toBe(''); // it still takes the big file
+      expect(isOnItsWay()).toBe(true);
     }
-    console.log(`the fast one had a change after ${Math.round(longest)} ms at most`);
-    expect(longest).toBeLessThan(6000);
+    narrow.bytesPerSecond = Number.POSITIVE_INFINITY;
     await areMirrored(pair, [fast, slow, flapping], 90_000);
     expect(source.output).toMatch(/SSH 连接已断开.*\[\S+@127\.0\.0\.4:/);
     expect(source.output).not.toMatch(/SSH 连接已断开.*127\.0\.0\.[23]:/);
