@@ -453,6 +453,17 @@ const MACHINE_CONFIG = '/etc/ssh/sshd_config';
 /** A word of sshd's configuration. */
 const configWord = (word: string) => `"${word.replaceAll('\\', '\\\\')}"`;
 
+/**
+ * What a session finds in its environment. By SHLVL bash sees that it need not run ~/.bashrc, which may print into
+ * the transfer or take its time; rsync is then the one that the start has found.
+ */
+function sessionVariables({ DEST_DIR, ALLOW_SHELL }: Config): string[] {
+  const own = [`DEST_DIR=${DEST_DIR}`, `START_SSHD_REPORTS=${reportSocket()}`];
+  const { PATH = '' } = process.env;
+  const isQuotable = PATH !== '' && !/["\p{Cc}]/u.test(PATH);
+  return [...own, ...(ALLOW_SHELL ? [] : ['SHLVL=1', ...(isQuotable ? [`PATH=${PATH}`] : [])])];
+}
+
 /** What a session may do. It stands in a Match block that comes first, which no other Match block can override. */
 export function sessionOptions(config: Config, user: string): string[] {
   return [
@@ -478,7 +489,7 @@ export function sessionOptions(config: Config, user: string): string[] {
     'PermitTunnel no',
     'PermitTTY no',
     'PermitUserRC no',
-    `SetEnv ${configWord(`DEST_DIR=${config.DEST_DIR}`)} ${configWord(`START_SSHD_REPORTS=${reportSocket()}`)}`,
+    `SetEnv ${sessionVariables(config).map(configWord).join(' ')}`,
     'AcceptEnv NONE', // a name that nobody sends: an empty list could be added to
     'ForceCommand none', // the one in authorized_keys counts
     'ChrootDirectory none',

@@ -300,9 +300,9 @@ const currentUser = (): User => ({
 });
 
 /** An ordinary user, made for the test and removed with all that is theirs: `using user = ordinaryUser()`. */
-export function ordinaryUser(): User & Disposable {
+export function ordinaryUser(shell = '/bin/sh'): User & Disposable {
   const name = `rsync-test-${process.pid}`;
-  spawnSync('useradd', ['--create-home', '--shell', '/bin/sh', name]);
+  spawnSync('useradd', ['--create-home', '--shell', shell, name]);
   return {
     name,
     uid: Number(idOf('-u', name)),

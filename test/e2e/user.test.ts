@@ -29,6 +29,20 @@ test.if(canMakeUsers)('the pair runs as an ordinary user over a real sshd', asyn
   expect(statSync(pair.path('backup', 'file')).uid).toBe(user.uid);
 });
 
+test.if(canMakeUsers)('what the user has bash do at each login is not in the way of a transfer', async () => {
+  using user = ordinaryUser('/bin/bash');
+  const habits = ['echo Welcome home', 'echo Welcome home >&2', 'export DEST_DIR=/ PATH=/nowhere', 'exit 1'];
+  writeFileSync(join(user.home, '.bashrc'), habits.join('\n'));
+  await using pair = await Pair.make('bashrc', user);
+  const { source, backup } = await pair.run({ SYNC_INTERVAL: '0' });
+  for (const name of ['file', 'another']) {
+    writeFileSync(pair.path('source', name), 'content');
+    chmodSync(pair.path('source', name), 0o644);
+    await eventually(() => existsSync(pair.path('backup', name)));
+  }
+  for (const { output } of [source, backup]) expect(output).not.toMatch(/Welcome|失败|拒绝/);
+});
+
 test('the demo mirrors ./data/source, shows both logs and where to write, and Ctrl-C ends all of it', async () => {
   const directory = mkdtempSync(join(tmpdir(), 'demo-'));
   const home = mkdtempSync(join(homedir(), '.rsync-inotify-test-demo-'));
