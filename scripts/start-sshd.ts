@@ -457,11 +457,10 @@ const configWord = (word: string) => `"${word.replaceAll('\\', '\\\\')}"`;
  * What a session finds in its environment. By SHLVL bash sees that it need not run ~/.bashrc, which may print into
  * the transfer or take its time; rsync is then the one that the start has found.
  */
-function sessionVariables({ DEST_DIR, ALLOW_SHELL }: Config): string[] {
-  const own = [`DEST_DIR=${DEST_DIR}`, `START_SSHD_REPORTS=${reportSocket()}`];
+function sessionVariables({ DEST_DIR }: Config): string[] {
   const { PATH = '' } = process.env;
-  const isQuotable = PATH !== '' && !/["\p{Cc}]/u.test(PATH);
-  return [...own, ...(ALLOW_SHELL ? [] : ['SHLVL=1', ...(isQuotable ? [`PATH=${PATH}`] : [])])];
+  const path = /^[^"\p{Cc}]+$/u.test(PATH) ? [`PATH=${PATH}`] : [];
+  return ['SHLVL=1', ...path, `DEST_DIR=${DEST_DIR}`, `START_SSHD_REPORTS=${reportSocket()}`];
 }
 
 /** What a session may do. It stands in a Match block that comes first, which no other Match block can override. */
