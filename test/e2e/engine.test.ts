@@ -459,7 +459,7 @@ describe('a batch', () => {
     await pair.isMirrored();
     const batches = count(source.output.slice(offset), '触发批量同步');
     expect(batches).toBeGreaterThanOrEqual(1);
-    expect(batches).toBeLessThanOrEqual(20);
+    expect(batches).toBeLessThanOrEqual(4);
   });
 
   test.each(['-av --delete --stats', '-av --delete --stats --exclude=nothing'])(

@@ -29,7 +29,7 @@ test.if(canMakeUsers)('the pair runs as an ordinary user over a real sshd', asyn
   expect(statSync(pair.path('backup', 'file')).uid).toBe(user.uid);
 });
 
-test.if(canMakeUsers)('what the user has bash do at each login is not in the way of a transfer', async () => {
+test.if(canMakeUsers)('what ~/.bashrc has bash do is not in the way of a transfer', async () => {
   using user = ordinaryUser('/bin/bash');
   const habits = ['echo Welcome home', 'echo Welcome home >&2', 'export DEST_DIR=/ PATH=/nowhere', 'exit 1'];
   writeFileSync(join(user.home, '.bashrc'), habits.join('\n'));
