@@ -8,6 +8,7 @@ WORKDIR /build
 COPY package.json bun.lockb bunfig.toml ./
 RUN bun install --frozen-lockfile --production
 COPY scripts ./scripts
+COPY src ./src
 ARG BUILDARCH TARGETARCH
 # The image's own Bun goes into the binaries; for another architecture `bun build` fetches that one's.
 RUN case "$TARGETARCH" in \
@@ -29,7 +30,7 @@ RUN apt-get update \
  && rm -rf /var/lib/apt/lists/* /var/cache/* /var/log/* /etc/ssh/ssh_host_* \
  && find / -xdev -perm /6000 -exec chmod a-s {} +
 COPY LICENSE THIRD_PARTY_NOTICES.txt /usr/share/doc/rsync-inotify/
-COPY --from=build /build/dist/ /usr/local/bin/
+COPY --from=build /build/dist/rsync-inotify /build/dist/start-sshd /usr/local/bin/
 # An rsync or ssh by hand knows the backup by the host keys that rsync-inotify has taken from the shared volume.
 RUN echo 'UserKnownHostsFile ~/.ssh/known_hosts ~/.ssh/known_hosts-shared-keys' >/etc/ssh/ssh_config.d/rsync-inotify.conf
 RUN mkdir -p /scripts /data/source /data/backup /shared-keys \

@@ -5,7 +5,8 @@
 import { spawnSync } from 'node:child_process';
 import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
-import { cleanEnv, eventually, Pair, type Program, userName } from '../test/helpers.ts';
+import { Pair, userName } from '../test/pair.ts';
+import { cleanEnv, eventually, type Program } from '../test/processes.ts';
 import type { Mirror } from './mirrors.ts';
 import { cpuSeconds, endProcesses, markedEnv, memory, processesOf, settled } from './processes.ts';
 

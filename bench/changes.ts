@@ -2,7 +2,8 @@
 import { mkdirSync, readFileSync, statSync, watch, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { eventually, expectEqual, type Program } from '../test/helpers.ts';
+import { eventually, type Program } from '../test/processes.ts';
+import { expectEqual } from '../test/tree.ts';
 import type { Bed, Run } from './bed.ts';
 
 let version = 0;

@@ -11,7 +11,7 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
-import { ROOT } from '../test/helpers.ts';
+import { ROOT } from '../test/project.ts';
 import { place, removeAll } from './bed.ts';
 import { describeMachine, type Machine } from './machine.ts';
 import { hasLsyncd } from './mirrors.ts';

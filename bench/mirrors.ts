@@ -1,7 +1,7 @@
 /** What is compared: this program, lsyncd, a plain shell loop, and a bare rsync as the floor of all. */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { Program } from '../test/helpers.ts';
+import { Program } from '../test/processes.ts';
 import type { Run } from './bed.ts';
 
 /** `floor` is what the work itself costs: nobody who uses rsync over ssh can be faster, unless by starting it before. */

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Builds what a release consists of, in dist/release/: both programs for each platform, what belongs to them on a host
-# without containers, and SHA256SUMS over all of it.
+# Builds what a release consists of, in dist/release/: both programs for each platform and once for a Bun that is there, what
+# belongs to them on a host without containers, and SHA256SUMS over all of it.
 #
 #   bun run build:all [PLATFORM...]
 #
@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 [ $# -gt 0 ] || set -- linux-x64 linux-arm64 linux-x64-musl linux-arm64-musl
 
 rm -rf dist/release
-for platform in "$@"; do
+for platform in "$@"; do # each time NAME.js as well, which is the same for all
   TARGET=--target=bun-$platform SUFFIX=-$platform DIR=dist/release bun run --silent build
 done
 cp LICENSE THIRD_PARTY_NOTICES.txt packaging/*.service packaging/*.env dist/release/

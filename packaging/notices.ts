@@ -1,5 +1,5 @@
 /**
- * Prints THIRD_PARTY_NOTICES.txt: the licences of all that the two binaries hold besides this project.
+ * Prints THIRD_PARTY_NOTICES.txt: the licences of all that the two programs hold besides this project.
  *
  *   bun run notices
  */
@@ -44,8 +44,9 @@ function bunNotices(): string {
 MIT
 https://bun.com
 
-Each binary is Bun with the program appended to it. To have it with a Bun of your own making, take this project's sources and
-the command "build" of its package.json, with --compile-executable-path=YOUR_BUN. What follows is what Bun says of itself.
+Each binary is Bun with the program appended to it; rsync-inotify.js and start-sshd.js are the programs alone. To have a
+binary with a Bun of your own making, take this project's sources and the command "build" of its package.json, with
+--compile-executable-path=YOUR_BUN. What follows is what Bun says of itself.
 ${table}`;
 }
 
@@ -54,7 +55,7 @@ export async function notices(): Promise<string> {
   const packages = await bundledPackages();
   const lesser = ['LGPL-2', 'LGPL-2.1'].map((name) => read('packaging/licenses', `${name}.txt`));
   return [
-    'What the binaries rsync-inotify and start-sshd hold besides the project itself, and its licences.\nMade by: bun run notices\n',
+    'What rsync-inotify and start-sshd hold besides the project itself, and its licences.\nMade by: bun run notices\n',
     ...packages.map(noticesOf),
     bunNotices(),
     ...lesser,

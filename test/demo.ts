@@ -8,7 +8,7 @@ import { mkdirSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
-import { userName } from './helpers.ts';
+import { userName } from './pair.ts';
 
 const data = resolve('data');
 const port = process.env.SSHD_PORT ?? '2222';
@@ -64,6 +64,5 @@ const source = start('rsync-inotify', sourceEnv);
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => source.kill('SIGTERM'));
 source.once('exit', () => backup.kill('SIGTERM'));
 backup.once('exit', () => source.kill('SIGTERM'));
-Promise.all([once(source, 'exit'), once(backup, 'exit')]).then((ends) => {
-  process.exitCode = Math.max(...ends.map(([status]) => status ?? 1));
-});
+const ends = await Promise.all([once(source, 'exit'), once(backup, 'exit')]);
+process.exitCode = Math.max(...ends.map(([status]) => status ?? 1));

@@ -2,7 +2,7 @@
 
 import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
-import { ROOT } from './helpers.ts';
+import { ROOT } from './project.ts';
 
 /** Why there is no Docker here, if there is none. */
 export function dockerObstacle(): string {

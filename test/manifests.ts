@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import type { IDeployment } from 'kubernetes-models/apps/v1/Deployment';
 import type { IStatefulSet } from 'kubernetes-models/apps/v1/StatefulSet';
 import type { IService } from 'kubernetes-models/v1/Service';
-import { ROOT } from './helpers.ts';
+import { ROOT } from './project.ts';
 
 const FILE = join(ROOT, 'deploy', 'kubernetes.yml');
 const read = () => readFileSync(FILE, 'utf8');

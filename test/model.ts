@@ -31,7 +31,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
-import { eventually } from './helpers.ts';
+import { eventually } from './processes.ts';
 import { bytes, type Difference, Expectation, namesIn, type Places, shown } from './tree.ts';
 
 /** Numbers that depend on a seed alone: mulberry32. */
@@ -533,9 +533,8 @@ const LINKS: Record<string, Operation> = {
     overwrite(disk, disk.random.chance(0.5) ? path : other);
   },
   changeAndUnlink: (disk) => {
-    const linked = disk
-      .below(disk.source)
-      .filter(({ path, type }) => type === 'file' && exists(path) && statusOf(path).nlink > 1n);
+    const files = disk.below(disk.source).filter(({ type }) => type === 'file');
+    const linked = files.filter((file) => exists(file.path) && statusOf(file.path).nlink > 1n);
     const { path } = disk.random.pick(linked);
     append(disk, path);
     disk.unlink(path);
@@ -720,7 +719,7 @@ export class Model {
     return this.disk.done
       .filter((entry) => paths.length === 0 || entry.paths.some(touches))
       .slice(-limit)
-      .map(({ number, at, what, paths }) => `#${number} ${at} ms ${what} ${paths.map(shown).join(' → ')}`)
+      .map((entry) => `#${entry.number} ${entry.at} ms ${entry.what} ${entry.paths.map(shown).join(' → ')}`)
       .join('\n');
   }
 }

@@ -2,7 +2,7 @@
 
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { ROOT } from './helpers.ts';
+import { ROOT } from './project.ts';
 
 export const MONITORING = join(ROOT, 'monitoring');
 const yaml = (...path: string[]) => Bun.YAML.parse(readFileSync(join(MONITORING, ...path), 'utf8'));

@@ -58,4 +58,4 @@ async function main(): Promise<void> {
   process.stdout.write(JSON.stringify(outcomes), () => process.exit(0));
 }
 
-if (import.meta.main) main();
+if (import.meta.main) await main();

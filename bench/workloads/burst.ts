@@ -32,10 +32,10 @@ async function measure(mirror: Mirror): Promise<Pick<Row, 'values' | 'samples'>>
   const equal: number[] = [];
   const writing: number[] = [];
   while (equal.length < REPETITIONS) {
-    const burst = await burstOf(mirror);
-    writing.push(burst.writing);
-    if (burst.equal === undefined) return { values: { equal: never(LIMIT_MS), writing: percentile(writing, 0.5) } };
-    equal.push(burst.equal);
+    const seconds = await burstOf(mirror);
+    writing.push(seconds.writing);
+    if (seconds.equal === undefined) return { values: { equal: never(LIMIT_MS), writing: percentile(writing, 0.5) } };
+    equal.push(seconds.equal);
   }
   return { values: { equal: percentile(equal, 0.5), writing: percentile(writing, 0.5) }, samples: { equal, writing } };
 }

@@ -1,5 +1,5 @@
 /** One change in trees of growing size: does it cost what it weighs, or what the tree weighs? */
-import { Program } from '../../test/helpers.ts';
+import { Program } from '../../test/processes.ts';
 import { Bed, breathe } from '../bed.ts';
 import { latencyOf, treeFiles, writeFiles } from '../changes.ts';
 import { bareRsync, lsyncdAtOnce, type Mirror, oursAtOnce, plainAtOnce } from '../mirrors.ts';

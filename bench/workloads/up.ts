@@ -45,9 +45,9 @@ async function measure(mirror: Mirror): Promise<Pick<Row, 'values' | 'samples'>>
   const log: number[] = [];
   const probe: number[] = [];
   for (let repetition = 0; repetition < REPETITIONS; repetition++) {
-    const up = await upOf(mirror);
-    log.push(up.log);
-    probe.push(up.probe);
+    const seconds = await upOf(mirror);
+    log.push(seconds.log);
+    probe.push(seconds.probe);
   }
   return { values: { log: percentile(log, 0.5), probe: percentile(probe, 0.5) }, samples: { log, probe } };
 }

@@ -3,8 +3,9 @@ import { spawnSync } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { eventually, freePort, ROOT } from '../helpers.ts';
 import { Model } from '../model.ts';
+import { eventually, freePort } from '../processes.ts';
+import { ROOT } from '../project.ts';
 
 setDefaultTimeout(120_000);
 
@@ -136,6 +137,7 @@ describe.skipIf(reason !== '')('docker compose', () => {
       'bun.lockb',
       'bunfig.toml',
       'scripts',
+      'src',
       'LICENSE',
       'THIRD_PARTY_NOTICES.txt',
     ]) {
@@ -158,6 +160,7 @@ describe.skipIf(reason !== '')('docker compose', () => {
     expect(shell('readlink -f /scripts/rsync-inotify.sh /scripts/start-sshd.sh')).toBe(
       '/usr/local/bin/rsync-inotify\n/usr/local/bin/start-sshd\n',
     );
+    expect(shell('ls /usr/local/bin')).toBe('rsync-inotify\nstart-sshd\n');
     expect(shell('ls /usr/share/doc/rsync-inotify')).toBe('LICENSE\nTHIRD_PARTY_NOTICES.txt\n');
     const programs = ['rsync', 'inotifywait', 'ssh', 'ssh-keygen', 'sshd', 'nc', 'ps', 'bash'];
     expect(
@@ -490,7 +493,7 @@ describe.skipIf(reason !== '')('docker compose', () => {
     const directory = mkdtempSync(join(tmpdir(), 'rsync-inotify-prometheus-'));
     const settings = { COMPOSE_FILE: 'compose.yml:compose.monitoring.yml', PROMETHEUS_IMAGE: image, NO_COLOR: 1 };
     const ports = { STATUS_PORT: status, PROMETHEUS_PORT: api };
-    const lines = Object.entries({ ...settings, ...ports }).map(([name, value]) => `${name}=${value}\n`);
+    const lines = Object.entries({ ...settings, ...ports }).map((variable) => `${variable.join('=')}\n`);
     writeFileSync(join(project, '.env'), lines.join(''));
     // As prom/prometheus is: the user, the places and the entry point.
     cpSync(Bun.which('prometheus') ?? '', join(directory, 'prometheus'), { dereference: true });

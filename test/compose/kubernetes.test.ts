@@ -15,8 +15,8 @@ import { tmpdir } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import type { IVolume } from 'kubernetes-models/v1/Volume';
 import { buildImage, docker, dockerObstacle } from '../docker.ts';
-import { eventually } from '../helpers.ts';
 import { backup, COMMANDS, podOf, service, source } from '../manifests.ts';
+import { eventually } from '../processes.ts';
 
 setDefaultTimeout(120_000);
 

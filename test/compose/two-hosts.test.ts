@@ -4,7 +4,8 @@ import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { buildImage, docker, dockerObstacle } from '../docker.ts';
-import { eventually, freePort, ROOT } from '../helpers.ts';
+import { eventually, freePort } from '../processes.ts';
+import { ROOT } from '../project.ts';
 
 setDefaultTimeout(120_000);
 

@@ -15,7 +15,8 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { count, eventually, Pair, type Program, processesWith } from '../helpers.ts';
+import { Pair } from '../pair.ts';
+import { count, eventually, type Program, processesWith } from '../processes.ts';
 
 setDefaultTimeout(120_000);
 

@@ -17,22 +17,10 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import {
-  binary,
-  cleanEnv,
-  connectionsOf,
-  content,
-  count,
-  eventually,
-  listedRsyncsOf,
-  Pair,
-  Program,
-  remoteRsyncsOf,
-  theOnly,
-  userName,
-  watchersOf,
-} from '../helpers.ts';
 import { Model } from '../model.ts';
+import { connectionsOf, listedRsyncsOf, Pair, remoteRsyncsOf, theOnly, userName, watchersOf } from '../pair.ts';
+import { cleanEnv, content, count, eventually, Program } from '../processes.ts';
+import { binary } from '../project.ts';
 
 setDefaultTimeout(240_000);
 

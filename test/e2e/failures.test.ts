@@ -3,7 +3,9 @@ import { spawnSync } from 'node:child_process';
 import { lstatSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { binary, cleanEnv, content, eventually, freePort, Pair, Program, processesWith } from '../helpers.ts';
+import { Pair } from '../pair.ts';
+import { cleanEnv, content, eventually, freePort, Program, processesWith } from '../processes.ts';
+import { binary } from '../project.ts';
 
 setDefaultTimeout(120_000);
 
@@ -295,8 +297,8 @@ describe('the shared key', () => {
     const { source, backup } = await pair.run({ SYNC_INTERVAL: '0' });
     const good = content(pair.path('shared', 'id_rsa.pub'));
     const broken = ['rubbish', `command="reboot" ${good}`, `${good}${good}`, good.slice(0, 100), 'x'.repeat(100_000)];
-    for (const content of broken) {
-      writeFileSync(pair.path('shared', 'id_rsa.pub'), content);
+    for (const key of broken) {
+      writeFileSync(pair.path('shared', 'id_rsa.pub'), key);
       await sleep(700);
     }
     await backup.shows(/\[ERROR .*\] 源端公钥未生效: 公钥文件应为完整的一行/);

@@ -12,8 +12,9 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { content, count, eventually, Pair } from '../helpers.ts';
 import { Model } from '../model.ts';
+import { Pair } from '../pair.ts';
+import { content, count, eventually } from '../processes.ts';
 
 setDefaultTimeout(120_000);
 
@@ -200,6 +201,23 @@ exec ${rsync} "$@"
 `;
 
 describe('a source that is replaced', () => {
+  test('or gone is told as such, and not by an exit status that rsync has not had', async () => {
+    await using pair = await Pair.withKeys('gone');
+    fill(pair.path('source'));
+    const { source } = await pair.run({ SYNC_INTERVAL: '0' });
+    const statusOf = () => JSON.parse(content(pair.path('source-status.json'))).targets[0];
+    await eventually(() => statusOf().last_exit_code === 0 && statusOf().syncs.full.success === 1);
+    renameSync(pair.path('source'), pair.path('elsewhere'));
+    writeFileSync(pair.path('elsewhere', 'file'), 'new');
+    await source.shows(/\[ERROR .*\] 源目录 .* 不见了，为保护备份拒绝同步/);
+    await eventually(() => statusOf().state === 'retrying');
+    expect(statusOf()).toMatchObject({ last_exit_code: null, up: true });
+    expect(namesIn(pair.path('backup'))).toEqual(KEPT);
+    renameSync(pair.path('elsewhere'), pair.path('source'));
+    await pair.isMirrored();
+    await eventually(() => statusOf().last_exit_code === 0);
+  });
+
   test('after it was checked, when rsync has not looked at it yet, is mirrored as it was', async () => {
     await using pair = await Pair.withKeys('replaced');
     fill(pair.path('source'));

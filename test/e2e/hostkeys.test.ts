@@ -14,7 +14,8 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { basename, join } from 'node:path';
-import { content, count, eventually, isRoot, Pair, Program } from '../helpers.ts';
+import { isRoot, Pair } from '../pair.ts';
+import { content, count, eventually, Program } from '../processes.ts';
 
 setDefaultTimeout(120_000);
 

@@ -4,7 +4,9 @@ import { mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, statSync, w
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { binary, cleanEnv, content, count, eventually, isRoot, Pair, Program, ROOT } from '../helpers.ts';
+import { isRoot, Pair } from '../pair.ts';
+import { cleanEnv, content, count, eventually, Program } from '../processes.ts';
+import { binary, programCode, ROOT } from '../project.ts';
 
 setDefaultTimeout(120_000);
 
@@ -17,10 +19,9 @@ const entriesOf = (program: Program): Entry[] =>
 const logOf = (pair: Pair, ...names: string[]) => pair.path('logs', ...(names.length > 0 ? names : ['sync.log']));
 const withoutColours = (text: string) => Bun.stripANSI(text);
 
-/** The events that a script logs, and those that the table in a README names. */
-const eventsIn = (script: string) => {
-  const source = readFileSync(join(ROOT, 'scripts', script), 'utf8');
-  const calls = source.matchAll(/\b(?:log|info|warn|error|heading)\(\s*'([a-z_]+\.[a-z_]+)'/g);
+/** The events that the programs log, and those that the table in a README names. */
+const loggedEvents = () => {
+  const calls = programCode().matchAll(/\b(?:log|info|warn|error|heading)\(\s*'([a-z_]+\.[a-z_]+)'/g);
   return [...new Set([...calls].map(([, event = '']) => event))].sort();
 };
 const eventsOfTable = (readme: string) => {
@@ -51,7 +52,7 @@ describe.concurrent('the log for programs', () => {
     const changed = entriesOf(source).find(({ event }) => event === 'file.changed');
     expect(changed).toMatchObject({ path: pair.path('source', 'file'), events: 'CREATE' });
     expect(entriesOf(source).some(({ event, message }) => event === 'rsync.output' && message === 'file')).toBe(true);
-    const known = [...eventsIn('rsync-inotify.ts'), ...eventsIn('start-sshd.ts')];
+    const known = loggedEvents();
     for (const { event } of [...entriesOf(source), ...entriesOf(backup)]) {
       if (event !== 'rsync.output') expect(known).toContain(event);
     }
@@ -103,7 +104,7 @@ describe.concurrent('the log for programs', () => {
 });
 
 test.each(['README.md', 'README.zh-CN.md'])('%s has a table of all events', (readme) => {
-  const events = [...eventsIn('rsync-inotify.ts'), ...eventsIn('start-sshd.ts'), 'rsync.output', 'sshd.output'];
+  const events = [...loggedEvents(), 'rsync.output', 'sshd.output'];
   expect(eventsOfTable(readme)).toEqual([...new Set(events)].sort());
 });
 

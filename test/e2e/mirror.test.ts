@@ -13,7 +13,8 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { count, eventually, Pair } from '../helpers.ts';
+import { Pair } from '../pair.ts';
+import { count, eventually } from '../processes.ts';
 
 setDefaultTimeout(120_000);
 

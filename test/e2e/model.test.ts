@@ -8,8 +8,9 @@
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { mkdirSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Pair, type Program } from '../helpers.ts';
 import { Model, Random } from '../model.ts';
+import { Pair } from '../pair.ts';
+import type { Program } from '../processes.ts';
 
 const seed = Number(process.env.MODEL_SEED ?? Date.now() % 1_000_000);
 const seconds = Number(process.env.MODEL_SECONDS ?? 33);

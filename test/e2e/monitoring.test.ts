@@ -2,8 +2,9 @@ import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { spawnSync } from 'node:child_process';
 import { copyFileSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { cleanEnv, content, eventually, freePort, Pair, Program } from '../helpers.ts';
 import { ALERTS, DASHBOARDS, METRICS, MONITORING, queriesOf } from '../monitoring.ts';
+import { Pair } from '../pair.ts';
+import { cleanEnv, content, eventually, freePort, Program } from '../processes.ts';
 
 setDefaultTimeout(120_000);
 

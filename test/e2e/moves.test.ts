@@ -15,8 +15,10 @@ import {
 } from 'node:fs';
 import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { count, eventually, expectEqual, Pair, type Program, remoteRsyncsOf, watchersOf } from '../helpers.ts';
 import { Model } from '../model.ts';
+import { Pair, remoteRsyncsOf, watchersOf } from '../pair.ts';
+import { count, eventually, type Program } from '../processes.ts';
+import { expectEqual } from '../tree.ts';
 
 setDefaultTimeout(120_000);
 

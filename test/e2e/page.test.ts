@@ -2,7 +2,8 @@ import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from '
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { type Browser, type BrowserContextOptions, chromium, type Page } from 'playwright-core';
-import { eventually, freePort, Pair } from '../helpers.ts';
+import { Pair } from '../pair.ts';
+import { eventually, freePort } from '../processes.ts';
 
 setDefaultTimeout(120_000);
 

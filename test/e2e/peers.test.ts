@@ -2,7 +2,8 @@ import { expect, setDefaultTimeout, test } from 'bun:test';
 import { spawnSync } from 'node:child_process';
 import { copyFileSync, cpSync, existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { eventually, Pair, Program, userName } from '../helpers.ts';
+import { Pair, userName } from '../pair.ts';
+import { eventually, Program } from '../processes.ts';
 
 setDefaultTimeout(120_000);
 

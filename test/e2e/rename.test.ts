@@ -20,18 +20,9 @@ import {
 } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import {
-  type Answer,
-  answerOf,
-  binary,
-  content,
-  eventually,
-  Pair,
-  Program,
-  processesWith,
-  ROOT,
-  userName,
-} from '../helpers.ts';
+import { Pair, userName } from '../pair.ts';
+import { type Answer, answerOf, content, eventually, Program, processesWith } from '../processes.ts';
+import { binary, ROOT } from '../project.ts';
 import { bytes, namesIn } from '../tree.ts';
 
 setDefaultTimeout(120_000);
@@ -420,7 +411,7 @@ const KERNELS: [string, string[]][] = [
   ['without Landlock', [process.execPath, '--no-env-file', join(ROOT, 'test', 'without-landlock.ts')]],
 ];
 
-describe.each(KERNELS)('%s,', (_, wrapper) => {
+describe.each(KERNELS)('%s,', (_kernel, wrapper) => {
   let source: Source;
   let before: string[];
   /** All is asked for in one command, each case in a directory of its own. */

@@ -15,7 +15,9 @@ import { createServer } from 'node:net';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { binary, cleanEnv, copyOfBinary, eventually, isRoot, masked, Pair } from '../helpers.ts';
+import { copyOfBinary, isRoot, Pair } from '../pair.ts';
+import { cleanEnv, eventually, masked } from '../processes.ts';
+import { binary } from '../project.ts';
 
 setDefaultTimeout(120_000);
 

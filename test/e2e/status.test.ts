@@ -2,18 +2,9 @@ import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import {
-  binary,
-  cleanEnv,
-  content,
-  count,
-  eventually,
-  isRoot,
-  Pair,
-  Program,
-  theOnly,
-  watchersOf,
-} from '../helpers.ts';
+import { isRoot, Pair, theOnly, watchersOf } from '../pair.ts';
+import { cleanEnv, content, count, eventually, Program } from '../processes.ts';
+import { binary } from '../project.ts';
 
 setDefaultTimeout(120_000);
 

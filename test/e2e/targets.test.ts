@@ -4,18 +4,11 @@ import { spawnSync } from 'node:child_process';
 import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
-import {
-  binary,
-  cleanEnv,
-  content,
-  count,
-  eventually,
-  expectEqual,
-  PATIENCE_MS,
-  Pair,
-  type Program,
-} from '../helpers.ts';
 import { Model } from '../model.ts';
+import { Pair } from '../pair.ts';
+import { cleanEnv, content, count, eventually, PATIENCE_MS, type Program } from '../processes.ts';
+import { binary } from '../project.ts';
+import { expectEqual } from '../tree.ts';
 
 setDefaultTimeout(120_000);
 

@@ -17,22 +17,11 @@ import {
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { escapeText } from '../../scripts/start-sshd.ts';
-import {
-  type Answer,
-  answerOf,
-  content,
-  count,
-  eventually,
-  expectEqual,
-  isRoot,
-  ordinaryUser,
-  Pair,
-  Program,
-  processesWith,
-  userName,
-} from '../helpers.ts';
+import { escapeText } from '../../src/service/text.ts';
 import type { Outcome, Request } from '../odd-client.ts';
+import { isRoot, ordinaryUser, Pair, userName } from '../pair.ts';
+import { type Answer, answerOf, content, count, eventually, Program, processesWith } from '../processes.ts';
+import { expectEqual } from '../tree.ts';
 
 setDefaultTimeout(120_000);
 
@@ -559,7 +548,7 @@ describe.concurrent('the source’s key', () => {
     expect(line()).toBe(`restrict ${key}`);
     rmSync(shared);
     await pair.start('start-sshd').shows('(1/30)');
-    expect(line()).toMatch(/^restrict,command="exec .* '--forced-command'" ssh-rsa AAAA/);
+    expect(line()).toMatch(/^restrict,command="exec .* --forced-command" ssh-rsa AAAA/);
     expect(line()).toEndWith(key);
   });
 

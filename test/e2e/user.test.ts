@@ -1,17 +1,10 @@
 import { expect, setDefaultTimeout, test } from 'bun:test';
-import {
-  chmodSync,
-  copyFileSync,
-  existsSync,
-  mkdtempSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-} from 'node:fs';
+import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { cleanEnv, eventually, freePort, isRoot, ordinaryUser, Pair, Program, ROOT } from '../helpers.ts';
+import { isRoot, ordinaryUser, Pair } from '../pair.ts';
+import { cleanEnv, eventually, freePort, Program } from '../processes.ts';
+import { ROOT } from '../project.ts';
 
 setDefaultTimeout(120_000);
 
@@ -60,16 +53,5 @@ test('the demo mirrors ./data/source, shows both logs and where to write, and Ct
     expect(await demo.stop('SIGINT')).toBe(0);
     rmSync(directory, { recursive: true });
     rmSync(home, { recursive: true });
-  }
-});
-
-test.each(['rsync-inotify', 'start-sshd'])('%s stands alone: a copy of the script runs without the project', (name) => {
-  const directory = mkdtempSync(join(ROOT, 'node_modules', '.copy-'));
-  try {
-    copyFileSync(join(ROOT, 'scripts', `${name}.ts`), join(directory, `${name}.ts`));
-    const { stdout } = Bun.spawnSync([process.execPath, 'run', join(directory, `${name}.ts`), '--version']);
-    expect(stdout.toString()).toStartWith(`${name} `);
-  } finally {
-    rmSync(directory, { recursive: true });
   }
 });

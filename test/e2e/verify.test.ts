@@ -15,7 +15,8 @@ import {
   utimesSync,
   writeFileSync,
 } from 'node:fs';
-import { eventually, isRoot, ordinaryUser, Pair, processesWith } from '../helpers.ts';
+import { isRoot, ordinaryUser, Pair } from '../pair.ts';
+import { eventually, processesWith } from '../processes.ts';
 import { bytes, namesIn } from '../tree.ts';
 
 setDefaultTimeout(120_000);
@@ -135,7 +136,7 @@ function differ(pair: Pair): string[] {
 }
 
 function fillForAll(pair: Pair): void {
-  const source = (...names: string[]) => pair.path('source', ...names);
+  const source = (...path: string[]) => pair.path('source', ...path);
   const names = ['same', 'content', 'longer', 'missing', 'mode', 'time', 'type', 'owner'];
   for (const name of names) writeFileSync(source(name), name);
   for (const name of Object.keys(ODD_NAMES)) writeFileSync(bytes(source(name)), 'words');
@@ -326,10 +327,10 @@ describe.concurrent('a comparison', () => {
     ],
   ];
   test.each(rules)('counts %s', async (_, options, change, expected) => {
-    await using pair = await mirrored('verify-rules', (pair) => {
-      for (const name of ['same', 'mode', 'time']) writeFileSync(pair.path('source', name), name);
-      linkSync(pair.path('source', 'same'), pair.path('source', 'linked'));
-      age(pair.path('source'));
+    await using pair = await mirrored('verify-rules', (empty) => {
+      for (const name of ['same', 'mode', 'time']) writeFileSync(empty.path('source', name), name);
+      linkSync(empty.path('source', 'same'), empty.path('source', 'linked'));
+      age(empty.path('source'));
     });
     change({ path: (...names) => pair.path(...names) } as Pair);
     age(pair.path('source'));
@@ -383,7 +384,7 @@ describe.concurrent('a comparison', () => {
   });
 
   test('of an empty source tells all that is in the backup, and of no backup all that is in the source', async () => {
-    await using pair = await mirrored('verify-empty', (pair) => writeFileSync(pair.path('source', 'file'), 'words'));
+    await using pair = await mirrored('verify-empty', (empty) => writeFileSync(empty.path('source', 'file'), 'words'));
     renameSync(pair.path('backup', 'file'), pair.path('file'));
     expect((await verify(pair)).differences).toContain('  缺少 file');
     renameSync(pair.path('file'), pair.path('backup', 'file'));
@@ -408,6 +409,22 @@ describe.concurrent('that nothing can be told', () => {
       headline: expect.stringContaining('配置错误: SOURCE_DIR'),
     });
     expect(await verify(pair, { RSYNC_OPTS: 'x' })).toMatchObject({ status: 2 });
+  });
+
+  test('is said of a difference where the status of a service is there and cannot be read', async () => {
+    await using pair = await mirrored('verify-status', fillForAll);
+    writeFileSync(pair.path('source', 'new'), '');
+    const STATUS_FILE = pair.path('status.json');
+    expect(await verify(pair, { STATUS_FILE })).toMatchObject({ status: 1 }); // none is there: no service runs
+    writeFileSync(STATUS_FILE, '{"program":');
+    expect(await verify(pair, { STATUS_FILE })).toMatchObject({
+      status: 2,
+      headline: expect.stringMatching(/ 无法判断 .*：无法读取状态文件 /),
+      differences: [],
+    });
+    rmSync(pair.path('source', 'new'));
+    spawnSync('touch', [`--reference=${pair.path('backup')}`, pair.path('source')]);
+    expect(await verify(pair, { STATUS_FILE })).toMatchObject({ status: 0 }); // nothing differs that could be on its way
   });
 
   test('is said on a signal, which leaves nothing behind', async () => {

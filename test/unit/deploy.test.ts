@@ -6,10 +6,11 @@ import { validate as deployment } from 'kubernetes-models/_schemas/IoK8sApiAppsV
 import { validate as statefulSet } from 'kubernetes-models/_schemas/IoK8sApiAppsV1StatefulSet';
 import { validate as claim } from 'kubernetes-models/_schemas/IoK8sApiCoreV1PersistentVolumeClaim';
 import { validate as headlessService } from 'kubernetes-models/_schemas/IoK8sApiCoreV1Service';
-import { readConfig as readSourceConfig } from '../../scripts/rsync-inotify.ts';
-import { readConfig as readBackupConfig } from '../../scripts/start-sshd.ts';
-import { binary, ROOT } from '../helpers.ts';
+import { readConfig as readBackupConfig } from '../../src/backup/config.ts';
+import { readConfig as readSourceConfig } from '../../src/mirror/config.ts';
 import { backup, COMMANDS, manifests, podOf, service, source } from '../manifests.ts';
+import { mistakesFoundBy } from '../processes.ts';
+import { binary, ROOT } from '../project.ts';
 
 /** The validators that are generated from Kubernetes' own schemas. */
 const SCHEMAS: Record<string, (document: unknown) => boolean> = {
@@ -167,7 +168,10 @@ test('Prometheus is told where the metrics are', () => {
 });
 
 test('both programs take their variables', () => {
-  expect(readSourceConfig({ ...podOf(source).env, SOURCE_DIR: tmpdir() }).DEST_HOST).toBe('rsync-backup');
+  const sourceEnv = { ...podOf(source).env, SOURCE_DIR: tmpdir() };
+  expect(mistakesFoundBy(binary('rsync-inotify'), sourceEnv)).toBe('');
+  expect(mistakesFoundBy(binary('start-sshd'), podOf(backup).env)).toBe('');
+  expect(readSourceConfig(sourceEnv).DEST_HOST).toBe('rsync-backup');
   expect(readBackupConfig(podOf(backup).env).SSHD_PORT).toBe(2222);
 });
 

@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'bun:test';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { ROOT } from '../helpers.ts';
 import { ALERT_TESTS, ALERTS, DASHBOARDS, DATASOURCES, METRICS, type Panel, queriesOf } from '../monitoring.ts';
+import { ROOT } from '../project.ts';
 
 const read = (...path: string[]) => readFileSync(join(ROOT, ...path), 'utf8');
 

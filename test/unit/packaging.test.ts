@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { cpSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { ROOT } from '../helpers.ts';
+import { binary, bundle, modules, ROOT } from '../project.ts';
 
 const read = (...path: string[]) => readFileSync(join(ROOT, ...path), 'utf8');
 const manifest = JSON.parse(read('package.json'));
@@ -12,7 +12,7 @@ const PLATFORMS = ['linux-x64', 'linux-arm64', 'linux-x64-musl', 'linux-arm64-mu
 
 /** A copy of what the packaging works on, for it to change. */
 const copy = mkdtempSync(join(tmpdir(), 'packaging-'));
-const parts = ['package.json', 'CHANGELOG.md', 'LICENSE', 'THIRD_PARTY_NOTICES.txt', 'scripts', 'packaging'];
+const parts = ['package.json', 'CHANGELOG.md', 'LICENSE', 'THIRD_PARTY_NOTICES.txt', 'packaging'];
 for (const part of parts) cpSync(join(ROOT, part), join(copy, part), { recursive: true });
 const inCopy = (...path: string[]) => readFileSync(join(copy, ...path), 'utf8');
 const runInCopy = (script: string, args: string[] = [], env = {}) =>
@@ -20,18 +20,31 @@ const runInCopy = (script: string, args: string[] = [], env = {}) =>
 afterAll(() => rmSync(copy, { recursive: true }));
 
 describe('the version', () => {
-  const constantOf = (text: string) => /^const VERSION = '(.*)';$/m.exec(text)?.[1];
   const newestOf = (changelog: string) => /^## \[(\d.*)\] - \d{4}-\d\d-\d\d$/m.exec(changelog)?.[1];
 
   test('of package.json is that of both programs and the newest of the changelog', () => {
-    for (const name of PROGRAMS) expect(constantOf(read('scripts', `${name}.ts`))).toBe(manifest.version);
+    const versionOf = (...command: string[]) =>
+      Bun.spawnSync([...command, '--version'])
+        .stdout.toString()
+        .trim();
+    for (const name of PROGRAMS) {
+      expect(versionOf(binary(name))).toBe(`${name} ${manifest.version}`);
+      expect(versionOf(process.execPath, 'run', '--no-env-file', bundle(name))).toBe(`${name} ${manifest.version}`);
+    }
     expect(newestOf(read('CHANGELOG.md'))).toBe(manifest.version);
   });
 
-  test('is taken there from package.json by `npm version`, once', () => {
+  test('stands in package.json alone: a second one would be forgotten', () => {
+    const packaging = readdirSync(join(ROOT, 'packaging'), { withFileTypes: true }).filter((file) => file.isFile());
+    const others = ['setup.sh', 'rsync_inotify.dockerfile', 'compose.yml', 'deploy/kubernetes.yml'];
+    const files = [...modules(), ...packaging.map(({ name }) => `packaging/${name}`), ...others];
+    const constant = new RegExp(`(['"\`])v?${RegExp.escape(manifest.version)}\\1`);
+    expect(files.filter((file) => constant.test(read(file)))).toEqual([]);
+  });
+
+  test('is taken to the changelog by `npm version`, once', () => {
     writeFileSync(join(copy, 'package.json'), JSON.stringify({ ...manifest, version: '9.8.7' }));
     for (let n = 0; n < 2; n++) expect(runInCopy('set-version.sh')).toMatchObject({ status: 0, stderr: '' });
-    for (const name of PROGRAMS) expect(constantOf(inCopy('scripts', `${name}.ts`))).toBe('9.8.7');
     expect(newestOf(inCopy('CHANGELOG.md'))).toBe('9.8.7');
     expect(
       inCopy('CHANGELOG.md')
@@ -51,7 +64,7 @@ describe('build:all', () => {
   const fake = `#!/bin/sh
 [ "$*" = 'run --silent build' ] || exit 9
 mkdir -p "$DIR"
-for name in ${PROGRAMS.join(' ')}; do echo "$name $TARGET" >"$DIR/$name$SUFFIX"; done
+for name in ${PROGRAMS.join(' ')}; do echo "$name $TARGET" >"$DIR/$name$SUFFIX"; echo "$name" >"$DIR/$name.js"; done
 `;
   mkdirSync(join(copy, 'bin'));
   writeFileSync(join(copy, 'bin', 'bun'), fake, { mode: 0o755 });
@@ -60,12 +73,12 @@ for name in ${PROGRAMS.join(' ')}; do echo "$name $TARGET" >"$DIR/$name$SUFFIX";
   const release = join(copy, 'dist', 'release');
   const check = () => spawnSync('sha256sum', ['--check', '--quiet', 'SHA256SUMS'], { cwd: release }).status;
 
-  test('makes both programs for each platform, with the sums of all files', () => {
+  test('makes both programs for each platform and once for any Bun, with the sums of all files', () => {
     mkdirSync(release, { recursive: true });
     writeFileSync(join(release, 'rsync-inotify-of-old'), '');
     expect(build()).toMatchObject({ status: 0, stderr: '' });
     const built = PROGRAMS.flatMap((name) => PLATFORMS.map((platform) => `${name}-${platform}`));
-    const besides = PROGRAMS.flatMap((name) => [`${name}.env`, `${name}.service`]);
+    const besides = PROGRAMS.flatMap((name) => [`${name}.js`, `${name}.env`, `${name}.service`]);
     const files = [...built, ...besides, 'LICENSE', 'THIRD_PARTY_NOTICES.txt'].sort();
     expect(readdirSync(release).sort()).toEqual([...files, 'SHA256SUMS'].sort());
     expect([...inCopy('dist/release/SHA256SUMS').matchAll(/\S+$/gm)].map(String).sort()).toEqual(files);
@@ -78,7 +91,7 @@ for name in ${PROGRAMS.join(' ')}; do echo "$name $TARGET" >"$DIR/$name$SUFFIX";
   test('builds with the flags of `build`, which are nowhere else', () => {
     expect(manifest.scripts.build).toContain('--compile');
     // biome-ignore lint/suspicious/noTemplateCurlyInString: of the shell
-    for (const part of ['$TARGET', '--outfile ${DIR:-dist}/$name$SUFFIX'])
+    for (const part of ['$TARGET', '--outfile ${DIR:-dist}/$name$SUFFIX', '--outfile ${DIR:-dist}/$name.js'])
       expect(manifest.scripts.build).toContain(part);
     for (const file of ['packaging/build-all.sh', 'rsync_inotify.dockerfile'])
       expect(read(file)).not.toContain('--compile');

@@ -3,8 +3,8 @@ import { existsSync, readFileSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { LANGUAGES, summary } from '../../bench/summary.ts';
-import { readConfig } from '../../scripts/rsync-inotify.ts';
-import { binary, ROOT } from '../helpers.ts';
+import { mistakesFoundBy } from '../processes.ts';
+import { binary, programCode, ROOT } from '../project.ts';
 
 const read = (...path: string[]) => readFileSync(join(ROOT, ...path), 'utf8');
 const help = (name: string) => Bun.spawnSync([binary(name), '--help']).stdout.toString();
@@ -27,15 +27,6 @@ test('the pinned versions agree wherever they are named', () => {
 test('bun.lockb is the only lock file', () => {
   expect(existsSync(join(ROOT, 'bun.lockb'))).toBe(true);
   for (const other of ['bun.lock', 'package-lock.json']) expect(existsSync(join(ROOT, other))).toBe(false);
-});
-
-test('the scripts carry the same log, and import no module of the project', () => {
-  const logOf = (name: string) =>
-    /^type Level[\s\S]*^export function escapeText[\s\S]*?^}/m.exec(read('scripts', name))?.[0];
-  expect(logOf('start-sshd.ts')).toBe(logOf('rsync-inotify.ts') ?? 'missing');
-  for (const name of ['rsync-inotify.ts', 'start-sshd.ts']) {
-    expect(read('scripts', name)).not.toMatch(/from '\.\.?\/[^']*(?<!html)'/); // a page may be imported as text
-  }
 });
 
 describe.each(['rsync-inotify', 'start-sshd'])('the variables of %s', (name) => {
@@ -169,7 +160,7 @@ describe.each([
     language: 'zh-CN' as const,
   },
 ])('the tables of $readme', ({ readme, recipes, troubles, alerts, docker, language }) => {
-  const scripts = ['rsync-inotify.ts', 'start-sshd.ts'].map((name) => read('scripts', name)).join('\n');
+  const code = programCode();
 
   test('name recipes that the program and the compose file take', () => {
     const settings = rowsBelow(readme, `## ${recipes}`).flatMap(([, line]) => codeIn(line));
@@ -178,7 +169,8 @@ describe.each([
       const [, name = '', value = ''] = /^(\w+)=(.*)$/.exec(setting) ?? [];
       expect(read('compose.yml')).toContain(`${name}: \${${name}:-`);
       if (name === 'TZ') continue; // is for the C library
-      expect(readConfig({ SOURCE_DIR: tmpdir(), [name]: value })).toHaveProperty(name); // throws for a wrong value
+      expect(variablesOf('rsync-inotify').map(([variable]) => variable)).toContain(name);
+      expect(mistakesFoundBy(binary('rsync-inotify'), { SOURCE_DIR: tmpdir(), [name]: value })).toBe('');
     }
   });
 
@@ -201,11 +193,11 @@ describe.each([
     expect(said.length).toBeGreaterThan(15);
     for (const text of said) {
       const parts = text.split(/…|\b(?:NAME|ADDRESS:PORT|N|255)\b|\/\S+/).map((part) => part.trim());
-      expect([text, parts.filter((part) => !scripts.includes(part))]).toEqual([text, []]);
+      expect([text, parts.filter((part) => !code.includes(part))]).toEqual([text, []]);
     }
     const codes = symptoms.filter((cell) => /^\d+$/.test(cell));
     expect(codes).toContain('255');
-    for (const code of codes) expect(scripts).toMatch(new RegExp(`^  ${code}: '`, 'm'));
+    for (const status of codes) expect(code).toMatch(new RegExp(`^  ${status}: '`, 'm'));
   });
 
   test('have the numbers of the bench as it wrote them', () => {
@@ -228,16 +220,16 @@ test('CONTRIBUTING.md names files, scripts and classes that there are', () => {
   const text = read('CONTRIBUTING.md');
   for (const [, name = ''] of text.matchAll(/(?:npm|bun) run (?!--)(\w+)/g))
     expect(manifest.scripts).toHaveProperty(name);
-  for (const [path] of text.matchAll(/(?:test|scripts|bench)\/[\w./-]+\w/g)) {
+  for (const [path] of text.matchAll(/(?:test|scripts|src|bench)\/[\w./-]+\w/g)) {
     expect({ path, exists: existsSync(join(ROOT, path)) }).toEqual({ path, exists: true });
   }
   const path = text.slice(text.indexOf('## From an event'), text.indexOf('## The model test'));
-  for (const name of codeIn(path).filter((code) => /^[A-Z][a-z]+$/.test(code))) {
-    expect(read('scripts', 'rsync-inotify.ts')).toContain(`class ${name} `);
-  }
-  for (const name of codeIn(path).filter((code) => /^[a-z]+[A-Z]\w+$/.test(code))) {
-    expect(read('scripts', 'rsync-inotify.ts')).toContain(`function ${name}(`);
-  }
+  const code = programCode();
+  const isThere = (form: string) => new RegExp(form, 'm').test(code);
+  for (const name of codeIn(path).filter((word) => /^[A-Z][a-z]+[A-Za-z]*$/.test(word)))
+    expect({ name, exists: isThere(`^(export )?(class|interface|type) ${name}\\b`) }).toEqual({ name, exists: true });
+  for (const name of codeIn(path).filter((word) => /^[a-z]+[A-Z]\w+$/.test(word)))
+    expect({ name, exists: isThere(`function ${name}\\(|const ${name} = `) }).toEqual({ name, exists: true });
 });
 
 describe.each(['multi', 'source', 'backup'])('compose.%s.yml', (name) => {

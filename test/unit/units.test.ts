@@ -3,9 +3,10 @@ import { spawnSync } from 'node:child_process';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { readConfig as readSourceConfig } from '../../scripts/rsync-inotify.ts';
-import { readConfig as readBackupConfig } from '../../scripts/start-sshd.ts';
-import { binary, ROOT } from '../helpers.ts';
+import { readConfig as readBackupConfig } from '../../src/backup/config.ts';
+import { readConfig as readSourceConfig } from '../../src/mirror/config.ts';
+import { mistakesFoundBy } from '../processes.ts';
+import { binary, ROOT } from '../project.ts';
 
 const read = (...path: string[]) => readFileSync(join(ROOT, ...path), 'utf8');
 
@@ -34,6 +35,7 @@ describe.each([
     expect(settingsOf('EnvironmentFile')).toEqual([`/etc/rsync-inotify/${name}.env`]);
     const help = Bun.spawnSync([binary(name), '--help']).stdout.toString();
     for (const variable of Object.keys(env)) expect(help).toMatch(new RegExp(`^  ${variable} `, 'm'));
+    expect(mistakesFoundBy(binary(name), { ...env, SOURCE_DIR: tmpdir() })).toBe('');
     if (name === 'rsync-inotify')
       expect(readSourceConfig({ ...env, SOURCE_DIR: tmpdir() }).DEST_HOST).toBe('backup.example.org');
     else expect(readBackupConfig(env).SSHD_PORT).toBe(2222);

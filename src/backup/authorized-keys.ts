@@ -1,0 +1,161 @@
+/**
+ * The source's key: what the shared volume holds of it, and its line in authorized_keys, where lines of other people
+ * stay as they are.
+ *
+ *   const key = new SharedKey(config);
+ *   const line = key.findNew(); // 'ssh-rsa AAAA… rsync-inotify@source'
+ *   if (line) key.authorize(line);
+ *
+ * Comments in authorized_keys need not be UTF-8: what is written there is bytes, kept as latin1 strings.
+ */
+import { existsSync, mkdirSync, readFileSync, realpathSync } from 'node:fs';
+import { join } from 'node:path';
+import { quote } from 'shlex';
+import { readSmallFile, replaceFile } from '../service/files.ts';
+import { fingerprint, MAX_KEY_BYTES, parsePublicKey } from '../service/keys.ts';
+import { touch } from '../service/status.ts';
+import { escapeText, Failure, reasonOf } from '../service/text.ts';
+import type { Config } from './config.ts';
+import { FORCED_COMMAND } from './forced-command.ts';
+
+const MIN_RSA_BITS = 2048;
+/** The line above ours in `authorized_keys`. */
+const MARKER = '# start-sshd: the next line is the key from the shared volume and is replaced with it';
+
+/** The file on the shared volume that holds the source's public key. */
+export const sharedKeyFile = (config: Config) => join(config.SHARED_KEYS_DIR, 'id_rsa.pub');
+const authorizedKeysFile = (config: Config) => join(config.SSH_DIR, 'authorized_keys');
+
+/** The key of the source: the one in force, the one that was found last, and why the file was refused last. */
+export class SharedKey {
+  private inForce = '';
+  private found = '';
+  private complaint = '';
+
+  constructor(private readonly config: Config) {}
+
+  get isInForce(): boolean {
+    return this.inForce !== '';
+  }
+
+  /**
+   * Reads the key on the shared volume, nothing where there is none or that one is in force.
+   * @throws where it is no key file, cannot be read, or its key is too weak
+   */
+  findNew(): string | undefined {
+    const content = readSharedKey(this.config);
+    return content && content !== this.inForce ? parseSharedKey(content) : undefined;
+  }
+
+  /** Remembers which key was found last; returns whether it is another one than before. */
+  noteSight(line: string): boolean {
+    const isOther = line !== this.found;
+    this.found = line;
+    return isOther;
+  }
+
+  /**
+   * Authorises a key in place of the one before.
+   * @throws {Failure}
+   */
+  authorize(line: string): void {
+    authorize(this.config, Buffer.from(line).toString('latin1'));
+    this.inForce = line;
+    touch();
+  }
+
+  /** Remembers why the file was refused, '' if it was not; returns whether that is news. */
+  noteComplaint(reason: string): boolean {
+    const isNew = reason !== this.complaint;
+    this.complaint = reason;
+    return isNew;
+  }
+
+  /** Tells the fingerprint of the key in force. */
+  report(): string | null {
+    return this.inForce ? fingerprint(this.inForce) : null;
+  }
+}
+
+/** Reads what the shared key file holds, '' while there is none. */
+function readSharedKey(config: Config): string {
+  try {
+    return readSmallFile(sharedKeyFile(config), MAX_KEY_BYTES).trim();
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return '';
+    throw cause;
+  }
+}
+
+/**
+ * Checks that a text is one line of `TYPE BASE64 [COMMENT]` with a key that is whole and not weak; returns it.
+ * @throws on anything else
+ */
+export function parseSharedKey(content: string): string {
+  const { line, bits = MIN_RSA_BITS } = parsePublicKey(content);
+  if (bits < MIN_RSA_BITS) throw new Error(`RSA 公钥应至少有 ${MIN_RSA_BITS} 位`);
+  return line;
+}
+
+/** Writes the words that sshd starts as a value of an option in authorized_keys (sshd(8)): it goes through a shell. */
+export function commandOption(words: string[]): string {
+  const command = ['exec', ...words.map(quote)].join(' ');
+  return `command="${command.replaceAll('"', '\\"')}"`;
+}
+
+/** Writes a key's line in `authorized_keys`: what sshd starts for it instead of what it asks for. */
+export function authorizedLine(config: Config, key: string): string {
+  if (config.ALLOW_SHELL) return `restrict ${key}`;
+  const script = Bun.main.startsWith('/$bunfs/') ? [] : ['--no-env-file', Bun.main]; // a compiled program is its own script
+  const program = process.execPath.replace(/ \(deleted\)$/, ''); // replaced by a newer one since we were started
+  const option = commandOption([program, ...script, FORCED_COMMAND]);
+  return `restrict,${Buffer.from(option).toString('latin1')} ${key}`;
+}
+
+/**
+ * Puts our line into what `authorized_keys` holds, in place of the last one of ours. It comes first: if a line of
+ * somebody else lets the same key in, with other restrictions or none, sshd goes by the first.
+ */
+export function mergeAuthorizedKeys(content: string, line: string, key: string): string {
+  const [type, body] = key.split(' ');
+  const isOurs = (other: string) => `${other} `.startsWith(`${type} ${body} `);
+  const lines = content.split('\n');
+  const others = lines.filter((other, n) => other !== MARKER && lines[n - 1] !== MARKER && !isOurs(other));
+  return [MARKER, line, ...others.filter(Boolean), ''].join('\n');
+}
+
+/** Reads all that is authorised, '' where nothing is. */
+const readAuthorizedKeys = (file: string) => (existsSync(file) ? readFileSync(file, 'latin1') : '');
+
+/**
+ * Authorises a key in place of the one before.
+ * @throws {Failure}
+ */
+function authorize(config: Config, key: string): void {
+  let file = authorizedKeysFile(config);
+  try {
+    mkdirSync(config.SSH_DIR, { recursive: true, mode: 0o700 });
+    if (existsSync(file)) file = realpathSync(file);
+    const content = mergeAuthorizedKeys(readAuthorizedKeys(file), authorizedLine(config, key), key);
+    replaceFile(file, Buffer.from(content, 'latin1'), 0o600);
+  } catch (cause) {
+    throw new Failure(`无法写入 ${escapeText(file)}：${reasonOf(cause)}。请检查 SSH_DIR 的权限和磁盘空间`);
+  }
+}
+
+/** Finds the key in the line of ours that an earlier start has left. */
+function formerKey(content: string): string | undefined {
+  const [, rest = ''] = content.split(`${MARKER}\n`);
+  const [line = ''] = rest.split('\n');
+  const [, key] = /^(?:(?:"(?:\\"|(?!\\")[^"])*"|[^" ])+ )?(\S+ AAAA.*)$/.exec(line) ?? []; // options, then the key
+  return key;
+}
+
+/**
+ * Gives the key in a line of ours that an earlier start has left no more than this start does.
+ * @throws {Failure}
+ */
+export function restrictFormerKey(config: Config): void {
+  const key = formerKey(readAuthorizedKeys(authorizedKeysFile(config)));
+  if (key) authorize(config, key);
+}

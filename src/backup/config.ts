@@ -1,0 +1,84 @@
+/**
+ * The variables of start-sshd, and what --help says of them.
+ *
+ *   const config = readConfig({ SSHD_PORT: '2222', DEST_DIR: '/backup/web/' });
+ */
+import { homedir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { version } from '../../package.json';
+import {
+  address,
+  colourVariable,
+  countUpTo,
+  describeVariables,
+  file,
+  flag,
+  logVariables,
+  matching,
+  missingPrograms,
+  readVariables,
+  refuseMistakes,
+} from '../service/variables.ts';
+import { findProgram, PROGRAMS } from './programs.ts';
+
+export { version };
+export const PROGRAM = 'start-sshd';
+
+/** sshd reads such a path from a quoted option, where a quote cannot be escaped. */
+const directoryBelow = (base: string) =>
+  matching(/^(?!~)[^"\p{Cc}]*$/u, '应为目录的完整路径；~ 不会展开，不能包含双引号和控制字符', (text) =>
+    resolve(base, text),
+  );
+const directory = directoryBelow('.');
+/** A relative path means to rsync one below the home directory. */
+const destination = directoryBelow(homedir());
+
+export const variables = {
+  SHARED_KEYS_DIR: directory({ default: '/shared-keys', desc: '用来交换公钥的共享卷' }),
+  SSH_DIR: directory({ default: join(homedir(), '.ssh'), desc: 'authorized_keys 所在目录；其他人的公钥保留不变' }),
+  HOST_KEY_DIR: directory({ default: '/etc/ssh', desc: '主机密钥所在目录；缺少的会生成' }),
+  SSHD_PORT: countUpTo(65535)({ default: 22, desc: 'sshd 监听的端口' }),
+  SSHD_LISTEN: address({ default: '', desc: 'sshd 监听的 IP 地址，默认为所有地址' }),
+  DEST_DIR: destination({ default: '/data/backup/', desc: '接收镜像的目录，不存在时创建' }),
+  KEY_RETRIES: countUpTo(1_000_000)({ default: 30, desc: '等待源端公钥的次数，每次 2 秒' }),
+  ALLOW_SHELL: flag({ default: false, desc: 'true = 源端密钥可以执行任意命令，而不只是镜像到 DEST_DIR' }),
+  STATUS_FILE: file({
+    default: '/run/start-sshd/status.json',
+    desc: '状态文件，供 --status 和 --healthcheck 使用，整体替换',
+  }),
+  ...logVariables('/var/log/rsync/sshd.log'),
+  ...colourVariable,
+};
+
+/**
+ * Reads and checks the variables.
+ * @param missing what else is wrong, one line each, to be reported together
+ * @throws {Failure} one line for every variable that is wrong (status 2) and for what is missing (by itself, status 1)
+ */
+export function readConfig(env: NodeJS.ProcessEnv, missing: string[] = []) {
+  const { config, mistakes } = readVariables(variables, env);
+  refuseMistakes(variables, mistakes, missing);
+  return config;
+}
+
+export type Config = ReturnType<typeof readConfig>;
+
+/**
+ * Reads the variables for a start, which needs all programs as well.
+ * @throws {Failure}
+ */
+export const readStartConfig = (): Config => readConfig(process.env, missingPrograms(PROGRAMS, findProgram));
+
+/** The text of --help. */
+export const help = () => `${PROGRAM} ${version}：运行 sshd，接收 rsync-inotify 的镜像
+
+用法: start-sshd [--help | --version | --check | --status | --healthcheck]
+  --check         检查配置和所需程序后退出
+  --status        显示正在运行的服务的状态
+  --healthcheck   用一行说明备份端能否接收镜像；退出状态 0 能，1 不能
+
+环境变量（名称、默认值、说明）:
+${describeVariables(variables, 16, 28)}
+
+退出状态: 0 收到 SIGTERM/SIGINT/SIGHUP 后停止；1 启动步骤失败、缺少程序或 sshd 退出；2 配置或用法错误
+`;

@@ -1,0 +1,113 @@
+/**
+ * DEST_DIR, where the mirror is received: whether it can be written and how much room it has. It may lie on a disk that
+ * hangs, so nothing here makes others wait.
+ *
+ *   const destination = new Destination('/data/backup/');
+ *   await destination.inspect();
+ *   destination.report(); // { directory: '/data/backup/', writable: true, free_bytes: 52428800 }
+ */
+import { access, constants, mkdir, realpath, statfs } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { isWithin, realPath } from '../service/files.ts';
+import { warn } from '../service/log.ts';
+import { touch } from '../service/status.ts';
+import { reasonOf } from '../service/text.ts';
+import type { Config } from './config.ts';
+
+/** A look at the directory that takes longer has not come back, ms. */
+const PATIENCE_MS = 10_000;
+/** With less room, a disk is as good as full, bytes. */
+const LEAST_FREE = 1_000_000;
+
+interface Found {
+  writable: boolean;
+  free_bytes: number;
+}
+
+/** Whether there is too little room to go on. */
+export const isFull = ({ free_bytes }: Found) => free_bytes < LEAST_FREE;
+
+/** What is known of a directory from the last look at it. */
+export class Destination {
+  private found: Found = { writable: false, free_bytes: Number.MAX_SAFE_INTEGER };
+  /** The look that is under way: of a disk that hangs only one hangs with it. */
+  private inspection: Promise<void> | undefined;
+
+  constructor(
+    private readonly directory: string,
+    private readonly ask: (directory: string) => Promise<Found> = askSystem,
+    private readonly patience = PATIENCE_MS,
+  ) {}
+
+  /** Looks at the directory, unless that is being done; resolves when that is done, which may be never. */
+  inspect(): Promise<void> {
+    this.inspection ??= this.inspectOnce().finally(() => {
+      this.inspection = undefined;
+    });
+    return this.inspection;
+  }
+
+  private async inspectOnce(): Promise<void> {
+    const alarm = setTimeout(() => this.record({ ...this.found, writable: false }), this.patience);
+    const found = await this.ask(this.directory);
+    clearTimeout(alarm);
+    this.record(found);
+  }
+
+  /** Records what was found. Room alone comes and goes all the time: that it does is no news. */
+  private record(found: Found): void {
+    const isNews = found.writable !== this.found.writable || isFull(found) !== isFull(this.found);
+    this.found = found;
+    if (isNews) touch();
+  }
+
+  /** Tells what the last look has found. */
+  report() {
+    return { directory: this.directory, ...this.found };
+  }
+}
+
+async function askSystem(directory: string): Promise<Found> {
+  return { writable: await isWritable(directory), free_bytes: await freeBytes(directory) };
+}
+
+async function isWritable(directory: string): Promise<boolean> {
+  try {
+    await access(join(directory, '/'), constants.W_OK | constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Asks for the room that is left for us on the disk of a directory, any amount where its file system does not tell. */
+async function freeBytes(directory: string): Promise<number> {
+  try {
+    const { bavail, bfree, blocks, bsize } = await statfs(directory);
+    if (blocks > 0) return bsize * (process.getuid?.() === 0 ? bfree : bavail);
+  } catch {}
+  return Number.MAX_SAFE_INTEGER;
+}
+
+/** Makes DEST_DIR, of which rsync makes no more than the last directory, and warns where it cannot be used safely. */
+export async function prepareDestination(config: Config): Promise<void> {
+  const { DEST_DIR } = config;
+  try {
+    await mkdir(DEST_DIR, { recursive: true });
+    await access(DEST_DIR, constants.W_OK);
+    warnOfExposure(config, await realpath(DEST_DIR));
+  } catch (cause) {
+    warn('destination.failed', `目标目录 ${DEST_DIR} 无法写入：${reasonOf(cause)}。请检查 DEST_DIR 和权限`);
+  }
+}
+
+/** Warns where the source may write what is not its own. */
+function warnOfExposure({ DEST_DIR, SSH_DIR, HOST_KEY_DIR, LOG_FILE, STATUS_FILE }: Config, root: string): void {
+  const isExposed = (path: string) => isWithin(realPath(path), root);
+  for (const path of [LOG_FILE, STATUS_FILE].filter((name) => name && isExposed(dirname(name)))) {
+    warn('destination.exposed', `${path} 在 DEST_DIR=${DEST_DIR} 之内：源端可以改写或删除它。请更改其中一个`);
+  }
+  for (const path of [SSH_DIR, HOST_KEY_DIR].filter(isExposed)) {
+    warn('destination.exposed', `${path} 在 DEST_DIR=${DEST_DIR} 之内：源端可以改写其中的密钥。请更改其中一个`);
+  }
+}

@@ -1,0 +1,156 @@
+/**
+ * What sshd starts for the source, whatever it asks for: it answers, becomes the receiving rsync, or refuses. It is started
+ * for each session, so that whatever is imported here is paid by every transfer.
+ *
+ *   SSH_ORIGINAL_COMMAND='rsync --server -vlogDtpre.iLsfxCIvu . /data/backup/' start-sshd --forced-command
+ */
+import { writeSync } from 'node:fs';
+import { basename } from 'node:path';
+import { escapeText } from '../service/text.ts';
+import { confinedPath, enter, fence, forbidDevices, locate, neededBy, Refusal } from './confinement.ts';
+import { findProgram } from './programs.ts';
+import { renameIn } from './renames.ts';
+import { MAX_SHOWN, sendReport } from './reports.ts';
+
+/** What sshd starts this program with. */
+export const FORCED_COMMAND = '--forced-command';
+/** What the source asks for where it has moved something: `start-sshd --rename DIRECTORY`. */
+const RENAME = '--rename';
+
+// ── How commands are answered ────────────────────────────────────────────────────────────────────
+
+/** Answers the source, if that is what the program was started for; returns whether it was. */
+export async function answerSource([flag, directory, ...more]: string[]): Promise<boolean> {
+  if (flag === FORCED_COMMAND) await respond(process.env.SSH_ORIGINAL_COMMAND ?? '', answerTo);
+  // With ALLOW_SHELL the source's shell starts us as it starts rsync: both may write anywhere.
+  else if (flag === RENAME && directory && more.length === 0)
+    await respond(`start-sshd ${RENAME} ${directory}`, () => renameIn(directory, '/'));
+  else return false;
+  return true;
+}
+
+/** Gives the answer to a command, unless it becomes the program that does, or refuses. */
+async function respond(command: string, answer: (command: string) => unknown): Promise<void> {
+  try {
+    writeSync(1, `${await answer(command)}\n`);
+  } catch (cause) {
+    const reason = (cause instanceof Error ? cause.message : String(cause)).slice(0, MAX_SHOWN);
+    writeSync(2, `start-sshd: 拒绝执行：${escapeText(reason)}\n`);
+    await sendReport('refused', `${reason}。命令: ${command.slice(0, MAX_SHOWN)}`);
+    process.exit(1);
+  }
+}
+
+/**
+ * Finds the answer to a command of the source, the test of the connection for example.
+ * @throws {Refusal}
+ */
+async function answerTo(command: string): Promise<string | number> {
+  const { DEST_DIR, START_SSHD_REPORTS } = process.env;
+  if (!DEST_DIR || !START_SSHD_REPORTS) throw new Refusal('只能经由 start-sshd 启动的 sshd 使用');
+  if (!command) throw new Refusal('不提供 shell');
+  const words = parseCommand(command);
+  const [program, option, directory] = words;
+  if (program === 'echo') return words.slice(1).join(' ');
+  const isRename = program === 'start-sshd' && option === RENAME && words.length === 3;
+  return isRename ? renameIn(directory ?? '', DEST_DIR) : receive(words, DEST_DIR);
+}
+
+/**
+ * Becomes the receiving rsync.
+ * @throws {Refusal}
+ */
+async function receive(words: string[], allowed: string): Promise<never> {
+  const { options, directories, destination } = parseReceiver(words);
+  const { real, root } = locate(destination, allowed);
+  for (const directory of directories) confinedPath(directory, real, root);
+  const rsync = findProgram('rsync');
+  if (!rsync || !process.execve) throw new Refusal('本机没有 rsync');
+  const rest = enter(real, root) + (destination.endsWith('/') ? '/' : ''); // a directory to be, for a single file
+  if (options.some((option) => /^--(inplace|append)$/.test(option))) await protectDevices();
+  fence(root, neededBy(rsync));
+  return process.execve(rsync, ['rsync', '--server', ...options, '.', rest], process.env);
+}
+
+/** Forbids devices; where the kernel should have done that and has not, the service tells it, and rsync runs all the same. */
+async function protectDevices(): Promise<void> {
+  try {
+    forbidDevices();
+  } catch (cause) {
+    await sendReport('unprotected', cause instanceof Error ? cause.message : String(cause));
+  }
+}
+
+// ── Which commands are let through ───────────────────────────────────────────────────────────────
+
+/** How long a command may be, bytes. */
+const MAX_COMMAND_BYTES = 65_536;
+/** Short options of rsync that only say what is transferred and how. K, L and k follow links, s hides words from us. */
+const LETTERS = 'ACDEHIJNORSUWXbcdglmnopqrtuvxyz';
+const SHORT_OPTION = new RegExp(`^-(?=.)[${LETTERS}]*(e\\d*\\.\\w*)?$|^-[@B]-?\\d+$`);
+const namesIn = (list: string) => list.split(/\s+/);
+/** Long ones, and those with a value that names no file: what a client may send (rrsync(1)) to a receiver that follows no link. */
+const FLAGS = namesIn(
+  `append copy-unsafe-links delay-updates delete delete-after delete-before delete-delay delete-during delete-excluded
+  delete-missing-args dirs existing fake-super force from0 fsync fuzzy group hard-links ignore-errors ignore-existing
+  ignore-missing-args ignore-times inplace links mkpath msgs2stderr munge-links new-compress no-W no-msgs2stderr no-r
+  no-relative no-specials numeric-ids old-compress one-file-system open-noatime owner partial perms preallocate
+  recursive safe-links size-only specials stats super times use-qsort`,
+);
+const VALUES = namesIn(
+  `block-size bwlimit checksum-choice checksum-seed compress-choice compress-level compress-threads groupmap iconv info
+  log-format max-alloc max-delete max-size min-size modify-window skip-compress stderr suffix timeout usermap`,
+);
+/** Options that name a directory, as one word or two. */
+const DIRECTORIES = ['backup-dir', 'compare-dest', 'copy-dest', 'link-dest', 'partial-dir', 'temp-dir'];
+
+/** A run of white space or a part of a word: escaped, in single quotes, in double quotes, plain, or a quote without its end. */
+const PART = /( +)|\\(.)|'([^']*)'|"((?:[^"\\]|\\.)*)"|([^ '"\\]+)|(.)/gu;
+
+/**
+ * Splits a command into words as a shell would; what only a shell would expand stays as it is. shlex takes other
+ * characters for escaped than a shell does, and seconds for a word of many quotes.
+ * @throws {Refusal}
+ */
+export function parseCommand(command: string): string[] {
+  if (Buffer.byteLength(command) > MAX_COMMAND_BYTES) throw new Refusal(`命令超过 ${MAX_COMMAND_BYTES} 字节`);
+  if (/[\p{Cc}\ufffd]/u.test(command)) throw new Refusal('命令包含控制字符或不是 UTF-8');
+  const words: string[] = [];
+  let inWord = false;
+  for (const [, space, escaped, single, double, plain, unpaired] of command.matchAll(PART)) {
+    if (unpaired) throw new Refusal('引号或反斜杠没有配对');
+    if (!space && !inWord) words.push('');
+    inWord = !space;
+    words[words.length - 1] += escaped ?? single ?? double?.replace(/\\([\\"$`])/g, '$1') ?? plain ?? '';
+  }
+  return words;
+}
+
+interface Receiver {
+  options: string[];
+  /** The directories that options name. */
+  directories: string[];
+  destination: string;
+}
+
+/**
+ * Takes `rsync --server OPTION... . DESTINATION` apart: known options only.
+ * @throws {Refusal}
+ */
+export function parseReceiver([program = '', server, ...words]: string[]): Receiver {
+  if (basename(program) !== 'rsync' || server !== '--server') throw new Refusal('只允许 rsync 向本机写入镜像');
+  const [options, directories]: [string[], string[]] = [[], []];
+  while (words[0] !== '.') {
+    const word = words.shift();
+    const [, name = '', value] = /^--([\w-]+)(?:=(.*))?$/.exec(word ?? '') ?? [];
+    if (word === undefined) throw new Refusal('rsync 命令不完整');
+    if (DIRECTORIES.includes(name)) {
+      const directory = value ?? words.shift() ?? '';
+      directories.push(directory);
+      options.push(`--${name}=${directory}`);
+    } else if (SHORT_OPTION.test(word) || (value === undefined ? FLAGS : VALUES).includes(name)) options.push(word);
+    else throw new Refusal(`不允许 rsync 选项 ${word}`);
+  }
+  if (words.length !== 2) throw new Refusal('rsync 命令应只有一个目标目录');
+  return { options, directories, destination: words[1] ?? '' };
+}

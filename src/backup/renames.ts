@@ -1,0 +1,94 @@
+/**
+ * Renames in the backup what was moved in the source, so that rsync need not transfer it once more.
+ *
+ *   renameIn('/data/backup/web/', DEST_DIR); // FROM\0TO\0 … on standard input; returns how often it could be done
+ */
+import { closeSync, constants, lstatSync, mkdirSync, openSync, readSync, renameSync } from 'node:fs';
+import { enter, fence, locate, O_PATH, Refusal } from './confinement.ts';
+
+/** How long a path may be that is to be renamed, bytes. */
+const MAX_PATH_BYTES = 4096;
+/** How a directory is opened that is only a place to go on from: never through a link. */
+const PLACE = O_PATH | constants.O_DIRECTORY | constants.O_NOFOLLOW;
+
+/** Names an entry of an open directory, wherever that has been moved meanwhile. Bytes are latin1. */
+const inPlace = (place: number, name: string) => Buffer.from(`/proc/self/fd/${place}/${name}`, 'latin1');
+
+const openPlace = (place: number, name: string) => openSync(inPlace(place, name), PLACE);
+
+/** Opens a directory, which is made where it is not there; rsync gives it its mode and owner afterwards. */
+function makePlace(place: number, name: string): number {
+  try {
+    return openPlace(place, name);
+  } catch {
+    mkdirSync(inPlace(place, name), 0o700);
+    return openPlace(place, name);
+  }
+}
+
+/**
+ * Walks a relative path below an open directory. No link is followed, whoever may put one there meanwhile: each
+ * directory is opened in the one before, and what is open cannot be replaced. The last one stays open until it is
+ * disposed of.
+ * @throws where the path leads up or names no more than where it starts
+ */
+function walk(root: number, path: string, open: typeof openPlace) {
+  const names = path.split('/');
+  if (names.some((name) => /^\.{0,2}$/.test(name))) throw new Error(`${path} 应为不含 . 和 .. 的相对路径`);
+  const last = names.pop() ?? '';
+  let place = openPlace(root, '.');
+  for (const name of names) {
+    const above = place;
+    try {
+      place = open(above, name);
+    } finally {
+      closeSync(above);
+    }
+  }
+  return { last: inPlace(place, last), [Symbol.dispose]: () => closeSync(place) };
+}
+
+/** Renames below an open directory as rename(2) does; returns whether it could be done. rsync mirrors both places anyway. */
+export function renameBelow(root: number, from: string, to: string): boolean {
+  try {
+    using source = walk(root, from, openPlace);
+    lstatSync(source.last); // nothing is made for what is not there
+    using target = walk(root, to, makePlace);
+    renameSync(source.last, target.last);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * Reads pairs of paths from standard input, a NUL behind each path. Bytes are latin1.
+ * @throws {Refusal}
+ */
+function* readPairs(): Generator<[from: string, to: string]> {
+  const chunk = Buffer.alloc(65_536);
+  let rest = '';
+  for (let length = readSync(0, chunk); length > 0; length = readSync(0, chunk)) {
+    const paths = (rest + chunk.toString('latin1', 0, length)).split('\0');
+    if (paths.some((path) => path.length > MAX_PATH_BYTES)) throw new Refusal(`路径超过 ${MAX_PATH_BYTES} 字节`);
+    let next = 0;
+    for (; next + 2 < paths.length; next += 2) yield [paths[next] ?? '', paths[next + 1] ?? ''];
+    rest = paths.slice(next).join('\0');
+  }
+  if (rest) throw new Refusal('最后一对路径不完整');
+}
+
+/**
+ * Renames in a directory what standard input asks for. It is done by this thread itself, the only one that is fenced in.
+ * @returns how often that was possible
+ * @throws {Refusal}
+ */
+export function renameIn(directory: string, allowed: string): number {
+  const { real, root } = locate(directory, allowed);
+  if (enter(real, root) !== './') return 0; // there is nothing yet
+  fence('.');
+  const place = openSync('.', PLACE);
+  let done = 0;
+  for (const [from, to] of readPairs()) if (renameBelow(place, from, to)) done++;
+  return done;
+}

@@ -1,0 +1,66 @@
+/**
+ * What sessions tell the service, in whose log it belongs: over a socket in the runtime directory.
+ *
+ *   const reports = new Reports();
+ *   await reports.listen(join(runtimeDirectory, 'reports'));
+ *   await sendReport('refused', '不提供 shell。命令: '); // in the session
+ */
+import { once } from 'node:events';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { warn } from '../service/log.ts';
+import { touch } from '../service/status.ts';
+import { escapeText, reasonOf } from '../service/text.ts';
+
+/** How much is told of a command that is refused, characters. */
+export const MAX_SHOWN = 500;
+/** How long a session waits for the service to take its report, ms. */
+const SEND_MS = 1000;
+
+/** What a report is about: a command that was refused, or one that runs with less protection than it should have. */
+type Kind = 'refused' | 'unprotected';
+
+/** Tells the service. node:net is loaded only here: it takes half as long as all that a session does without it. */
+export async function sendReport(kind: Kind, message: string): Promise<void> {
+  const { START_SSHD_REPORTS: service } = process.env;
+  if (!service) return;
+  const { connect } = await import('node:net');
+  const socket = connect(service).resume().end(`${kind}\n${message}`);
+  await Promise.race([once(socket, 'close'), sleep(SEND_MS)]).catch(() => {}); // without the service there is no log
+}
+
+/** Takes the reports of sessions into the log. */
+export class Reports {
+  private refused = 0;
+
+  /** Listens on a socket; where that is not possible, this is told. */
+  async listen(path: string): Promise<void> {
+    const { createServer } = await import('node:net');
+    const server = createServer((socket) => {
+      let report = '';
+      socket.setEncoding('utf8').on('data', (chunk: string) => {
+        report = `${report}${chunk}`.slice(0, 4 * MAX_SHOWN);
+      });
+      socket.once('end', () => this.take(report));
+      socket.on('error', () => {});
+    });
+    server
+      .on('error', (cause) => warn('command.unreported', `拒绝执行的命令不会记入日志：${reasonOf(cause)}`))
+      .listen(path);
+  }
+
+  private take(report: string): void {
+    const [, kind, message = ''] = /^(.*?)\n(.*)$/s.exec(report) ?? [];
+    if (kind === 'unprotected') {
+      warn('command.unprotected', `源端的命令可能打开备份内的设备文件：${escapeText(message)}`);
+      return;
+    }
+    this.refused++;
+    touch();
+    warn('command.refused', `拒绝执行源端的命令：${escapeText(message)}`);
+  }
+
+  /** Tells how many commands were refused. */
+  report(): number {
+    return this.refused;
+  }
+}

@@ -1,0 +1,135 @@
+/**
+ * The real sshd, which runs as long as we do: its files, its process and its sessions.
+ *
+ *   const sshd = new Sshd(config);
+ *   await sshd.configure('root');
+ *   await sshd.listen();
+ */
+import type { ChildProcess } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { networkInterfaces, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Readable } from 'node:stream';
+import { lifecycle } from '../service/lifecycle.ts';
+import { info } from '../service/log.ts';
+import { start, startedBy } from '../service/processes.ts';
+import { escapeText, Failure } from '../service/text.ts';
+import type { Config } from './config.ts';
+import { findProgram } from './programs.ts';
+import { configWord, includeMachineConfig, serverOptions, sessionOptions, strictModesFor } from './sshd-options.ts';
+
+export class Sshd {
+  private command: string[] = [];
+  private process: ChildProcess | undefined;
+  /** Holds sshd's configuration and the socket for reports, for nobody else to see. */
+  private directory = '';
+
+  constructor(private readonly config: Config) {}
+
+  /** The socket that takes the reports of sessions. */
+  get reportSocket(): string {
+    return join(this.directory, 'reports');
+  }
+
+  get pid(): number | undefined {
+    return this.process?.pid;
+  }
+
+  /**
+   * Writes the configuration that lets `user` in, and has sshd check it.
+   * @throws {Failure}
+   */
+  async configure(user: string): Promise<void> {
+    const { config } = this;
+    this.directory = makeRuntimeDirectory();
+    lifecycle.onExit(() => rmSync(this.directory, { recursive: true, force: true }));
+    const [file, sessionFile] = [join(this.directory, 'sshd_config'), join(this.directory, 'session.conf')];
+    const server = serverOptions(config, user, strictModesFor(config.SSH_DIR, process.getuid?.() ?? 0));
+    const session = sessionOptions(config, user, this.reportSocket);
+    writeFileSync(sessionFile, ['Match all', ...session, ''].join('\n'));
+    writeFileSync(file, [`Include ${configWord(sessionFile)}`, ...server, ''].join('\n'));
+    this.command = [findProgram('sshd') ?? 'sshd', '-f', file, '-p', String(config.SSHD_PORT)];
+    await includeMachineConfig(file, [...server, ...session], this.command, user);
+  }
+
+  /**
+   * Starts sshd in the foreground, its log in ours; resolves when it listens.
+   * @throws {Failure}
+   */
+  async listen(): Promise<void> {
+    const [program = '', ...args] = this.command;
+    const child = start(program, ['-D', '-e', ...args], { stdio: ['ignore', 'ignore', 'pipe'] });
+    this.process = child;
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    child.once('error', reject);
+    child.once('close', (code, signal) => reject(new Failure(`sshd 启动失败 (退出码: ${code ?? signal})`)));
+    lifecycle.background(this.readLog(child.stderr, resolve, reject));
+    return promise;
+  }
+
+  /** Passes on what sshd says, and finds in it whether it listens. */
+  private async readLog(log: Readable | null, resolve: () => void, reject: (cause: Failure) => void): Promise<void> {
+    if (!log) return;
+    const { createInterface } = await import('node:readline'); // which takes long to load
+    createInterface({ input: log }).on('line', (line) => {
+      if (line.startsWith('Server listening')) return resolve();
+      info('sshd.output', `sshd: ${escapeText(line)}`);
+      // Of several addresses sshd would make do with those that are free.
+      if (/Bind to port .* Address already in use/.test(line)) {
+        reject(new Failure(`端口 ${this.config.SSHD_PORT} 已被占用。请停止占用它的程序，或更改 SSHD_PORT`));
+      }
+    });
+  }
+
+  /**
+   * Waits, ms; the end of sshd and a request to stop end that.
+   * @throws {Failure} where sshd has ended without such a request
+   */
+  async pause(ms: number): Promise<void> {
+    const { process: child } = this;
+    if (!child) return;
+    const exit = () => child.exitCode ?? child.signalCode;
+    if (exit() === null) await lifecycle.pauseOr(ms, child, 'exit');
+    if (exit() !== null && !lifecycle.stopping) throw new Failure(`sshd 意外退出 (退出码: ${exit()})`);
+  }
+
+  /** Tells how many connections there are. */
+  countSessions(): number {
+    return this.pid ? startedBy(this.pid).length : 0;
+  }
+
+  /** Tells which process listens where. */
+  report() {
+    const { SSHD_PORT, SSHD_LISTEN } = this.config;
+    return { pid: this.pid ?? null, port: SSHD_PORT, listen: SSHD_LISTEN || null };
+  }
+}
+
+/**
+ * Makes a directory that nobody else can enter.
+ * @throws {Failure}
+ */
+function makeRuntimeDirectory(): string {
+  const parents = ['/run', process.env.XDG_RUNTIME_DIR, tmpdir()].filter((path) => path !== undefined);
+  for (const parent of parents) {
+    try {
+      return mkdtempSync(join(parent, 'start-sshd-'));
+    } catch {}
+  }
+  throw new Failure(`无法在 ${parents.join('、')} 中创建运行目录，请检查权限和磁盘空间`);
+}
+
+/** Makes the directory in which Debian's sshd separates privileges, as the boot does; if it cannot be made, sshd says so. */
+export function makePrivsepDirectory(): void {
+  try {
+    mkdirSync('/run/sshd', { recursive: true, mode: 0o755 });
+  } catch {}
+}
+
+/** Finds the address that other hosts most likely know this one by. */
+export function ownAddress(): string {
+  const addresses = Object.values(networkInterfaces()).flatMap((list) => list ?? []);
+  const outside = addresses.filter(({ internal }) => !internal);
+  const first = outside.find(({ family }) => family === 'IPv4') ?? outside[0];
+  return first?.address ?? '127.0.0.1';
+}

@@ -1,0 +1,155 @@
+/**
+ * What operators look at: the state of the backup as a file, and what --status and --healthcheck make of it.
+ *
+ *   const status = new ServiceStatus({ config, destination, key, sshd, reports });
+ *   await status.publishFirst();
+ */
+import { hostname } from 'node:os';
+import { type Answer, lifecycle } from '../service/lifecycle.ts';
+import {
+  ageOf,
+  complaints,
+  describeComplaints,
+  describeProgram,
+  checkHealth as healthOf,
+  Publisher,
+  readStatusFile,
+  StateFile,
+  touch,
+} from '../service/status.ts';
+import { table } from '../service/text.ts';
+import type { SharedKey } from './authorized-keys.ts';
+import { type Config, PROGRAM, variables, version } from './config.ts';
+import { type Destination, isFull } from './destination.ts';
+import type { Reports } from './reports.ts';
+import type { Sshd } from './sshd.ts';
+
+/** How long the first state waits for a look at DEST_DIR, and the start for that state to be written, ms. */
+const FIRST_MS = 1000;
+
+/** The parts of the service that tell of themselves. */
+interface Parts {
+  config: Config;
+  destination: Destination;
+  key: SharedKey;
+  sshd: Sshd;
+  reports: Reports;
+}
+
+/** The state of the service in STATUS_FILE. */
+export class ServiceStatus {
+  private phase: 'starting' | 'serving' | 'stopped' = 'starting';
+  private readonly started = new Date().toISOString();
+  private readonly publisher = new Publisher(() => {
+    const status = this.report();
+    return { ...status, problems: problemsOf(status) };
+  });
+  private readonly file: StateFile;
+
+  constructor(private readonly parts: Parts) {
+    this.file = new StateFile('STATUS_FILE', parts.config.STATUS_FILE, () => this.publisher.shown);
+  }
+
+  /** Publishes the state from now on. What hangs, DEST_DIR or the file, makes nobody wait for long. */
+  async publishFirst(): Promise<void> {
+    await briefly(this.parts.destination.inspect());
+    this.publisher.on('published', () => lifecycle.background(this.file.write()));
+    this.publisher.on('published', () => lifecycle.background(this.parts.destination.inspect()));
+    lifecycle.onExit(() => this.publishLast());
+    this.publisher.publish();
+    await briefly(this.file.write());
+  }
+
+  /** Says that sshd takes connections now. */
+  enterService(): void {
+    this.phase = 'serving';
+    touch();
+  }
+
+  private async publishLast(): Promise<void> {
+    this.phase = 'stopped';
+    this.publisher.publish();
+    await this.file.write();
+  }
+
+  /** Pulls the state from all parts. */
+  report() {
+    const { destination, key, sshd, reports } = this.parts;
+    return {
+      program: PROGRAM,
+      version,
+      pid: process.pid,
+      host: hostname(),
+      started: this.started,
+      updated: new Date().toISOString(),
+      phase: this.phase,
+      sshd: sshd.report(),
+      destination: destination.report(),
+      key: key.report(),
+      sessions: sshd.countSessions(),
+      refused: reports.report(),
+      errors: complaints,
+    };
+  }
+}
+
+/** Waits for something, but not long. */
+const briefly = (work: Promise<unknown>) => Promise.race([work, lifecycle.pause(FIRST_MS)]);
+
+export type Status = ReturnType<ServiceStatus['report']>;
+
+type Problem = 'stopped' | 'stale' | 'starting' | 'no_key' | 'destination' | 'disk_full';
+
+/** Lists what is wrong, nothing where the backup can take a mirror. */
+export function problemsOf(status: Status, now = Date.parse(status.updated)): Problem[] {
+  if (status.phase === 'stopped') return ['stopped'];
+  if (ageOf(status, now).isStale) return ['stale'];
+  if (status.phase === 'starting') return ['starting'];
+  const problems: Problem[] = [];
+  if (!status.key) problems.push('no_key');
+  if (!status.destination.writable) problems.push('destination');
+  if (isFull(status.destination)) problems.push('disk_full');
+  return problems;
+}
+
+/** Says in a line whether the backup can take a mirror, or why not. */
+export function judge(status: Status): { healthy: boolean; line: string } {
+  const now = Date.now();
+  const words: Record<Problem, string> = {
+    starting: '正在启动',
+    stopped: '服务已停止',
+    stale: `状态已过期 ${ageOf(status, now).age} 秒，服务可能已不在运行`,
+    no_key: '没有源端公钥，源端无法登录',
+    destination: `目标目录 ${status.destination.directory} 无法写入`,
+    disk_full: `目标目录 ${status.destination.directory} 所在的磁盘已满`,
+  };
+  const problems = problemsOf(status, now).map((problem) => words[problem]);
+  if (problems.length > 0) return { healthy: false, line: `不健康: ${problems.join('；')}` };
+  return { healthy: true, line: `健康: SSH 服务运行中，${status.sessions} 个连接` };
+}
+
+const readStatus = () => readStatusFile<Status>(PROGRAM, String(variables.STATUS_FILE.default));
+
+/** Answers --healthcheck. */
+export const checkHealth = (): Answer => healthOf(() => judge(readStatus()));
+
+/**
+ * Answers --status with a table for people.
+ * @throws {Failure} where no service tells of itself
+ */
+export function showStatus(): Answer {
+  return { text: describe(readStatus()), status: 0 };
+}
+
+/** Describes the state as a table for people. */
+export function describe(status: Status): string {
+  const { sshd, destination, key, sessions, refused, errors } = status;
+  const rows = table([
+    ['SSH 服务', `PID ${sshd.pid ?? '–'}，${sshd.listen ?? '所有地址'}，端口 ${sshd.port}`],
+    ['目标目录', `${destination.directory}${destination.writable ? '' : '（无法写入）'}`],
+    ['源端公钥', key ?? '–'],
+    ['连接', String(sessions)],
+    ['拒绝的命令', String(refused)],
+  ]);
+  return [describeProgram(status), judge(status).line, '', ...rows, ...describeComplaints(errors), ''].join('\n');
+}

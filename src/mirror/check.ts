@@ -1,0 +1,105 @@
+/**
+ * The check before anything is done: the variables, the programs that are needed, and what rsync and ssh say of their options.
+ *
+ *   const { config, hosts } = await checkConfig();
+ */
+import { isAbsolute, join } from 'node:path';
+import { run } from '../service/processes.ts';
+import { escapeText, Failure, lastLine, reasonOf } from '../service/text.ts';
+import { type Mistake, missingPrograms, mistake, refuseMistakes } from '../service/variables.ts';
+import { type Config, type Host, hostsOf, loginOf, nameOf, readEnvironment, variables } from './config.ts';
+import { parseWords } from './options.ts';
+import { knownSettings, sshArgs } from './ssh.ts';
+
+/** The programs that are needed, and the packages that they come in. */
+const PROGRAMS = {
+  rsync: 'rsync',
+  ssh: 'openssh-client',
+  'ssh-keygen': 'openssh-client',
+  inotifywait: 'inotify-tools',
+};
+
+/** Where a target answers. */
+export interface Address {
+  host: string;
+  port: number;
+  /** Reached through another host or program, so that a TCP connection of our own says nothing. */
+  proxied: boolean;
+}
+
+/** A target as it is to be reached. */
+export interface LocatedHost extends Host {
+  readonly address: Address;
+}
+
+/**
+ * Checks everything before anything is done.
+ * @throws {Failure} with all that is wrong
+ */
+export async function checkConfig(): Promise<{ config: Config; hosts: LocatedHost[] }> {
+  const { config, isRight, mistakes } = readEnvironment(process.env);
+  const refused = await Promise.all([
+    isRight('RSYNC_OPTS') ? refusedByRsync(config.RSYNC_OPTS) : [],
+    isRight('SSH_OPTS') ? refusedBySsh(config.SSH_OPTS) : [],
+  ]);
+  refuseMistakes(variables, [...mistakes, ...refused.flat()], missingPrograms(PROGRAMS, Bun.which));
+  const settings = await knownSettings();
+  const located = hostsOf(config, settings).map(async (host) => ({ ...host, address: await resolveAddress(host) }));
+  const hosts = await Promise.all(located);
+  const nested = mistakesInPlaces(hosts);
+  if (nested.length > 0) throw new Failure(nested.join('\n'), 2);
+  return { config, hosts };
+}
+
+/** Asks rsync what it refuses of its options. */
+async function refusedByRsync(options: string): Promise<Mistake[]> {
+  if (!Bun.which('rsync')) return [];
+  const asked = [...parseWords(options), '--log-file=/dev/null', '--version']; // or it would answer in the user's log, too
+  const { exitCode, stderr } = await run`rsync ${asked}`;
+  if (exitCode === 0) return [];
+  const [reason = ''] = stderr.trim().split('\n');
+  return [mistake('RSYNC_OPTS', options, `rsync 不接受这些选项：${escapeText(reason)}`)];
+}
+
+/** Asks ssh what it makes of its options: words that are no options, and options that leave no way to run rsync, are refused too. */
+async function refusedBySsh(options: string): Promise<Mistake[]> {
+  if (!Bun.which('ssh')) return [];
+  const { exitCode, stdout, stderr } = await run`ssh -G ${parseWords(options)} host`;
+  const reason = sshComplaint(exitCode ?? 255, stdout, stderr);
+  return reason ? [mistake('SSH_OPTS', options, reason)] : [];
+}
+
+function sshComplaint(status: number, settings: string, said: string): string | undefined {
+  if (status !== 0) return `ssh 不接受这些选项：${lastLine(said)}`;
+  if (!/^hostname /m.test(settings)) return '不能包含只显示信息的选项，例如 -V';
+  if (/^host (?!host$)/m.test(settings)) return '只能包含选项，例如 -p 2222';
+  if (/^(sessiontype (none|subsystem)|forkafterauthentication yes|stdinnull yes)$/m.test(settings))
+    return '不能包含 -N、-s、-f 或 -n，否则无法运行 rsync';
+  return undefined;
+}
+
+/** Asks ssh where its options and its configuration files lead. @throws {Failure} */
+async function resolveAddress(host: Host): Promise<Address> {
+  const result = await run`ssh -G ${sshArgs(host)} ${loginOf(host)}`;
+  if (result.exitCode !== 0) throw new Failure(`无法确定目标主机的地址：${reasonOf(result)}`);
+  const setting = (name: string) => new RegExp(`^${name} (.*)$`, 'm').exec(result.stdout)?.[1];
+  const proxied = ['proxycommand', 'proxyjump'].some((name) => (setting(name) ?? 'none') !== 'none');
+  return { host: setting('hostname') ?? host.host, port: Number(setting('port')), proxied };
+}
+
+/** Where a mirror is kept: what lies in it begins with the same. */
+function placeOf({ user, directory, address: { host, port } }: LocatedHost): string {
+  const path = isAbsolute(directory) ? directory : join('~', user, directory.replace(/^~(\/|$)/, ''));
+  return join(`${host}:${port}`, path, '/');
+}
+
+/** Finds mirrors of which one lies in the other: they would undo each other's work. */
+function mistakesInPlaces(hosts: LocatedHost[]): string[] {
+  return hosts.flatMap((host, n) => {
+    const place = placeOf(host);
+    const isNested = (it: string) => it.startsWith(place) || place.startsWith(it);
+    const other = hosts.slice(0, n).find((it) => isNested(placeOf(it)));
+    if (!other) return [];
+    return [`配置错误: DEST_HOSTS 中的 ${nameOf(other)} 和 ${nameOf(host)} 相同或互相包含，两份镜像会互相破坏`];
+  });
+}

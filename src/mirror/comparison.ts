@@ -1,0 +1,115 @@
+/**
+ * One comparison of the source with a target by checksum, in which rsync changes nothing.
+ *
+ *   const comparison = new Comparison(host, source);
+ *   const differences = await comparison.run();
+ */
+import type { ChildProcess } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { createInterface } from 'node:readline';
+import type { Readable } from 'node:stream';
+import { exitStatus, start } from '../service/processes.ts';
+import { Failure, showPath } from '../service/text.ts';
+import { UNKNOWN } from './changes.ts';
+import type { Host } from './config.ts';
+import { type Differences, parseDifference } from './differences.ts';
+import { HostKeys } from './host-keys.ts';
+import { withoutQuiet } from './options.ts';
+import { meaningOf, outcomeOf } from './rsync.ts';
+import { LIST_OPTIONS, listOf, rulesOf } from './scopes.ts';
+import type { Source } from './source.ts';
+import { rsyncArgs } from './ssh.ts';
+
+/** What rsync is told after the user's options: to change nothing, to tell all that it would change, and not to give up. */
+const VERIFY_OPTIONS = [
+  ...['--dry-run', '--checksum', '--no-itemize-changes', '--no-human-readable', '--info=none,name,del,stats2'],
+  ...['--debug=none', '--log-file=/dev/null', '--max-delete=2147483647', '--timeout=0', '--no-append'],
+];
+/** What is said besides why it failed: what follows from that, and ssh's frames and greetings. */
+const NO_REASON = /^(rsync error:|rsync: connection unexpectedly closed|@|Warning: Permanently added)/;
+/** How many differences of a target are told at most. */
+const MAX_DIFFERENCES = 100_000;
+
+export class Comparison {
+  /** How many files were compared. */
+  files: number | undefined;
+  /** Differences beyond those that are told. */
+  untold = 0;
+  /** Why not everything could be compared. */
+  readonly reasons = new Set<string>();
+  private readonly hostKeys: HostKeys;
+  private readonly words: string[];
+  /** What stands before a path of the source in what rsync tells. */
+  private readonly prefix: string;
+
+  constructor(
+    private readonly host: Host,
+    private readonly source: Source,
+  ) {
+    this.hostKeys = new HostKeys(host.config);
+    this.words = withoutQuiet(host.plan.words);
+    this.prefix = (host.plan.isRelative ? source.root : source.prefix).slice(1);
+  }
+
+  /** Asks what rsync would do, to these paths or to all. @throws {Failure} where it cannot tell */
+  async run(paths?: ReadonlyMap<string, unknown>): Promise<Differences> {
+    const mark = `${randomUUID()} `; // nothing else that rsync prints begins like that
+    const rsync = await this.startRsync([...VERIFY_OPTIONS, `--out-format=${mark}%i %n`], paths);
+    const found: Differences = new Map();
+    let said = '';
+    let isOld = false;
+    readLines(rsync.stdout, (line) => {
+      if (line.startsWith(mark)) this.take(line.slice(mark.length), found, paths);
+      isOld ||= line.startsWith(`${mark}<f?????????`); // before protocol 29, whatever the difference
+      if (!paths && line.startsWith('Number of files: ')) this.files = Number(line.replace(/ \(.*|\D/g, ''));
+    });
+    readLines(rsync.stderr, (line) => {
+      if (!NO_REASON.test(line)) said = line;
+    });
+    this.checkStatus(await exitStatus(rsync), said);
+    if (!this.files) throw new Failure('rsync 没有说明比较了多少文件，请检查 RSYNC_OPTS');
+    if (isOld) throw new Failure('rsync 没有说明差异是什么，请检查两端 rsync 版本');
+    return found;
+  }
+
+  private take(line: string, found: Differences, paths: ReadonlyMap<string, unknown> | undefined): void {
+    const difference = parseDifference(line);
+    const path = difference?.path.replace(/(?<=.)\/$/, '');
+    if (!difference || !path) return;
+    if (paths?.has(path) ?? found.size < MAX_DIFFERENCES) found.set(path, difference);
+    else if (!paths) this.untold++;
+  }
+
+  /** A path as it is called below the source. With -R, some rsyncs tell names that begin with a slash. */
+  below(told: string): string {
+    const path = told.replace(/^\//, '');
+    if (path === '.' || `${path}/` === this.prefix) return '';
+    return path.startsWith(this.prefix) ? path.slice(this.prefix.length) : path;
+  }
+
+  private async startRsync(extra: string[], paths?: ReadonlyMap<string, unknown>): Promise<ChildProcess> {
+    const { method, errorOptions, scanOptions } = this.host.plan;
+    const { source } = this;
+    const batch = new Map([...(paths?.keys() ?? [])].map((path) => [this.below(path), UNKNOWN]));
+    const scopes = paths && method !== 'full' ? await source.survey(batch) : undefined;
+    const names = scopes && method === 'list' ? listOf(scopes, source.prefix) : undefined;
+    const rules = (scopes && !names && rulesOf(scopes, source.prefix)) || [];
+    const options = [...extra, ...errorOptions, ...scanOptions, ...(names ? LIST_OPTIONS : rules)];
+    const route = { knownHosts: this.hostKeys.refresh() };
+    const rsync = start('rsync', rsyncArgs(this.host, route, options, names && source.base, this.words), {});
+    rsync.stdin?.end(names);
+    return rsync;
+  }
+
+  private checkStatus(status: number, said: string): void {
+    const kind = outcomeOf(status);
+    if (kind === 'done') return;
+    const reason = `${meaningOf(status)} (退出码: ${status})：${showPath(said)}`;
+    if (kind !== 'partial') throw new Failure(reason);
+    this.reasons.add(reason);
+  }
+}
+
+function readLines(stream: Readable | null, take: (line: string) => void): void {
+  if (stream) createInterface({ input: stream.setEncoding('latin1') }).on('line', take);
+}

@@ -1,0 +1,241 @@
+/**
+ * The variables of rsync-inotify, and what follows from them for each target.
+ *
+ *   const config = readConfig({ SOURCE_DIR: '/srv/web/', DEST_HOST: 'me@backup' });
+ *   const [host] = hostsOf(config);
+ */
+import { accessSync, constants, lstatSync, statSync } from 'node:fs';
+import { isIPv6 } from 'node:net';
+import { homedir } from 'node:os';
+import { dirname, join, resolve } from 'node:path';
+import { type CleanedEnv, makeExactValidator } from 'envalid';
+import { version } from '../../package.json';
+import { isWithin, realPath } from '../service/files.ts';
+import { escapeText, wordsOf } from '../service/text.ts';
+import {
+  address,
+  checked,
+  colourVariable,
+  countUpTo,
+  describeVariables,
+  file,
+  flag,
+  logVariables,
+  type Mistake,
+  mistake,
+  port,
+  readVariables,
+  refuseMistakes,
+  seconds,
+} from '../service/variables.ts';
+import { type Plan, parseWords, planFor } from './options.ts';
+
+const target = checked(parseTarget);
+const targets = checked((value) => wordsOf(value).forEach(parseDestination));
+
+const sourceDirectory = makeExactValidator<string>((value) => {
+  const path = absoluteSource(value);
+  let isLink = false;
+  try {
+    accessSync(path, constants.R_OK | constants.X_OK);
+    isLink = lstatSync(path).isSymbolicLink();
+    if (statSync(path).isDirectory() && !isLink) return path;
+  } catch (cause) {
+    throw new Error(`应为已存在且当前用户可读的目录 (${(cause as NodeJS.ErrnoException).code})`);
+  }
+  throw new Error(isLink ? '是符号链接，rsync 只会复制链接本身；在结尾加上斜杠表示它所指目录的内容' : '应为目录');
+});
+
+/** ssh reads such a path from a quoted option, where neither a quote nor `${…}` can be escaped. */
+export const UNQUOTABLE = /^~|["\p{Cc}]|\$\{/u;
+const directory = makeExactValidator<string>((value) => {
+  if (UNQUOTABLE.test(value)) throw new Error('应为目录的完整路径；~ 不会展开，不能包含双引号、${ 和控制字符');
+  return resolve(value);
+});
+
+/** A leading colon would ask for an rsync daemon. */
+const remoteDirectory = checked((value) => {
+  if (/^:|[\r\n]/.test(value)) throw new Error('应为目标主机上的目录，不能以冒号开头或包含换行符');
+});
+
+/** Words that rsync would take for files have no place among options. */
+const rsyncOptions = checked((value) => {
+  const words = parseWords(value);
+  if (words.includes('--') || /^[^-]/.test(words[0] ?? '-')) throw new Error('只能包含选项，例如 -avz --delete');
+});
+
+const sshOptions = checked(parseWords);
+
+const relativeDirectories = makeExactValidator<string[]>((value) => {
+  const paths = value.split(':').filter(Boolean);
+  const isRelative = (path: string) => !/(^|\/)\.{0,2}\//.test(path.replace(/\/?$/, '/'));
+  if (paths.every(isRelative)) return paths;
+  throw new Error('应为 SOURCE_DIR 下目录的相对路径，以冒号分隔，例如 cache:var/tmp');
+});
+
+export const variables = {
+  SOURCE_DIR: sourceDirectory({ default: '/data/source/', desc: '源目录；结尾有无斜杠的含义与 rsync 相同' }),
+  DEST_HOST: target({ default: 'rsync-backup', desc: '目标主机，[user@]host，省略用户时为 root' }),
+  DEST_HOSTS: targets({ default: '', desc: '多个目标，以空格或逗号分隔：[user@]host[:dir]；设置后取代 DEST_HOST' }),
+  DEST_DIR: remoteDirectory({ default: '/data/backup/', desc: '目标主机上的目录' }),
+  RSYNC_OPTS: rsyncOptions({ default: '-avz --delete', desc: 'rsync 选项；可用引号，不做任何展开' }),
+  SSH_OPTS: sshOptions({
+    default: '-o StrictHostKeyChecking=no',
+    desc: 'ssh 选项，例如 -p 2222；其中指定的端口在各处生效',
+  }),
+  SYNC_INTERVAL: seconds({ default: 5, desc: '同步间隔（秒），可带小数，0 = 不间隔；这段时间内最多开始一次同步' }),
+  MAX_RETRIES: countUpTo(1_000_000)({ default: 10, desc: '等待 SSH 和测试登录的最大重试次数，每次 5 秒' }),
+  FULL_SYNC_INTERVAL: seconds({ default: 3600, desc: '定期全量比较的间隔（秒），作为安全网，0 = 从不' }),
+  WATCH_EXCLUDE: relativeDirectories({
+    default: [],
+    desc: '不监控的目录，SOURCE_DIR 下的相对路径，以冒号分隔；全量同步仍包含它们',
+  }),
+  ALLOW_EMPTY_SOURCE: flag({ default: false, desc: 'true = 允许空的源目录清空非空的备份' }),
+  RENAME_ON_TARGET: flag({ default: true, desc: 'true = 目录树内移动的文件和目录在目标上直接重命名，不再传输' }),
+  SHARED_KEYS_DIR: directory({ default: '/shared-keys', desc: '用来交换公钥的共享卷' }),
+  SSH_DIR: directory({ default: join(homedir(), '.ssh'), desc: '密钥对所在目录' }),
+  STATUS_FILE: file({
+    default: '/run/rsync-inotify/status.json',
+    desc: '状态文件，供 --status 和 --healthcheck 使用，整体替换',
+  }),
+  MAX_LAG: seconds({
+    default: 300,
+    desc: '备份落后源目录超过这么久（秒，另加 SYNC_INTERVAL）时 --healthcheck 视为不健康，0 = 不限',
+  }),
+  ...logVariables('/var/log/rsync/sync.log'),
+  METRICS_FILE: file({ default: '', desc: 'Prometheus 指标文件，整体替换，例如 /var/metrics/rsync.prom' }),
+  METRICS_PORT: port({ default: '', desc: '在此端口提供状态页 /、/metrics 和 /healthz' }),
+  METRICS_LISTEN: address({
+    default: '127.0.0.1',
+    desc: 'METRICS_PORT 监听的 IP 地址，0.0.0.0 = 所有地址（compose 中的默认值）',
+  }),
+  ...colourVariable,
+};
+
+export type Config = CleanedEnv<typeof variables>;
+
+/** Reads the variables, those of them that are right, and what is wrong with the others and with files of ours. */
+export function readEnvironment(env: NodeJS.ProcessEnv) {
+  const { config, mistakes } = readVariables(variables, env);
+  const isRight = (name: string) => mistakes.every((other) => other.name !== name);
+  return { config, isRight, mistakes: [...mistakes, ...mistakesInFiles(config, isRight)] };
+}
+
+/**
+ * Reads the variables. What only rsync and ssh can say of their options is asked by `checkConfig`.
+ * @throws {Failure} a line for every variable that is wrong (status 2)
+ */
+export function readConfig(env: NodeJS.ProcessEnv): Config {
+  const { config, mistakes } = readEnvironment(env);
+  refuseMistakes(variables, mistakes);
+  return config;
+}
+
+/** `[user@]host`, where the host may be an IPv6 address with or without brackets. @throws on anything else */
+export function parseTarget(value: string): { user: string; host: string } {
+  const form = /^(?:([\w.][\w.-]*)@)?(?:\[([^\]]+)\]|([\w.:%][\w.:%-]*))$/;
+  const [, user = 'root', bracketed, plain = ''] = form.exec(value) ?? [];
+  const host = bracketed ?? plain;
+  const isName = /^[\w.-]+$/.test(plain);
+  if (!isName && !isIPv6(host.replace(/%\w+$/, ''))) {
+    throw new Error('应为 [user@]host，例如 root@rsync-backup 或 192.0.2.7；端口写在 SSH_OPTS 里');
+  }
+  return { user, host };
+}
+
+/** `[user@]host[:dir]`, where an IPv6 address needs brackets before a directory. @throws on anything else */
+function parseDestination(word: string) {
+  const form = /^((?:[^@:[\]]+@)?(?:\[[^\]]+\]|[^@:[\]]+)):([^:]+)$/;
+  const [, given = word, path = ''] = form.exec(word) ?? [];
+  try {
+    return { given, ...parseTarget(given), directory: path };
+  } catch {
+    throw new Error(
+      `${escapeText(word)} 应为 [user@]host[:dir]，例如 root@rsync-backup:/data/backup/；IPv6 地址须加方括号`,
+    );
+  }
+}
+
+/** A target as the variables describe it: all words are parsed. */
+export interface Host {
+  readonly config: Config;
+  /** What DEST_HOST or DEST_HOSTS say, without a directory. */
+  readonly given: string;
+  readonly user: string;
+  /** A name or an address without brackets. */
+  readonly host: string;
+  readonly directory: string;
+  readonly plan: Plan;
+  readonly sshWords: readonly string[];
+  /** Settings besides ours that this machine's ssh knows (`knownSettings`). */
+  readonly sshSettings: readonly string[];
+}
+
+/** The targets, one at least. */
+export function hostsOf(config: Config, sshSettings: readonly string[] = []): Host[] {
+  const [plan, sshWords] = [planFor(config), parseWords(config.SSH_OPTS)];
+  const several = wordsOf(config.DEST_HOSTS).map(parseDestination);
+  const places =
+    several.length > 0 ? several : [{ given: config.DEST_HOST, ...parseTarget(config.DEST_HOST), directory: '' }];
+  return places.map((place) => {
+    return { config, ...place, directory: place.directory || config.DEST_DIR, plan, sshWords, sshSettings };
+  });
+}
+
+/** Where ssh logs in. */
+export const loginOf = ({ user, host }: Host) => `${user}@${host}`;
+
+/** The target as rsync is to be told. */
+export function destinationOf({ user, host, directory: path }: Host): string {
+  return `${user}@${host.includes(':') ? `[${host}]` : host}:${path}`;
+}
+
+/** The target as people are told. */
+export const nameOf = (host: Host) => escapeText(destinationOf(host));
+
+/** Makes a path absolute, so that it is never taken for an option or a remote host, and keeps what its end means to rsync. */
+export function absoluteSource(path: string): string {
+  const contents = /(^|\/)\.{0,2}$/.test(path);
+  const absolute = resolve(path);
+  return contents && absolute !== '/' ? `${absolute}/` : absolute;
+}
+
+/** Whether writing a file would be seen as a change. */
+export function isWatched({ SOURCE_DIR, WATCH_EXCLUDE }: Config, path: string): boolean {
+  try {
+    const place = realPath(dirname(path));
+    const lies = (root: string) => isWithin(place, realPath(root));
+    return lies(SOURCE_DIR) && !WATCH_EXCLUDE.some((name) => lies(resolve(SOURCE_DIR, name)));
+  } catch {
+    return false; // a link that leads nowhere: nothing can be written there
+  }
+}
+
+/** Finds what is wrong with files of ours: one that is watched would cause a sync, which would have it written again. */
+function mistakesInFiles(config: Config, isRight: (name: string) => boolean): Mistake[] {
+  if (!isRight('SOURCE_DIR') || !isRight('WATCH_EXCLUDE')) return [];
+  const names = (['STATUS_FILE', 'LOG_FILE', 'METRICS_FILE'] as const).filter((name) => isRight(name) && config[name]);
+  const watched = names.filter((name) => isWatched(config, config[name]));
+  const shared = names.filter((name) => names.some((other) => other < name && config[other] === config[name]));
+  const tell = (advice: string) => (name: (typeof names)[number]) => mistake(name, config[name], advice);
+  return [
+    ...watched.map(tell('不能位于 SOURCE_DIR 之内，否则每次写入都会触发同步；或将其目录加入 WATCH_EXCLUDE')),
+    ...shared.map(tell('已用于另一个变量，请使用不同的文件')),
+  ];
+}
+
+export function help(): string {
+  return `rsync-inotify ${version}：把一个目录树的每次变化实时镜像到备份主机
+
+用法: rsync-inotify [--help | --version | --check | --status | --healthcheck | --verify]
+  --check         检查配置和所需程序后退出
+  --status        显示正在运行的服务的状态
+  --healthcheck   用一行说明镜像是否正常；退出状态 0 正常，1 不正常
+  --verify        按校验和比较源目录与每个目标，不做任何更改；退出状态 0 相同，1 不同，2 无法判断
+
+环境变量（名称、默认值、说明）:
+${describeVariables(variables, 18, 30)}
+
+退出状态: 0 收到 SIGTERM/SIGINT/SIGHUP 后停止；1 启动步骤失败或缺少程序；2 配置或用法错误
+`;
+}

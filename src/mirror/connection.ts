@@ -1,0 +1,109 @@
+/**
+ * The SSH connection that all that goes to a backup host shares: a master of ssh in the foreground, as a child of ours.
+ *
+ *   connection.on('connected', () => sender.arm());
+ *   lifecycle.background(connection.keep());
+ */
+import type { ChildProcess } from 'node:child_process';
+import { EventEmitter, once } from 'node:events';
+import { existsSync, rmSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { lifecycle, newBackoff } from '../service/lifecycle.ts';
+import { children, signalGroup, startOnLeash, tailOf } from '../service/processes.ts';
+import { touch } from '../service/status.ts';
+import { Failure, lastLine, reasonOf } from '../service/text.ts';
+import { type Host, isWatched, loginOf } from './config.ts';
+import { type HostKeys, temporaryDirectory } from './host-keys.ts';
+import { type Route, sshArgs, tryLogin } from './ssh.ts';
+import type { TargetState } from './target-state.ts';
+
+/** How long it may take to connect, ms. */
+const CONNECT_MS = 30_000;
+
+/** Emits `tried` after each try to connect, `connected` and `lost`. */
+export class Connection extends EventEmitter {
+  /** Where it is shared, while it stands. */
+  socket: string | undefined;
+  /** A directory that goes with it, in which files may be put down that nobody watches. */
+  directory: string | undefined;
+  private hasStood = false;
+
+  constructor(
+    private readonly host: Host,
+    private readonly hostKeys: HostKeys,
+    private readonly state: TargetState,
+  ) {
+    super();
+  }
+
+  /** Finds how ssh gets to the backup. Where nothing is shared, it connects by itself: the host keys are read anew. @throws {Failure} */
+  findRoute(): Route {
+    const { socket, hostKeys } = this;
+    return { socket, knownHosts: socket ? hostKeys.file : hostKeys.refresh() };
+  }
+
+  /** Opens it, and anew whenever it ends; tries again soon after the backup has come or gone. */
+  async keep(): Promise<void> {
+    let backoff = newBackoff();
+    let wasUp = false;
+    for (let isLost = false; !lifecycle.stopping; isLost = true) {
+      const ssh = await this.open().catch((cause) => {
+        if (isLost || lifecycle.stopping) return;
+        this.state.warn('connection.failed', `无法建立共享的 SSH 连接，将自动重试：${reasonOf(cause)}`);
+      });
+      if (ssh) this.state.up = this.hasStood = true;
+      else if (this.state.up || !this.hasStood) this.state.up = await this.answers().catch(() => false);
+      touch();
+      this.emit('tried');
+      if (this.state.up !== wasUp) backoff = newBackoff();
+      wasUp = this.state.up;
+      if (ssh) {
+        if (isLost) this.state.log('connection.restored', 'SSH 连接已恢复 ✓');
+        await this.outlast(ssh);
+      } else {
+        await lifecycle.pause(backoff.next().value);
+      }
+    }
+  }
+
+  /** Whether a login works without it. @throws {Failure} where nothing is known any more of the host's keys */
+  private async answers(): Promise<boolean> {
+    return (await tryLogin(this.host, this.findRoute())).exitCode === 0;
+  }
+
+  /** Resolves when it has ended. */
+  private async outlast(ssh: ChildProcess): Promise<void> {
+    this.hostKeys.forgetRefusal();
+    this.emit('connected');
+    if (children.has(ssh)) await once(ssh, 'exit');
+    this.socket = undefined;
+    this.state.up = false;
+    this.emit('lost');
+    if (!lifecycle.stopping) this.state.warn('connection.lost', 'SSH 连接已断开，正在重新连接...');
+  }
+
+  /** Resolves once it stands. @throws {Failure} with the last words of ssh */
+  private async open(): Promise<ChildProcess> {
+    const knownHosts = this.hostKeys.refresh();
+    const directory = temporaryDirectory(this.host.config);
+    const socket = join(directory, 'ssh');
+    const options = ['-N', '-o', 'ControlMaster=yes', '-o', 'ControlPersist=no'];
+    const args = [...options, ...sshArgs(this.host, { socket, knownHosts }), loginOf(this.host)];
+    const ssh = startOnLeash(['ssh', ...args], 'ignore', directory);
+    ssh.once('exit', () => rmSync(directory, { recursive: true, force: true }));
+    const said = tailOf(ssh.stderr);
+    const latest = performance.now() + CONNECT_MS;
+    while (children.has(ssh) && performance.now() < latest) {
+      if (existsSync(socket)) {
+        this.socket = socket;
+        this.directory = isWatched(this.host.config, socket) ? undefined : dirname(socket);
+        return ssh;
+      }
+      await sleep(10);
+    }
+    signalGroup(ssh, 'SIGKILL');
+    this.hostKeys.explain(said());
+    throw new Failure(lastLine(said()) || '超时');
+  }
+}

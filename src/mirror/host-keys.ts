@@ -1,0 +1,135 @@
+/**
+ * The host keys that the backup has published in the shared volume, as ssh is to know them.
+ *
+ *   const knownHosts = hostKeys.refresh(); // a file for ssh, if anything was published
+ */
+import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { readSmallFile, replaceFile } from '../service/files.ts';
+import { fingerprint, MAX_KEY_BYTES, parsePublicKey } from '../service/keys.ts';
+import { error, warn } from '../service/log.ts';
+import { escapeText, Failure, reasonOf } from '../service/text.ts';
+import { type Config, UNQUOTABLE } from './config.ts';
+import type { TargetState } from './target-state.ts';
+
+/**
+ * Makes a directory that nobody else may enter. Its path is short, for a socket (unix(7): 108 bytes, of which ssh needs some).
+ * @throws {Failure}
+ */
+export function temporaryDirectory(config: Config): string {
+  const isUsable = (path: string) => Buffer.byteLength(path) <= 60 && !UNQUOTABLE.test(path);
+  const parents = [tmpdir(), '/tmp', config.SSH_DIR].filter(isUsable);
+  for (const parent of parents) {
+    try {
+      return mkdtempSync(join(parent, 'rsync-inotify-'));
+    } catch {}
+  }
+  throw new Failure(`无法在 ${parents.join('、')} 中创建临时目录，请检查权限和磁盘空间`);
+}
+
+export class HostKeys {
+  /** The file for ssh, once there was something published; until then, SSH_OPTS decide what host is trusted. */
+  file: string | undefined;
+  private keys: string[] = [];
+  private ignored: string[] = [];
+  private isRefusalTold = false;
+  private ownDirectory: string | undefined;
+
+  constructor(
+    private readonly config: Config,
+    private readonly target: Pick<TargetState, 'error'> = { error },
+  ) {}
+
+  /**
+   * Reads anew what is published, before a connection is made; returns the file for ssh. What was published once is not
+   * given up because it cannot be seen any more. @throws {Failure} where the keys cannot be read or kept
+   */
+  refresh(): string | undefined {
+    const names = this.publishedNames();
+    if (names.length === 0 && !this.file) return undefined;
+    const ignored: string[] = [];
+    this.keys = names.flatMap((name) => {
+      try {
+        return parsePublicKey(readSmallFile(join(this.directory, name), MAX_KEY_BYTES)).key;
+      } catch (cause) {
+        ignored.push(`忽略了公布的主机密钥 ${escapeText(name)}：${reasonOf(cause)}`);
+        return [];
+      }
+    });
+    for (const line of ignored) if (!this.ignored.includes(line)) warn('host_key.ignored', line);
+    this.ignored = ignored;
+    this.file = this.keep([...new Set(this.keys)].map((key) => `* ${key}\n`).join(''));
+    if (this.keys.length === 0) this.tellRefusal();
+    return this.file;
+  }
+
+  private get directory(): string {
+    return join(this.config.SHARED_KEYS_DIR, 'host_keys');
+  }
+
+  private publishedNames(): string[] {
+    try {
+      return readdirSync(this.directory)
+        .filter((name) => name.endsWith('.pub'))
+        .sort();
+    } catch (cause) {
+      if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return [];
+      throw new Failure(`无法读取公布的主机密钥：${reasonOf(cause)}。请检查共享卷的挂载和权限`);
+    }
+  }
+
+  /** Keeps the lines for ssh in SSH_DIR, under a name that no other pair uses, or else in a directory of our own. */
+  private keep(lines: string): string {
+    const { SSH_DIR, SHARED_KEYS_DIR } = this.config;
+    const path = join(SSH_DIR, `known_hosts${SHARED_KEYS_DIR.replaceAll('/', '-')}`);
+    try {
+      if (!this.ownDirectory) return keepFile(path, lines);
+    } catch {} // a mounted secret, for example
+    try {
+      if (!this.ownDirectory || !existsSync(this.ownDirectory)) {
+        const directory = temporaryDirectory(this.config);
+        process.once('exit', () => rmSync(directory, { recursive: true, force: true }));
+        this.ownDirectory = directory;
+      }
+      return keepFile(join(this.ownDirectory, 'known_hosts'), lines);
+    } catch (cause) {
+      throw new Failure(`无法保存公布的主机密钥：${reasonOf(cause)}`);
+    }
+  }
+
+  /** Tells, once until a connection stands, why the host is not trusted, if ssh said so. */
+  explain(said: string): void {
+    if (said.includes('Host key verification failed')) this.tellRefusal();
+  }
+
+  private tellRefusal(): void {
+    if (this.isRefusalTold) return;
+    this.isRefusalTold = true;
+    const where = escapeText(this.directory);
+    const expected = this.keys.map(fingerprint).join(' 或 ');
+    const [what, advice] = expected
+      ? [
+          `备份主机的密钥与 ${where} 中公布的不符，可能有人在冒充备份主机！`,
+          `应为 ${expected}。若备份端是重建的，它的 start-sshd 启动时会公布新密钥，请检查两端是否挂载了同一个共享卷；没有共享卷时，请将新的 host_keys 复制过来`,
+        ]
+      : [
+          `${where} 中没有有效的主机密钥，无法确认备份主机的身份。`,
+          this.file
+            ? '备份端的 start-sshd 启动时会公布它们，请检查共享卷；若备份端确实不再公布，请清空该目录并重启服务'
+            : '备份端的 start-sshd 启动时会公布它们，请检查共享卷；没有共享卷时，请将备份端的 host_keys 复制过来',
+        ];
+    this.target.error('host_key.refused', `${what}已拒绝连接，没有发送任何数据。${advice}`);
+  }
+
+  /** Has a refusal be news again: a connection stands. */
+  forgetRefusal(): void {
+    this.isRefusalTold = false;
+  }
+}
+
+/** Sees to it that a private file holds just that; returns its path. */
+function keepFile(path: string, content: string): string {
+  replaceFile(path, content, 0o600);
+  return path;
+}

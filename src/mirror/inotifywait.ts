@@ -1,0 +1,119 @@
+/**
+ * One inotifywait: it tells of events until it ends.
+ *
+ *   const watcher = startInotifywait(config, (event) => console.log(event.names));
+ *   await watcher.established;
+ */
+import type { ChildProcess } from 'node:child_process';
+import { EventEmitter } from 'node:events';
+import { readdir, readFile } from 'node:fs/promises';
+import { join, resolve } from 'node:path';
+import { createInterface } from 'node:readline';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { warn } from '../service/log.ts';
+import { children, isWaiting, signalGroup, startOnLeash } from '../service/processes.ts';
+import { escapeText, Failure, reasonOf } from '../service/text.ts';
+import type { Config } from './config.ts';
+import { type Event, FORMAT, parseEvent, WATCHED_EVENTS } from './events.ts';
+
+/** How many of a watcher's complaints the log tells. */
+const MAX_COMPLAINTS = 10;
+/** How often it is looked at whether a watcher is silent, ms. */
+const TICK_MS = 10;
+
+/** Something that tells of events; emits `exit` with code and signal. */
+export interface Watcher extends EventEmitter {
+  /** Resolves once its watches stand. Rejects with a Failure, its last words, where it ends before that. */
+  readonly established: Promise<void>;
+  /**
+   * Waits until it has had nothing to say for `least` ms, but no longer than `most` ms or its end; resolves with whether it
+   * came to that.
+   */
+  waitForSilence(least: number, most: number): Promise<boolean>;
+  countWatches(): Promise<number>;
+  end(): void;
+}
+
+function inotifywaitArgs(config: Config): string[] {
+  const events = WATCHED_EVENTS.flatMap((event) => ['-e', event.toLowerCase()]);
+  const exclusions = config.WATCH_EXCLUDE.map((path) => `@${resolve(config.SOURCE_DIR, path)}`);
+  return ['-m', '-r', ...events, '--format', FORMAT, '--no-newline', ...exclusions, '--', config.SOURCE_DIR];
+}
+
+/** Starts an inotifywait that hands each event to `tell`. */
+export const startInotifywait = (config: Config, tell: (event: Event) => void): Watcher =>
+  new Inotifywait(startOnLeash(['inotifywait', ...inotifywaitArgs(config)], 'pipe'), tell);
+
+class Inotifywait extends EventEmitter implements Watcher {
+  readonly established: Promise<void>;
+  /** How often it had something to say. */
+  private told = 0;
+  /** The beginning of a record whose end is yet to come. */
+  private rest = '';
+
+  constructor(
+    private readonly process: ChildProcess,
+    private readonly tell: (event: Event) => void,
+  ) {
+    super();
+    process.stdout?.setEncoding('latin1').on('data', (chunk: string) => this.read(chunk));
+    process.once('exit', (code, signal) => this.emit('exit', code, signal));
+    this.established = establishment(process);
+  }
+
+  private read(chunk: string): void {
+    this.told++;
+    const records = (this.rest + chunk).split('\0');
+    this.rest = records.pop() ?? '';
+    for (const record of records) {
+      const event = parseEvent(record);
+      if (event) this.tell(event);
+    }
+  }
+
+  /** Time in which it was not let run, or we were not, does not count. */
+  async waitForSilence(least: number, most: number): Promise<boolean> {
+    const latest = performance.now() + most;
+    for (let silent = 0; silent < least; ) {
+      if (!children.has(this.process) || performance.now() > latest) return false;
+      const { told } = this;
+      await sleep(TICK_MS);
+      silent = this.told === told && isWaiting(this.process) ? silent + TICK_MS : 0;
+    }
+    return true;
+  }
+
+  /** Counts the lines that the kernel tells of its files, one for each watch (proc(5), fdinfo). */
+  async countWatches(): Promise<number> {
+    const directory = `/proc/${this.process.pid}/fdinfo`;
+    const files = (await readdir(directory)).map((name) => readFile(join(directory, name), 'latin1'));
+    return (await Promise.all(files)).join('').match(/^inotify /gm)?.length ?? 0;
+  }
+
+  end(): void {
+    signalGroup(this.process, 'SIGTERM');
+  }
+}
+
+/** Resolves once the watches of an inotifywait stand. @throws {Failure} with its last words where it ends before that */
+function establishment(watcher: ChildProcess): Promise<void> {
+  const { promise, resolve: done, reject } = Promise.withResolvers<void>();
+  let said = '';
+  let told = 0;
+  if (watcher.stderr) {
+    createInterface({ input: watcher.stderr }).on('line', (line) => {
+      if (line.startsWith('Watches established')) return done();
+      // A directory that is gone again needs no watch, and one that was moved is in doubt.
+      if (/^Setting up watches|No such file or directory$|Not a directory$|remov(e|ing) watch/.test(line)) return;
+      said = escapeText(line);
+      if (told++ < MAX_COMPLAINTS) warn('watch.complaint', `inotifywait: ${said}`);
+    });
+  }
+  watcher.once('error', (cause) => reject(new Failure(`无法启动 inotifywait：${reasonOf(cause)}`)));
+  watcher.once('close', (code, signal) => {
+    if (code === 126 || code === 127) return reject(new Failure(`无法启动 inotifywait：${said}`));
+    const advice = '若达到监控数量上限，请执行 sysctl fs.inotify.max_user_watches=1048576';
+    reject(new Failure(`inotifywait 退出 (退出码: ${code ?? signal})：${said}。${advice}`));
+  });
+  return promise;
+}

@@ -1,0 +1,154 @@
+/**
+ * What RSYNC_OPTS ask for and allow: their words, the options in them, and how rsync may be told what to look at.
+ *
+ *   const plan = planFor({ RSYNC_OPTS: '-avz --delete', SSH_OPTS: '', RENAME_ON_TARGET: true });
+ *   plan.method; // 'list'
+ */
+import { resolve } from 'node:path';
+import { split } from 'shlex';
+import { wordsOf } from '../service/text.ts';
+
+/** How rsync is told what to look at. */
+export type Method = 'list' | 'rules' | 'full';
+
+/**
+ * Splits a list of words as a shell would: quotes work, nothing is expanded.
+ * @throws on an open quote
+ */
+export function parseWords(list: string): string[] {
+  try {
+    return split(list);
+  } catch {
+    throw new Error('引号或反斜杠没有配对，应为以空格分隔、可带引号的选项列表');
+  }
+}
+
+const wordSet = (list: string) => new Set(wordsOf(list));
+/** Options whose value may be the next word. */
+const WITH_VALUE = wordSet(
+  `-B -T -e -f -M -@ --compress-choice --zc --compress-level --zl --compress-threads --zt --skip-compress --checksum-choice
+  --cc --chmod --backup-dir --suffix --max-delete --max-size --min-size --chown --usermap --groupmap --modify-window
+  --block-size --temp-dir --bwlimit --timeout --rsync-path --rsh --info --debug --out-format --log-file --log-file-format
+  --outbuf --stderr --exclude --exclude-from --include --include-from --filter`,
+);
+/** Options that let in what they let in by rules that come before ours. */
+const FILTERS = wordSet('-f -F --filter --exclude --exclude-from --include --include-from');
+/** Other rules name a file in each directory that holds more of them. */
+const SIMPLE_RULE = /^([-+PHSR]|(exclude|include|protect|hide|show|risk)\b)/;
+/** Other options that mean the same for names on a list as for the whole tree. */
+const FOR_LISTS = wordSet(
+  `-a -r -l -p -t -g -o -D -v -q -h -z -W -P -c -u -S -i -I -A -X -E -O -J -b -y -s -4 -6 -8
+  --archive --recursive --links --perms --times --group --owner --devices --specials --acls --xattrs --executability
+  --verbose --quiet --human-readable --progress --stats --itemize-changes --8-bit-output --no-motd --compress --whole-file
+  --checksum --update --inplace --append --append-verify --sparse --preallocate --partial --fsync --backup --numeric-ids
+  --super --fake-super --omit-dir-times --omit-link-times --ignore-times --size-only --existing --ignore-existing --delete
+  --del --delete-before --delete-during --delete-delay --delete-after --force --ignore-errors --safe-links --munge-links
+  --fuzzy --blocking-io --ipv4 --ipv6 --mkpath --open-noatime --secluded-args --protect-args --old-args --no-inc-recursive`,
+);
+/** Those under which a thing that is new to the backup is treated otherwise than one that it has. */
+const AGAINST_RENAMES = wordSet(
+  `-b -u -@ --backup --backup-dir --suffix --update --existing --ignore-existing --size-only --append --append-verify
+  --max-delete --max-size --min-size --modify-window --safe-links`,
+);
+const NEGATED = /^--no-(perms|p|owner|o|group|g|times|t|devices|specials|D|links|l|compress|z|whole-file|W|verbose|v)$/;
+
+export interface Option {
+  name: string;
+  value?: string | undefined;
+}
+
+/** Names and values of the options in a list of words, `-avz` as `-a`, `-v` and `-z`. */
+export function parseOptions(list: readonly string[]): Option[] {
+  const options: Option[] = [];
+  const rest = [...list];
+  for (let word = rest.shift(); word !== undefined; word = rest.shift()) {
+    const [, long, attached] = /^(--[^=]+)=?(.*)$/s.exec(word) ?? [];
+    if (long) {
+      const value = word.includes('=') ? attached : WITH_VALUE.has(long) ? rest.shift() : undefined;
+      options.push({ name: long, value });
+      continue;
+    }
+    for (let n = 1; n < word.length; n++) {
+      const name = `-${word[n]}`;
+      const value = WITH_VALUE.has(name) ? word.slice(n + 1).replace(/^=/, '') || rest.shift() : undefined;
+      options.push({ name, value });
+      if (value !== undefined) break;
+    }
+  }
+  return options;
+}
+
+/** Options that mean something else where rsync is started in the source, unless they name an absolute path. */
+const FROM_HERE = wordSet(
+  `-R -e -f --relative --rsh --filter --exclude-from --include-from --files-from --password-file --log-file --early-input
+  --read-batch --write-batch --only-write-batch`,
+);
+
+/** Whether options name, or may name, files from where this program was started. */
+export function namesFiles(options: Option[], sshOptions: string): boolean {
+  const isFromHere = ({ name, value = '' }: Option) =>
+    FROM_HERE.has(name) && !value.startsWith('/') && !(/^(-f|--filter)$/.test(name) && SIMPLE_RULE.test(value));
+  const mayBeRelative = /(^|\s)-[FiIEw]\s*[^/~\s]|(File|Path|Command|Provider)["\s=]+(?!["\s=/~])/i;
+  return options.some(isFromHere) || mayBeRelative.test(sshOptions);
+}
+
+/** Decides what the options allow: a list, rules where they hold filter rules, else only all of the source each time. */
+export function methodFor(words: readonly string[]): Method {
+  const options = parseOptions(words);
+  const has = (...names: string[]) => options.some(({ name }) => names.includes(name));
+  const isFilter = ({ name, value = '' }: Option) =>
+    FILTERS.has(name) && (!/^(-f|--filter)$/.test(name) || SIMPLE_RULE.test(value));
+  const isKnown = ({ name }: Option) =>
+    FOR_LISTS.has(name) || NEGATED.test(name) || (WITH_VALUE.has(name) && !FILTERS.has(name) && name !== '-M');
+  const isRecursive = has('-a', '-r', '--archive', '--recursive');
+  if (!isRecursive || !options.every((option) => isFilter(option) || isKnown(option))) return 'full';
+  if (!options.some(isFilter)) return 'list';
+  // To keep old versions, rsync adds a rule behind all others, where it would come too late.
+  return has('-b', '--backup') ? 'full' : 'rules';
+}
+
+interface Options {
+  RSYNC_OPTS: string;
+  SSH_OPTS: string;
+  RENAME_ON_TARGET: boolean;
+}
+
+/** Works out all that follows from the options, once. */
+export function planFor({ RSYNC_OPTS, SSH_OPTS, RENAME_ON_TARGET }: Options) {
+  const words = parseWords(RSYNC_OPTS);
+  const options = parseOptions(words);
+  const has = (names: RegExp) => options.some(({ name }) => names.test(name));
+  const method = methodFor(words);
+  const deletes = has(/^--del/);
+  const isAgainstRenames = options.some(({ name }) => AGAINST_RENAMES.has(name));
+  const asksForProgress = options.some(({ name, value }) => name === '--info' && value?.includes('progress'));
+  const ruleFiles = options.filter(({ name }) => /^--(ex|in)clude-from$/.test(name));
+  return {
+    words,
+    method,
+    deletes,
+    mayArm: method === 'list' && !has(/^--timeout$/), // rsync would give up while it waits
+    mayRename: RENAME_ON_TARGET && method === 'list' && deletes && !isAgainstRenames,
+    mayProgress: !asksForProgress && !has(/^(-P|--progress|-q|--quiet|--stderr|--msgs2stderr)$/),
+    mayReport: !has(/^--log-file$/), // a log that the options ask for is the user's
+    isRelative: has(/^(-R|--relative)$/),
+    /** Has errors told apart from the rest where the options mix them. */
+    errorOptions: has(/^--(stderr|msgs2stderr)$/) ? ['--stderr=errors'] : [],
+    /** Whether rsync may start in the source, so that what is mounted in its place in the meantime cannot be taken for it. */
+    mayPin: !namesFiles(options, SSH_OPTS),
+    /** With -H, an rsync that scans as it goes waits for itself forever when files vanish on the way (seen in 3.5.0). */
+    scanOptions: has(/^(-H|--hard-links)$/) ? ['--no-inc-recursive'] : [],
+    ruleFiles: ruleFiles.map(({ value = '' }) => Buffer.from(resolve(value)).toString('latin1')),
+  };
+}
+
+export type Plan = ReturnType<typeof planFor>;
+
+/** Takes the options that silence rsync out of a list of words. */
+export function withoutQuiet(words: readonly string[]): string[] {
+  const isValue = (before = '') => WITH_VALUE.has(before) || /^-[^\W_]*[BTefM]$/.test(before);
+  const louder = words.map((word, n) =>
+    isValue(words[n - 1]) ? word : word.replace(/^-[^\W_BTefM]+/, (flags) => flags.replaceAll('q', '')),
+  );
+  return louder.filter((word) => word !== '-' && word !== '--quiet');
+}

@@ -1,0 +1,137 @@
+/**
+ * rsync's side of things: what its exit status means, what it prints and what it reports.
+ *
+ *   outcomeOf(23); // 'partial'
+ *   meaningOf(23); // '部分文件传输失败，请检查权限、磁盘空间'
+ */
+import { readFileSync, rmSync } from 'node:fs';
+import type { Readable } from 'node:stream';
+import { info, isJson, write } from '../service/log.ts';
+import type { Move } from './moves.ts';
+
+export type Mode = 'full' | 'incremental';
+
+/** What became of a sync: all was mirrored; all but some files; all but what `--max-delete` kept; nobody answered; it failed. */
+export type OutcomeKind = 'done' | 'partial' | 'limited' | 'unreachable' | 'failed';
+
+/** What was transferred, as far as the options of rsync let it be known. */
+export interface Totals {
+  files?: number | undefined;
+  /** What went over the network, both ways. */
+  bytes?: number | undefined;
+}
+
+/** How a sync went. */
+export interface Outcome extends Totals {
+  mode: Mode;
+  kind: OutcomeKind;
+  /** The exit status of rsync, null where it was not let run. */
+  status: number | null;
+  seconds: number;
+  /** Why it was not let run, for people. */
+  reason?: string | undefined;
+  /** The renames that the backup could not be asked for. */
+  unrepeated: Move[];
+}
+
+/** ssh could not connect or log in. */
+export const UNREACHABLE = 255;
+/** Exit statuses that say that something was mirrored. Where files vanish on the way, that is no failure; to try again where `--max-delete` was reached would delete the next lot. */
+const KINDS: Record<number, OutcomeKind> = {
+  0: 'done',
+  24: 'done',
+  23: 'partial',
+  25: 'limited',
+  [UNREACHABLE]: 'unreachable',
+};
+
+/** Decides what an exit status of rsync says about a sync. */
+export const outcomeOf = (status: number): OutcomeKind => KINDS[status] ?? 'failed';
+
+/** Exit statuses by which an rsync may say that its connection was gone. */
+const DISCONNECTED = [12, 20, 30, UNREACHABLE];
+export const mayBeDisconnected = (status: number) => DISCONNECTED.includes(status);
+
+/** Exit codes of rsync(1) and ssh(1): what they mean and what to do. */
+const EXIT_CODES: Record<number, string> = {
+  1: '语法或用法错误，请检查 RSYNC_OPTS',
+  2: '协议不兼容，请检查两端 rsync 版本',
+  3: '选择输入输出文件或目录出错，请检查目录和权限',
+  4: '不支持请求的操作，请检查两端 rsync 版本',
+  5: '启动客户端与服务器协议出错，请检查备份端',
+  6: '无法写入日志文件',
+  10: '套接字读写错误，请检查网络',
+  11: '文件读写错误，请检查备份端磁盘空间、目录和权限',
+  12: 'rsync 协议数据流错误或协议版本不匹配，请检查网络、备份端磁盘空间和两端 rsync 版本',
+  13: '程序诊断错误',
+  14: '进程间通信错误',
+  20: '收到终止信号',
+  21: 'waitpid() 出错',
+  22: '内存分配失败，请检查内存',
+  23: '部分文件传输失败，请检查权限、磁盘空间',
+  24: '部分源文件在传输前消失',
+  25: '达到 --max-delete 限制，部分文件没有删除',
+  30: '数据收发超时，请检查网络',
+  35: '等待守护进程连接超时，请检查网络',
+  126: 'rsync 无法执行，请检查权限和系统资源',
+  127: '备份端找不到 rsync，请在备份端安装 rsync',
+  255: 'SSH 连接失败，请检查 SSH 服务、密钥配置',
+};
+
+/** Says what an exit status means and what to do. */
+export function meaningOf(status: number): string {
+  if (status > 128 && status < 255) return `rsync 被信号 ${status - 128} 终止；信号 9 多为内存不足`;
+  return EXIT_CODES[status] ?? '未知错误，请参阅 rsync(1)';
+}
+
+/** Reads what rsync has put down in a log of its own, and removes that. */
+export function takeReport(path: string): Totals {
+  try {
+    const report = readFileSync(path, 'latin1');
+    rmSync(path);
+    return parseReport(report);
+  } catch {
+    return {}; // it is gone with the connection
+  }
+}
+
+/** Counts the files that were sent, one line each, and the bytes that went over the network, both ways. */
+export function parseReport(report: string): Totals {
+  const [, sent, received] = /^\S+ \S+ \[\d+\] sent (\S+) bytes +received (\S+) bytes/m.exec(report) ?? [];
+  const files = report.match(/\] [<>]f/g)?.length ?? 0;
+  return sent && received ? { files, bytes: parseAmount(sent) + parseAmount(received) } : {};
+}
+
+/** Reads a number as rsync writes it: `1,234`, or with -h `1.23K`. */
+function parseAmount(text: string): number {
+  const [, number = '', unit = ''] = /^([\d.,']+)([KMGTP]?)$/.exec(text) ?? [];
+  if (!unit) return Number(number.replace(/\D/g, ''));
+  return Math.round(Number(number.replace(',', '.')) * 1000 ** ('KMGTP'.indexOf(unit) + 1));
+}
+
+/** Passes rsync's own output on, in which a hostile backup may have put what controls a terminal. */
+export function passOn(output: Readable, target: string, filter = (bytes: string) => bytes): void {
+  let held = '';
+  const pass = (bytes: string) => {
+    const safe = showControls(bytes);
+    if (!isJson) return write(Buffer.from(safe, 'latin1'));
+    const lines = Buffer.from(safe, 'latin1').toString().trimEnd().split(/\n+/).filter(Boolean);
+    for (const line of lines) info('rsync.output', line, { target });
+  };
+  output.setEncoding('latin1').on('data', (chunk: string) => {
+    const bytes = held + filter(chunk);
+    // A chunk may end within a character, and an entry for programs is a whole line: the rest waits for the next one.
+    const whole = isJson ? bytes.lastIndexOf('\n') + 1 : bytes.length - Number(bytes.endsWith('\xc2'));
+    held = bytes.slice(whole);
+    if (whole > 0) pass(bytes.slice(0, whole));
+  });
+  output.once('end', () => held && pass(held));
+}
+
+/** Shows control characters other than line ends and tabs as rsync does, by their bytes: `\#033`. Bytes are latin1. */
+export function showControls(bytes: string): string {
+  const octal = (byte: string) => `\\#${byte.charCodeAt(0).toString(8).padStart(3, '0')}`;
+  return bytes.replace(/[[\p{ASCII}&&\p{Cc}]--[\n\r\t]]|\xc2[\x80-\x9f]/gv, (control) =>
+    [...control].map(octal).join(''),
+  );
+}

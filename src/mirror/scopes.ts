@@ -1,0 +1,49 @@
+/**
+ * What rsync has to look at for a batch, as names on a list or as rules.
+ *
+ *   listOf(new Map([['a/b', 'entry'], ['c', 'gone']]), '/'); // ./a/b and ./
+ */
+
+/** A path that is there; a directory, but not what is in it; a path that is gone; a subtree; a directory inside of one. */
+export type Scope = 'entry' | 'directory' | 'gone' | 'tree' | 'inside';
+export type Scopes = ReadonlyMap<string, Scope>;
+
+/** The options under which rsync waits for such a list. */
+export const LIST_OPTIONS = ['--no-recursive', '--dirs', '--ignore-missing-args', '--files-from=-', '--from0'];
+/** How much rules may be passed as arguments, bytes. */
+const MAX_RULES = 200_000;
+
+/**
+ * Writes the names for `--files-from`. `path` is the entry itself, `directory/` what is directly in it and, with `--delete`,
+ * what is not there any more.
+ * @param prefix what stands before a path of the source where rsync starts
+ */
+export function listOf(scopes: Scopes, prefix: string): Buffer {
+  const names = new Set<string>();
+  for (const [path, scope] of scopes) {
+    if (scope === 'entry' || scope === 'directory') names.add(path);
+    else if (scope === 'gone') names.add(path.includes('/') ? path.replace(/[^/]*$/, '') : '');
+    else names.add(`${path}/`);
+  }
+  const start = prefix === '/' ? './' : prefix; // the dot has rsync mirror the attributes of the source itself, too
+  return Buffer.from([...names].map((name) => `${start}${name}\0`).join(''), 'latin1');
+}
+
+/** Writes the same as rules that come after the user's, which thereby still exclude what they exclude; nothing where they are too long. */
+export function rulesOf(scopes: Scopes, prefix: string): string[] | undefined {
+  const patterns = new Set<string>();
+  for (const [path, scope] of scopes) {
+    if (scope === 'inside') continue;
+    const parts = (prefix + path).split('/').filter(Boolean);
+    for (let n = 1; n <= parts.length; n++) patterns.add(pattern(`/${parts.slice(0, n).join('/')}`));
+    if (scope !== 'directory') patterns.add(pattern(`${prefix}${path}`, '/***'));
+  }
+  const rules = [...[...patterns].map((text) => `--include=${text}`), '--exclude=*'];
+  return rules.join('').length > MAX_RULES ? undefined : rules;
+}
+
+/** A path as a pattern: escapes count only where there are wildcards; `?` stands for bytes that an argument cannot hold. */
+function pattern(path: string, end = ''): string {
+  const hasWildcards = end !== '' || /[*?[\x80-\xff]/.test(path);
+  return (hasWildcards ? path.replace(/[\\*?[]/g, '\\$&').replace(/[\x80-\xff]/g, '?') : path) + end;
+}

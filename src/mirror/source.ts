@@ -1,0 +1,172 @@
+/**
+ * The source directory: whether it is what it was at the start, and what rsync has to look at in it for a batch.
+ * Paths in it are relative to it, as bytes in latin1 strings.
+ *
+ *   const source = new Source('/data/source/');
+ *   source.check();
+ *   const scopes = await source.survey(batch);
+ */
+import type { ChildProcess } from 'node:child_process';
+import { existsSync, lstatSync, readdirSync, type Stats, statSync } from 'node:fs';
+import { basename, dirname } from 'node:path';
+import { setImmediate as immediate } from 'node:timers/promises';
+import { run } from '../service/processes.ts';
+import { touch } from '../service/status.ts';
+import { escapeText, Failure } from '../service/text.ts';
+import { type Batch, MAX_PENDING } from './changes.ts';
+import { identityOf } from './moves.ts';
+import type { Scope, Scopes } from './scopes.ts';
+
+/** What a new file system holds. */
+export const LOST_AND_FOUND = 'lost+found';
+
+export class Source {
+  /** What stands before every path that inotifywait prints. */
+  readonly root: string;
+  /** Where rsync starts, for names, and what stands before a path of the source there. */
+  readonly base: string;
+  readonly prefix: string;
+  /** Whether it was what it was at the start when it was looked at last. */
+  isFound = true;
+  /** Whether files may have several names. */
+  private linked = true;
+  private readonly identity: string;
+
+  constructor(private readonly directory: string) {
+    const bytes = Buffer.from(directory).toString('latin1');
+    const isContents = directory.endsWith('/');
+    this.root = isContents ? bytes : `${bytes}/`;
+    this.base = isContents ? directory : dirname(directory);
+    this.prefix = isContents ? '/' : `/${basename(bytes)}/`;
+    this.identity = this.identify();
+  }
+
+  /** Looks for files with several names. Where that is not possible, there may be some. */
+  async findLinks(): Promise<void> {
+    const { stdout, exitCode } = await run`find ${`${this.directory}/`} -type f -links +1 -print -quit`;
+    this.linked = exitCode !== 0 || stdout !== '';
+  }
+
+  private identify(path = this.directory): string {
+    return identityOf(statSync(path, { bigint: true }));
+  }
+
+  /** Whether a process that was started in the source is there: it stays, whatever is mounted in its place. */
+  holds({ pid }: ChildProcess): boolean {
+    try {
+      return this.identify(`/proc/${pid}/cwd`) === this.identity;
+    } catch {
+      return true; // it has ended
+    }
+  }
+
+  /** Looks whether the source is there: what a volume leaves behind that is not mounted must not be taken for it. @throws {Failure} */
+  check(): void {
+    try {
+      this.isFound = this.identify() === this.identity;
+    } catch {
+      this.isFound = false;
+    }
+    if (!this.isFound) this.refuse();
+  }
+
+  /** @throws {Failure} always */
+  refuse(): never {
+    this.isFound = false;
+    touch();
+    const what = `源目录 ${escapeText(this.directory)} ${existsSync(this.directory) ? '已不是启动时的目录' : '不见了'}`;
+    throw new Failure(`${what}，为保护备份拒绝同步。请检查挂载；若是有意更换，请重启服务`);
+  }
+
+  /** @throws {Failure} where it is not what it was */
+  isEmpty(): boolean {
+    this.check();
+    return readdirSync(this.directory).every((name) => name === LOST_AND_FOUND);
+  }
+
+  /** What is there at a path, nothing where there is nothing or it cannot be seen. */
+  readonly look = (path: string): Stats | undefined => {
+    try {
+      return lstatSync(Buffer.from(this.root + path, 'latin1'), { throwIfNoEntry: false });
+    } catch {
+      return undefined; // its directory may not be entered any more, for example
+    }
+  };
+
+  private entries(path: string) {
+    try {
+      return readdirSync(Buffer.from(this.root + path, 'latin1'), { encoding: 'latin1', withFileTypes: true });
+    } catch {
+      return []; // it is gone again
+    }
+  }
+
+  /**
+   * Finds what rsync has to look at for a batch, or nothing where only the whole tree will do: a file with several names
+   * changes under all of them, and one that is gone does not tell any more whether it had others.
+   */
+  async survey(batch: Batch): Promise<Scopes | undefined> {
+    const scopes = new Map<string, Scope>();
+    const breathe = breather();
+    for (const [path, { tree, shared, hidden }] of batch) {
+      await breathe();
+      const { reached, found } = this.normalise(path);
+      if (this.linked && (hidden || (!found && (shared || tree)))) return undefined;
+      if (found && this.hasOtherNames(found)) return undefined;
+      if (tree && found?.isDirectory() && reached === path) {
+        if (!(await this.surveyTree(path, scopes, breathe))) return undefined;
+      } else if (!scopes.has(reached)) {
+        scopes.set(reached, !found ? 'gone' : found.isDirectory() ? 'directory' : 'entry');
+      }
+      if (scopes.size > MAX_PENDING) return undefined;
+    }
+    return scopes;
+  }
+
+  private hasOtherNames(found: Stats): boolean {
+    const several = found.isFile() && found.nlink > 1;
+    this.linked ||= several;
+    return several;
+  }
+
+  /** The part of a path that is there, from the root down: to the first component that is missing or is no directory. */
+  private normalise(path: string): { reached: string; found: Stats | undefined } {
+    for (let end = path.indexOf('/'); end >= 0; end = path.indexOf('/', end + 1)) {
+      const reached = path.slice(0, end);
+      const found = this.look(reached);
+      if (!found?.isDirectory()) return { reached, found };
+    }
+    return { reached: path, found: this.look(path) };
+  }
+
+  /** Adds every directory of a subtree; resolves with whether a list can do it justice. */
+  private async surveyTree(top: string, scopes: Map<string, Scope>, breathe: () => Promise<void>): Promise<boolean> {
+    if (scopes.get(top) === 'tree' || scopes.get(top) === 'inside') return true; // below another one
+    scopes.set(top, 'tree');
+    for (const rest = [top]; rest.length > 0 && scopes.size <= MAX_PENDING; ) {
+      await breathe();
+      const directory = rest.pop() ?? '';
+      for (const entry of this.entries(directory)) {
+        const path = `${directory}/${entry.name}`;
+        const found = entry.isDirectory() ? entry : this.look(path); // some file systems do not tell types here
+        if (found?.isDirectory()) {
+          rest.push(path);
+          scopes.set(path, 'inside');
+        } else if (found && this.hasOtherNames(found as Stats)) {
+          return false;
+        }
+      }
+    }
+    return true;
+  }
+}
+
+/** Gives way to events every few milliseconds of long work: inotifywait must never wait for us, or the kernel's queue overflows. */
+function breather(): () => Promise<void> {
+  let since = performance.now();
+  return async () => {
+    if (performance.now() - since < 10) return;
+    await immediate();
+    since = performance.now();
+  };
+}

@@ -1,0 +1,128 @@
+/**
+ * The arguments of every ssh and rsync: who is trusted, which connection is shared, what is copied where.
+ *
+ *   run`ssh ${sshArgs(host, { knownHosts })} ${loginOf(host)} ${'echo ok'}`;
+ */
+import { connect } from 'node:net';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { run } from '../service/processes.ts';
+import { destinationOf, type Host, loginOf } from './config.ts';
+
+/** How ssh gets to the backup. */
+export interface Route {
+  /** Where a connection is shared, if one is. */
+  socket?: string | undefined;
+  /** The file of the host keys that count, if the backup has published any. */
+  knownHosts?: string | undefined;
+}
+
+const asOptions = (settings: readonly string[]) => settings.flatMap((setting) => ['-o', setting]);
+const sshEscaped = (path: string) => path.replaceAll('%', '%%');
+const sshQuoted = (path: string) => `"${sshEscaped(path)}"`;
+
+/**
+ * The arguments for every ssh, which takes the first value that it is given. Which host keys count and which connection
+ * is shared is ours to say: a connection that is shared by the user's configuration would outlive us; of `-S` the last
+ * one counts. For the rest, the user's options come first.
+ */
+export function sshArgs(host: Host, { socket = 'none', knownHosts }: Route = {}): string[] {
+  const { SSH_DIR } = host.config;
+  const defaults = [
+    'BatchMode=yes',
+    'StrictHostKeyChecking=accept-new',
+    'ConnectTimeout=10',
+    'ServerAliveInterval=10', // a network that is silent for 30 s is cut
+    'ServerAliveCountMax=2',
+    'IdentitiesOnly=yes',
+    `IdentityFile=${sshQuoted(join(SSH_DIR, 'id_rsa'))}`,
+    `UserKnownHostsFile=${sshQuoted(join(SSH_DIR, 'known_hosts'))}`,
+  ];
+  const ours = ['ControlMaster=no', ...(knownHosts ? [...pinnedTo(knownHosts), ...host.sshSettings] : [])];
+  return [...asOptions(ours), ...host.sshWords, '-S', sshEscaped(socket), ...asOptions(defaults)];
+}
+
+/** Settings under which ssh takes no host keys but those in a file, whatever else the user's options and files say. */
+function pinnedTo(knownHosts: string): string[] {
+  return [
+    'StrictHostKeyChecking=yes',
+    `UserKnownHostsFile=${sshQuoted(knownHosts)}`,
+    'GlobalKnownHostsFile=/dev/null',
+    'VerifyHostKeyDNS=no',
+    'NoHostAuthenticationForLocalhost=no',
+    'UpdateHostKeys=no', // or the backup could add to the file
+    'CheckHostIP=no',
+  ];
+}
+
+/** Settings for the same end that only some ssh know: since 8.5, or with the distributions' patch for Kerberos, which needs no host key. */
+const SOMETIMES_KNOWN = ['KnownHostsCommand=none', 'GSSAPIKeyExchange=no'];
+
+/** Asks this machine's ssh which of them it knows. */
+export async function knownSettings(): Promise<string[]> {
+  const answers = SOMETIMES_KNOWN.map(async (setting) => {
+    const { exitCode, stderr } = await run`ssh -G -T -F none -o ${setting} host`;
+    return exitCode === 0 && stderr === '' ? [setting] : [];
+  });
+  return (await Promise.all(answers)).flat();
+}
+
+/** Quotes a word for rsync's `-e`, which knows quotes (doubled inside themselves) but no backslashes. */
+export function quoteForRsh(word: string): string {
+  return /^[^\s'"]+$/.test(word) ? word : `'${word.replaceAll("'", "''")}'`;
+}
+
+/** Without it, a file that is rewritten at the same size within a second counts as unchanged (rsync(1), --modify-window). */
+const TO_THE_NANOSECOND = '--modify-window=-1';
+
+/**
+ * The arguments for every rsync.
+ * @param extra options that come after the user's
+ * @param source what is copied, all of the source if not given
+ * @param words the options, the user's if not given
+ */
+export function rsyncArgs(
+  host: Host,
+  route: Route = {},
+  extra: readonly string[] = [],
+  source = host.config.SOURCE_DIR,
+  words: readonly string[] = host.plan.words,
+): string[] {
+  const ssh = ['ssh', ...sshArgs(host, route)].map(quoteForRsh).join(' ');
+  return [TO_THE_NANOSECOND, ...words, ...extra, '-e', ssh, '--', source, destinationOf(host)];
+}
+
+/** Tries to log in: exit status 0 says that it works. */
+export const tryLogin = (host: Host, route: Route) => run`ssh ${sshArgs(host, route)} ${loginOf(host)} ${'echo ok'}`;
+
+/** How often sshd is looked for while it is waited for, ms. */
+const POLL_MS = 200;
+
+/** Whether an SSH server greets within that time, ms. */
+export async function answersWithin(ms: number, host: string, port: number): Promise<boolean> {
+  const deadline = performance.now() + ms;
+  while (performance.now() < deadline) {
+    if (await greets(host, port, deadline - performance.now())) return true;
+    await sleep(POLL_MS);
+  }
+  return false;
+}
+
+/** Tries once: a port that is merely open (a proxy's, say) is not enough. */
+function greets(host: string, port: number, ms: number): Promise<boolean> {
+  return new Promise((settle) => {
+    const socket = connect({ host, port });
+    const done = (answer: boolean) => {
+      clearTimeout(timer);
+      socket.destroy();
+      settle(answer);
+    };
+    const timer = setTimeout(done, Math.min(ms, 2000), false);
+    let greeting = '';
+    socket.setEncoding('latin1').on('data', (chunk: string) => {
+      greeting += chunk;
+      if (/^SSH-/m.test(greeting)) done(true); // other lines may come first (RFC 4253, 4.2)
+    });
+    socket.once('error', () => done(false)).once('close', () => done(false));
+  });
+}

@@ -1,0 +1,151 @@
+/**
+ * What the service tells of itself, what is wrong with it, and how --healthcheck and --status say so.
+ *
+ *   judge(readStatus(), Date.now()); // { healthy: true, line: '健康: 正在实时镜像，落后 0 秒' }
+ */
+import { hostname } from 'node:os';
+import { version } from '../../package.json';
+import { ageOf, complaints, describeComplaints, describeProgram, readStatusFile } from '../service/status.ts';
+import { escapeText, Failure, inUnits, localTime, reasonOf, table } from '../service/text.ts';
+import type { Announcer } from './announcer.ts';
+import { type Config, variables } from './config.ts';
+import { describeProgress } from './progress.ts';
+import type { Source } from './source.ts';
+import type { TargetState } from './target-state.ts';
+import type { Watch } from './watch.ts';
+
+/** `syncing` is the phase of the first full sync. */
+export type Phase = 'starting' | 'syncing' | 'mirroring' | 'stopped';
+
+/** The parts of the service, each of which reports for itself. */
+export interface Parts {
+  config: Config;
+  source: Source;
+  watch: Watch;
+  targets: TargetState[];
+  announcer: Announcer;
+}
+
+/** The service as a whole. */
+export class Service {
+  phase: Phase = 'starting';
+  readonly started = new Date();
+
+  constructor(private readonly parts: Parts) {}
+
+  /** All that there is to be told, with what is wrong, as the status file and the page have it. */
+  report() {
+    const status = this.describe();
+    return { ...status, problems: problemsOf(status) };
+  }
+
+  describe() {
+    const { config, source, watch, targets, announcer } = this.parts;
+    const isStopped = this.phase === 'stopped';
+    const watching = watch.report();
+    return {
+      program: 'rsync-inotify',
+      version,
+      pid: process.pid,
+      host: hostname(),
+      started: this.started.toISOString(),
+      updated: new Date().toISOString(),
+      phase: this.phase,
+      source: config.SOURCE_DIR,
+      source_found: source.isFound,
+      max_lag_seconds: config.MAX_LAG && config.MAX_LAG + config.SYNC_INTERVAL,
+      watch: { ...watching, running: watching.running && !isStopped },
+      targets: targets.map((target) => {
+        const report = target.report();
+        return { ...report, up: report.up && !isStopped };
+      }),
+      changes: announcer.report(),
+      errors: complaints,
+    };
+  }
+}
+
+export type Status = ReturnType<Service['describe']>;
+
+interface Problem {
+  problem: 'stopped' | 'stale' | 'starting' | 'source' | 'watcher' | 'target_down' | 'lag';
+  target?: string;
+}
+
+/** Finds what is wrong, nothing where the mirror works. In a target's first full sync changes wait for its end, however long it takes. */
+export function problemsOf(status: Status, now = Date.parse(status.updated)): Problem[] {
+  const { phase, max_lag_seconds: limit } = status;
+  if (phase === 'stopped') return [{ problem: 'stopped' }];
+  if (ageOf(status, now).isStale) return [{ problem: 'stale' }];
+  if (phase === 'starting') return [{ problem: 'starting' }];
+  const isLate = ({ oldest_pending, mirrored, state }: Status['targets'][0]) =>
+    limit > 0 && lagOf(oldest_pending, now) > limit && (mirrored || state !== 'syncing');
+  return [
+    ...(status.source_found === false ? [{ problem: 'source' } as const] : []),
+    ...(status.watch.running ? [] : [{ problem: 'watcher' } as const]),
+    ...status.targets.filter(({ up }) => !up).map(({ target }) => ({ problem: 'target_down', target }) as const),
+    ...status.targets.filter(isLate).map(({ target }) => ({ problem: 'lag', target }) as const),
+  ];
+}
+
+/** How long a change has been waiting, seconds. */
+const lagOf = (oldest: string | null, now: number) => (oldest ? Math.max(0, (now - Date.parse(oldest)) / 1000) : 0);
+
+/** Says in a line whether the mirror works, or why not. */
+export function judge(status: Status, now = Date.parse(status.updated)): { healthy: boolean; line: string } {
+  const lag = Math.round(Math.max(0, ...status.targets.map(({ oldest_pending }) => lagOf(oldest_pending, now))));
+  const words: Record<Problem['problem'], string> = {
+    starting: '正在启动，还没有开始镜像',
+    stopped: '服务已停止',
+    stale: `状态已过期 ${ageOf(status, now).age} 秒，服务可能已不在运行`,
+    source: `源目录 ${status.source} 不见了或被替换`,
+    watcher: '监控进程不在运行，正在重新启动',
+    target_down: '无法连接目标',
+    lag: `落后 ${lag} 秒，超过了 MAX_LAG=${status.max_lag_seconds}`,
+  };
+  const problems = problemsOf(status, now);
+  const reasons = problems.map(({ problem, target }) => [words[problem], target].filter(Boolean).join(' '));
+  if (problems.length > 0) return { healthy: false, line: `不健康: ${reasons.join('；')}` };
+  if (status.phase === 'syncing') return { healthy: true, line: '健康: 正在进行首次全量同步' };
+  return { healthy: true, line: `健康: 正在实时镜像，落后 ${lag} 秒` };
+}
+
+/** Reads what the running service says of itself. @throws {NoStatus} */
+export const readStatus = () => readStatusFile<Status>('rsync-inotify', String(variables.STATUS_FILE.default));
+
+/** Answers --status. @throws {Failure} */
+export function tellStatus(): string {
+  const status = readStatus();
+  try {
+    return showStatus(status);
+  } catch (cause) {
+    throw new Failure(`状态来自版本 ${escapeText(String(status.version))}，无法显示：${reasonOf(cause)}`);
+  }
+}
+
+const STATES = { idle: '空闲', waiting: '等待', syncing: '同步中', retrying: '重试中', down: '无法连接' };
+
+/** Shows the state as a table for people. */
+function showStatus(status: Status): string {
+  const now = Date.now();
+  const { watch, targets } = status;
+  const rows = targets.map((target) => [
+    target.target,
+    STATES[target.state],
+    `${Math.round(lagOf(target.oldest_pending, now))}秒`,
+    String(target.pending),
+    target.last_success ? localTime(target.last_success) : '–',
+    `${target.syncs.full.success + target.syncs.incremental.success}/${target.syncs.full.failure + target.syncs.incremental.failure}`,
+    inUnits(target.bytes),
+  ]);
+  const lines = [
+    describeProgram(status),
+    judge(status, now).line,
+    `源目录: ${status.source}，监控 ${watch.directories} 个目录，${watch.events} 个事件，重启 ${watch.restarts} 次，溢出 ${watch.overflows} 次`,
+    '',
+    ...table([['目标', '状态', '落后', '待同步', '最近成功', '成功/失败', '传输'], ...rows]),
+    ...targets.flatMap(({ target, progress }) => (progress ? [`${target} ${describeProgress(progress)}`] : [])),
+    ...describeComplaints(status.errors),
+  ];
+  return `${lines.join('\n')}\n`;
+}

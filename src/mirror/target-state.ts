@@ -1,0 +1,166 @@
+/**
+ * What is known of a target: what it lacks, how it can be reached, how its syncs went.
+ *
+ *   const state = new TargetState('root@backup:/data/backup/', false);
+ *   state.note('a', event, undefined);
+ *   state.report(); // for the status
+ */
+import { EventEmitter } from 'node:events';
+import type { Stats } from 'node:fs';
+import { withParents } from '../service/files.ts';
+import { type Entry, error, heading, log, warn } from '../service/log.ts';
+import { touch } from '../service/status.ts';
+import { type Batch, Changes, oldestOf } from './changes.ts';
+import type { Event } from './events.ts';
+import { type Move, Moves, replacedBelow } from './moves.ts';
+import type { Progress } from './progress.ts';
+import type { Outcome } from './rsync.ts';
+
+/** A minute of a target's history. */
+interface Minute {
+  syncs: number;
+  failures: number;
+  bytes: number;
+}
+const NO_MINUTE: Minute = { syncs: 0, failures: 0, bytes: 0 };
+/** How many minutes the history holds. */
+const MINUTES = 60;
+
+/** Emits `synced` with each outcome. */
+export class TargetState extends EventEmitter {
+  /** Whether it can be reached. */
+  up = false;
+  syncing = false;
+  /** Whether the last sync failed, so that it is tried again. */
+  failing = false;
+  /** Whether it has been compared as a whole, so that what it lacks are changes. */
+  mirrored = false;
+  progress: Progress | null = null;
+  readonly syncs = { full: { success: 0, failure: 0 }, incremental: { success: 0, failure: 0 } };
+  bytes = 0;
+  lastSuccess: Date | null = null;
+  lastStatus: number | null = null;
+  /** The changes that it lacks: those that wait, those on their way and those that failed. */
+  readonly changes = new Changes();
+  batch: Batch = new Map();
+  readonly failed = new Changes();
+  readonly moves = new Moves();
+  /** The directories of the batch that is on its way below which something may have taken the place of another thing. */
+  private mixed: { batch: Batch; paths: Set<string> } | undefined;
+  private readonly history = new Map<number, Minute>();
+
+  /** @param isOneOfMany whether people need its name to tell it from others */
+  constructor(
+    readonly name: string,
+    private readonly isOneOfMany: boolean,
+  ) {
+    super();
+  }
+
+  readonly log = this.naming(log);
+  readonly warn = this.naming(warn);
+  readonly error = this.naming(error);
+  readonly heading = this.naming(heading);
+
+  /** Has an entry of the log name the target in a field, and to people where there are others. */
+  private naming(entry: Entry): Entry {
+    return (event, message, fields) => entry(event, this.addName(message), { target: this.name, ...fields });
+  }
+
+  /** Adds the name to a line for people where there are other targets. */
+  addName(message: string): string {
+    return this.isOneOfMany ? `${message} [${this.name}]` : message;
+  }
+
+  get lacking(): Batch[] {
+    return [this.changes.waiting, this.batch, this.failed.waiting];
+  }
+
+  /** Notes an event; returns whether it does not merely repeat itself. */
+  note(path: string, event: Event, found: Stats | undefined): boolean {
+    return this.changes.note(path, event, found, this.batch.has(path) || this.failed.waiting.has(path));
+  }
+
+  /** Notes a rename, where it is certain that the target has what was renamed, in its old place. */
+  noteMove(move: Move): void {
+    const isReplaced = (batch: Batch) => batch.get(move.from)?.replaced && !this.moves.has(move.from);
+    const isUnseen = (batch: Batch) => withParents(move.from).some((path) => batch.get(path)?.tree);
+    if (!this.mirrored || this.lacking.some((batch) => isReplaced(batch) || isUnseen(batch))) return;
+    if (this.mixed?.batch !== this.batch) this.mixed = { batch: this.batch, paths: replacedBelow([this.batch]) };
+    this.moves.add({ ...move, isExposed: this.syncing, isMixed: this.mixed.paths.has(move.from) });
+  }
+
+  get pending(): number {
+    return this.lacking.reduce((sum, { size }) => sum + size, 0);
+  }
+
+  /** Since when it has lacked a change, ms since 1970. */
+  get oldestPending(): number | undefined {
+    const oldest = Math.min(...this.lacking.map(oldestOf));
+    return Number.isFinite(oldest) ? Date.now() - (performance.now() - oldest) : undefined;
+  }
+
+  /** Says that a sync begins, of a batch or of all. */
+  begin(batch: Batch): void {
+    this.batch = batch;
+    this.syncing = true;
+    touch();
+  }
+
+  /** Records the outcome of that sync. */
+  record(outcome: Outcome): void {
+    const { mode, kind, bytes = 0 } = outcome;
+    this.batch = new Map();
+    this.syncing = false;
+    this.progress = null;
+    this.syncs[mode][kind === 'done' ? 'success' : 'failure']++;
+    this.bytes += bytes;
+    this.addToHistory({ syncs: 1, failures: Number(kind !== 'done'), bytes });
+    if (kind === 'done') this.lastSuccess = new Date();
+    if (kind === 'done' || kind === 'partial' || kind === 'limited') this.up = true;
+    else if (kind === 'unreachable') this.up = false;
+    this.failing = kind !== 'done' && kind !== 'limited';
+    this.lastStatus = outcome.status;
+    this.emit('synced', outcome);
+    touch();
+  }
+
+  private addToHistory({ syncs, failures, bytes }: Minute): void {
+    const minute = minuteNow();
+    const entry = this.history.get(minute) ?? NO_MINUTE;
+    this.history.set(minute, {
+      syncs: entry.syncs + syncs,
+      failures: entry.failures + failures,
+      bytes: entry.bytes + bytes,
+    });
+    for (const old of this.history.keys()) if (old <= minute - MINUTES) this.history.delete(old);
+  }
+
+  report() {
+    const oldest = this.oldestPending;
+    const first = minuteNow() - MINUTES + 1;
+    return {
+      target: this.name,
+      up: this.up,
+      state: this.describe(),
+      mirrored: this.mirrored,
+      pending: this.pending,
+      oldest_pending: oldest === undefined ? null : new Date(oldest).toISOString(),
+      last_success: this.lastSuccess?.toISOString() ?? null,
+      last_exit_code: this.lastStatus,
+      syncs: this.syncs,
+      bytes: this.bytes,
+      progress: this.progress,
+      history: Array.from({ length: MINUTES }, (_, n) => this.history.get(first + n) ?? NO_MINUTE),
+    };
+  }
+
+  private describe(): 'syncing' | 'down' | 'retrying' | 'waiting' | 'idle' {
+    if (this.syncing) return 'syncing';
+    if (!this.up) return 'down';
+    if (this.failing) return 'retrying';
+    return this.pending > 0 ? 'waiting' : 'idle';
+  }
+}
+
+const minuteNow = () => Math.floor(Date.now() / 60_000);

@@ -1,0 +1,214 @@
+/**
+ * When a target is sent what, and what becomes of it: at most one sync starts in SYNC_INTERVAL, and what failed is tried again.
+ *
+ *   for await (const batch of target.batches()) target.settle(batch, await target.send(batch));
+ */
+import { EventEmitter } from 'node:events';
+import { type Backoff, lifecycle, newBackoff } from '../service/lifecycle.ts';
+import type { Announcer } from './announcer.ts';
+import { ALL, type Batch, REGULAR, TREE, UNKNOWN } from './changes.ts';
+import type { LocatedHost } from './check.ts';
+import { nameOf } from './config.ts';
+import { Connection } from './connection.ts';
+import type { Doubts } from './doubts.ts';
+import { HostKeys } from './host-keys.ts';
+import type { Outcome } from './rsync.ts';
+import { Sender } from './sender.ts';
+import type { Source } from './source.ts';
+import { TargetState } from './target-state.ts';
+
+/** How long a batch waits for a short quiet at most, ms. */
+const MAX_QUIET_MS = 100;
+
+/** What is sent at a time. */
+export interface Due {
+  batch: Batch;
+  /** Whether the regular comparison is part of it. */
+  isRegular: boolean;
+}
+
+/** What a target's schedule works with. */
+interface Parts {
+  state: TargetState;
+  connection: EventEmitter & Pick<Connection, 'socket'>;
+  sender: Pick<Sender, 'send' | 'compareAll' | 'arm'>;
+  doubts: Pick<Doubts, 'paths'>;
+  announcer: Pick<Announcer, 'closeBatch'>;
+}
+
+/** Emits `mirrored` when the whole tree was compared for the first time. */
+export class Target extends EventEmitter {
+  readonly state: TargetState;
+  /** When the last sync was started, ms on the clock of `performance.now()`. */
+  private lastStart = 0;
+  /** Where the connection stood then. */
+  private socket: string | undefined;
+  /** Whether a regular comparison is due. */
+  private isRegular = false;
+  /** Whether a request to stop has left something that cannot be sent any more. */
+  private hasGivenUp = false;
+  private backoff = newBackoff();
+  private partialBackoff = newBackoff();
+
+  /** @param config intervals in seconds */
+  constructor(
+    private readonly config: { SYNC_INTERVAL: number; FULL_SYNC_INTERVAL: number },
+    private readonly parts: Parts,
+  ) {
+    super();
+    this.state = parts.state;
+  }
+
+  /** Mirrors a batch, or all of the source if none is given, and has the next rsync wait. */
+  async send(batch?: Batch): Promise<Outcome> {
+    const { state, connection, sender } = this.parts;
+    this.lastStart = performance.now();
+    this.socket = connection.socket;
+    state.begin(batch ?? new Map());
+    const outcome = await (batch ? sender.send(batch) : sender.compareAll());
+    state.record(outcome);
+    sender.arm(); // also where the one that waited has died meanwhile
+    return outcome;
+  }
+
+  /** Hands out each batch when it is due, until a request to stop leaves nothing to be sent. */
+  async *batches(): AsyncGenerator<Due> {
+    while (true) {
+      await this.waitUntilDue();
+      if (this.state.changes.size === 0 || this.hasGivenUp) return;
+      const { isRegular } = this;
+      this.isRegular = false;
+      yield { batch: this.takeBatch(), isRegular };
+    }
+  }
+
+  /** Returns when a batch is due, or when a request to stop leaves no time to wait. */
+  private async waitUntilDue(): Promise<void> {
+    const { changes } = this.state;
+    if (changes.size === 0) await lifecycle.waitFor(changes, 'arrived');
+    await lifecycle.pause(this.lastStart + this.config.SYNC_INTERVAL * 1000 - performance.now());
+    const latest = performance.now() + MAX_QUIET_MS;
+    while (!lifecycle.signal.aborted) {
+      const ms = changes.wait(latest, this.patience);
+      if (ms <= 0) return;
+      await lifecycle.pauseOr(ms, changes, 'arrived');
+    }
+  }
+
+  /** How long a file may stay open before it is mirrored as it is, ms. */
+  private get patience(): number {
+    return lifecycle.signal.aborted ? 0 : Math.max(this.config.SYNC_INTERVAL * 1000, MAX_QUIET_MS);
+  }
+
+  private takeBatch(): Batch {
+    this.parts.announcer.closeBatch();
+    const batch = this.state.changes.take(this.patience);
+    for (const path of this.parts.doubts.paths) batch.set(path, { ...UNKNOWN, ...batch.get(path), tree: true });
+    return batch;
+  }
+
+  /** Takes in a target after its first full sync, or the try of one. */
+  begin(outcome: Outcome | undefined): void {
+    if (outcome) this.noteFirstCompare(outcome);
+    else this.lastStart = performance.now();
+    if (outcome?.kind === 'partial') lifecycle.background(this.retryApart(ALL));
+    else if (!this.state.mirrored) this.state.changes.add(ALL);
+    lifecycle.background(this.compareRegularly());
+  }
+
+  private noteFirstCompare({ kind }: Outcome): void {
+    if (this.state.mirrored || kind === 'failed' || kind === 'unreachable') return;
+    this.state.mirrored = true;
+    this.emit('mirrored');
+  }
+
+  /** Decides what becomes of a batch that was sent; resolves when the next one may be. */
+  async settle(batch: Batch, outcome: Outcome): Promise<void> {
+    const everything = batch.get('');
+    if (everything?.tree) this.noteFirstCompare(outcome);
+    if (everything?.since === Number.POSITIVE_INFINITY) batch.set('', TREE); // from now on it is missed, if it failed
+    const { kind } = outcome;
+    if (kind === 'done' || kind === 'limited') {
+      this.backoff = newBackoff();
+      if (this.state.failed.size === 0) this.partialBackoff = newBackoff();
+    } else if (lifecycle.stopping) {
+      this.giveUp(batch);
+    } else if (kind === 'partial') {
+      lifecycle.background(this.retryApart(batch));
+    } else {
+      await this.retry(batch, outcome);
+    }
+  }
+
+  private giveUp(batch: Batch): void {
+    this.hasGivenUp = true;
+    const message = `${batch.size} 处变化尚未同步，下次启动时的全量同步会包含它们`;
+    this.state.warn('sync.postponed', message, { pending: batch.size });
+  }
+
+  /** Puts a batch back, and waits before it is tried again unless the target has come back meanwhile. */
+  private async retry(batch: Batch, { unrepeated }: Outcome): Promise<void> {
+    this.state.changes.add(batch);
+    this.state.moves.restore(unrepeated);
+    const delay = this.announceRetry(this.backoff, batch.size);
+    const { connection } = this.parts;
+    const isReconnected = connection.socket && connection.socket !== this.socket;
+    if (!isReconnected) await lifecycle.pauseOr(delay, connection, 'connected');
+  }
+
+  /** Tries a batch again beside all others: files that fail for good must not hold these back, nor have them pay for every try. */
+  private async retryApart(batch: Batch): Promise<void> {
+    const { failed, changes } = this.state;
+    const isWaiting = failed.size > 0;
+    failed.add(batch);
+    if (isWaiting) return;
+    await lifecycle.pause(this.announceRetry(this.partialBackoff, failed.size));
+    changes.add(failed.take(0));
+  }
+
+  /** Tells when the next try will be, and how far away that is, ms. */
+  private announceRetry(backoff: Backoff, count: number): number {
+    const delay = backoff.next().value;
+    const fields = { delay_ms: delay, pending: count };
+    this.state.warn('sync.retry', `${delay / 1000} 秒后重试，${count} 处变化等待同步`, fields);
+    return delay;
+  }
+
+  /** The safety net: whatever went wrong unnoticed is mended by a comparison of all now and then. */
+  private async compareRegularly(): Promise<void> {
+    while (this.config.FULL_SYNC_INTERVAL > 0) {
+      await lifecycle.pause(this.config.FULL_SYNC_INTERVAL * 1000);
+      if (lifecycle.signal.aborted) return;
+      this.isRegular = true;
+      this.state.changes.add(REGULAR);
+    }
+  }
+}
+
+/** A backup host with all that works for it. */
+export interface Backup {
+  host: LocatedHost;
+  state: TargetState;
+  hostKeys: HostKeys;
+  connection: Connection;
+  target: Target;
+}
+
+/** What the work for all backup hosts shares. */
+interface Shared {
+  source: Source;
+  doubts: Doubts;
+  announcer: Announcer;
+}
+
+/** Puts together what works for each backup host. */
+export function backupsFor(hosts: LocatedHost[], { source, doubts, announcer }: Shared): Backup[] {
+  return hosts.map((host) => {
+    const state = new TargetState(nameOf(host), hosts.length > 1);
+    const hostKeys = new HostKeys(host.config, state);
+    const connection = new Connection(host, hostKeys, state);
+    const sender = new Sender(host, source, state, connection);
+    const target = new Target(host.config, { state, connection, sender, doubts, announcer });
+    return { host, state, hostKeys, connection, target };
+  });
+}

@@ -1,0 +1,260 @@
+/**
+ * Who watches the source when, and what is in doubt: a watcher, and another one in its place whenever it may not see
+ * everything. It misses what happens in a new directory before it watches that, and misnames what is in one that was renamed.
+ *
+ *   const watch = new Watch(parts, (tell) => startInotifywait(config, tell));
+ *   await watch.start();
+ *   lifecycle.background(watch.keep());
+ */
+import { EventEmitter } from 'node:events';
+import type { Stats } from 'node:fs';
+import { parentOf } from '../service/files.ts';
+import { type Backoff, lifecycle, newBackoff } from '../service/lifecycle.ts';
+import { error, log, warn } from '../service/log.ts';
+import { touch } from '../service/status.ts';
+import { reasonOf } from '../service/text.ts';
+import type { Announcer } from './announcer.ts';
+import { TREE } from './changes.ts';
+import type { Doubts } from './doubts.ts';
+import type { Event } from './events.ts';
+import type { Watcher } from './inotifywait.ts';
+import { identityOf } from './moves.ts';
+import { Renames } from './renames.ts';
+import type { Source } from './source.ts';
+import type { TargetState } from './target-state.ts';
+
+/** How large a file is at least that is worth a rename on the target, which takes some 30 ms, bytes. */
+const MIN_MOVED = 262_144;
+/** How long a watcher must be silent before it may be ended, and how long that is waited for at most, ms. */
+const SILENCE_MS = 100;
+const MAX_SILENCE_MS = 5000;
+/** How long to wait for more changes before the watches are counted, ms. */
+const COUNT_MS = 1000;
+/** When the next one is started where one has died, at the latest, ms; later only where starting fails. */
+const REPLACE_MS = 1000;
+/** How long the next watcher waits where two do not fit into the limits, for each costs a full sync, ms. */
+const ALONE_MS = 60_000;
+
+/** What a watch works with. */
+interface Parts {
+  source: Pick<Source, 'root' | 'look' | 'check'>;
+  doubts: Doubts;
+  targets: TargetState[];
+  announcer: Announcer;
+}
+
+/** Emits `lost` when a watcher has died. */
+export class Watch extends EventEmitter {
+  private directories = 0;
+  private events = 0;
+  private overflows = 0;
+  private restarts = 0;
+  private watcher: Watcher | undefined;
+  /** How many watchers were started: the number of the last one. */
+  private started = 0;
+  private readonly renames = new Renames();
+  /** Watchers that have nothing left to say, for another one stands in their place. */
+  private readonly relieved = new WeakSet<Watcher>();
+  private counting: NodeJS.Timeout | undefined;
+  /** Whether the limits leave no room for two watchers at a time. */
+  private isAlone = false;
+  /** Whether events were lost for certain. */
+  private isRecovering = false;
+
+  constructor(
+    private readonly parts: Parts,
+    private readonly startWatcher: (tell: (event: Event) => void) => Watcher,
+  ) {
+    super();
+    lifecycle.signal.addEventListener('abort', () => this.watcher?.end());
+  }
+
+  report() {
+    const { directories, events, overflows, restarts } = this;
+    const in_doubt = this.parts.doubts.since?.toISOString() ?? null;
+    return { running: this.watcher !== undefined, directories, events, overflows, restarts, in_doubt };
+  }
+
+  /** Starts a watcher; resolves when its watches stand and what was in doubt before is settled. @throws {Failure} */
+  async start(): Promise<void> {
+    this.parts.source.check();
+    const number = ++this.started;
+    const began = new Date();
+    const watcher = this.startWatcher((event) => this.receive(event));
+    await watcher.established;
+    try {
+      this.parts.source.check(); // it may have been replaced meanwhile
+    } catch (cause) {
+      watcher.end();
+      throw cause;
+    }
+    this.watcher = watcher;
+    watcher.once('exit', (code, signal) => this.noticeDeath(watcher, code, signal));
+    this.settle(number, began);
+    lifecycle.background(this.count());
+  }
+
+  private noticeDeath(watcher: Watcher, code: number | null, signal: NodeJS.Signals | null): void {
+    if (this.relieved.has(watcher)) return;
+    this.lose(watcher);
+    if (lifecycle.stopping) return;
+    error('watch.ended', `inotifywait 意外退出 (退出码: ${code ?? signal})，正在重新启动监控`, {
+      exit_code: code,
+      signal,
+    });
+    this.restarts++;
+    this.doubt('');
+    this.emit('lost');
+  }
+
+  private receive(event: Event): void {
+    const { kind, isDirectory, path: absolute } = event;
+    const { source } = this.parts;
+    if (kind === 'q_overflow') this.noticeOverflow();
+    if (!absolute.startsWith(source.root)) return; // an overflow, or a directory that was moved, so in doubt, and has lost its name
+    const path = absolute.slice(source.root.length).replace(/\/$/, '');
+    const isSelf = kind === 'delete_self' || kind === 'move_self';
+    if (kind === 'unmount' || (isSelf && path === '')) this.doubt(path);
+    if (isSelf) return; // its parent has told as well, and under the right name
+    this.events++;
+    const isArrival = kind === 'create' || kind === 'moved_to';
+    const found = isArrival && !(kind === 'create' && isDirectory) ? source.look(path) : undefined;
+    this.note(path, event, found);
+    if (kind === 'delete' && isDirectory) this.countSoon(); // new ones have a new watcher anyway
+    // One that was moved away is still watched, wherever it is now.
+    if (isDirectory && (isArrival || kind === 'moved_from')) this.doubt(path);
+  }
+
+  /** Hands a change to every target. */
+  private note(path: string, event: Event, found: Stats | undefined): void {
+    const { source, targets, announcer, doubts } = this.parts;
+    const isNew = targets.map((target) => target.note(path, event, found));
+    if (isNew.includes(true)) announcer.announce(source.root + path, event.names);
+    const { kind, cookie } = event;
+    if (kind === 'create' || kind === 'moved_to') for (const { moves } of targets) moves.forget(path, cookie);
+    if (kind === 'moved_from') this.renames.begin(cookie, path, !doubts.covers(path));
+    if (kind === 'moved_to') this.noteRename(path, cookie, found);
+  }
+
+  private noteRename(to: string, cookie: string, found: Stats | undefined): void {
+    const half = this.renames.complete(cookie);
+    if (!half) return;
+    const { from, isCertain } = half;
+    const isSmall = found && !found.isDirectory() && !(found.isFile() && found.size >= MIN_MOVED);
+    const isRepeatable = isCertain && !isSmall && !this.parts.doubts.covers(parentOf(to));
+    const identity = found && identityOf(found); // it may have been renamed again
+    for (const target of this.parts.targets) {
+      target.changes.rename(from, to);
+      if (isRepeatable) target.noteMove({ from, to, cookie, identity });
+    }
+  }
+
+  /** Has every target look at whole subtrees. @param since when they came to be in doubt, ms on the clock of `performance.now()` */
+  private lookInto(paths: string[], since = 0): void {
+    const batch = new Map(paths.map((path) => [path, { ...TREE, since }]));
+    for (const { changes } of this.parts.targets) changes.add(batch);
+  }
+
+  private countSoon(): void {
+    this.counting ??= setTimeout(() => lifecycle.background(this.count()), COUNT_MS);
+  }
+
+  private async count(): Promise<void> {
+    this.counting = undefined;
+    const { watcher } = this;
+    const watches = await watcher?.countWatches().catch(() => undefined); // it may have ended this moment
+    if (watches !== undefined && watcher === this.watcher) this.directories = watches;
+    touch();
+  }
+
+  private noticeOverflow(): void {
+    if (!this.parts.doubts.isAllSeenBy(this.started)) {
+      this.overflows++;
+      warn(
+        'watch.overflow',
+        'inotify 事件队列溢出，有变化未被看到，将重新建立监控并全量同步。可增大 sysctl fs.inotify.max_queued_events',
+      );
+    }
+    this.doubt('');
+  }
+
+  private doubt(path: string): void {
+    this.isRecovering ||= path === '';
+    this.parts.doubts.add(path, this.started);
+  }
+
+  /** Looks once more at what was in doubt before a watcher was started, now that it is watched. */
+  private settle(number: number, began: Date): void {
+    const { doubts } = this.parts;
+    const since = (doubts.since ?? began).getTime() - Date.now() + performance.now();
+    const settled = doubts.settle(number, began);
+    if (this.isRecovering && settled.includes('')) {
+      this.isRecovering = false;
+      log('watch.restored', '监控已恢复，将进行一次全量同步');
+    }
+    this.lookInto(settled, since);
+  }
+
+  /** Replaces the watcher whenever something is in doubt, but spends no more than a tenth of the time on it. */
+  async keep(): Promise<void> {
+    let backoff = newBackoff();
+    let rest = SILENCE_MS;
+    let least = rest; // of it, where no watcher sees anything meanwhile
+    while (!lifecycle.stopping) {
+      if (this.parts.doubts.size === 0) await lifecycle.waitFor(this.parts.doubts, 'added');
+      if (this.watcher) await lifecycle.pauseOr(rest - least, this, 'lost');
+      await lifecycle.pause(least);
+      if (lifecycle.stopping) return;
+      const old = this.watcher;
+      if (this.isAlone) await this.relieve(old);
+      const began = performance.now();
+      try {
+        await this.start();
+        backoff = newBackoff();
+        rest = this.isAlone ? ALONE_MS : Math.max(SILENCE_MS, 9 * (performance.now() - began));
+        least = Math.min(rest, REPLACE_MS);
+        await this.relieve(old);
+      } catch (cause) {
+        rest = least = this.tellFailure(cause, backoff);
+      }
+    }
+  }
+
+  /** Waits for what the watcher still has to say, at most `ms`; resolves with whether it is silent. */
+  async waitForSilence(ms: number): Promise<boolean> {
+    return !this.watcher || this.watcher.waitForSilence(SILENCE_MS / 2, ms);
+  }
+
+  /** Ends a watcher once it is silent: what it has not told yet would be lost. */
+  private async relieve(watcher: Watcher | undefined): Promise<void> {
+    if (!watcher) return;
+    if (this.watcher === watcher) {
+      this.lose(watcher);
+      this.doubt('');
+    }
+    await watcher.waitForSilence(SILENCE_MS, MAX_SILENCE_MS);
+    this.relieved.add(watcher);
+    watcher.end();
+  }
+
+  private lose(watcher: Watcher): void {
+    if (this.watcher !== watcher) return;
+    this.watcher = undefined;
+    this.directories = 0;
+    touch();
+  }
+
+  /** Tells why no watcher could be started; returns how long to wait for the next try, ms. */
+  private tellFailure(cause: unknown, backoff: Backoff): number {
+    if (lifecycle.stopping) return 0;
+    error('watch.failed', reasonOf(cause));
+    if (!this.isAlone && /upper limit|amount of inotify watches|initialize inotify/.test(reasonOf(cause))) {
+      this.isAlone = true;
+      return 0;
+    }
+    const delay = backoff.next().value;
+    warn('watch.retry', `${delay / 1000} 秒后重新启动监控`, { delay_ms: delay });
+    this.lookInto(this.parts.doubts.paths); // what is not watched is looked at now and then
+    return delay;
+  }
+}

@@ -1,0 +1,145 @@
+/**
+ * How a program ends: on a signal, by a failure, or with an answer. One object knows whether it is to stop; all waits ask it.
+ *
+ *   lifecycle.handleSignals();
+ *   while (!lifecycle.stopping) await lifecycle.pause(1000);
+ */
+import { type EventEmitter, once } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { closeLog, error, log } from './log.ts';
+import { endChildren } from './processes.ts';
+import { escapeText, Failure, printable } from './text.ts';
+
+/** How long work may go on after a signal to stop, ms; `docker compose stop` shall take less than 5 s. */
+const STOP_MS = 2500;
+/** How long what runs at an exit may take, ms. */
+const EXIT_MS = 1000;
+
+/** What a program prints instead of doing its work, and its exit status. */
+export interface Answer {
+  text: string;
+  status: number;
+}
+
+class Lifecycle {
+  /** Whether the program is to end. */
+  stopping = false;
+  private readonly request = new AbortController();
+  /** The work that a request to stop lets finish. */
+  private work: Promise<unknown> = Promise.resolve();
+  private readonly stopHooks: (() => Promise<unknown>)[] = [];
+  private readonly exitHooks: (() => unknown)[] = [];
+  private react = (signal: string) => this.stop(signal);
+
+  /** Aborted when waits are to end, a little after `stopping`: once the hooks of `onStop` are done. */
+  get signal(): AbortSignal {
+    return this.request.signal;
+  }
+
+  /** Has `hook` run when the program is to stop, before all waits end. */
+  onStop(hook: () => Promise<unknown>): void {
+    this.stopHooks.push(hook);
+  }
+
+  /** Has `hook` run at every exit, for EXIT_MS at most. */
+  onExit(hook: () => unknown): void {
+    this.exitHooks.push(hook);
+  }
+
+  /** Has a request to stop let this work finish, for STOP_MS at most; returns it. */
+  finishFirst<T>(work: Promise<T>): Promise<T> {
+    this.work = work.catch(() => {});
+    return work;
+  }
+
+  /** Runs on its own what never ends by itself: if it fails, the program does. */
+  background(work: Promise<unknown>): void {
+    void work.catch((cause) => this.fail(cause));
+  }
+
+  /** Stops the program on SIGTERM, SIGINT and SIGHUP. */
+  handleSignals(): void {
+    for (const signal of stopSignals()) process.on(signal, () => this.background(this.react(signal)));
+  }
+
+  /** From now on a signal ends the program with `status`, and says nothing: there is nothing to finish. */
+  abandonOnSignal(status: number): void {
+    this.react = async () => {
+      this.stopping = true;
+      await endChildren();
+      await this.exit(status);
+    };
+  }
+
+  /** Stops with exit status 0, once work has finished that may. */
+  async stop(signal: string): Promise<void> {
+    if (this.stopping) return;
+    this.stopping = true;
+    log('service.stopping', `收到 ${signal}，正在停止服务...`, { signal });
+    for (const hook of this.stopHooks) await hook();
+    this.request.abort();
+    await Promise.race([this.work, sleep(STOP_MS)]);
+    await endChildren();
+    await Promise.race([this.work, sleep(500)]);
+    log('service.stopped', '服务已停止 ✓');
+    await this.exit(0);
+  }
+
+  /** Tells what went wrong and ends the program: the one place where errors end. */
+  async fail(cause: unknown): Promise<void> {
+    if (this.stopping) return;
+    this.stopping = true;
+    const isExpected = cause instanceof Failure;
+    const message = isExpected ? cause.message : String(cause instanceof Error ? cause.stack : cause);
+    const fields = { exit_code: isExpected ? cause.status : 1 };
+    for (const line of message.split('\n')) error('service.failed', isExpected ? line : escapeText(line), fields);
+    await endChildren();
+    await this.exit(isExpected ? cause.status : 1);
+  }
+
+  /** Prints an answer and exits. */
+  async answer({ text, status }: Answer): Promise<void> {
+    process.stdout.write(printable(text));
+    await this.exit(status);
+  }
+
+  /** Exits once the log is written: process.exit alone would cut a pipe off. */
+  async exit(status: number): Promise<void> {
+    await Promise.race([Promise.all(this.exitHooks.map(async (hook) => hook())), sleep(EXIT_MS)]);
+    await Promise.race([closeLog(), sleep(EXIT_MS)]);
+    process.exit(status);
+  }
+
+  /** Waits, ms; a request to stop ends it. */
+  async pause(ms: number, signal = this.signal): Promise<void> {
+    if (ms > 0) await sleep(ms, undefined, { signal }).catch(() => {});
+  }
+
+  /** Waits for an event; a request to stop ends it. */
+  async waitFor(emitter: EventEmitter, event: string, signal = this.signal): Promise<void> {
+    await once(emitter, event, { signal }).catch(() => {});
+  }
+
+  /** Waits, ms, or until an event; a request to stop ends it. */
+  async pauseOr(ms: number, emitter: EventEmitter, event: string): Promise<void> {
+    const over = new AbortController();
+    const signal = AbortSignal.any([over.signal, this.signal]);
+    await Promise.race([this.pause(ms, signal), this.waitFor(emitter, event, signal)]);
+    over.abort();
+  }
+}
+
+/** A closed terminal stops us too, so that no child is left behind, unless nohup has SIGHUP (bit 0) ignored. */
+function stopSignals(): string[] {
+  const nohup = /^SigIgn:.*[13579bdf]$/m.test(readFileSync('/proc/self/status', 'utf8'));
+  return ['SIGTERM', 'SIGINT', ...(nohup ? [] : ['SIGHUP'])];
+}
+
+export const lifecycle = new Lifecycle();
+
+/** Gives waits of 1, 2, 4 … 60 s, in ms. */
+export function* newBackoff(): Generator<number, never> {
+  for (let ms = 1000; ; ms = Math.min(2 * ms, 60_000)) yield ms;
+}
+export type Backoff = ReturnType<typeof newBackoff>;

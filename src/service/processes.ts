@@ -1,0 +1,112 @@
+/**
+ * Programs that are started: each in a process group of its own, and none outlives us.
+ *
+ *   const { stdout, exitCode } = await run`ssh-keygen -y -f ${key}`;
+ */
+import { type ChildProcess, type SpawnOptions, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync, readFileSync } from 'node:fs';
+import { constants } from 'node:os';
+import type { Readable } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { quote } from 'shlex';
+import type { ProcessOutput } from 'zx';
+
+/** The programs that run. */
+export const children = new Set<ChildProcess>();
+
+/** Where programs are started: `sudo -u` may leave us in a directory that the user may not enter. */
+export const cwd = existsSync(process.cwd()) ? process.cwd() : '/';
+
+/** Starts a program in a process group of its own: Ctrl-C reaches only us, and what ends it ends all it started. */
+export function start(command: string, args: readonly string[], options: SpawnOptions): ChildProcess {
+  const child = spawn(command, args, { cwd, ...options, detached: true });
+  children.add(child);
+  for (const event of ['exit', 'error']) child.once(event, () => children.delete(child));
+  child.once('exit', () => child.stdin?.destroy());
+  child.stdin?.on('error', () => {}); // its exit status says why it reads no more
+  return child;
+}
+
+/** Removes $0 and ends the command when its standard input, a pipe of ours, is closed: also when we are killed. */
+const LEASH = 'exec 3<&0; (read -r _ <&3; rm -rf -- "$0"; kill 0) & exec "$@" 3<&- </dev/null';
+
+/** Starts a program that would run on without us. What it leaves in `directory` goes with it. */
+export function startOnLeash(command: string[], stdout: 'ignore' | 'pipe', directory = ''): ChildProcess {
+  return start('/bin/sh', ['-c', LEASH, directory, ...command], { stdio: ['pipe', stdout, 'pipe'] });
+}
+
+/** Starts what runs once and waits for it, with zx, which is loaded only here: that takes longer than all that --healthcheck does. */
+export async function run(words: TemplateStringsArray, ...values: (string | string[])[]): Promise<ProcessOutput> {
+  const { $ } = await import('zx');
+  const shell = { shell: '/bin/sh', prefix: '', quote }; // on every machine; bash is not
+  const options = { ...shell, spawn: start as typeof spawn, nothrow: true, quiet: true, cwd };
+  return $({ ...options, stdio: ['ignore', 'pipe', 'pipe'] })(words, ...values);
+}
+
+/** Sends a signal to a program of ours and all that it has started, if it still runs. */
+export function signalGroup(child: ChildProcess, signal: NodeJS.Signals): void {
+  if (child.pid && children.has(child)) sendSignal(-child.pid, signal);
+}
+
+/** Sends to a process, or to a group by its negative number; returns whether it is there. 0 only asks. */
+export function sendSignal(id: number, signal: NodeJS.Signals | 0): boolean {
+  try {
+    return process.kill(id, signal);
+  } catch {
+    return false;
+  }
+}
+
+/** The processes that a process has started (proc(5)); none where the kernel keeps no such list, or it has ended. */
+export function startedBy(pid: number): number[] {
+  try {
+    return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter(Boolean).map(Number);
+  } catch {
+    return [];
+  }
+}
+
+/** Ends all programs of ours with what they have started, sessions of sshd among them, each of which leads a group: by SIGTERM, then by SIGKILL. */
+export async function endChildren(): Promise<void> {
+  const own = [...children].flatMap(({ pid }) => pid ?? []);
+  const led = own.flatMap(startedBy);
+  for (const pid of startedBy(process.pid)) if (!own.includes(pid)) sendSignal(pid, 'SIGKILL'); // ssh-keygen-lite hands out no process
+  for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
+    const running = [...children];
+    for (const child of running) signalGroup(child, signal);
+    for (const group of led) sendSignal(-group, signal);
+    const ends = running.map((child) => once(child, 'exit'));
+    await Promise.race([Promise.all([...ends, groupsEnd(led)]), sleep(1000)]);
+  }
+}
+
+/** Resolves when no process of these groups is left, after 1 s at the latest. */
+async function groupsEnd(groups: number[]): Promise<void> {
+  const deadline = performance.now() + 1000;
+  while (groups.some((group) => sendSignal(-group, 0)) && performance.now() < deadline) await sleep(10);
+}
+
+/** Keeps the end of what a program says, at most 1000 characters. */
+export function tailOf(stream: Readable | null): () => string {
+  let tail = '';
+  stream?.on('data', (chunk) => {
+    tail = `${tail}${chunk}`.slice(-1000);
+  });
+  return () => tail;
+}
+
+/** Resolves when a program has ended and all that it has said is read: with its exit status, 128 + n for signal n. */
+export async function exitStatus(child: ChildProcess): Promise<number> {
+  const [code, signal] = (await once(child, 'close')) as [number | null, NodeJS.Signals | null];
+  return code ?? 128 + (signal ? constants.signals[signal] : 0);
+}
+
+/** Whether a process waits for something to happen (proc(5), stat). */
+export function isWaiting({ pid }: ChildProcess): boolean {
+  try {
+    return / S /.test(readFileSync(`/proc/${pid}/stat`, 'latin1'));
+  } catch {
+    return false; // it has ended this moment
+  }
+}

@@ -1,0 +1,176 @@
+/**
+ * What a program tells of itself: its parts say when they have changed, and whoever looks sees it soon afterwards.
+ *
+ *   const publisher = new Publisher(() => ({ program: 'start-sshd', … }));
+ *   publisher.on('published', () => statusFile.write());
+ *   touch();
+ */
+import { EventEmitter } from 'node:events';
+import { readFileSync } from 'node:fs';
+import { mkdir, open, rename, rm } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
+import type { Answer } from './lifecycle.ts';
+import { type Complaint, onComplaint, warn } from './log.ts';
+import { escapeText, Failure, localTime, reasonOf } from './text.ts';
+
+/** How soon a change of the state can be seen from outside, and how often it is told that nothing has changed, ms. */
+const PUBLISH_MS = 500;
+export const HEARTBEAT_MS = 10_000;
+/** A state that is older says nothing about a running service, ms. */
+const STALE_MS = 30_000;
+/** How many warnings and errors are kept to be looked at. */
+const MAX_COMPLAINTS = 20;
+
+/** The last warnings and errors, newest first, and how often each has come. */
+export const complaints: (Complaint & { count: number })[] = [];
+
+onComplaint((complaint) => {
+  const isSame = ({ event, message }: Complaint) => event === complaint.event && message === complaint.message;
+  const known = complaints.findIndex(isSame);
+  const count = (known >= 0 ? (complaints.splice(known, 1)[0]?.count ?? 0) : 0) + 1;
+  complaints.unshift({ ...complaint, count });
+  complaints.splice(MAX_COMPLAINTS);
+  touch();
+});
+
+const changes = new EventEmitter();
+
+/** Says that something has changed that the status tells. */
+export function touch(): void {
+  changes.emit('changed');
+}
+
+/** Publishes the state as it is, at most once every PUBLISH_MS, and at least once every HEARTBEAT_MS. Emits `published`. */
+export class Publisher extends EventEmitter {
+  /** The state as it was published last, as JSON. */
+  shown = '';
+  /** The next time that it is published, if it has changed. */
+  private next: NodeJS.Timeout | undefined;
+
+  constructor(private readonly report: () => object) {
+    super();
+    this.setMaxListeners(0);
+    changes.on('changed', () => {
+      this.next ??= setTimeout(() => this.publish(), PUBLISH_MS);
+    });
+    setInterval(() => this.publish(), HEARTBEAT_MS);
+  }
+
+  publish(): void {
+    clearTimeout(this.next);
+    this.next = undefined;
+    this.shown = JSON.stringify(this.report());
+    this.emit('published');
+  }
+}
+
+/** A file that always holds the newest state, replaced whole. What goes wrong with it is told once until it works again. */
+export class StateFile {
+  private isBroken = false;
+  private isOld = false;
+  private writing: Promise<void> | undefined;
+
+  constructor(
+    private readonly name: 'STATUS_FILE' | 'METRICS_FILE',
+    private readonly path: string,
+    private readonly content: () => string | Promise<string>,
+  ) {}
+
+  /** Where the disk hangs, one write hangs with it, and nothing else. */
+  write(): Promise<void> {
+    this.isOld = true;
+    this.writing ??= this.keepUp().finally(() => {
+      this.writing = undefined;
+    });
+    return this.writing;
+  }
+
+  private async keepUp(): Promise<void> {
+    while (this.isOld) {
+      this.isOld = false;
+      await this.replace();
+    }
+  }
+
+  private async replace(): Promise<void> {
+    const temporary = `${this.path}.${process.pid}.tmp`;
+    try {
+      await mkdir(dirname(this.path), { recursive: true });
+      await rm(temporary, { recursive: true, force: true });
+      await using file = await open(temporary, 'wx');
+      await file.chmod(0o644); // whatever the umask
+      await file.writeFile(await this.content());
+      await rename(temporary, this.path);
+      this.isBroken = false;
+    } catch (cause) {
+      await rm(temporary, { recursive: true, force: true }).catch(() => {});
+      const what = `无法写入 ${this.name}=${escapeText(this.path)}：${reasonOf(cause)}`;
+      if (!this.isBroken) warn('status.failed', `${what}。请检查目录和权限，或更改 ${this.name}`);
+      this.isBroken = true;
+    }
+  }
+}
+
+/** What the status of any program tells. */
+interface AnyStatus {
+  program: string;
+  version: string;
+  pid: number;
+  started: string;
+  updated: string;
+}
+
+/** Why the status of a service cannot be read: `isAbsent` where there is no such file. */
+export class NoStatus extends Failure {
+  constructor(
+    message: string,
+    readonly isAbsent: boolean,
+  ) {
+    super(message);
+  }
+}
+
+/**
+ * Reads what the running service of a program says of itself; no other variable counts.
+ * @throws {NoStatus}
+ */
+export function readStatusFile<S extends AnyStatus>(program: string, fallback: string): S {
+  const path = resolve(process.env.STATUS_FILE || fallback);
+  try {
+    const status = JSON.parse(readFileSync(path, 'utf8'));
+    if (status.program !== program) throw new Error(`是 ${status.program} 的状态`);
+    return status;
+  } catch (cause) {
+    const isAbsent = ['ENOENT', 'ENOTDIR'].includes((cause as NodeJS.ErrnoException).code ?? '');
+    const what = `无法读取状态文件 ${escapeText(path)}：${reasonOf(cause)}`;
+    throw new NoStatus(`${what}。服务没有运行，或 STATUS_FILE 不同`, isAbsent);
+  }
+}
+
+/** How old a status is, seconds, and whether it says nothing any more. The clock may have been set back since. */
+export function ageOf({ updated }: AnyStatus, now: number): { age: number; isStale: boolean } {
+  const age = now - Date.parse(updated);
+  return { age: Math.round(age / 1000), isStale: Math.abs(age) > STALE_MS };
+}
+
+/** Answers --healthcheck with what `judge` says of the status, or why there is none. */
+export function checkHealth(judge: () => { healthy: boolean; line: string }): Answer {
+  try {
+    const { healthy, line } = judge();
+    return { text: `${line}\n`, status: healthy ? 0 : 1 };
+  } catch (cause) {
+    return { text: `不健康: ${reasonOf(cause)}\n`, status: 1 };
+  }
+}
+
+/** The first line of --status. */
+export const describeProgram = ({ program, version, pid, started }: AnyStatus) =>
+  `${program} ${version} (PID ${pid})，启动于 ${localTime(started)}`;
+
+/** The last lines of --status. */
+export function describeComplaints(errors: Complaint[]): string[] {
+  if (errors.length === 0) return [];
+  const latest = errors.slice(0, 5);
+  const lines = latest.map(({ time, level, message }) => `  [${level.toUpperCase()} ${localTime(time)}] ${message}`);
+  return ['', '最近的警告和错误:', ...lines];
+}

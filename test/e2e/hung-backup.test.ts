@@ -1,0 +1,59 @@
+/** A backup whose disk hangs: the service goes on, tells it, and ends when it is asked to. */
+import { expect, setDefaultTimeout, test } from 'bun:test';
+import { spawnSync } from 'node:child_process';
+import { copyFileSync, existsSync, mkdirSync, readlinkSync } from 'node:fs';
+import { isRoot, Pair } from '../pair.ts';
+import { cleanEnv, content, eventually, Program } from '../processes.ts';
+import { binary } from '../project.ts';
+
+setDefaultTimeout(120_000);
+
+const canHang = isRoot && existsSync('/dev/fuse') && spawnSync('unshare', ['-m', 'true']).status === 0;
+if (!canHang) console.warn('SKIPPED: a disk that hangs: needs root, unshare and /dev/fuse');
+
+/** Has a directory hang for a program with mounts of its own: it becomes a file system that answers nothing. */
+async function hang(pair: Pair, program: Program, directory: string): Promise<void> {
+  const mountsOf = (pid: string | number) => readlinkSync(`/proc/${pid}/ns/mnt`);
+  await eventually(() => mountsOf(program.pid) !== mountsOf('self'));
+  const options = 'fd=9,rootmode=40000,user_id=0,group_id=0';
+  const script = `exec 9<>/dev/fuse; mount -i -t fuse -o ${options} none '${directory}' && echo hangs && exec sleep 100`;
+  const holder = pair.keep(new Program('nsenter', ['-t', `${program.pid}`, '-m', 'sh', '-c', script], {}));
+  await holder.shows('hangs');
+}
+
+function healthOf(pair: Pair): string {
+  const env = { ...cleanEnv(), STATUS_FILE: pair.path('backup-status.json') };
+  return spawnSync(binary('start-sshd'), ['--healthcheck'], { env, encoding: 'utf8' }).stdout;
+}
+
+test.skipIf(!canHang)('a disk that hangs holds up neither a new key nor the end, and is told', async () => {
+  await using pair = await Pair.withKeys('hung');
+  const shared = pair.path('shared', 'id_rsa.pub');
+  mkdirSync(pair.path('shared'));
+  copyFileSync(pair.path('source-ssh', 'id_rsa.pub'), shared);
+  const backup = pair.start('start-sshd', {}, ['unshare', '-m', '--propagation', 'private']);
+  await backup.shows('SSH 服务器就绪');
+  await eventually(() => healthOf(pair).startsWith('健康: '));
+
+  await hang(pair, backup, pair.path('backup'));
+  await eventually(() => healthOf(pair) === `不健康: 目标目录 ${pair.path('backup')} 无法写入\n`);
+  spawnSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', pair.path('next')]);
+  copyFileSync(pair.path('next.pub'), shared);
+  await eventually(() => content(pair.path('backup-ssh', 'authorized_keys')).includes(content(shared).trim()));
+
+  const asked = performance.now();
+  expect(await backup.stop()).toBe(0);
+  expect(performance.now() - asked).toBeLessThan(5000);
+  expect(healthOf(pair)).toBe('不健康: 服务已停止\n');
+});
+
+test.skipIf(!canHang)('a disk that hangs at the start holds up no end', async () => {
+  await using pair = await Pair.withKeys('hung-start');
+  mkdirSync(pair.path('backup'));
+  const script = 'sleep 1; exec "$@"';
+  const backup = pair.start('start-sshd', {}, ['unshare', '-m', '--propagation', 'private', 'sh', '-c', script, 'sh']);
+  await hang(pair, backup, pair.path('backup'));
+  await backup.shows('配置 SSH 服务...');
+  expect(healthOf(pair)).toBe('不健康: 正在启动\n');
+  expect(await backup.stop()).toBe(0);
+});

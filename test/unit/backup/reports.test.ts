@@ -1,0 +1,32 @@
+import { expect, test } from 'bun:test';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { Reports, sendReport } from '../../../src/backup/reports.ts';
+import { complaints } from '../../../src/service/status.ts';
+import { eventually } from '../../processes.ts';
+
+test('reports of sessions are told, and only commands that were refused are counted as such', async () => {
+  const directory = mkdtempSync(join(tmpdir(), 'reports-'));
+  const { START_SSHD_REPORTS } = process.env;
+  process.env.START_SSHD_REPORTS = join(directory, 'reports');
+  const told = (event: string, message: string) =>
+    eventually(() => complaints[0]?.event === event && complaints[0].message === message);
+  try {
+    await sendReport('refused', 'nobody listens');
+    const reports = new Reports();
+    await reports.listen(join(directory, 'reports'));
+    await sendReport('refused', 'no shell\nforged\u001b[2J');
+    await told('command.refused', '拒绝执行源端的命令：no shell\\nforged\\x1b[2J');
+    expect(reports.report()).toBe(1);
+    await sendReport('unprotected', 'mount_setattr');
+    await told('command.unprotected', '源端的命令可能打开备份内的设备文件：mount_setattr');
+    expect(reports.report()).toBe(1);
+    await sendReport('refused', 'x'.repeat(1_000_000));
+    await eventually(() => reports.report() === 2);
+    expect(complaints[0]?.message.length).toBeLessThan(2100);
+  } finally {
+    process.env.START_SSHD_REPORTS = START_SSHD_REPORTS ?? '';
+    rmSync(directory, { recursive: true });
+  }
+});

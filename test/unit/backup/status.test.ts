@@ -1,0 +1,66 @@
+import { describe as about, expect, test } from 'bun:test';
+import { describe, judge, problemsOf, type Status } from '../../../src/backup/status.ts';
+
+const now = () => new Date().toISOString();
+const statusWith = (change: Partial<Status>): Status => ({
+  program: 'start-sshd',
+  version: '1.0.0',
+  pid: 7,
+  host: 'backup',
+  started: '2025-10-09T12:00:00.000Z',
+  updated: now(),
+  phase: 'serving',
+  sshd: { pid: 8, port: 22, listen: null },
+  destination: { directory: '/data/backup', writable: true, free_bytes: 5_000_000 },
+  key: 'SHA256:abc',
+  sessions: 2,
+  refused: 3,
+  errors: [],
+  ...change,
+});
+const destination = (writable: boolean, free_bytes: number) => ({ directory: '/data/backup', writable, free_bytes });
+const minuteAgo = () => new Date(Date.now() - 60_000).toISOString();
+
+about('the health of the backup', () => {
+  test.each<[string, Partial<Status>]>([
+    ['健康: SSH 服务运行中，2 个连接', {}],
+    ['不健康: 正在启动', { phase: 'starting', key: null }],
+    ['不健康: 服务已停止', { phase: 'stopped', updated: minuteAgo() }],
+    ['不健康: 状态已过期 60 秒，服务可能已不在运行', { updated: minuteAgo() }],
+    ['不健康: 没有源端公钥，源端无法登录', { key: null }],
+    ['不健康: 目标目录 /data/backup 无法写入', { destination: destination(false, 5_000_000) }],
+    ['不健康: 目标目录 /data/backup 所在的磁盘已满', { destination: destination(true, 999_999) }],
+    [
+      '不健康: 没有源端公钥，源端无法登录；目标目录 /data/backup 无法写入；目标目录 /data/backup 所在的磁盘已满',
+      { key: null, destination: destination(false, 0) },
+    ],
+  ])('is told in a line: %s', (line, change) => {
+    expect(judge(statusWith(change))).toEqual({ healthy: line.startsWith('健康'), line });
+  });
+
+  test('goes by names in the file', () => {
+    expect(problemsOf(statusWith({ key: null, destination: destination(false, 0) }))).toEqual([
+      'no_key',
+      'destination',
+      'disk_full',
+    ]);
+    expect(problemsOf(statusWith({ updated: minuteAgo() }), Date.now())).toEqual(['stale']);
+  });
+});
+
+test('the status is a table, with the last warnings and errors below it', () => {
+  const errors = [{ time: now(), level: 'warn' as const, event: 'x', message: 'full', count: 1 }];
+  const lines = describe(statusWith({ key: null, destination: destination(false, 0), errors })).split('\n');
+  expect(lines[0]).toStartWith('start-sshd 1.0.0 (PID 7)，启动于 20');
+  expect(lines.slice(2, 9)).toEqual([
+    '',
+    'SSH 服务    PID 8，所有地址，端口 22',
+    '目标目录    /data/backup（无法写入）',
+    '源端公钥    –',
+    '连接        2',
+    '拒绝的命令  3',
+    '',
+  ]);
+  expect(lines[9]).toBe('最近的警告和错误:');
+  expect(lines[10]).toMatch(/^ {2}\[WARN .*\] full$/);
+});

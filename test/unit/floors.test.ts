@@ -1,0 +1,52 @@
+import { expect, test } from 'bun:test';
+import { readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { modules, ROOT } from '../project.ts';
+
+/** The rooms of src/, each in the order in which its modules stand on each other: one imports only what is named before it. */
+const SERVICE = 'text log files keys processes lifecycle variables status'.split(' ');
+const MIRROR = [
+  'options config ssh check keys events changes moves renames scopes source announcer doubts',
+  'inotifywait progress rsync target-state watch host-keys connection sender target status metrics',
+  'monitor differences comparison horizon verify',
+].flatMap((line) => line.split(' '));
+const BACKUP = [
+  'programs config confinement renames destination reports forced-command authorized-keys sshd-options',
+  'sshd status',
+].flatMap((line) => line.split(' '));
+
+const room = (name: string, floors: string[]) => floors.map((floor) => `src/${name}/${floor}.ts`);
+/** A program stands on its own room, and that on the common one; nothing leads from one program to the other. */
+const TOWERS = [
+  [...room('service', SERVICE), ...room('mirror', MIRROR), 'scripts/rsync-inotify.ts'],
+  [...room('service', SERVICE), ...room('backup', BACKUP), 'scripts/start-sshd.ts'],
+];
+/** What is no code may be imported from anywhere. */
+const DATA = ['package.json', 'src/mirror/status.html'];
+
+const read = (path: string) => readFileSync(join(ROOT, path), 'utf8');
+/** Where the imports of a module lead within the project, those of types and those at run time among them. */
+const importsOf = (path: string) =>
+  [...read(path).matchAll(/\b(?:from|import)\b\s*\(?\s*'(\.{1,2}\/[^']+)'/g)].map(([, to = '']) =>
+    join(dirname(path), to),
+  );
+const standsOn = (upper: string, lower: string) =>
+  TOWERS.some((tower) => tower.includes(lower) && tower.indexOf(lower) < tower.indexOf(upper));
+
+test('every module has its floor, and scripts/ holds the two programs alone', () => {
+  expect([...new Set(TOWERS.flat())].sort()).toEqual(modules());
+});
+
+test('CONTRIBUTING.md lists them in this order', () => {
+  const listed = [...read('CONTRIBUTING.md').matchAll(/^ {2}([\w-]+)\.ts +\S/gm)].map(([, name = '']) => name);
+  expect(listed).toEqual([...SERVICE, ...MIRROR, ...BACKUP]);
+});
+
+test.each(modules())('%s imports only what it stands on', (path) => {
+  expect(importsOf(path).filter((to) => !DATA.includes(to) && !standsOn(path, to))).toEqual([]);
+});
+
+test.each(modules())('%s is short enough to be read at once', (path) => {
+  const limit = path === 'scripts/start-sshd.ts' ? 250 : 350;
+  expect(read(path).trimEnd().split('\n').length).toBeLessThanOrEqual(limit);
+});

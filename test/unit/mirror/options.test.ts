@@ -1,0 +1,194 @@
+import { describe, expect, test } from 'bun:test';
+import fc from 'fast-check';
+import { methodFor, namesFiles, parseOptions, parseWords, planFor, withoutQuiet } from '../../../src/mirror/options.ts';
+
+describe('parseWords', () => {
+  test('splits at spaces, honours quotes, and expands nothing', () => {
+    expect(parseWords(`-avz  --exclude='a b' --exclude "c 'd'" e\\ f`)).toEqual([
+      '-avz',
+      '--exclude=a b',
+      '--exclude',
+      "c 'd'",
+      'e f',
+    ]);
+    expect(parseWords('; $(reboot) `reboot` $HOME * ~ #x')).toEqual([
+      ';',
+      '$(reboot)',
+      '`reboot`',
+      '$HOME',
+      '*',
+      '~',
+      '#x',
+    ]);
+    expect(parseWords('')).toEqual([]);
+    expect(parseWords(`'' ""`)).toEqual(['', '']);
+  });
+
+  test('refuses an open quote', () => {
+    for (const open of [`'a`, `"a`, 'a\\']) expect(() => parseWords(open)).toThrow('没有配对');
+  });
+
+  test('gives back any words that were quoted for a shell', () => {
+    const quote = (word: string) => `'${word.replaceAll("'", `'\\''`)}'`;
+    fc.assert(
+      fc.property(fc.array(fc.string({ unit: 'binary' })), (words) => {
+        expect(parseWords(words.map(quote).join(' '))).toEqual(words);
+      }),
+    );
+  });
+});
+
+describe('what RSYNC_OPTS allow', () => {
+  const method = (options: string) => methodFor(parseWords(options));
+
+  test.each([
+    '-avz --delete',
+    '-a',
+    '-rlt --delete-after --bwlimit 100',
+    '-avzs -P --info=progress2 --stats',
+    '-aAXS --numeric-ids --inplace --partial',
+    '-av --backup --backup-dir /old --suffix=.bak',
+    '-avT /tmp --chown root:root --no-perms',
+    "-a -e 'ssh -v' --timeout=5 --modify-window=0 -@1",
+  ])('%s: a list', (options) => expect(method(options)).toBe('list'));
+
+  test.each([
+    '-avz --exclude=node_modules',
+    "-a --exclude '*.tmp' --delete",
+    "-a --include='*/' --include=*.txt --exclude=*",
+    '-aF',
+    "-a -f '- x' --filter='+ /y'",
+    '-a --exclude-from=/etc/hostname',
+  ])('%s: rules', (options) => expect(method(options)).toBe('rules'));
+
+  test.each([
+    '-aC',
+    '-a --partial-dir=.partial',
+    '-ab --exclude=x',
+    '-aH',
+    '-aL',
+    '-ak',
+    '-aK',
+    '-aR',
+    '-am',
+    '-ax',
+    '-an',
+    '-lptgoD',
+    '-a --no-recursive',
+    '-a --delete-excluded --exclude=x',
+    '-a --files-from=/etc/hostname',
+    '-a --remove-source-files',
+    '-a --link-dest=/x',
+    "-a -f ': .rules'",
+    "-a --filter='dir-merge .rules'",
+    "-a --filter='. /rules'",
+    '-a --an-option-of-the-future',
+  ])('%s: only all of the source', (options) => expect(method(options)).toBe('full'));
+
+  test('names and values are told apart as rsync does', () => {
+    expect(parseOptions(parseWords('-avz --delete -T /tmp -B4 -f "- x" --exclude y --chmod=F644 -e=ssh'))).toEqual([
+      { name: '-a' },
+      { name: '-v' },
+      { name: '-z' },
+      { name: '--delete' },
+      { name: '-T', value: '/tmp' },
+      { name: '-B', value: '4' },
+      { name: '-f', value: '- x' },
+      { name: '--exclude', value: 'y' },
+      { name: '--chmod', value: 'F644' },
+      { name: '-e', value: 'ssh' },
+    ]);
+  });
+});
+
+test.each<[string, string, boolean]>([
+  ['-avz --delete', '-o StrictHostKeyChecking=no -p 2222', false],
+  [
+    '-aH --exclude=a/b -f "- /x" --log-file=/var/log/rsync',
+    '-i /keys/id -i ~/.ssh/id -o IdentityFile=~/.ssh/id',
+    false,
+  ],
+  ['-a --exclude-from=/etc/excludes', '-oUserKnownHostsFile=/dev/null -F /etc/ssh/config', false],
+  ['-a --exclude-from=excludes', '', true],
+  ['-a --log-file log', '', true],
+  ['-a --filter=. rules', '', true],
+  ['-aR', '', true],
+  ['-a -e ./ssh', '', true],
+  ['-a', '-F config', true],
+  ['-a', '-p 2222 -i keys/id', true],
+  ['-a', '-o "IdentityFile keys/id"', true],
+  ['-a', '-o ProxyCommand=./proxy', true],
+])('rsync is started in the source unless options name files from here: %s, %s', (rsync, ssh, isFromHere) => {
+  const words = rsync.includes('rules') ? ['-a', '--filter=. rules'] : parseWords(rsync);
+  expect(namesFiles(parseOptions(words), ssh)).toBe(isFromHere);
+});
+
+test('an rsync that was asked to be quiet speaks, and whatever merely looks like that request stays', () => {
+  expect(withoutQuiet(parseWords(`-aqzq -q --quiet -e 'ssh -q' --exclude -q* -vf -_q -f'- q' -Tq`))).toEqual([
+    ...['-az', '-e', 'ssh -q', '--exclude', '-q*', '-vf', '-_q', '-f- q', '-Tq'],
+  ]);
+});
+
+describe('the plan', () => {
+  const plan = (RSYNC_OPTS: string, more: { SSH_OPTS?: string; RENAME_ON_TARGET?: boolean } = {}) =>
+    planFor({ RSYNC_OPTS, SSH_OPTS: '', RENAME_ON_TARGET: true, ...more });
+
+  test('of the default options is to do all that there is to be done', () => {
+    expect(plan('-avz --delete')).toEqual({
+      words: ['-avz', '--delete'],
+      method: 'list',
+      deletes: true,
+      mayArm: true,
+      mayRename: true,
+      mayProgress: true,
+      mayReport: true,
+      isRelative: false,
+      errorOptions: [],
+      mayPin: true,
+      scanOptions: [],
+      ruleFiles: [],
+    });
+  });
+
+  test('is not to have an rsync wait that gives up, nor one by rules', () => {
+    expect(plan('-a --delete --timeout=5').mayArm).toBe(false);
+    expect(plan('-a --delete --exclude=x').mayArm).toBe(false);
+    expect(plan('-aH --delete').mayArm).toBe(false);
+  });
+
+  test.each([
+    ...['-a', '-a --delete --exclude=x', '-ab --delete', '-au --delete', '-a --delete --existing'],
+    ...['-a --delete --ignore-existing', '-a --delete --size-only', '-a --delete --append', '-a --delete -@1'],
+    ...['-a --delete --max-delete=5', '-a --delete --max-size=1M', '-a --delete --safe-links'],
+  ])('is not to rename on the target with %s', (options) => expect(plan(options).mayRename).toBe(false));
+
+  test('is not to rename on the target where that is not wanted', () => {
+    expect(plan('-a --delete', { RENAME_ON_TARGET: false }).mayRename).toBe(false);
+    expect(plan('-a --delete-after').mayRename).toBe(true);
+  });
+
+  test('leaves progress and the log to the user who asks for them', () => {
+    const own = [
+      '-aP',
+      '-a --progress',
+      '-aq',
+      '-a --quiet',
+      '-a --info=progress2',
+      '-a --stderr=all',
+      '-a --info=name1',
+    ];
+    expect(own.map((options) => plan(options).mayProgress)).toEqual([false, false, false, false, false, false, true]);
+    expect(plan('-a --log-file=/var/log/x').mayReport).toBe(false);
+    expect(plan('-a --stderr=all').errorOptions).toEqual(['--stderr=errors']);
+  });
+
+  test('knows what options name files from here, have rsync scan first, or hold rules', () => {
+    expect(plan('-a', { SSH_OPTS: '-i keys/id' }).mayPin).toBe(false);
+    expect(plan('-aR')).toMatchObject({ isRelative: true, mayPin: false });
+    expect(plan('-aH').scanOptions).toEqual(['--no-inc-recursive']);
+    expect(plan('-a --exclude-from=/etc/b --include-from /etc/中')).toMatchObject({
+      method: 'rules',
+      ruleFiles: ['/etc/b', '/etc/\xe4\xb8\xad'],
+    });
+  });
+});

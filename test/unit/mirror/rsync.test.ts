@@ -1,0 +1,143 @@
+import { describe, expect, test } from 'bun:test';
+import { once } from 'node:events';
+import { existsSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { PassThrough } from 'node:stream';
+import fc from 'fast-check';
+import {
+  mayBeDisconnected,
+  meaningOf,
+  type OutcomeKind,
+  outcomeOf,
+  parseReport,
+  passOn,
+  showControls,
+  takeReport,
+} from '../../../src/mirror/rsync.ts';
+import { scratch } from '../service/scratch.ts';
+import { keepLog } from './stand-ins.ts';
+import { transfer } from './transfer.ts';
+
+describe('showControls', () => {
+  const bytes = fc.uint8Array().map((array) => Buffer.from(array).toString('latin1'));
+
+  test('shows what controls a terminal as rsync does, and nothing else', () => {
+    expect(showControls('\x1b[2J\x00\x7f\xc2\x9b')).toBe('\\#033[2J\\#000\\#177\\#302\\#233');
+    const harmless = Buffer.from('中文 ✓ é\u00a0\r\n\t\\#033').toString('latin1');
+    expect(showControls(harmless)).toBe(harmless);
+  });
+
+  test('leaves no control character in any bytes, and everything else as it is', () => {
+    const octal = /\\#([0-3][0-7]{2})/g;
+    fc.assert(
+      fc.property(bytes, (text) => {
+        const shown = showControls(text);
+        expect(Buffer.from(shown, 'latin1').toString()).not.toMatch(/[^\P{Cc}\n\r\t]/u);
+        if (text.includes('\\#')) return; // which looks like what was shown
+        expect(shown.replace(octal, (_, digits) => String.fromCharCode(Number.parseInt(digits, 8)))).toBe(text);
+      }),
+    );
+  });
+});
+
+describe('what rsync reports of a transfer', () => {
+  test.each(['-a', '-av', '-avh', '-aq', '-avv --stats'])('%s: files and bytes', (options) => {
+    transfer(options.split(' '), (report) => {
+      const { files, bytes = 0 } = parseReport(report);
+      expect(files).toBe(4);
+      expect(bytes).toBeWithin(350_000, 353_000); // 350,000 bytes of files
+    });
+  });
+
+  test('in the manner of a locale, or not at all', () => {
+    const line = (sent: string, received: string) =>
+      `2026/11/22 20:00:00 [7] sent ${sent} bytes  received ${received} bytes  1.00 bytes/sec\n`;
+    expect(parseReport(line('1,234,567', '35')).bytes).toBe(1_234_602);
+    expect(parseReport(line('1.234.567', '35')).bytes).toBe(1_234_602);
+    expect(parseReport(line('1.23K', '35')).bytes).toBe(1265);
+    expect(parseReport(line('1,23M', '1.00K')).bytes).toBe(1_231_000);
+    expect(parseReport('2026/11/22 20:00:00 [7] building file list\n')).toEqual({});
+  });
+});
+
+describe('an exit status of rsync', () => {
+  /** All that are special; any other one says that it failed. */
+  const KINDS: Record<number, OutcomeKind> = {
+    0: 'done',
+    23: 'partial',
+    24: 'done',
+    25: 'limited',
+    255: 'unreachable',
+  };
+  const all = Array.from({ length: 256 }, (_, status) => status);
+
+  test.each(all.map((status): [number, OutcomeKind] => [status, KINDS[status] ?? 'failed']))('%d: %s', (status, kind) =>
+    expect(outcomeOf(status)).toBe(kind),
+  );
+
+  test('may say that the connection was gone', () => {
+    expect(all.filter(mayBeDisconnected)).toEqual([12, 20, 30, 255]);
+  });
+
+  test('is put into words that say what to do', () => {
+    const words: Record<number, string> = {
+      1: '语法或用法错误，请检查 RSYNC_OPTS',
+      11: '文件读写错误，请检查备份端磁盘空间、目录和权限',
+      12: 'rsync 协议数据流错误或协议版本不匹配，请检查网络、备份端磁盘空间和两端 rsync 版本',
+      23: '部分文件传输失败，请检查权限、磁盘空间',
+      25: '达到 --max-delete 限制，部分文件没有删除',
+      30: '数据收发超时，请检查网络',
+      126: 'rsync 无法执行，请检查权限和系统资源',
+      127: '备份端找不到 rsync，请在备份端安装 rsync',
+      129: 'rsync 被信号 1 终止；信号 9 多为内存不足',
+      137: 'rsync 被信号 9 终止；信号 9 多为内存不足',
+      254: 'rsync 被信号 126 终止；信号 9 多为内存不足',
+      255: 'SSH 连接失败，请检查 SSH 服务、密钥配置',
+      7: '未知错误，请参阅 rsync(1)',
+      128: '未知错误，请参阅 rsync(1)',
+      256: '未知错误，请参阅 rsync(1)',
+    };
+    const told = Object.fromEntries(Object.keys(words).map((status) => [status, meaningOf(Number(status))]));
+    expect(told).toEqual(words);
+  });
+
+  test('has words of its own wherever rsync(1) knows one', () => {
+    const known = [1, 2, 3, 4, 5, 6, 10, 11, 12, 13, 14, 20, 21, 22, 23, 24, 25, 30, 35, 126, 127, 255];
+    const unknown = meaningOf(99);
+    expect(known.filter((status) => meaningOf(status) === unknown)).toEqual([]);
+    expect(new Set(known.map(meaningOf)).size).toBe(known.length);
+  });
+});
+
+test('the report of an rsync is read once, and is nothing where it has gone with the connection', () => {
+  using directory = scratch();
+  const path = join(directory.path, '1.log');
+  const sent = '2026/11/22 20:00:00 [7] sent 1,000 bytes  received 35 bytes  1.00 bytes/sec';
+  writeFileSync(path, `2026/11/22 20:00:00 [7] <f+++++++++\n${sent}\n`);
+  expect(takeReport(path)).toEqual({ files: 1, bytes: 1035 });
+  expect(existsSync(path)).toBe(false);
+  expect(takeReport(path)).toEqual({});
+});
+
+describe('what rsync prints', () => {
+  /** Has it print these chunks; returns what comes out. */
+  async function print(chunks: string[], filter?: (bytes: string) => string): Promise<string> {
+    using kept = keepLog();
+    const output = new PassThrough();
+    passOn(output, 'root@backup:/data/', filter);
+    for (const chunk of chunks) output.write(Buffer.from(chunk, 'latin1'));
+    output.end();
+    await once(output, 'end');
+    return kept.text;
+  }
+
+  test('comes out as it is, but for what controls a terminal, even where that is cut in two', async () => {
+    expect(await print(['a\x1b[2J\n', 'b\xc2', '\x9bc\n'])).toBe('a\\#033[2J\nb\\#302\\#233c\n');
+    expect(await print(['\xe4\xb8\xad\n', 'no end'])).toBe('中\nno end');
+    expect(await print(['cut \xc2'])).toBe('cut \ufffd');
+  });
+
+  test('comes out without what a filter takes', async () => {
+    expect(await print(['one\n', 'two\n'], (bytes) => bytes.replace('one\n', ''))).toBe('two\n');
+  });
+});

@@ -1,0 +1,58 @@
+import { describe, expect, test } from 'bun:test';
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import fc from 'fast-check';
+import { listOf, rulesOf } from '../../../src/mirror/scopes.ts';
+import { scratch } from '../service/scratch.ts';
+
+describe('what rsync is told to look at', () => {
+  test('is a name for what is there, its directory for what is gone, and every directory of a tree', () => {
+    const scopes = new Map([
+      ['a/file', 'entry'],
+      ['a/gone', 'gone'],
+      ['gone', 'gone'],
+      ['new', 'tree'],
+      ['new/below', 'inside'],
+      ['\xff#', 'entry'],
+    ] as const);
+    expect(listOf(scopes, '/').toString('latin1').split('\0')).toEqual([
+      './a/file',
+      './a/',
+      './',
+      './new/',
+      './new/below/',
+      './\xff#',
+      '',
+    ]);
+    expect(listOf(new Map([['x', 'gone']] as const), '/source/').toString()).toBe('/source/\0');
+  });
+
+  test('goes in by rules of any name, and nothing else does', () => {
+    using scratched = scratch();
+    const directory = scratched.path;
+    const at = (...path: string[]) => Buffer.from(join(directory, ...path), 'latin1');
+    const name = fc.string({ unit: fc.constantFrom(...'ab*?[]\\ -+#!\n\xff'), minLength: 1, maxLength: 5 });
+    fc.assert(
+      fc.property(fc.uniqueArray(name, { minLength: 3, maxLength: 3 }), ([top = '', file = '', other = '']) => {
+        rmSync(directory, { recursive: true });
+        mkdirSync(at('from', top), { recursive: true });
+        writeFileSync(at('from', top, file), '');
+        writeFileSync(at('from', top, other), '');
+        writeFileSync(at('from', 'else'), '');
+        const rules = rulesOf(new Map([[`${top}/${file}`, 'entry'] as const]), '/') ?? [];
+        spawnSync('rsync', ['-r', ...rules, `${directory}/from/`, `${directory}/to/`]);
+        expect(readdirSync(at('to'), 'latin1')).toEqual([top]);
+        const copied = readdirSync(at('to', top), 'latin1');
+        expect(copied).toContain(file);
+        if (!/\xff/.test(file)) expect(copied).toEqual([file]); // a byte that is no ASCII stands for any
+      }),
+      { numRuns: 60 },
+    );
+  }, 60_000);
+
+  test('is everything when there are too many rules', () => {
+    const scopes = (path: string) => new Map([[path, 'entry'] as const]);
+    expect(rulesOf(scopes('x'.repeat(300_000)), '/')).toBeUndefined();
+  });
+});

@@ -1,0 +1,82 @@
+import { describe, expect, test } from 'bun:test';
+import { spawnSync } from 'node:child_process';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import fc from 'fast-check';
+import { knownSettings, quoteForRsh, rsyncArgs, sshArgs } from '../../../src/mirror/ssh.ts';
+import { scratch } from '../service/scratch.ts';
+import { hostFor } from './stand-ins.ts';
+
+describe('the arguments of ssh and rsync', () => {
+  test('let the user’s options win, but not over which connection is shared', () => {
+    const SSH_OPTS = '-p 2222 -o BatchMode=no -o ControlMaster=auto -o ControlPath=/x -S /y';
+    const args = sshArgs(hostFor({ SSH_OPTS, SSH_DIR: '/k' }));
+    const { stdout } = spawnSync('ssh', ['-G', ...args, 'host'], { encoding: 'utf8' });
+    expect(stdout).toContain('\nport 2222\n');
+    expect(stdout).toContain('\nbatchmode no\n');
+    expect(stdout).toContain('\ncontrolmaster false\n');
+    expect(stdout).not.toMatch(/controlpath \/[xy]/);
+    expect(stdout).toContain('\nidentityfile /k/id_rsa\n');
+    expect(stdout).toContain('\nuserknownhostsfile /k/known_hosts\n');
+  });
+
+  test('trust a new host key but no changed one when the user says nothing, and what the user says otherwise', () => {
+    const checking = (SSH_OPTS: string) =>
+      spawnSync('ssh', ['-G', ...sshArgs(hostFor({ SSH_OPTS })), 'h'], { encoding: 'utf8' })
+        .stdout.split('\n')
+        .find((line) => line.startsWith('stricthostkeychecking'));
+    expect(checking('-p 2222')).toBe('stricthostkeychecking accept-new');
+    expect(checking('')).toBe('stricthostkeychecking false');
+    expect(checking('-o StrictHostKeyChecking=yes')).toBe('stricthostkeychecking true');
+  });
+
+  test('take no host keys but the published ones, whatever else the user says', async () => {
+    const known = await knownSettings();
+    const settings = (options: string[]) => {
+      const host = hostFor({ SSH_OPTS: options.join(' ') }, known);
+      const args = sshArgs(host, { knownHosts: '/a b/100%/known' });
+      const { stdout } = spawnSync('ssh', ['-G', ...args, 'host'], { encoding: 'utf8' });
+      return stdout
+        .split('\n')
+        .filter((line) =>
+          /hostkeycheck|knownhosts|hostkeydns|localhost|updatehost|checkhostip|gssapikeyexchange/.test(line),
+        );
+    };
+    const strict = settings(['-p 2222']);
+    expect(strict).toContain('stricthostkeychecking true');
+    expect(strict).toContain('userknownhostsfile /a b/100%/known');
+    expect(strict).toContain('globalknownhostsfile /dev/null');
+    const weak = fc.constantFrom(
+      ...['StrictHostKeyChecking=no', 'StrictHostKeyChecking=accept-new', 'UserKnownHostsFile=/x', 'CheckHostIP=yes'],
+      ...['GlobalKnownHostsFile=/x', 'VerifyHostKeyDNS=yes', 'UpdateHostKeys=yes', 'KnownHostsCommand=/x'],
+      ...['NoHostAuthenticationForLocalhost=yes', 'GSSAPIKeyExchange=yes', 'HostKeyAlias=x'],
+    );
+    fc.assert(
+      fc.property(fc.array(weak, { minLength: 1 }), (options) => {
+        expect(settings(options.map((option) => `-o ${option}`))).toEqual(strict);
+      }),
+      { numRuns: 30 },
+    );
+  }, 60_000);
+
+  test('end with source and target, which are never options', () => {
+    const args = rsyncArgs(hostFor({ DEST_HOST: 'me@[::1]', DEST_DIR: '/b c/', RSYNC_OPTS: '-a' }));
+    expect(args.slice(0, 2)).toEqual(['--modify-window=-1', '-a']);
+    expect(args.slice(-3)).toEqual(['--', '/tmp/', 'me@[::1]:/b c/']);
+  });
+
+  test('reach ssh through rsync’s -e unchanged', () => {
+    using directory = scratch();
+    const shell = join(directory.path, 'shell');
+    writeFileSync(shell, '#!/bin/sh\nprintf \'%s\\0\' "$@" > "$(dirname "$0")/args"; exit 1\n', { mode: 0o755 });
+    const word = fc.string({ unit: fc.constantFrom(...`ab '"\\$;*%{}~é`), minLength: 1, maxLength: 12 });
+    fc.assert(
+      fc.property(fc.array(word, { maxLength: 6 }), (words) => {
+        spawnSync('rsync', ['-e', [shell, ...words].map(quoteForRsh).join(' '), 'host:/x', directory.path]);
+        const args = readFileSync(join(directory.path, 'args'), 'utf8').split('\0');
+        expect(args.slice(0, words.length + 1)).toEqual([...words, 'host']);
+      }),
+      { numRuns: 60 },
+    );
+  });
+});

@@ -1,0 +1,86 @@
+/** What the parts of the mirror are tested with in place of the real thing. */
+
+import { spyOn } from 'bun:test';
+import { EventEmitter } from 'node:events';
+import type { Stats } from 'node:fs';
+import { type Change, UNKNOWN } from '../../../src/mirror/changes.ts';
+import { type Host, hostsOf, readConfig } from '../../../src/mirror/config.ts';
+import type { Event, Kind } from '../../../src/mirror/events.ts';
+import type { Watcher } from '../../../src/mirror/inotifywait.ts';
+import type { Outcome } from '../../../src/mirror/rsync.ts';
+
+/** The target that variables describe. */
+export function hostFor(variables: Record<string, string>, sshSettings: string[] = []): Host {
+  const [host] = hostsOf(readConfig({ SOURCE_DIR: '/tmp/', ...variables }), sshSettings);
+  return host as Host;
+}
+
+/** An event as inotifywait tells it. */
+export function event(kind: Kind, changes: Partial<Event> = {}): Event {
+  const names = `${kind.toUpperCase()}${changes.isDirectory ? ',ISDIR' : ''}`;
+  return { kind, isDirectory: false, path: '', cookie: '', names, ...changes };
+}
+
+interface Thing {
+  type?: 'file' | 'directory' | 'link';
+  nlink?: number;
+  size?: number;
+  ino?: number;
+}
+
+/** What lstat says of a thing, on device 1: of a small file with one name unless told otherwise. */
+export function statsOf({ type = 'file', nlink = 1, size = 0, ino = 1 }: Thing = {}): Stats {
+  const answers = {
+    isFile: () => type === 'file',
+    isDirectory: () => type === 'directory',
+    isSymbolicLink: () => type === 'link',
+  };
+  return { ...answers, nlink, size, ino, dev: 1 } as Stats;
+}
+
+/** A change of which only this is known. */
+export const change = (known: Partial<Change> = {}): Change => ({ ...UNKNOWN, ...known });
+
+/** The outcome of a sync, that of a list which went well unless told otherwise. */
+export const outcome = (changes: Partial<Outcome> = {}): Outcome => ({
+  ...{ mode: 'incremental', kind: 'done', status: 0, seconds: 0.5, unrepeated: [] },
+  ...changes,
+});
+
+/** A watcher that says what a test has it say. Its watches stand at once unless told otherwise. */
+export class StandInWatcher extends EventEmitter implements Watcher {
+  watches = 1;
+  isEnded = false;
+  /** What it answers when it is asked whether it is silent, and the questions. */
+  silence: Promise<boolean> = Promise.resolve(true);
+  readonly asked: [least: number, most: number][] = [];
+
+  constructor(readonly established: Promise<void> = Promise.resolve()) {
+    super();
+  }
+
+  waitForSilence(least: number, most: number): Promise<boolean> {
+    this.asked.push([least, most]);
+    return this.silence;
+  }
+
+  countWatches(): Promise<number> {
+    return Promise.resolve(this.watches);
+  }
+
+  end(): void {
+    this.isEnded = true;
+    this.emit('exit', null, 'SIGTERM');
+  }
+}
+
+/** Keeps what the program prints until the end of the block, so that it can be looked at and is not seen among the tests. */
+export function keepLog(): { text: string } & Disposable {
+  const kept = { text: '', [Symbol.dispose]: () => spy.mockRestore() };
+  const spy = spyOn(process.stdout, 'write').mockImplementation((chunk: unknown, ...rest: unknown[]) => {
+    kept.text += String(chunk);
+    for (const done of rest) if (typeof done === 'function') done();
+    return true;
+  });
+  return kept;
+}

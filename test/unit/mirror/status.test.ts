@@ -1,0 +1,64 @@
+import { describe, expect, test } from 'bun:test';
+import { judge, problemsOf } from '../../../src/mirror/status.ts';
+
+describe('what is wrong', () => {
+  const now = Date.parse('2026-11-22T20:00:00Z');
+  const ago = (seconds: number) => new Date(now - 1000 * seconds).toISOString();
+  type Status = Parameters<typeof judge>[0];
+  const status = (changes: object = {}, target: object = {}): Status =>
+    ({
+      updated: ago(0),
+      phase: 'mirroring',
+      max_lag_seconds: 300,
+      source_found: true,
+      watch: { running: true },
+      targets: [
+        { target: 'one', up: true, oldest_pending: null },
+        { target: 'two', up: true, oldest_pending: null, ...target },
+      ],
+      ...changes,
+    }) as unknown as Status;
+  const problems = (changes?: object, target?: object) => problemsOf(status(changes, target), now);
+
+  test('is nothing while all is well, nor while a change waits within the limit', () => {
+    expect(problems()).toEqual([]);
+    expect(problems({}, { oldest_pending: ago(299) })).toEqual([]);
+    expect(problems({ max_lag_seconds: 0 }, { oldest_pending: ago(99_999) })).toEqual([]);
+    expect(judge(status({}, { oldest_pending: ago(12) }), now)).toEqual({
+      healthy: true,
+      line: '健康: 正在实时镜像，落后 12 秒',
+    });
+  });
+
+  test('is each thing that is, with the target that it is about', () => {
+    const bad = status(
+      { source: '/data/', source_found: false, watch: { running: false } },
+      { up: false, oldest_pending: ago(301) },
+    );
+    expect(problemsOf(bad, now)).toEqual([
+      { problem: 'source' },
+      { problem: 'watcher' },
+      { problem: 'target_down', target: 'two' },
+      { problem: 'lag', target: 'two' },
+    ]);
+    expect(judge(bad, now)).toEqual({
+      healthy: false,
+      line: '不健康: 源目录 /data/ 不见了或被替换；监控进程不在运行，正在重新启动；无法连接目标 two；落后 301 秒，超过了 MAX_LAG=300 two',
+    });
+  });
+
+  test('is not how long the first comparison of a target takes, but a try that has failed is', () => {
+    const first = { oldest_pending: ago(99_999), mirrored: false };
+    expect(problems({}, { ...first, state: 'syncing' })).toEqual([]);
+    expect(problems({}, { ...first, state: 'retrying' })).toEqual([{ problem: 'lag', target: 'two' }]);
+    expect(problems({}, { ...first, state: 'syncing', mirrored: true })).toEqual([{ problem: 'lag', target: 'two' }]);
+  });
+
+  test('is the state itself when it is old, but a stop stays a stop', () => {
+    expect(problems({ updated: ago(31) })).toEqual([{ problem: 'stale' }]);
+    expect(problems({ updated: ago(29) })).toEqual([]);
+    expect(problems({ updated: ago(3600), phase: 'stopped' })).toEqual([{ problem: 'stopped' }]);
+    expect(problems({ updated: ago(-29) })).toEqual([]); // the clock was set back a little
+    expect(problems({ updated: ago(-31) })).toEqual([{ problem: 'stale' }]);
+  });
+});
