@@ -31,27 +31,32 @@ import { version } from '../package.json';
 import { Announcer } from '../src/mirror/announcer.ts';
 import type { Batch } from '../src/mirror/changes.ts';
 import { checkConfig, type LocatedHost } from '../src/mirror/check.ts';
+import { acceptDeletions, Commands } from '../src/mirror/commands.ts';
 import { type Config, help } from '../src/mirror/config.ts';
 import { Doubts } from '../src/mirror/doubts.ts';
 import { WATCHED_EVENTS } from '../src/mirror/events.ts';
 import { startInotifywait } from '../src/mirror/inotifywait.ts';
 import { hasKey, keyFile, makeKey, publicHalfOf, sharePublicKey } from '../src/mirror/keys.ts';
+import { Memory } from '../src/mirror/memory.ts';
 import { openViews } from '../src/mirror/monitor.ts';
+import { Mounts } from '../src/mirror/mounts.ts';
 import { meaningOf, type Outcome } from '../src/mirror/rsync.ts';
 import { Source } from '../src/mirror/source.ts';
+import { SourceGuard } from '../src/mirror/source-guard.ts';
 import { answersWithin, tryLogin } from '../src/mirror/ssh.ts';
 import { judge, readStatus, Service, tellStatus } from '../src/mirror/status.ts';
-import { type Backup, backupsFor, type Target } from '../src/mirror/target.ts';
+import { type Backup, backupsFor } from '../src/mirror/target.ts';
 import { verify } from '../src/mirror/verify.ts';
 import { Watch } from '../src/mirror/watch.ts';
 import { type Answer, lifecycle } from '../src/service/lifecycle.ts';
 import { detail, heading, log, openLogFile, RULE, warn } from '../src/service/log.ts';
 import { checkHealth, touch } from '../src/service/status.ts';
-import { escapeText, Failure, reasonOf } from '../src/service/text.ts';
+import { escapeText, Failure, reasonOf, showPath } from '../src/service/text.ts';
 import { parseFlags } from '../src/service/variables.ts';
 
 // ── 1: the SSH key pair, its public half shared ──────────────────────────────────────────────────
 
+/** Makes the key pair if there is none, and puts its public half into the shared volume. @throws {Failure} */
 async function setupSshKeys(config: Config): Promise<void> {
   heading('key.setup', '配置 SSH 密钥（自动化）');
   const key = keyFile(config);
@@ -61,7 +66,7 @@ async function setupSshKeys(config: Config): Promise<void> {
   log('key.shared', '公钥已共享 ✓');
 }
 
-/** @throws {Failure} */
+/** Makes the key pair if there is none. @throws {Failure} */
 async function ensureKey(key: string): Promise<void> {
   try {
     if (hasKey(key)) return log('key.present', 'SSH 密钥已存在 ✓');
@@ -78,6 +83,7 @@ async function ensureKey(key: string): Promise<void> {
 /** How long a try of `MAX_RETRIES` lasts, ms. */
 const TRY_MS = 5000;
 
+/** Waits until sshd answers, unless it is reached through something else that does. @throws {Failure} where it does not */
 async function waitForSsh({ host: { config, address }, state }: Backup): Promise<void> {
   const { host, port } = address;
   state.heading('ssh.wait', '等待 SSH 服务就绪', { host, port });
@@ -95,6 +101,7 @@ async function waitForSsh({ host: { config, address }, state }: Backup): Promise
 
 // ── 3: test the connection ───────────────────────────────────────────────────────────────────────
 
+/** Logs in with the host keys that the backup has published, again and again until that works. @throws {Failure} where it does not */
 async function testSshConnection({ host, hostKeys, state }: Backup): Promise<void> {
   state.heading('ssh.test', '测试 SSH 连接');
   const { MAX_RETRIES: most } = host.config;
@@ -118,7 +125,7 @@ async function testSshConnection({ host, hostKeys, state }: Backup): Promise<voi
   state.warn('host_key.unpublished', '备份端没有在共享卷中公布主机密钥，未能验证它的身份，是否信任它由 SSH_OPTS 决定');
 }
 
-/** Steps 2 and 3. @throws {Failure} */
+/** Takes steps 2 and 3. @throws {Failure} */
 async function reach(backup: Backup): Promise<void> {
   try {
     await waitForSsh(backup);
@@ -157,8 +164,11 @@ async function doSync({ target, state }: Backup, batch?: Batch): Promise<Outcome
 
 // ── 4: the first full sync ───────────────────────────────────────────────────────────────────────
 
-/** Files that fail are no reason not to mirror the others: they are tried again. @throws {Failure} where the only target cannot be mirrored to */
-async function firstFullSync(backup: Backup, isOnly: boolean): Promise<Outcome> {
+/**
+ * Mirrors all of the source. Files that fail are no reason not to mirror the others: they are tried again.
+ * @throws {Failure} where the only target cannot be mirrored to
+ */
+async function firstFullSync(backup: Backup): Promise<Outcome> {
   const { state } = backup;
   state.heading('sync.first', '首次全量同步');
   const outcome = await doSync(backup);
@@ -167,19 +177,21 @@ async function firstFullSync(backup: Backup, isOnly: boolean): Promise<Outcome> 
     state.warn('sync.first_partial', '首次全量同步未能传输全部文件，其余文件照常同步，失败的文件将自动重试');
   } else if (outcome.kind === 'done' || outcome.kind === 'limited') {
     state.log('sync.first_done', '首次全量同步完成 ✓');
-  } else if (isOnly) throw new Failure('首次全量同步失败');
+  } else if (!state.isOneOfMany) throw new Failure('首次全量同步失败');
   return outcome;
 }
 
 // ── 5: watch, and mirror every change ────────────────────────────────────────────────────────────
 
-function logWatching(config: Config, { plan }: LocatedHost): void {
+/** Tells what is watched from now on. */
+function logWatching(config: Config, hosts: LocatedHost[]): void {
   const { SOURCE_DIR: source, SYNC_INTERVAL: interval } = config;
   heading('watch.start', '实时监控已启动', { source, interval, watched: WATCHED_EVENTS });
   detail(`监控目录: ${escapeText(source)}`);
   detail(`批量同步间隔: ${interval}秒`);
   detail(`监控事件: ${WATCHED_EVENTS.join(', ')}`);
-  if (plan.method === 'full') log('sync.always_full', 'RSYNC_OPTS 含有不能逐个文件执行的选项，每次变化都进行全量同步');
+  if (hosts.every(({ plan }) => plan.method === 'full'))
+    log('sync.always_full', 'RSYNC_OPTS 含有不能逐个文件执行的选项，每次变化都进行全量同步');
   detail(RULE);
   log('service.ready', '✓ 服务运行中，实时监控文件变化...');
 }
@@ -193,8 +205,8 @@ async function mirrorChanges(backup: Backup): Promise<void> {
   }
 }
 
-/** Steps 4 and 5 for a target: where there are others, one that is missed is taken in when it can be. @throws {Failure} */
-async function mirror(backup: Backup, reaching: Promise<void>, isOnly: boolean): Promise<void> {
+/** Takes steps 4 and 5 for a target: where there are others, one that is missed is taken in when it can be. @throws {Failure} */
+async function mirror(backup: Backup, reaching: Promise<void>): Promise<void> {
   const isReached = await reaching.then(
     () => true,
     (cause) => tellMissed(backup, cause),
@@ -202,12 +214,13 @@ async function mirror(backup: Backup, reaching: Promise<void>, isOnly: boolean):
   if (lifecycle.stopping) return;
   lifecycle.background(backup.connection.keep());
   await once(backup.connection, 'tried');
-  const outcome = isReached ? await firstFullSync(backup, isOnly) : undefined;
+  const outcome = isReached ? await firstFullSync(backup) : undefined;
   if (lifecycle.stopping) return;
   backup.target.begin(outcome);
   await mirrorChanges(backup);
 }
 
+/** Tells why a target was not reached, where that is no reason to end. */
 function tellMissed({ state }: Backup, cause: unknown): false {
   if (!(cause instanceof Failure)) throw cause;
   for (const line of cause.message.split('\n'))
@@ -217,20 +230,22 @@ function tellMissed({ state }: Backup, cause: unknown): false {
 
 // ── main ─────────────────────────────────────────────────────────────────────────────────────────
 
-/** What the flags ask for instead of the service, if anything. */
+/** Says what the flags ask for instead of the service, if anything. */
 async function answerFlags(): Promise<Answer | undefined> {
-  const names = ['help', 'version', 'check', 'status', 'healthcheck', 'verify'] as const;
+  const names = ['help', 'version', 'check', 'status', 'healthcheck', 'verify', 'accept-deletions'] as const;
   const flags = parseFlags('rsync-inotify', names);
   if (flags.help) return { text: help(), status: 0 };
   if (flags.version) return { text: `rsync-inotify ${version}\n`, status: 0 };
   if (flags.healthcheck) return checkHealth(() => judge(readStatus(), Date.now()));
   if (flags.status) return { text: tellStatus(), status: 0 };
   if (flags.verify) return verify();
+  if (flags['accept-deletions']) return acceptDeletions();
   if (!flags.check) return undefined;
   await checkConfig();
   return { text: '配置有效，所需程序齐全 ✓\n', status: 0 };
 }
 
+/** Tells how the service was configured. */
 function logConfig(config: Config, backups: Backup[]): void {
   const { SOURCE_DIR: source, SYNC_INTERVAL: interval } = config;
   const target = backups.map(({ state }) => state.name).join(' ');
@@ -245,6 +260,11 @@ function logConfig(config: Config, backups: Backup[]): void {
   detail(`  同步间隔: ${interval}秒`);
   detail(`  最大重试: ${config.MAX_RETRIES}次`);
   detail(RULE);
+  if (first?.host.plan.ignoresErrors)
+    warn(
+      'sync.option_dropped',
+      'RSYNC_OPTS 中的 --ignore-errors 未采用：读取出错时，它会让 rsync 删除备份中没能读到的内容',
+    );
 }
 
 /** How long changes that have just happened are waited for at most after a signal to stop, ms. */
@@ -259,9 +279,30 @@ async function startWatching(watch: Watch): Promise<void> {
   });
 }
 
-/** Resolves when one target was compared as a whole. */
-const firstMirrored = (targets: Target[]) => Promise.race(targets.map((target) => once(target, 'mirrored')));
+/** Finds what is mounted below the source, and has what is mounted later watched and mirrored. */
+async function watchMounts(mounts: Mounts, watch: Watch): Promise<void> {
+  await mounts.start();
+  mounts.on('arrived', (path: string) => watch.distrust(path));
+  lifecycle.background(mounts.keep());
+}
 
+interface Guards {
+  memory: Memory;
+  mounts: Mounts;
+  guard: SourceGuard;
+}
+
+/** Listens for commands from now on, and writes down at the exit what is remembered. */
+async function obeyCommands({ STATUS_FILE }: Config, backups: Backup[], parts: Guards): Promise<void> {
+  const { memory, mounts, guard } = parts;
+  const commands = new Commands(backups);
+  commands.onAccept(async () => ((await guard.accept()) ? ['源目录: 以现在的目录为准'] : []));
+  commands.onAccept(() => mounts.forgetMissing().map((path) => `挂载点 ${showPath(path)}: 不再保留其在备份上的内容`));
+  await commands.listen(STATUS_FILE);
+  lifecycle.onExit(() => memory.save());
+}
+
+/** Takes the steps of the script; each target takes those from 2 on by itself. */
 async function main(): Promise<void> {
   lifecycle.handleSignals();
   process.stdout.on('error', () => {}); // the mirror outlives the reader of its log
@@ -270,31 +311,37 @@ async function main(): Promise<void> {
   const { config, hosts } = await checkConfig();
   await openLogFile(config);
   const [source, doubts, announcer] = [new Source(config.SOURCE_DIR), new Doubts(), new Announcer()];
-  const backups = backupsFor(hosts, { source, doubts, announcer });
+  const memory = new Memory(config);
+  const mounts = new Mounts(memory, () => source.realRoot);
+  const backups = backupsFor(hosts, { source, memory, mounts, doubts, announcer });
   const targets = backups.map(({ state }) => state);
   const watch = new Watch({ source, doubts, targets, announcer }, (tell) => startInotifywait(config, tell));
-  const service = new Service({ config, source, watch, targets, announcer });
+  const guard = new SourceGuard(source, memory, () => watch.distrust(''));
+  const service = new Service({ config, source, guard, mounts, watch, targets, announcer });
   await openViews(config, { service, watch, targets });
+  await obeyCommands(config, backups, { memory, mounts, guard });
   logConfig(config, backups);
 
   await setupSshKeys(config); // 1
   if (lifecycle.stopping) return;
-  const reaching = backups.map(reach); // 2 and 3
-  await reachAny(reaching);
+  const tries = backups.map((backup) => ({ backup, reaching: reach(backup) })); // 2 and 3
+  await reachAny(tries.map(({ reaching }) => reaching));
   if (lifecycle.stopping) return;
+  await guard.admit();
+  if (lifecycle.stopping) return;
+  if (!hosts[0]?.plan.isOneFileSystem) await watchMounts(mounts, watch);
   await startWatching(watch);
+  lifecycle.background(guard.keep());
   service.phase = 'syncing';
   lifecycle.background(source.findLinks());
-  const begun = firstMirrored(backups.map(({ target }) => target));
-  const mirroring = Promise.all(
-    backups.map((backup, n) => mirror(backup, reaching[n] ?? reach(backup), backups.length === 1)),
-  ); // 4
+  const begun = Promise.race(backups.map(({ target }) => once(target, 'mirrored')));
+  const mirroring = Promise.all(tries.map(({ backup, reaching }) => mirror(backup, reaching))); // 4
   lifecycle.finishFirst(mirroring).catch(() => {}); // it is awaited below
   await Promise.race([begun, mirroring]);
   if (!lifecycle.stopping) {
     service.phase = 'mirroring';
     touch();
-    logWatching(config, hosts[0] as LocatedHost); // 5
+    logWatching(config, hosts); // 5
     lifecycle.background(watch.keep());
   }
   await mirroring;

@@ -15,7 +15,7 @@
  * | its variables                     | readStartConfig                    | backup/config                             |
  * | log error warn info               | log error warn info                | service/log                               |
  * | 1 ssh-keygen: host keys           | generateHostKeys, publishHostKeys  | service/keys                              |
- * | 2 sshd's configuration            | configureSshd                      | backup/sshd-options, backup/destination   |
+ * | 2 sshd's configuration            | configureSshd                      | backup/sshd-options, backup/guard         |
  * | 3 .ssh and authorized_keys        | prepareAuthorizedKeys              | backup/authorized-keys                    |
  * | 4 wait for the key, authorise it  | waitForKey, adoptSharedKey         | backup/authorized-keys                    |
  * | 5 sshd                            | startSshd, logReady                | backup/sshd                               |
@@ -29,8 +29,9 @@ import { join } from 'node:path';
 import { restrictFormerKey, SharedKey, sharedKeyFile } from '../src/backup/authorized-keys.ts';
 import { type Config, help, PROGRAM, readStartConfig, version } from '../src/backup/config.ts';
 import { canFence } from '../src/backup/confinement.ts';
-import { Destination, prepareDestination } from '../src/backup/destination.ts';
+import { Destination } from '../src/backup/destination.ts';
 import { answerSource } from '../src/backup/forced-command.ts';
+import { Guard } from '../src/backup/guard.ts';
 import { Reports } from '../src/backup/reports.ts';
 import { makePrivsepDirectory, ownAddress, Sshd } from '../src/backup/sshd.ts';
 import { HOST_KEY_TYPES, hostKeyFile } from '../src/backup/sshd-options.ts';
@@ -88,12 +89,12 @@ const NO_LANDLOCK =
   '内核没有 Landlock（Linux 5.19 起）：源端的命令仍逐条检查，但旧版 rsync 可能被备份内的链接引到目录之外';
 
 /** Settles what sshd lets in and what a session may do; nothing of the machine's own configuration can change that. */
-async function configureSshd(config: Config, sshd: Sshd): Promise<void> {
+async function configureSshd(config: Config, sshd: Sshd, guard: Guard): Promise<void> {
   log('sshd.configure', '配置 SSH 服务...');
   const user = (await run`id -un`).stdout.trim();
   if (user === 'root') makePrivsepDirectory();
-  await prepareDestination(config);
   await sshd.configure(user);
+  await guard.settle();
   if (config.ALLOW_SHELL) warn('sshd.shell_allowed', 'ALLOW_SHELL=true：源端的密钥可以在本机执行任意命令');
   else if (!canFence()) warn('sshd.no_landlock', NO_LANDLOCK);
   log('sshd.configured', 'SSH 配置完成 ✓');
@@ -201,16 +202,17 @@ async function main(): Promise<void> {
   await openLogFile(config);
   const [key, sshd, reports] = [new SharedKey(config), new Sshd(config), new Reports()];
   const destination = new Destination(config.DEST_DIR);
-  const status = new ServiceStatus({ config, destination, key, sshd, reports });
+  const guard = new Guard({ config, destination, sshd, reports });
+  const status = new ServiceStatus({ config, destination, guard, key, sshd, reports });
   for (const prepare of [
     () => status.publishFirst(),
     () => heading('service.start', 'SSH 服务器 - 自动配置启动', { version }),
     () => lifecycle.finishFirst(generateHostKeys(config)), // 1
     () => lifecycle.finishFirst(publishHostKeys(config)),
-    () => configureSshd(config, sshd), // 2
+    () => configureSshd(config, sshd, guard), // 2
     () => prepareAuthorizedKeys(config), // 3
     () => waitForKey(config, key), // 4
-    () => reports.listen(sshd.reportSocket),
+    () => reports.listen(sshd.sessionFiles.reports),
   ]) {
     await prepare();
     if (lifecycle.stopping) return;
@@ -218,7 +220,8 @@ async function main(): Promise<void> {
   await startSshd(sshd); // 5
   status.enterService();
   logReady(config, sshd);
+  lifecycle.background(guard.watch());
   await followSharedKey(key, sshd); // 6
 }
 
-if (import.meta.main) main().catch((cause) => lifecycle.fail(cause));
+if (import.meta.main) lifecycle.background(main());

@@ -577,10 +577,10 @@ const OTHERS: Record<string, Operation> = {
 const OPERATIONS: Record<string, Operation> = { ...CONTENT, ...NAMES, ...LINKS, ...OTHERS };
 const GROWING = ['create', 'mkdir', 'mkdirs'];
 
-/** What an operation may meet because others were there first, or because an ordinary user works here. */
+/** What an operation may meet because others were there first, an ordinary user works here, or something is mounted there. */
 const EXPECTED_CODES = [
   ...['ENOENT', 'EEXIST', 'ENOTEMPTY', 'ENOTDIR', 'EISDIR', 'EINVAL', 'ELOOP', 'ENAMETOOLONG', 'EMLINK', 'EXDEV'],
-  ...['EACCES', 'EPERM'],
+  ...['EACCES', 'EPERM', 'EBUSY'],
 ];
 
 /** How many operations come at once, and how long the pause after them is, ms. */

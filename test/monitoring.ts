@@ -20,6 +20,9 @@ export const METRICS: Record<string, string[]> = {
   rsync_last_success_timestamp_seconds: ['target'],
   rsync_target_up: ['target'],
   rsync_watched_directories: [],
+  rsync_held_deletions: ['target'],
+  rsync_missing_mounts: [],
+  rsync_source_found: [],
   rsync_start_time_seconds: [],
   rsync_build_info: ['version'],
 };

@@ -22,7 +22,7 @@ const MIN_RSA_BITS = 2048;
 /** The line above ours in `authorized_keys`. */
 const MARKER = '# start-sshd: the next line is the key from the shared volume and is replaced with it';
 
-/** The file on the shared volume that holds the source's public key. */
+/** Names the file on the shared volume that holds the source's public key. */
 export const sharedKeyFile = (config: Config) => join(config.SHARED_KEYS_DIR, 'id_rsa.pub');
 const authorizedKeysFile = (config: Config) => join(config.SSH_DIR, 'authorized_keys');
 

@@ -24,7 +24,7 @@ import { findProgram, PROGRAMS } from './programs.ts';
 export { version };
 export const PROGRAM = 'start-sshd';
 
-/** sshd reads such a path from a quoted option, where a quote cannot be escaped. */
+/** Takes a directory. sshd reads its path from a quoted option, where a quote cannot be escaped. */
 const directoryBelow = (base: string) =>
   matching(/^(?!~)[^"\p{Cc}]*$/u, '应为目录的完整路径；~ 不会展开，不能包含双引号和控制字符', (text) =>
     resolve(base, text),
@@ -36,10 +36,16 @@ const destination = directoryBelow(homedir());
 export const variables = {
   SHARED_KEYS_DIR: directory({ default: '/shared-keys', desc: '用来交换公钥的共享卷' }),
   SSH_DIR: directory({ default: join(homedir(), '.ssh'), desc: 'authorized_keys 所在目录；其他人的公钥保留不变' }),
-  HOST_KEY_DIR: directory({ default: '/etc/ssh', desc: '主机密钥所在目录；缺少的会生成' }),
+  HOST_KEY_DIR: directory({
+    default: '/etc/ssh',
+    desc: '主机密钥所在目录；缺少的会生成。其中的 destination.json 记着 DEST_DIR 所在的挂载点',
+  }),
   SSHD_PORT: countUpTo(65535)({ default: 22, desc: 'sshd 监听的端口' }),
   SSHD_LISTEN: address({ default: '', desc: 'sshd 监听的 IP 地址，默认为所有地址' }),
-  DEST_DIR: destination({ default: '/data/backup/', desc: '接收镜像的目录，不存在时创建' }),
+  DEST_DIR: destination({
+    default: '/data/backup/',
+    desc: '接收镜像的目录，启动时若不存在则创建，除非它原来所在的磁盘没有挂载',
+  }),
   KEY_RETRIES: countUpTo(1_000_000)({ default: 30, desc: '等待源端公钥的次数，每次 2 秒' }),
   ALLOW_SHELL: flag({ default: false, desc: 'true = 源端密钥可以执行任意命令，而不只是镜像到 DEST_DIR' }),
   STATUS_FILE: file({
@@ -69,7 +75,7 @@ export type Config = ReturnType<typeof readConfig>;
  */
 export const readStartConfig = (): Config => readConfig(process.env, missingPrograms(PROGRAMS, findProgram));
 
-/** The text of --help. */
+/** Writes the text of --help. */
 export const help = () => `${PROGRAM} ${version}：运行 sshd，接收 rsync-inotify 的镜像
 
 用法: start-sshd [--help | --version | --check | --status | --healthcheck]

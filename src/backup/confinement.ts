@@ -6,13 +6,12 @@
  *   const rest = enter(real, root);
  *   fence(root, neededBy('/usr/bin/rsync'));
  */
-import { dlopen, ptr } from 'bun:ffi';
+import { dlopen, type FFIFunction, ptr } from 'bun:ffi';
 import {
   closeSync,
   constants,
   existsSync,
   fstatSync,
-  mkdirSync,
   openSync,
   readFileSync,
   readlinkSync,
@@ -45,7 +44,6 @@ export function confinedPath(word: string, base: string, root: string): string {
  * @throws {Refusal}
  */
 export function locate(destination: string, allowed: string): { real: string; root: string } {
-  mkdirSync(allowed, { recursive: true });
   const root = realpathSync(allowed);
   const path = destination.replace(/^~(?=\/|$)/, homedir()); // no shell does it for others
   return { real: confinedPath(path, homedir(), root), root };
@@ -70,20 +68,23 @@ export const O_PATH = 0o10000000;
 /** Numbers of system calls, the same on every machine. */
 const [MOUNT_SETATTR, CREATE_RULESET, ADD_RULE, RESTRICT_SELF] = [442, 444, 445, 446];
 
-/** Finds calls of the kernel that Bun has no function for, nothing where there is no C library that it knows. */
-function systemCalls() {
+/** Finds functions of the C library, nothing where there is none that it knows. */
+export function cFunctions<const F extends Record<string, FFIFunction>>(functions: F) {
   const musl = `libc.musl-${process.arch === 'arm64' ? 'aarch64' : 'x86_64'}.so.1`;
-  const calls = {
-    syscall: { args: ['i64', 'i64', 'i64', 'i64', 'i64', 'i64'], returns: 'i32' },
-    unshare: { args: ['i32'], returns: 'i32' },
-    prctl: { args: ['i32', 'i64', 'i64', 'i64', 'i64'], returns: 'i32' },
-  } as const;
   for (const name of ['libc.so.6', musl]) {
     try {
-      return dlopen(name, calls).symbols;
+      return dlopen(name, functions).symbols;
     } catch {}
   }
 }
+
+/** Finds calls of the kernel that Bun has no function for. */
+const systemCalls = () =>
+  cFunctions({
+    syscall: { args: ['i64', 'i64', 'i64', 'i64', 'i64', 'i64'], returns: 'i32' },
+    unshare: { args: ['i32'], returns: 'i32' },
+    prctl: { args: ['i32', 'i64', 'i64', 'i64', 'i64'], returns: 'i32' },
+  });
 
 type SystemCalls = NonNullable<ReturnType<typeof systemCalls>>;
 

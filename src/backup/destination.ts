@@ -6,12 +6,13 @@
  *   await destination.inspect();
  *   destination.report(); // { directory: '/data/backup/', writable: true, free_bytes: 52428800 }
  */
-import { access, constants, mkdir, realpath, statfs } from 'node:fs/promises';
+import { access, constants, mkdir, realpath, stat, statfs } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { isWithin, realPath } from '../service/files.ts';
 import { warn } from '../service/log.ts';
 import { touch } from '../service/status.ts';
 import { reasonOf } from '../service/text.ts';
+import { isAbsence, type Place, placeOf } from './admission.ts';
 import type { Config } from './config.ts';
 
 /** A look at the directory that takes longer has not come back, ms. */
@@ -22,10 +23,12 @@ const LEAST_FREE = 1_000_000;
 interface Found {
   writable: boolean;
   free_bytes: number;
+  /** Which directory it is: null for none, nothing where that cannot be said. */
+  place?: Place | null;
 }
 
 /** Whether there is too little room to go on. */
-export const isFull = ({ free_bytes }: Found) => free_bytes < LEAST_FREE;
+export const isFull = ({ free_bytes }: Pick<Found, 'free_bytes'>) => free_bytes < LEAST_FREE;
 
 /** What is known of a directory from the last look at it. */
 export class Destination {
@@ -48,7 +51,7 @@ export class Destination {
   }
 
   private async inspectOnce(): Promise<void> {
-    const alarm = setTimeout(() => this.record({ ...this.found, writable: false }), this.patience);
+    const alarm = setTimeout(() => this.record({ free_bytes: this.found.free_bytes, writable: false }), this.patience);
     const found = await this.ask(this.directory);
     clearTimeout(alarm);
     this.record(found);
@@ -61,14 +64,31 @@ export class Destination {
     if (isNews) touch();
   }
 
+  /** Which directory the last look has found: null for none, nothing where that cannot be said. */
+  get place(): Place | null | undefined {
+    return this.found.place;
+  }
+
   /** Tells what the last look has found. */
   report() {
-    return { directory: this.directory, ...this.found };
+    const { writable, free_bytes } = this.found;
+    return { directory: this.directory, writable, free_bytes };
   }
 }
 
 async function askSystem(directory: string): Promise<Found> {
-  return { writable: await isWritable(directory), free_bytes: await freeBytes(directory) };
+  const place = await placeAt(directory);
+  const [writable, free_bytes] = [await isWritable(directory), await freeBytes(directory)];
+  return { writable, free_bytes, ...(place === undefined ? {} : { place }) };
+}
+
+/** Finds which directory is there: null for none, nothing where the file system does not say. */
+export async function placeAt(path: string): Promise<Place | null | undefined> {
+  try {
+    return placeOf(await stat(path, { bigint: true }));
+  } catch (cause) {
+    return isAbsence(cause) ? null : undefined;
+  }
 }
 
 async function isWritable(directory: string): Promise<boolean> {
@@ -89,16 +109,22 @@ async function freeBytes(directory: string): Promise<number> {
   return Number.MAX_SAFE_INTEGER;
 }
 
-/** Makes DEST_DIR, of which rsync makes no more than the last directory, and warns where it cannot be used safely. */
-export async function prepareDestination(config: Config): Promise<void> {
+/**
+ * Makes DEST_DIR, and warns where it cannot be used safely.
+ * @returns where it really is, nothing where it cannot be made
+ */
+export async function prepareDestination(config: Config): Promise<string | undefined> {
   const { DEST_DIR } = config;
+  let root: string | undefined;
   try {
     await mkdir(DEST_DIR, { recursive: true });
+    root = await realpath(DEST_DIR);
     await access(DEST_DIR, constants.W_OK);
-    warnOfExposure(config, await realpath(DEST_DIR));
+    warnOfExposure(config, root);
   } catch (cause) {
     warn('destination.failed', `目标目录 ${DEST_DIR} 无法写入：${reasonOf(cause)}。请检查 DEST_DIR 和权限`);
   }
+  return root;
 }
 
 /** Warns where the source may write what is not its own. */

@@ -5,9 +5,12 @@
  *   SSH_ORIGINAL_COMMAND='rsync --server -vlogDtpre.iLsfxCIvu . /data/backup/' start-sshd --forced-command
  */
 import { writeSync } from 'node:fs';
-import { basename } from 'node:path';
+import { basename, resolve } from 'node:path';
+import { isWithin } from '../service/files.ts';
 import { escapeText } from '../service/text.ts';
+import { admit, Barred, readAdmission } from './admission.ts';
 import { confinedPath, enter, fence, forbidDevices, locate, neededBy, Refusal } from './confinement.ts';
+import { identify } from './identification.ts';
 import { findProgram } from './programs.ts';
 import { renameIn } from './renames.ts';
 import { MAX_SHOWN, sendReport } from './reports.ts';
@@ -16,17 +19,25 @@ import { MAX_SHOWN, sendReport } from './reports.ts';
 export const FORCED_COMMAND = '--forced-command';
 /** What the source asks for where it has moved something: `start-sshd --rename DIRECTORY`. */
 const RENAME = '--rename';
+/** What it asks for to know whether it has reached the same backup as before: `start-sshd --identify DIRECTORY`. */
+const IDENTIFY = '--identify';
 
 // ── How commands are answered ────────────────────────────────────────────────────────────────────
 
 /** Answers the source, if that is what the program was started for; returns whether it was. */
 export async function answerSource([flag, directory, ...more]: string[]): Promise<boolean> {
   if (flag === FORCED_COMMAND) await respond(process.env.SSH_ORIGINAL_COMMAND ?? '', answerTo);
-  // With ALLOW_SHELL the source's shell starts us as it starts rsync: both may write anywhere.
-  else if (flag === RENAME && directory && more.length === 0)
-    await respond(`start-sshd ${RENAME} ${directory}`, () => renameIn(directory, '/'));
+  else if ((flag === RENAME || flag === IDENTIFY) && directory && more.length === 0)
+    await respond(`start-sshd ${flag} ${directory}`, () => answerShell(flag, directory));
   else return false;
   return true;
+}
+
+/** Answers the source's shell, which ALLOW_SHELL lets start us as it starts rsync: both may write anywhere. */
+function answerShell(flag: typeof RENAME | typeof IDENTIFY, directory: string): string | number {
+  const { DEST_DIR } = process.env;
+  if (DEST_DIR && isWithin(resolve(directory), DEST_DIR)) admit();
+  return flag === RENAME ? renameIn(directory, '/') : identify(directory, '/', readAdmission());
 }
 
 /** Gives the answer to a command, unless it becomes the program that does, or refuses. */
@@ -36,7 +47,7 @@ async function respond(command: string, answer: (command: string) => unknown): P
   } catch (cause) {
     const reason = (cause instanceof Error ? cause.message : String(cause)).slice(0, MAX_SHOWN);
     writeSync(2, `start-sshd: 拒绝执行：${escapeText(reason)}\n`);
-    await sendReport('refused', `${reason}。命令: ${command.slice(0, MAX_SHOWN)}`);
+    await sendReport(cause instanceof Barred ? 'barred' : 'refused', `${reason}。命令: ${command.slice(0, MAX_SHOWN)}`);
     process.exit(1);
   }
 }
@@ -50,10 +61,13 @@ async function answerTo(command: string): Promise<string | number> {
   if (!DEST_DIR || !START_SSHD_REPORTS) throw new Refusal('只能经由 start-sshd 启动的 sshd 使用');
   if (!command) throw new Refusal('不提供 shell');
   const words = parseCommand(command);
-  const [program, option, directory] = words;
+  const [program, option, directory = ''] = words;
   if (program === 'echo') return words.slice(1).join(' ');
-  const isRename = program === 'start-sshd' && option === RENAME && words.length === 3;
-  return isRename ? renameIn(directory ?? '', DEST_DIR) : receive(words, DEST_DIR);
+  const asked = program === 'start-sshd' && words.length === 3 ? option : undefined;
+  if (asked === IDENTIFY) return identify(directory, DEST_DIR, admit());
+  if (asked !== RENAME) return receive(words, DEST_DIR);
+  admit();
+  return renameIn(directory, DEST_DIR);
 }
 
 /**
@@ -62,6 +76,7 @@ async function answerTo(command: string): Promise<string | number> {
  */
 async function receive(words: string[], allowed: string): Promise<never> {
   const { options, directories, destination } = parseReceiver(words);
+  admit();
   const { real, root } = locate(destination, allowed);
   for (const directory of directories) confinedPath(directory, real, root);
   const rsync = findProgram('rsync');

@@ -16,8 +16,8 @@ export const MAX_SHOWN = 500;
 /** How long a session waits for the service to take its report, ms. */
 const SEND_MS = 1000;
 
-/** What a report is about: a command that was refused, or one that runs with less protection than it should have. */
-type Kind = 'refused' | 'unprotected';
+/** What a report is about: a command that was refused, for what it is or as all are, or one with less protection than it should have. */
+type Kind = 'refused' | 'barred' | 'unprotected';
 
 /** Tells the service. node:net is loaded only here: it takes half as long as all that a session does without it. */
 export async function sendReport(kind: Kind, message: string): Promise<void> {
@@ -31,6 +31,8 @@ export async function sendReport(kind: Kind, message: string): Promise<void> {
 /** Takes the reports of sessions into the log. */
 export class Reports {
   private refused = 0;
+  /** Whether it is told already that all commands are refused. */
+  private hasToldBar = false;
 
   /** Listens on a socket; where that is not possible, this is told. */
   async listen(path: string): Promise<void> {
@@ -56,7 +58,15 @@ export class Reports {
     }
     this.refused++;
     touch();
-    warn('command.refused', `拒绝执行源端的命令：${escapeText(message)}`);
+    if (kind !== 'barred') warn('command.refused', `拒绝执行源端的命令：${escapeText(message)}`);
+    else if (!this.hasToldBar)
+      warn('command.refused', `拒绝执行源端的命令：${escapeText(message)}（同样原因的不再逐条记录）`);
+    this.hasToldBar ||= kind === 'barred';
+  }
+
+  /** Has it told anew when all commands are refused: until now they were not, or for another reason. */
+  renewBar(): void {
+    this.hasToldBar = false;
   }
 
   /** Tells how many commands were refused. */

@@ -12,7 +12,7 @@ import { escapeText, Failure, reasonOf } from '../service/text.ts';
 import type { Config } from './config.ts';
 
 export const HOST_KEY_TYPES = ['rsa', 'ecdsa', 'ed25519'] as const;
-/** The private half of one of the keys that sshd is known by. */
+/** Names the file of the private half of one of the keys that sshd is known by. */
 export const hostKeyFile = (config: Config, type: string) => join(config.HOST_KEY_DIR, `ssh_host_${type}_key`);
 
 /** The machine's own configuration: it may add to ours, a banner for example. */
@@ -21,21 +21,29 @@ const MACHINE_CONFIG = '/etc/ssh/sshd_config';
 /** Writes a word of sshd's configuration. */
 export const configWord = (word: string) => `"${word.replaceAll('\\', '\\\\')}"`;
 
+/** What sessions and the service know each other by. */
+export interface SessionFiles {
+  /** The socket that takes the reports of sessions. */
+  reports: string;
+  /** The file that lets them in. */
+  admission: string;
+}
+
 /**
  * Lists what a session finds in its environment. By SHLVL bash sees that it need not run ~/.bashrc, which may print into
  * the transfer or take its time; rsync is then the one that the start has found.
  */
-function sessionVariables({ DEST_DIR }: Config, reports: string): string[] {
+function sessionVariables({ DEST_DIR }: Config, { reports, admission }: SessionFiles): string[] {
   const { PATH = '' } = process.env;
   const path = /^[^"\p{Cc}]+$/u.test(PATH) ? [`PATH=${PATH}`] : [];
-  return ['SHLVL=1', ...path, `DEST_DIR=${DEST_DIR}`, `START_SSHD_REPORTS=${reports}`];
+  const ours = [`START_SSHD_REPORTS=${reports}`, `START_SSHD_ADMISSION=${admission}`];
+  return ['SHLVL=1', ...path, `DEST_DIR=${DEST_DIR}`, ...ours];
 }
 
 /**
  * Lists what a session may do. It stands in a Match block that comes first, which no other Match block can override.
- * @param reports the socket that takes the reports of sessions
  */
-export function sessionOptions(config: Config, user: string, reports: string): string[] {
+export function sessionOptions(config: Config, user: string, files: SessionFiles): string[] {
   return [
     `AllowUsers ${user}`,
     `AuthorizedKeysFile ${configWord(join(config.SSH_DIR, 'authorized_keys').replaceAll('%', '%%'))}`,
@@ -59,7 +67,7 @@ export function sessionOptions(config: Config, user: string, reports: string): s
     'PermitTunnel no',
     'PermitTTY no',
     'PermitUserRC no',
-    `SetEnv ${sessionVariables(config, reports).map(configWord).join(' ')}`,
+    `SetEnv ${sessionVariables(config, files).map(configWord).join(' ')}`,
     'AcceptEnv NONE', // a name that nobody sends: an empty list could be added to
     'ForceCommand none', // the one in authorized_keys counts
     'ChrootDirectory none',
@@ -116,7 +124,7 @@ async function effectiveOptions(command: string[], user: string): Promise<string
   throw new Failure(['sshd 配置无效：', ...lines].join('\n'));
 }
 
-/** The name of an option in a line of sshd's configuration, as `sshd -T` writes it. */
+/** Finds the name of an option in a line of sshd's configuration, as `sshd -T` writes it. */
 const nameOf = (line: string) => line.replace(/ .*/, '').toLowerCase();
 
 /**

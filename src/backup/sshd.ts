@@ -12,11 +12,18 @@ import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { lifecycle } from '../service/lifecycle.ts';
 import { info } from '../service/log.ts';
-import { start, startedBy } from '../service/processes.ts';
+import { endGroups, start, startedBy } from '../service/processes.ts';
 import { escapeText, Failure } from '../service/text.ts';
 import type { Config } from './config.ts';
 import { findProgram } from './programs.ts';
-import { configWord, includeMachineConfig, serverOptions, sessionOptions, strictModesFor } from './sshd-options.ts';
+import {
+  configWord,
+  includeMachineConfig,
+  type SessionFiles,
+  serverOptions,
+  sessionOptions,
+  strictModesFor,
+} from './sshd-options.ts';
 
 export class Sshd {
   private command: string[] = [];
@@ -26,9 +33,9 @@ export class Sshd {
 
   constructor(private readonly config: Config) {}
 
-  /** The socket that takes the reports of sessions. */
-  get reportSocket(): string {
-    return join(this.directory, 'reports');
+  /** What sessions and the service know each other by. */
+  get sessionFiles(): SessionFiles {
+    return { reports: join(this.directory, 'reports'), admission: join(this.directory, 'admission') };
   }
 
   get pid(): number | undefined {
@@ -45,7 +52,7 @@ export class Sshd {
     lifecycle.onExit(() => rmSync(this.directory, { recursive: true, force: true }));
     const [file, sessionFile] = [join(this.directory, 'sshd_config'), join(this.directory, 'session.conf')];
     const server = serverOptions(config, user, strictModesFor(config.SSH_DIR, process.getuid?.() ?? 0));
-    const session = sessionOptions(config, user, this.reportSocket);
+    const session = sessionOptions(config, user, this.sessionFiles);
     writeFileSync(sessionFile, ['Match all', ...session, ''].join('\n'));
     writeFileSync(file, [`Include ${configWord(sessionFile)}`, ...server, ''].join('\n'));
     this.command = [findProgram('sshd') ?? 'sshd', '-f', file, '-p', String(config.SSHD_PORT)];
@@ -98,12 +105,22 @@ export class Sshd {
     return this.pid ? startedBy(this.pid).length : 0;
   }
 
+  /** Ends all connections with what runs for them; sshd itself goes on. Returns how many there were. */
+  endSessions(): number {
+    const connections = this.pid ? startedBy(this.pid) : [];
+    lifecycle.background(endGroups(connections.flatMap(withAllStarted)));
+    return connections.length;
+  }
+
   /** Tells which process listens where. */
   report() {
     const { SSHD_PORT, SSHD_LISTEN } = this.config;
     return { pid: this.pid ?? null, port: SSHD_PORT, listen: SSHD_LISTEN || null };
   }
 }
+
+/** Lists a process and all that it has started. sshd has each connection and each command lead a group of its own. */
+const withAllStarted = (pid: number): number[] => [pid, ...startedBy(pid).flatMap(withAllStarted)];
 
 /**
  * Makes a directory that nobody else can enter.

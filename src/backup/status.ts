@@ -21,6 +21,7 @@ import { table } from '../service/text.ts';
 import type { SharedKey } from './authorized-keys.ts';
 import { type Config, PROGRAM, variables, version } from './config.ts';
 import { type Destination, isFull } from './destination.ts';
+import type { Guard, Trouble } from './guard.ts';
 import type { Reports } from './reports.ts';
 import type { Sshd } from './sshd.ts';
 
@@ -31,6 +32,7 @@ const FIRST_MS = 1000;
 interface Parts {
   config: Config;
   destination: Destination;
+  guard: Guard;
   key: SharedKey;
   sshd: Sshd;
   reports: Reports;
@@ -74,7 +76,7 @@ export class ServiceStatus {
 
   /** Pulls the state from all parts. */
   report() {
-    const { destination, key, sshd, reports } = this.parts;
+    const { destination, guard, key, sshd, reports } = this.parts;
     return {
       program: PROGRAM,
       version,
@@ -84,7 +86,7 @@ export class ServiceStatus {
       updated: new Date().toISOString(),
       phase: this.phase,
       sshd: sshd.report(),
-      destination: destination.report(),
+      destination: { ...destination.report(), trouble: guard.report() },
       key: key.report(),
       sessions: sshd.countSessions(),
       refused: reports.report(),
@@ -100,6 +102,16 @@ export type Status = ReturnType<ServiceStatus['report']>;
 
 type Problem = 'stopped' | 'stale' | 'starting' | 'no_key' | 'destination' | 'disk_full';
 
+const TROUBLES: Record<Trouble, string> = {
+  replaced: '已不是启动时的目录',
+  unmounted: '所在的磁盘没有挂载',
+  failed: '无法写入',
+};
+
+/** Says what is wrong with DEST_DIR, '' where it can take a mirror. */
+const troubleOf = ({ destination: { trouble, writable } }: Status) =>
+  trouble ? TROUBLES[trouble] : writable ? '' : TROUBLES.failed;
+
 /** Lists what is wrong, nothing where the backup can take a mirror. */
 export function problemsOf(status: Status, now = Date.parse(status.updated)): Problem[] {
   if (status.phase === 'stopped') return ['stopped'];
@@ -107,7 +119,7 @@ export function problemsOf(status: Status, now = Date.parse(status.updated)): Pr
   if (status.phase === 'starting') return ['starting'];
   const problems: Problem[] = [];
   if (!status.key) problems.push('no_key');
-  if (!status.destination.writable) problems.push('destination');
+  if (troubleOf(status)) problems.push('destination');
   if (isFull(status.destination)) problems.push('disk_full');
   return problems;
 }
@@ -120,7 +132,7 @@ export function judge(status: Status): { healthy: boolean; line: string } {
     stopped: '服务已停止',
     stale: `状态已过期 ${ageOf(status, now).age} 秒，服务可能已不在运行`,
     no_key: '没有源端公钥，源端无法登录',
-    destination: `目标目录 ${status.destination.directory} 无法写入`,
+    destination: `目标目录 ${status.destination.directory} ${troubleOf(status)}`,
     disk_full: `目标目录 ${status.destination.directory} 所在的磁盘已满`,
   };
   const problems = problemsOf(status, now).map((problem) => words[problem]);
@@ -144,9 +156,10 @@ export function showStatus(): Answer {
 /** Describes the state as a table for people. */
 export function describe(status: Status): string {
   const { sshd, destination, key, sessions, refused, errors } = status;
+  const trouble = troubleOf(status);
   const rows = table([
     ['SSH 服务', `PID ${sshd.pid ?? '–'}，${sshd.listen ?? '所有地址'}，端口 ${sshd.port}`],
-    ['目标目录', `${destination.directory}${destination.writable ? '' : '（无法写入）'}`],
+    ['目标目录', `${destination.directory}${trouble && `（${trouble}）`}`],
     ['源端公钥', key ?? '–'],
     ['连接', String(sessions)],
     ['拒绝的命令', String(refused)],

@@ -34,7 +34,7 @@ export class Announcer {
     this.count = 0;
   }
 
-  /** The last changes for the status. */
+  /** Lists the last changes for the status. */
   report() {
     return this.recent.map(({ time, path, events }) => {
       return { time: new Date(time).toISOString(), path: showPath(path), events };

@@ -51,7 +51,7 @@ export const ALL: Batch = new Map([['', TREE]]);
 export const REGULAR: Batch = new Map([['', { ...TREE, since: Number.POSITIVE_INFINITY }]]);
 
 /**
- * What is known of a path after an event. `replaced` and `hidden` stay once they are true, and `shared` too.
+ * Works out what is known of a path after an event. `replaced` and `hidden` stay once they are true, and `shared` too.
  *
  *   event                      open             fresh            shared        replaced       hidden
  *   of a directory             no               as before        as before     (below)        (below)
@@ -139,7 +139,7 @@ export class Changes extends EventEmitter {
     }
   }
 
-  /** Beyond a number, all of the source counts as changed. That needs no paths, so memory stays bounded. */
+  /** Keeps a change. Beyond a number, all of the source counts as changed: that needs no paths, so memory stays bounded. */
   private set(path: string, change: Change): void {
     const now = this.now();
     this.quiet = now + QUIET_MS;
@@ -156,7 +156,7 @@ export class Changes extends EventEmitter {
   }
 
   /**
-   * How long the next batch waits, ms: for a short quiet, but not beyond `latest`, and for `patience` where all files are open.
+   * Says how long the next batch waits, ms: for a short quiet, but not beyond `latest`, and for `patience` where all files are open.
    * @param latest ms on the clock
    * @param patience ms
    */
@@ -178,7 +178,7 @@ export class Changes extends EventEmitter {
   }
 }
 
-/** When the first change of a batch was seen, infinity where none is known. */
+/** Finds when the first change of a batch was seen, infinity where none is known. */
 export function oldestOf(batch: Batch): number {
   let oldest = Number.POSITIVE_INFINITY;
   for (const { since } of batch.values()) if (since > 0 && since < oldest) oldest = since;

@@ -20,7 +20,7 @@ const PROGRAMS = {
 };
 
 /** Where a target answers. */
-export interface Address {
+interface Address {
   host: string;
   port: number;
   /** Reached through another host or program, so that a TCP connection of our own says nothing. */
@@ -61,18 +61,22 @@ async function refusedByRsync(options: string): Promise<Mistake[]> {
   return [mistake('RSYNC_OPTS', options, `rsync 不接受这些选项：${escapeText(reason)}`)];
 }
 
+/** A host that nobody names. */
+const STAND_IN = 'target.invalid';
+
 /** Asks ssh what it makes of its options: words that are no options, and options that leave no way to run rsync, are refused too. */
 async function refusedBySsh(options: string): Promise<Mistake[]> {
   if (!Bun.which('ssh')) return [];
-  const { exitCode, stdout, stderr } = await run`ssh -G ${parseWords(options)} host`;
+  const { exitCode, stdout, stderr } = await run`ssh -G ${parseWords(options)} ${STAND_IN}`;
   const reason = sshComplaint(exitCode ?? 255, stdout, stderr);
   return reason ? [mistake('SSH_OPTS', options, reason)] : [];
 }
 
+/** Says what is wrong with options by what ssh makes of them, nothing where they are right. */
 function sshComplaint(status: number, settings: string, said: string): string | undefined {
   if (status !== 0) return `ssh 不接受这些选项：${lastLine(said)}`;
   if (!/^hostname /m.test(settings)) return '不能包含只显示信息的选项，例如 -V';
-  if (/^host (?!host$)/m.test(settings)) return '只能包含选项，例如 -p 2222';
+  if (!new RegExp(`^host ${STAND_IN}$`, 'm').test(settings)) return '只能包含选项，例如 -p 2222';
   if (/^(sessiontype (none|subsystem)|forkafterauthentication yes|stdinnull yes)$/m.test(settings))
     return '不能包含 -N、-s、-f 或 -n，否则无法运行 rsync';
   return undefined;
@@ -87,7 +91,7 @@ async function resolveAddress(host: Host): Promise<Address> {
   return { host: setting('hostname') ?? host.host, port: Number(setting('port')), proxied };
 }
 
-/** Where a mirror is kept: what lies in it begins with the same. */
+/** Says where a mirror is kept: what lies in it begins with the same. */
 function placeOf({ user, directory, address: { host, port } }: LocatedHost): string {
   const path = isAbsolute(directory) ? directory : join('~', user, directory.replace(/^~(\/|$)/, ''));
   return join(`${host}:${port}`, path, '/');

@@ -1,7 +1,7 @@
 /**
  * One comparison of the source with a target by checksum, in which rsync changes nothing.
  *
- *   const comparison = new Comparison(host, source);
+ *   const comparison = new Comparison(host, source, []);
  *   const differences = await comparison.run();
  */
 import type { ChildProcess } from 'node:child_process';
@@ -12,11 +12,11 @@ import { exitStatus, start } from '../service/processes.ts';
 import { Failure, showPath } from '../service/text.ts';
 import { UNKNOWN } from './changes.ts';
 import type { Host } from './config.ts';
-import { type Differences, parseDifference } from './differences.ts';
+import { type Differences, parseDifference, pathBelow } from './differences.ts';
 import { HostKeys } from './host-keys.ts';
 import { withoutQuiet } from './options.ts';
 import { meaningOf, outcomeOf } from './rsync.ts';
-import { LIST_OPTIONS, listOf, rulesOf } from './scopes.ts';
+import { hideRules, keepRules, LIST_OPTIONS, listOf, rulesOf } from './scopes.ts';
 import type { Source } from './source.ts';
 import { rsyncArgs } from './ssh.ts';
 
@@ -42,13 +42,17 @@ export class Comparison {
   /** What stands before a path of the source in what rsync tells. */
   private readonly prefix: string;
 
+  /** @param missing the mounts below the source that are not there: nothing can be said of their copies */
   constructor(
     private readonly host: Host,
     private readonly source: Source,
+    missing: string[],
   ) {
     this.hostKeys = new HostKeys(host.config);
-    this.words = withoutQuiet(host.plan.words);
-    this.prefix = (host.plan.isRelative ? source.root : source.prefix).slice(1);
+    const prefix = host.plan.isRelative ? source.root : source.prefix;
+    this.words = [...keepRules(missing, prefix), ...hideRules(missing, prefix), ...withoutQuiet(host.plan.words)];
+    this.prefix = prefix.slice(1);
+    for (const path of missing) this.reasons.add(`挂载点 ${showPath(path)} 没有挂载，其中的内容没有比较`);
   }
 
   /** Asks what rsync would do, to these paths or to all. @throws {Failure} where it cannot tell */
@@ -80,11 +84,9 @@ export class Comparison {
     else if (!paths) this.untold++;
   }
 
-  /** A path as it is called below the source. With -R, some rsyncs tell names that begin with a slash. */
+  /** Says what a path is called below the source. */
   below(told: string): string {
-    const path = told.replace(/^\//, '');
-    if (path === '.' || `${path}/` === this.prefix) return '';
-    return path.startsWith(this.prefix) ? path.slice(this.prefix.length) : path;
+    return pathBelow(told, this.prefix);
   }
 
   private async startRsync(extra: string[], paths?: ReadonlyMap<string, unknown>): Promise<ChildProcess> {

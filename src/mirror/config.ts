@@ -66,6 +66,19 @@ const rsyncOptions = checked((value) => {
 
 const sshOptions = checked(parseWords);
 
+/** How much may be deleted on a target within an hour. */
+export type Limit = { kind: 'files'; files: number } | { kind: 'percent'; percent: number } | { kind: 'off' };
+
+/** Reads a number of files, a percentage or `off`. @throws on anything else */
+export function parseLimit(value: string): Limit {
+  const [, number = '', sign] = /^(\d{1,9})(%?)$/.exec(value) ?? [];
+  if (value === 'off') return { kind: 'off' };
+  if (number && !sign) return { kind: 'files', files: Number(number) };
+  if (Number(number) >= 1 && Number(number) <= 100) return { kind: 'percent', percent: Number(number) };
+  throw new Error('应为文件数、1% 到 100% 之间的百分比或 off，例如 50% 或 2000');
+}
+const limit = checked(parseLimit);
+
 const relativeDirectories = makeExactValidator<string[]>((value) => {
   const paths = value.split(':').filter(Boolean);
   const isRelative = (path: string) => !/(^|\/)\.{0,2}\//.test(path.replace(/\/?$/, '/'));
@@ -91,6 +104,10 @@ export const variables = {
     desc: '不监控的目录，SOURCE_DIR 下的相对路径，以冒号分隔；全量同步仍包含它们',
   }),
   ALLOW_EMPTY_SOURCE: flag({ default: false, desc: 'true = 允许空的源目录清空非空的备份' }),
+  MAX_DELETE: limit({
+    default: '50%',
+    desc: '一小时内在一个目标上最多删除多少，超出则暂缓删除：文件数、上次全量比较时文件数的百分比（不少于 1000 个文件）或 off',
+  }),
   RENAME_ON_TARGET: flag({ default: true, desc: 'true = 目录树内移动的文件和目录在目标上直接重命名，不再传输' }),
   SHARED_KEYS_DIR: directory({ default: '/shared-keys', desc: '用来交换公钥的共享卷' }),
   SSH_DIR: directory({ default: join(homedir(), '.ssh'), desc: '密钥对所在目录' }),
@@ -131,7 +148,7 @@ export function readConfig(env: NodeJS.ProcessEnv): Config {
   return config;
 }
 
-/** `[user@]host`, where the host may be an IPv6 address with or without brackets. @throws on anything else */
+/** Reads `[user@]host`, where the host may be an IPv6 address with or without brackets. @throws on anything else */
 export function parseTarget(value: string): { user: string; host: string } {
   const form = /^(?:([\w.][\w.-]*)@)?(?:\[([^\]]+)\]|([\w.:%][\w.:%-]*))$/;
   const [, user = 'root', bracketed, plain = ''] = form.exec(value) ?? [];
@@ -143,7 +160,7 @@ export function parseTarget(value: string): { user: string; host: string } {
   return { user, host };
 }
 
-/** `[user@]host[:dir]`, where an IPv6 address needs brackets before a directory. @throws on anything else */
+/** Reads `[user@]host[:dir]`, where an IPv6 address needs brackets before a directory. @throws on anything else */
 function parseDestination(word: string) {
   const form = /^((?:[^@:[\]]+@)?(?:\[[^\]]+\]|[^@:[\]]+)):([^:]+)$/;
   const [, given = word, path = ''] = form.exec(word) ?? [];
@@ -171,7 +188,7 @@ export interface Host {
   readonly sshSettings: readonly string[];
 }
 
-/** The targets, one at least. */
+/** Lists the targets, one at least. */
 export function hostsOf(config: Config, sshSettings: readonly string[] = []): Host[] {
   const [plan, sshWords] = [planFor(config), parseWords(config.SSH_OPTS)];
   const several = wordsOf(config.DEST_HOSTS).map(parseDestination);
@@ -182,15 +199,15 @@ export function hostsOf(config: Config, sshSettings: readonly string[] = []): Ho
   });
 }
 
-/** Where ssh logs in. */
+/** Says where ssh logs in. */
 export const loginOf = ({ user, host }: Host) => `${user}@${host}`;
 
-/** The target as rsync is to be told. */
+/** Names the target to rsync. */
 export function destinationOf({ user, host, directory: path }: Host): string {
   return `${user}@${host.includes(':') ? `[${host}]` : host}:${path}`;
 }
 
-/** The target as people are told. */
+/** Names the target to people. */
 export const nameOf = (host: Host) => escapeText(destinationOf(host));
 
 /** Makes a path absolute, so that it is never taken for an option or a remote host, and keeps what its end means to rsync. */
@@ -224,14 +241,17 @@ function mistakesInFiles(config: Config, isRight: (name: string) => boolean): Mi
   ];
 }
 
+/** Writes the text of --help. */
 export function help(): string {
   return `rsync-inotify ${version}：把一个目录树的每次变化实时镜像到备份主机
 
-用法: rsync-inotify [--help | --version | --check | --status | --healthcheck | --verify]
+用法: rsync-inotify [--help | --version | --check | --status | --healthcheck | --verify | --accept-deletions]
   --check         检查配置和所需程序后退出
   --status        显示正在运行的服务的状态
   --healthcheck   用一行说明镜像是否正常；退出状态 0 正常，1 不正常
   --verify        按校验和比较源目录与每个目标，不做任何更改；退出状态 0 相同，1 不同，2 无法判断
+  --accept-deletions
+                  让正在运行的服务放行被暂缓的删除；退出状态 0 已办理，1 服务没有运行
 
 环境变量（名称、默认值、说明）:
 ${describeVariables(variables, 18, 30)}

@@ -29,6 +29,16 @@ const WORDS: Record<string, string> = {
 export const unescapeName = (name: string) =>
   name.replace(/\\#([0-3][0-7]{2})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
 
+/**
+ * Says what a path is called below the source. With -R, some rsyncs tell names that begin with a slash.
+ * @param prefix what stands before a path of the source in what rsync tells
+ */
+export function pathBelow(told: string, prefix: string): string {
+  const path = told.replace(/^\//, '');
+  if (path === '.' || `${path}/` === prefix) return '';
+  return path.startsWith(prefix) ? path.slice(prefix.length) : path;
+}
+
 /** Reads `%i %n` of rsync(1). Nothing is different where it only tells that it has looked. */
 export function parseDifference(line: string): Difference | undefined {
   const [, sign, type = '', changes = '', name] = /^(.)(.)(.{9}) (.+)$/.exec(line) ?? [];

@@ -26,9 +26,9 @@ export function horizonOf(host: Host): Horizon {
   const status = statusIfAny();
   const target = status?.targets.find((other) => other.target === nameOf(host));
   if (!status || !target || status.source !== host.config.SOURCE_DIR) return NOBODY;
-  const isOver = problemsOf(status, Date.now()).some(({ problem }) => problem === 'stopped' || problem === 'stale');
-  if (isOver && !mayBeAlive(status)) return NOBODY;
-  if (isOver) return { ...NOBODY, mirrored: Number.NEGATIVE_INFINITY };
+  const hasEnded = problemsOf(status, Date.now()).some(({ problem }) => problem === 'stopped' || problem === 'stale');
+  if (hasEnded && !mayBeAlive(status)) return NOBODY;
+  if (hasEnded) return { ...NOBODY, mirrored: Number.NEGATIVE_INFINITY };
   const isKnown = status.phase === 'mirroring' && target.mirrored && status.watch.running && status.source_found;
   const { updated } = status;
   const open = [updated, target.oldest_pending ?? updated, status.watch.in_doubt ?? updated].map(Date.parse);

@@ -71,7 +71,7 @@ class Inotifywait extends EventEmitter implements Watcher {
     }
   }
 
-  /** Time in which it was not let run, or we were not, does not count. */
+  /** Waits for silence: time in which it was not let run, or we were not, does not count. */
   async waitForSilence(least: number, most: number): Promise<boolean> {
     const latest = performance.now() + most;
     for (let silent = 0; silent < least; ) {

@@ -1,7 +1,7 @@
 /**
  * The source's own key pair, and its public half for the backup.
  *
- *   await ensureKey(key);
+ *   if (!hasKey(key)) await makeKey(key);
  *   sharePublicKey(config, await publicHalfOf(key));
  */
 import { mkdirSync, statSync } from 'node:fs';
@@ -12,7 +12,7 @@ import { run } from '../service/processes.ts';
 import { escapeText, Failure, reasonOf } from '../service/text.ts';
 import type { Config } from './config.ts';
 
-/** Where the private key lies. */
+/** Names the file of the private key. */
 export const keyFile = (config: Config) => join(config.SSH_DIR, 'id_rsa');
 
 /** Whether there is a private key. */

@@ -24,6 +24,8 @@ type Metric = ['Counter' | 'Gauge', string, string, string, () => Samples];
 const successTime = ({ lastSuccess }: TargetState) => lastSuccess && lastSuccess.getTime() / 1000;
 const lagOfTarget = ({ oldestPending: oldest }: TargetState) => (oldest ? (Date.now() - oldest) / 1000 : 0);
 
+const heldOn = ({ held }: TargetState) => held?.count ?? 0;
+
 const syncsByResult = (targets: TargetState[]): Samples =>
   targets.flatMap(({ name: target, syncs }) =>
     (['full', 'incremental'] as const).flatMap((mode) =>
@@ -53,6 +55,7 @@ function metricsOf({ service, watch, targets }: Parts): Metric[] {
     ['Gauge', 'rsync_oldest_pending_seconds', 'target', 'How long it has lacked the oldest', ofTargets(lagOfTarget)],
     ['Gauge', 'rsync_last_success_timestamp_seconds', 'target', 'When a sync last succeeded', ofTargets(successTime)],
     ['Gauge', 'rsync_target_up', 'target', 'Whether it can be reached', ofTargets(({ up }) => Number(up))],
+    ['Gauge', 'rsync_held_deletions', 'target', 'Deletions held back until accepted', ofTargets(heldOn)],
     ['Gauge', 'rsync_watched_directories', '', 'Directories that are watched', ofWatch('directories')],
     [
       'Gauge',
@@ -61,6 +64,8 @@ function metricsOf({ service, watch, targets }: Parts): Metric[] {
       'When the program was started',
       () => [[service.started.getTime() / 1000]],
     ],
+    ['Gauge', 'rsync_missing_mounts', '', 'Gone file systems below the source', () => [[service.missingMounts]]],
+    ['Gauge', 'rsync_source_found', '', 'Whether the source is the right one', () => [[Number(service.isSourceFound)]]],
     ['Gauge', 'rsync_build_info', 'version', 'The version, in a label', () => [[1, { version }]]],
   ];
 }

@@ -30,7 +30,7 @@ interface Parts {
 /** Shows the state to whoever is to see it, and at the exit that the service has stopped. */
 export async function openViews(config: Config, parts: Parts): Promise<void> {
   const { METRICS_FILE, METRICS_PORT, STATUS_FILE } = config;
-  const { service } = parts;
+  const { service, targets } = parts;
   const publisher = new Publisher(() => service.report());
   const files = [new StateFile('STATUS_FILE', STATUS_FILE, () => publisher.shown)];
   const metrics = METRICS_FILE || METRICS_PORT ? await defineMetrics(parts) : undefined;
@@ -41,19 +41,20 @@ export async function openViews(config: Config, parts: Parts): Promise<void> {
   });
   lifecycle.onExit(() => {
     service.phase = 'stopped';
+    for (const target of targets) target.up = false;
     publisher.publish();
     return Promise.all(files.map((file) => file.write()));
   });
   publisher.publish();
 }
 
-/** What the policy lets in: the page's own element of that name, by its content. */
+/** Says what the policy lets in: the page's own element of that name, by its content. */
 const hashOf = (element: string, page: string) => {
   const [, content = ''] = new RegExp(`<${element}>(.*)</${element}>`, 's').exec(page) ?? [];
   return `'sha256-${createHash('sha256').update(content).digest('base64')}'`;
 };
 
-/** The page holds all that it needs, may load nothing else and may not be shown inside of another. */
+/** Builds the headers of the page, which holds all that it needs, may load nothing else and may not be shown inside of another. */
 const securityHeaders = (page: string) => ({
   'Content-Security-Policy': [
     `default-src 'none'; script-src ${hashOf('script', page)}; style-src ${hashOf('style', page)}; connect-src 'self'`,

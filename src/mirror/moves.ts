@@ -25,11 +25,12 @@ export interface Move {
   isMixed?: boolean | undefined;
 }
 
-/** Device and inode of a thing: what stays the same when it is renamed. */
+/** Names a thing by its device and inode, which stay the same when it is renamed. */
 export const identityOf = ({ dev, ino }: Pick<Stats | BigIntStats, 'dev' | 'ino'>) => `${dev}:${ino}`;
 
 /** The renames that a target lacks, from where it has a thing to where the source has it, in their order. */
 export class Moves extends Map<string, Move> {
+  /** Adds a rename, to the one that led to where it begins if there is one. */
   add(move: Move): void {
     const { from, isExposed, isMixed } = this.get(move.from) ?? move; // it was renamed before
     this.delete(move.from);
@@ -75,7 +76,7 @@ export class Moves extends Map<string, Move> {
   }
 }
 
-/** The directories below which something may have taken the place of another thing. */
+/** Finds the directories below which something may have taken the place of another thing. */
 export function replacedBelow(batches: Batch[]): Set<string> {
   const paths = batches.flatMap((batch) => [...batch].filter(([, { replaced }]) => replaced));
   return new Set(paths.flatMap(([path]) => withParents(parentOf(path))));

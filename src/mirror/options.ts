@@ -57,7 +57,7 @@ export interface Option {
   value?: string | undefined;
 }
 
-/** Names and values of the options in a list of words, `-avz` as `-a`, `-v` and `-z`. */
+/** Finds names and values of the options in a list of words, `-avz` as `-a`, `-v` and `-z`. */
 export function parseOptions(list: readonly string[]): Option[] {
   const options: Option[] = [];
   const rest = [...list];
@@ -107,6 +107,15 @@ export function methodFor(words: readonly string[]): Method {
   return has('-b', '--backup') ? 'full' : 'rules';
 }
 
+/** What is never passed on: after an error in reading, rsync would delete what it has not been able to read. */
+const DANGEROUS = /^(-M|--remote-option=)?--ignore-errors$/;
+
+/** Takes out what would turn errors in reading into deletions. */
+function withoutDangerous(words: string[]): string[] {
+  const introduces = (word: string, next = '') => /^(-M|--remote-option)$/.test(word) && DANGEROUS.test(next);
+  return words.filter((word, n) => !DANGEROUS.test(word) && !introduces(word, words[n + 1]));
+}
+
 interface Options {
   RSYNC_OPTS: string;
   SSH_OPTS: string;
@@ -115,7 +124,8 @@ interface Options {
 
 /** Works out all that follows from the options, once. */
 export function planFor({ RSYNC_OPTS, SSH_OPTS, RENAME_ON_TARGET }: Options) {
-  const words = parseWords(RSYNC_OPTS);
+  const given = parseWords(RSYNC_OPTS);
+  const words = withoutDangerous(given);
   const options = parseOptions(words);
   const has = (names: RegExp) => options.some(({ name }) => names.test(name));
   const method = methodFor(words);
@@ -125,13 +135,21 @@ export function planFor({ RSYNC_OPTS, SSH_OPTS, RENAME_ON_TARGET }: Options) {
   const ruleFiles = options.filter(({ name }) => /^--(ex|in)clude-from$/.test(name));
   return {
     words,
+    /** The same without what deletes. */
+    keepingWords: withoutDeleting(words),
+    ignoresErrors: words.length < given.length,
     method,
     deletes,
     mayArm: method === 'list' && !has(/^--timeout$/), // rsync would give up while it waits
     mayRename: RENAME_ON_TARGET && method === 'list' && deletes && !isAgainstRenames,
     mayProgress: !asksForProgress && !has(/^(-P|--progress|-q|--quiet|--stderr|--msgs2stderr)$/),
+    hasFilters: options.some(({ name }) => FILTERS.has(name)),
+    asksForStats: has(/^(--stats|--info)$/) || options.filter(({ name }) => /^(-v|--verbose)$/.test(name)).length > 1,
+    isVerbose: has(/^(-v|--verbose)$/),
     mayReport: !has(/^--log-file$/), // a log that the options ask for is the user's
     isRelative: has(/^(-R|--relative)$/),
+    /** Whether what is mounted below the source is left out. */
+    isOneFileSystem: has(/^(-x|--one-file-system)$/),
     /** Has errors told apart from the rest where the options mix them. */
     errorOptions: has(/^--(stderr|msgs2stderr)$/) ? ['--stderr=errors'] : [],
     /** Whether rsync may start in the source, so that what is mounted in its place in the meantime cannot be taken for it. */
@@ -144,11 +162,23 @@ export function planFor({ RSYNC_OPTS, SSH_OPTS, RENAME_ON_TARGET }: Options) {
 
 export type Plan = ReturnType<typeof planFor>;
 
+/** Whether a word is the value of the one before it. */
+const isValueOf = (before = '') => WITH_VALUE.has(before) || /^-[^\W_]*[BTefM]$/.test(before);
+
 /** Takes the options that silence rsync out of a list of words. */
 export function withoutQuiet(words: readonly string[]): string[] {
-  const isValue = (before = '') => WITH_VALUE.has(before) || /^-[^\W_]*[BTefM]$/.test(before);
   const louder = words.map((word, n) =>
-    isValue(words[n - 1]) ? word : word.replace(/^-[^\W_BTefM]+/, (flags) => flags.replaceAll('q', '')),
+    isValueOf(words[n - 1]) ? word : word.replace(/^-[^\W_BTefM]+/, (flags) => flags.replaceAll('q', '')),
   );
   return louder.filter((word) => word !== '-' && word !== '--quiet');
+}
+
+/** Options that delete, and those that make no sense without them. */
+const DELETING =
+  /^--(del|delete(-(before|during|delay|after|excluded|missing-args))?|max-delete|force|ignore-errors)(=|$)/;
+
+/** Takes the options that delete out of a list of words, with their values. */
+export function withoutDeleting(words: readonly string[]): string[] {
+  const isDeleting = (n: number) => DELETING.test(words[n] ?? '') && !isValueOf(words[n - 1]);
+  return words.filter((_, n) => !isDeleting(n) && !(words[n - 1] === '--max-delete' && isDeleting(n - 1)));
 }

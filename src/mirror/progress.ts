@@ -47,6 +47,7 @@ export function progressFilter(tell: (progress: Progress) => void): (bytes: stri
   };
 }
 
+/** Says in a line for people how far it has come. */
 export function describeProgress({ percent, files, bytes_per_second, scanning }: Progress): string {
   const rate = `${files} 个文件，${inUnits(bytes_per_second)}/s`;
   return `同步进度: ${percent}%，${rate}${scanning ? '，仍在扫描' : ''}`;

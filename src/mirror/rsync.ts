@@ -7,7 +7,10 @@
 import { readFileSync, rmSync } from 'node:fs';
 import type { Readable } from 'node:stream';
 import { info, isJson, write } from '../service/log.ts';
+import { Failure, reasonOf } from '../service/text.ts';
 import type { Move } from './moves.ts';
+import type { Plan } from './options.ts';
+import { type Progress, progressFilter } from './progress.ts';
 
 export type Mode = 'full' | 'incremental';
 
@@ -15,10 +18,18 @@ export type Mode = 'full' | 'incremental';
 export type OutcomeKind = 'done' | 'partial' | 'limited' | 'unreachable' | 'failed';
 
 /** What was transferred, as far as the options of rsync let it be known. */
-export interface Totals {
+export interface Totals extends Entries {
   files?: number | undefined;
   /** What went over the network, both ways. */
   bytes?: number | undefined;
+}
+
+/** What became of entries of the backup, directories among them, as far as rsync has told. */
+export interface Entries {
+  created?: number | undefined;
+  deleted?: number | undefined;
+  /** How many the source has, but for those that filters leave out. */
+  listed?: number | undefined;
 }
 
 /** How a sync went. */
@@ -32,6 +43,11 @@ export interface Outcome extends Totals {
   reason?: string | undefined;
   /** The renames that the backup could not be asked for. */
   unrepeated: Move[];
+}
+
+/** What came of an rsync. */
+export interface Sent extends Totals {
+  status: number;
 }
 
 /** ssh could not connect or log in. */
@@ -48,9 +64,19 @@ const KINDS: Record<number, OutcomeKind> = {
 /** Decides what an exit status of rsync says about a sync. */
 export const outcomeOf = (status: number): OutcomeKind => KINDS[status] ?? 'failed';
 
-/** Exit statuses by which an rsync may say that its connection was gone. */
+/** Exit statuses of an rsync whose connection was gone, though not of such a one alone. */
 const DISCONNECTED = [12, 20, 30, UNREACHABLE];
+/** Whether an rsync may have lost its connection. */
 export const mayBeDisconnected = (status: number) => DISCONNECTED.includes(status);
+
+/** Says what an rsync that has ended means for the batch. */
+export const describeSent = (sent: Sent) => ({ ...sent, kind: outcomeOf(sent.status) });
+
+/** Says what it means that no rsync has run: nothing of rsync where it was not let, the shell's status where it could not be started, for lack of memory for example. */
+export function describeFailure(cause: unknown) {
+  if (cause instanceof Failure) return { kind: 'failed' as const, status: null, reason: cause.message };
+  return { kind: 'failed' as const, status: 126, reason: `无法启动 rsync：${reasonOf(cause)}` };
+}
 
 /** Exit codes of rsync(1) and ssh(1): what they mean and what to do. */
 const EXIT_CODES: Record<number, string> = {
@@ -89,7 +115,7 @@ export function takeReport(path: string): Totals {
   try {
     const report = readFileSync(path, 'latin1');
     rmSync(path);
-    return parseReport(report);
+    return { ...countEntries(report), ...parseReport(report) };
   } catch {
     return {}; // it is gone with the connection
   }
@@ -100,6 +126,49 @@ export function parseReport(report: string): Totals {
   const [, sent, received] = /^\S+ \S+ \[\d+\] sent (\S+) bytes +received (\S+) bytes/m.exec(report) ?? [];
   const files = report.match(/\] [<>]f/g)?.length ?? 0;
   return sent && received ? { files, bytes: parseAmount(sent) + parseAmount(received) } : {};
+}
+
+/** Counts what was created and deleted, one line each, and reads how many there are where the statistics say so. */
+export function countEntries(report: string): Entries {
+  const created = report.match(/^\S+ \S+ \[\d+\] [<>ch.][fdLDS]\+{9}/gm)?.length ?? 0;
+  const deleted = report.match(/^\S+ \S+ \[\d+\] \*?deleting /gm)?.length ?? 0;
+  const [, listed] = /^\S+ \S+ \[\d+\] Number of files: (\S+)/m.exec(report) ?? [];
+  return { created, deleted, ...(listed === undefined ? {} : { listed: parseAmount(listed) }) };
+}
+
+/**
+ * Decides how a comparison of all tells of itself, and what of that is not passed on: where filters leave files out, nothing but
+ * the statistics says how many the target holds.
+ */
+export function tellingOf(plan: Plan, show: (progress: Progress) => void) {
+  const { mayProgress, hasFilters, asksForStats, isVerbose } = plan;
+  const mayCount = hasFilters && !asksForStats;
+  const filters = [...(mayProgress ? [progressFilter(show)] : []), ...(mayCount ? [statsFilter(isVerbose)] : [])];
+  const options = [...(mayProgress ? ['--info=progress2'] : []), ...(mayCount ? ['--info=stats2'] : [])];
+  return { options, filter: (bytes: string) => filters.reduce((text, pass) => pass(text), bytes) };
+}
+
+/**
+ * Takes the statistics out of rsync's output that only we have asked for.
+ * @param isVerbose whether it would tell the two lines at the end of them by itself
+ */
+export function statsFilter(isVerbose: boolean): (bytes: string) => string {
+  const end = isVerbose ? /^$/ : /^(sent \S+ bytes {2}received .*|total size is .*|)$/;
+  let rest = '';
+  let isWithin = false;
+  let isBehind = false;
+  const isOurs = (line: string) => {
+    isWithin ||= line.startsWith('Number of files: ');
+    if (!isWithin) return (isBehind || !isVerbose) && end.test(line);
+    isWithin = !line.startsWith('Total bytes received: ');
+    isBehind = !isWithin;
+    return true;
+  };
+  return (bytes) => {
+    const lines = (rest + bytes).split('\n');
+    rest = lines.pop() ?? '';
+    return lines.flatMap((line) => (isOurs(line) ? [] : `${line}\n`)).join('');
+  };
 }
 
 /** Reads a number as rsync writes it: `1,234`, or with -h `1.23K`. */

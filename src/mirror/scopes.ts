@@ -3,6 +3,7 @@
  *
  *   listOf(new Map([['a/b', 'entry'], ['c', 'gone']]), '/'); // ./a/b and ./
  */
+import { isUtf8 } from 'node:buffer';
 
 /** A path that is there; a directory, but not what is in it; a path that is gone; a subtree; a directory inside of one. */
 export type Scope = 'entry' | 'directory' | 'gone' | 'tree' | 'inside';
@@ -42,8 +43,22 @@ export function rulesOf(scopes: Scopes, prefix: string): string[] | undefined {
   return rules.join('').length > MAX_RULES ? undefined : rules;
 }
 
-/** A path as a pattern: escapes count only where there are wildcards; `?` stands for bytes that an argument cannot hold. */
+/** Writes the rules by which rsync deletes nothing at or below paths. @param prefix what stands before a path of the source */
+export const keepRules = (paths: string[], prefix: string) =>
+  paths.map((path) => `--filter=P ${pattern(`${prefix}${path}`, '/***')}`);
+
+/** Writes the rules by which rsync does not look at paths nor below them, or with `/**` only below them. */
+export const hideRules = (paths: string[], prefix: string, end = '/***') =>
+  paths.map((path) => `--filter=H ${pattern(`${prefix}${path}`, end)}`);
+
+/** Writes a path as a pattern: escapes count only where there are wildcards. */
 function pattern(path: string, end = ''): string {
   const hasWildcards = end !== '' || /[*?[\x80-\xff]/.test(path);
-  return (hasWildcards ? path.replace(/[\\*?[]/g, '\\$&').replace(/[\x80-\xff]/g, '?') : path) + end;
+  return (hasWildcards ? path.replace(/[\\*?[]/g, '\\$&').replace(/[\x80-\xff]+/g, writeBytes) : path) + end;
+}
+
+/** Writes bytes that are no ASCII: those that are no UTF-8 cannot be in an argument, and any other one stands for each of them. */
+function writeBytes(text: string): string {
+  const bytes = Buffer.from(text, 'latin1');
+  return isUtf8(bytes) ? bytes.toString() : '[^ -~]'.repeat(bytes.length);
 }

@@ -5,34 +5,41 @@
  *   const outcome = await sender.send(batch);
  */
 import type { ChildProcess } from 'node:child_process';
-import { once } from 'node:events';
 import { basename, join } from 'node:path';
-import { quote } from 'shlex';
 import { lifecycle } from '../service/lifecycle.ts';
 import { drawLine, drawsLines } from '../service/log.ts';
-import { children, cwd, exitStatus, run, signalGroup, start, tailOf } from '../service/processes.ts';
+import { holdOpen } from '../service/mounts.ts';
+import { children, cwd, exitStatus, signalGroup, start } from '../service/processes.ts';
 import { touch } from '../service/status.ts';
-import { escapeText, Failure, lastLine, reasonOf } from '../service/text.ts';
+import { Failure } from '../service/text.ts';
+import type { Brake } from './brake.ts';
 import { ALL, type Batch } from './changes.ts';
-import { type Host, loginOf } from './config.ts';
+import type { Host } from './config.ts';
 import type { Connection } from './connection.ts';
+import type { Mounts } from './mounts.ts';
 import type { Move } from './moves.ts';
-import { describeProgress, type Progress, progressFilter } from './progress.ts';
+import { describeProgress, type Progress } from './progress.ts';
+import { renameOnTarget } from './remote-renames.ts';
 import {
+  describeFailure,
+  describeSent,
   type Mode,
   mayBeDisconnected,
   type Outcome,
-  outcomeOf,
   passOn,
+  type Sent,
   type Totals,
   takeReport,
+  tellingOf,
   UNREACHABLE,
 } from './rsync.ts';
 import { LIST_OPTIONS, listOf, rulesOf } from './scopes.ts';
-import { LOST_AND_FOUND, type Source } from './source.ts';
-import { rsyncArgs, sshArgs } from './ssh.ts';
+import type { Source } from './source.ts';
+import { rsyncArgs } from './ssh.ts';
 import type { TargetState } from './target-state.ts';
 
+/** How often it is looked at whether a mount has gone while an rsync runs, ms. */
+const LOOK_MS = 50;
 /** How often the log tells of the progress of a full sync, ms. */
 const PROGRESS_MS = 10_000;
 /** A process that dies sooner than this after its start is not replaced at once, ms. */
@@ -44,11 +51,16 @@ const LOST_BEFORE_MS = 5000;
 interface Transfer {
   rsync: ChildProcess;
   totals: Totals;
+  /** The rules by which it leaves copies of mounts alone. */
+  rules: string[];
+  /** Why it was ended because it might delete what it must not, if it was. */
+  outdated: string | undefined;
 }
 
-/** What came of an rsync. */
-interface Sent extends Totals {
-  status: number;
+/** What goes in and out of an rsync while it runs. */
+interface Talk {
+  names?: Buffer;
+  filter?: ((bytes: string) => string) | undefined;
 }
 
 /** What is known of a sync while it runs. */
@@ -66,14 +78,20 @@ export class Sender {
   private readonly isPinned: boolean;
   /** Whether the backup knows how to rename, as far as it has been asked. */
   private canRename = true;
+  /** The rsync that transfers. */
+  private running: Transfer | undefined;
 
   constructor(
     private readonly host: Host,
     private readonly source: Source,
+    private readonly mounts: Mounts,
     private readonly state: TargetState,
     private readonly connection: Connection,
+    private readonly brake: Brake,
   ) {
     this.isPinned = source.prefix === '/' && host.plan.mayPin;
+    mounts.on('changed', () => this.renewRules());
+    brake.on('changed', () => this.disarm());
     connection.on('connected', () => {
       this.canRename = true;
       this.arm();
@@ -87,7 +105,9 @@ export class Sender {
     const isWhole = batch.get('')?.tree || this.host.plan.method === 'full';
     const attempt: Attempt = { mode: isWhole ? 'full' : 'incremental', unrepeated: [] };
     const result = await this.transfer(batch, attempt).then(describeSent, describeFailure);
-    return { ...attempt, ...result, seconds: (performance.now() - started) / 1000 };
+    const outcome = { ...attempt, ...result, seconds: (performance.now() - started) / 1000 };
+    await this.brake.record(batch, outcome);
+    return outcome;
   }
 
   /** Compares the whole tree. */
@@ -95,7 +115,7 @@ export class Sender {
     return this.send(ALL);
   }
 
-  /** Starts the rsync of the next batch: it connects now, so that only names are missing when the batch is due. */
+  /** Starts the rsync of the next batch, unless one waits: it connects now, so that only names are missing when the batch is due. */
   arm(): void {
     const { state, connection, host } = this;
     if (lifecycle.stopping || state.syncing || this.armed || !connection.socket || !host.plan.mayArm) return;
@@ -117,36 +137,62 @@ export class Sender {
     this.armed = undefined;
   }
 
-  /** @param format what rsync reports of each file; names have no place there */
-  private startRsync(extra: string[], source?: string, format = '%i'): Transfer {
+  /** Starts an rsync with options that come after the user's. @param format what it reports of each file; names have no place there */
+  private startRsync(extra: string[], { source = this.host.config.SOURCE_DIR, format = '%i' } = {}): Transfer {
     const place = this.isPinned ? { from: './', cwd: this.source.base } : { from: source, cwd };
     const report = this.nextReport();
     const options = report ? [`--log-file=${report}`, `--log-file-format=${format}`] : [];
-    const args = rsyncArgs(this.host, this.connection.findRoute(), [...extra, ...options], place.from);
-    const transfer: Transfer = { rsync: start('rsync', args, { cwd: place.cwd }), totals: {} };
+    const rules = this.protection();
+    const words = [...rules, ...this.brake.words, ...rules]; // the user's may hold one that clears those before
+    const args = rsyncArgs(this.host, this.connection.findRoute(), [...extra, ...options], place.from, words);
+    const transfer: Transfer = {
+      rsync: start('rsync', args, { cwd: place.cwd }),
+      totals: {},
+      rules,
+      outdated: undefined,
+    };
     if (report) transfer.rsync.once('close', () => Object.assign(transfer.totals, takeReport(report)));
     return transfer;
   }
 
-  /** Where rsync may put down what it has done: it goes with the connection. */
+  /** Names the file in which rsync may put down what it has done: it goes with the connection. */
   private nextReport(): string | undefined {
     const { socket, directory } = this.connection;
     return socket && directory && this.host.plan.mayReport ? join(directory, `${++this.reports}.log`) : undefined;
   }
 
   private startList(): Transfer {
-    return this.startRsync(LIST_OPTIONS, this.source.base);
+    return this.startRsync(LIST_OPTIONS, { source: this.source.base });
   }
 
+  /** The rules that the mounts need now. */
+  private protection(): string[] {
+    return this.mounts.rules(this.host.plan.isRelative ? this.source.root : this.source.prefix);
+  }
+
+  private isProtective({ rules }: Transfer): boolean {
+    return rules.join('\0') === this.protection().join('\0');
+  }
+
+  /** Ends an rsync that might delete the copy of a mount that is gone, and has the next one wait with other rules. */
+  private renewRules(): void {
+    const { running } = this;
+    if (running && this.host.plan.deletes && !this.isProtective(running))
+      this.abandon(running, '同步期间源目录下的挂载点发生了变化，为保护备份已中止，将重新同步');
+    this.disarm();
+    this.arm();
+  }
+
+  /** Whether an rsync that was started in the source is in what the source is. */
   private holdsSource({ rsync }: Transfer): boolean {
     return !this.isPinned || this.source.holds(rsync);
   }
 
   /**
-   * Lets a started rsync run to its end, with names on its standard input.
+   * Lets a started rsync run to its end.
    * @throws {Failure} where it was started in something else than the source
    */
-  private async finish(transfer: Transfer, names?: Buffer, filter?: (bytes: string) => string): Promise<Sent> {
+  private async finish(transfer: Transfer, { names, filter }: Talk = {}): Promise<Sent> {
     const { rsync } = transfer;
     if (!this.holdsSource(transfer)) {
       signalGroup(rsync, 'SIGKILL');
@@ -155,28 +201,69 @@ export class Sender {
     if (rsync.stdout) passOn(rsync.stdout, this.state.name, filter);
     if (rsync.stderr) passOn(rsync.stderr, this.state.name);
     rsync.stdin?.end(names);
+    this.running = transfer;
     const status = await exitStatus(rsync);
+    this.running = undefined;
+    if (transfer.outdated) throw new Failure(transfer.outdated);
     return { status, ...transfer.totals };
   }
 
-  /** @throws {Failure} where the source is not what it was, or would empty the backup */
+  /** Holds on to the mounts while it sends, so that none goes but by force, and looks often whether one has. @throws {Failure} */
   private async transfer(batch: Batch, attempt: Attempt): Promise<Sent> {
+    this.mounts.refresh();
+    using _ = holdOpen(this.host.plan.deletes ? this.mounts.mounted.map((path) => this.source.root + path) : []);
+    const looking = setInterval(() => this.lookAround(), LOOK_MS);
+    try {
+      return await this.sendBatch(batch, attempt);
+    } finally {
+      clearInterval(looking);
+    }
+  }
+
+  /** Looks for what must not be deleted while an rsync runs. */
+  private lookAround(): void {
+    this.mounts.refresh();
+    const { running } = this;
+    if (!running || running.outdated || !this.brake.checkSurprise()) return;
+    this.abandon(running, '同步期间源目录中有大量内容消失，为保护备份已中止，将重新统计后同步');
+  }
+
+  /** Ends an rsync that might delete what it must not. */
+  private abandon(transfer: Transfer, reason: string): void {
+    transfer.outdated = reason;
+    signalGroup(transfer.rsync, 'SIGTERM');
+  }
+
+  /** Sends a batch by what it allows. @throws {Failure} where the source is not what it was, or would empty the backup */
+  private async sendBatch(batch: Batch, attempt: Attempt): Promise<Sent> {
     this.source.check();
     if (batch.get('')?.tree) {
       this.state.moves.clear();
-      await this.checkNotEmptied();
-      return this.sendAll();
+      await this.brake.checkNotEmptied();
+      return this.compare();
     }
-    attempt.unrepeated = await this.repeatMoves();
+    await this.repeatMoves(attempt);
     this.source.check(); // the backup may have taken long
     const { method } = this.host.plan;
     const isWhole = method === 'full' || [...batch.keys()].some((path) => this.holdsRules(path));
-    const scopes = isWhole ? undefined : await this.source.survey(batch);
-    if (scopes && method === 'list') return this.sendList(listOf(scopes, this.source.prefix));
-    const rules = scopes && rulesOf(scopes, this.source.prefix);
-    if (rules) return this.finish(this.startRsync(rules));
-    attempt.mode = 'full';
-    return this.sendAll();
+    const scopes = isWhole ? undefined : await this.source.survey(batch, (path) => this.mounts.isHidden(path));
+    const names = scopes && method === 'list' ? listOf(scopes, this.source.prefix) : undefined;
+    const rules = scopes && !names ? rulesOf(scopes, this.source.prefix) : undefined;
+    if (!scopes || !(names || rules)) {
+      attempt.mode = 'full';
+      return this.compare();
+    }
+    const status = await this.brake.weigh(batch, { options: rules ?? LIST_OPTIONS, names }, scopes);
+    this.source.check(); // it may have taken long to ask the backup
+    if (status !== undefined) return { status };
+    return names ? this.sendList(names) : this.finish(this.startRsync(rules ?? []));
+  }
+
+  /** Compares the whole tree, and deletes no more than may be. @throws {Failure} where the source is not what it was */
+  private async compare(): Promise<Sent> {
+    const status = await this.brake.weighAll();
+    this.source.check();
+    return status === undefined ? this.sendAll() : { status };
   }
 
   /** Whether a file in the source decides what rsync lets in elsewhere. */
@@ -190,24 +277,23 @@ export class Sender {
   private async sendList(names: Buffer): Promise<Sent> {
     const { armed } = this;
     this.armed = undefined;
-    if (armed && !this.holdsSource(armed)) signalGroup(armed.rsync, 'SIGKILL');
+    if (armed && !(this.holdsSource(armed) && this.isProtective(armed))) signalGroup(armed.rsync, 'SIGKILL');
     else if (armed && children.has(armed.rsync)) {
       const started = performance.now();
-      const sent = await this.finish(armed, names);
+      const sent = await this.finish(armed, { names });
       const isStale = mayBeDisconnected(sent.status) && performance.now() - started < LOST_BEFORE_MS;
       if (!isStale || lifecycle.stopping) return sent;
     }
-    return this.finish(this.startList(), names);
+    return this.finish(this.startList(), { names });
   }
 
   /** Compares the whole tree and tells how far it has come. */
   private async sendAll(): Promise<Sent> {
-    const { scanOptions, mayProgress } = this.host.plan;
-    const filter = mayProgress ? progressFilter((progress) => this.showProgress(progress)) : undefined;
-    const extra = [...scanOptions, ...(mayProgress ? ['--info=progress2'] : [])];
+    const { options, filter } = tellingOf(this.host.plan, (progress) => this.showProgress(progress));
+    const extra = [...this.host.plan.scanOptions, ...options];
     const telling = setInterval(() => this.logProgress(), PROGRESS_MS);
     try {
-      const sent = await this.finish(this.startRsync(extra, undefined, ''), undefined, filter);
+      const sent = await this.finish(this.startRsync(extra, { format: '' }), { filter });
       return { ...sent, files: this.state.progress?.files };
     } finally {
       clearInterval(telling);
@@ -217,65 +303,36 @@ export class Sender {
   private showProgress(progress: Progress): void {
     this.state.progress = progress;
     touch();
-    if (drawsLines) drawLine(describeProgress(progress));
+    if (drawsLines()) drawLine(describeProgress(progress));
   }
 
   private logProgress(): void {
     const { progress } = this.state;
-    if (progress && !drawsLines) this.state.log('sync.progress', describeProgress(progress), { ...progress });
-  }
-
-  /** A volume that is not mounted looks like an empty source. rsync tells by status 25 that it would have to delete. @throws {Failure} */
-  private async checkNotEmptied(): Promise<void> {
-    const { plan, config } = this.host;
-    if (!plan.deletes || config.ALLOW_EMPTY_SOURCE || !this.source.isEmpty()) return;
-    const words = ['-r', '--delete', '--max-delete=0', '--dry-run', `--exclude=${LOST_AND_FOUND}`];
-    const probe = rsyncArgs(this.host, this.connection.findRoute(), [], config.SOURCE_DIR, words);
-    const { exitCode, stderr } = await run`rsync ${probe}`;
-    const kind = outcomeOf(exitCode ?? UNREACHABLE);
-    if (kind === 'done') return;
-    const reason = `退出码: ${exitCode}，${escapeText(stderr.trim().split('\n')[0] ?? '')}`;
-    if (kind !== 'limited') throw new Failure(`源目录为空，且无法确定备份是否为空 (${reason})，拒绝同步`);
-    throw new Failure(
-      '源目录为空而备份不为空，为保护备份拒绝同步。请检查源目录的挂载；若确实要清空备份，请设置 ALLOW_EMPTY_SOURCE=true',
-    );
+    if (progress && !drawsLines()) this.state.log('sync.progress', describeProgress(progress), { ...progress });
   }
 
   /**
    * Has the backup rename what was renamed here. Whatever comes of it, the batch then mirrors both places.
-   * @returns the renames that it could not be asked for
+   * `attempt` holds the renames that the backup could not be asked for, also where this throws.
    */
-  private async repeatMoves(): Promise<Move[]> {
-    const moves = this.state.moves.take(this.source.look, this.state.lacking);
-    if (moves.length === 0 || !this.host.plan.mayRename || !this.canRename) return [];
-    const { status, renamed, said } = await this.rename(moves);
-    if (status === UNREACHABLE) return moves;
+  private async repeatMoves(attempt: Attempt): Promise<void> {
+    const mayRepeat = ({ from, to }: Move) => !this.mounts.isKept(from) && !this.mounts.isKept(to);
+    const moves = this.state.moves.take(this.source.look, this.state.lacking).filter(mayRepeat);
+    if (moves.length === 0 || !this.host.plan.mayRename || !this.canRename) return;
+    attempt.unrepeated = moves;
+    const { status, renamed, said } = await renameOnTarget(
+      this.host,
+      this.connection.findRoute(),
+      this.source.prefix,
+      moves,
+    );
+    if (status === UNREACHABLE) return;
+    attempt.unrepeated = [];
     if (status !== 0) {
       this.canRename = false;
       this.state.log('sync.rename_refused', `目标不支持重命名 (${said})，移动的内容将再次传输`);
     } else if (renamed > 0) {
       this.state.log('sync.renamed', `已在目标上重命名 ${renamed} 项，无需再次传输`, { renamed });
     }
-    return [];
   }
-
-  private async rename(moves: Move[]): Promise<{ status: number; renamed: number; said: string }> {
-    const command = `start-sshd --rename ${quote(this.host.directory)}`;
-    const args = [...sshArgs(this.host, this.connection.findRoute()), loginOf(this.host), command];
-    const ssh = start('ssh', args, {});
-    const prefix = this.source.prefix.slice(1);
-    const names = moves.flatMap(({ from, to }) => [from, to]).map((path) => `${prefix}${path}\0`);
-    ssh.stdin?.end(names.join(''), 'latin1');
-    const [renamed, said] = [tailOf(ssh.stdout), tailOf(ssh.stderr)];
-    const [code] = await once(ssh, 'close');
-    return { status: code ?? UNREACHABLE, renamed: Number(renamed()), said: lastLine(said()) };
-  }
-}
-
-const describeSent = (sent: Sent) => ({ ...sent, kind: outcomeOf(sent.status) });
-
-/** A sync that was not let run says nothing of rsync; one that could not be started, for lack of memory for example, has the shell's status for it. */
-function describeFailure(cause: unknown) {
-  if (cause instanceof Failure) return { kind: 'failed' as const, status: null, reason: cause.message };
-  return { kind: 'failed' as const, status: 126, reason: `无法启动 rsync：${reasonOf(cause)}` };
 }

@@ -4,10 +4,10 @@
  *
  *   const source = new Source('/data/source/');
  *   source.check();
- *   const scopes = await source.survey(batch);
+ *   const scopes = await source.survey(batch, (path) => mounts.isHidden(path));
  */
 import type { ChildProcess } from 'node:child_process';
-import { existsSync, lstatSync, readdirSync, type Stats, statSync } from 'node:fs';
+import { type BigIntStats, existsSync, lstatSync, readdirSync, realpathSync, type Stats, statSync } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { setImmediate as immediate } from 'node:timers/promises';
 import { run } from '../service/processes.ts';
@@ -28,17 +28,39 @@ export class Source {
   readonly prefix: string;
   /** Whether it was what it was at the start when it was looked at last. */
   isFound = true;
+  /** Why nothing may be mirrored from it although it is there, for people. */
+  refusal: string | undefined;
   /** Whether files may have several names. */
   private linked = true;
-  private readonly identity: string;
+  private identity = '';
+  /** Where it really was when it was taken for the source. */
+  private real = '';
 
-  constructor(private readonly directory: string) {
+  constructor(readonly directory: string) {
     const bytes = Buffer.from(directory).toString('latin1');
     const isContents = directory.endsWith('/');
     this.root = isContents ? bytes : `${bytes}/`;
     this.base = isContents ? directory : dirname(directory);
     this.prefix = isContents ? '/' : `/${basename(bytes)}/`;
+    this.adopt();
+  }
+
+  /** Takes the directory that is there now for the source. */
+  adopt(): void {
     this.identity = this.identify();
+    this.real = realpathSync.native(this.directory);
+    this.isFound = true;
+    this.refusal = undefined;
+  }
+
+  /** Where it really is, as bytes in a latin1 string. */
+  get realRoot(): string {
+    return Buffer.from(this.real).toString('latin1');
+  }
+
+  /** Whether a directory with these is the source. */
+  is(found: Pick<BigIntStats, 'dev' | 'ino'>): boolean {
+    return identityOf(found) === this.identity;
   }
 
   /** Looks for files with several names. Where that is not possible, there may be some. */
@@ -62,6 +84,7 @@ export class Source {
 
   /** Looks whether the source is there: what a volume leaves behind that is not mounted must not be taken for it. @throws {Failure} */
   check(): void {
+    if (this.refusal) throw new Failure(this.refusal);
     try {
       this.isFound = this.identify() === this.identity;
     } catch {
@@ -70,21 +93,26 @@ export class Source {
     if (!this.isFound) this.refuse();
   }
 
-  /** @throws {Failure} always */
+  /** Says what has become of it. */
+  describeLoss(): string {
+    const what = `源目录 ${escapeText(this.directory)} ${existsSync(this.directory) ? '已不是启动时的目录' : '不见了'}`;
+    return `${what}，为保护备份拒绝同步。请检查挂载；若是有意更换，请重启服务`;
+  }
+
+  /** Refuses to mirror. @throws {Failure} always */
   refuse(): never {
     this.isFound = false;
     touch();
-    const what = `源目录 ${escapeText(this.directory)} ${existsSync(this.directory) ? '已不是启动时的目录' : '不见了'}`;
-    throw new Failure(`${what}，为保护备份拒绝同步。请检查挂载；若是有意更换，请重启服务`);
+    throw new Failure(this.describeLoss());
   }
 
-  /** @throws {Failure} where it is not what it was */
+  /** Whether there is nothing in it to mirror. @throws {Failure} where it is not what it was */
   isEmpty(): boolean {
     this.check();
     return readdirSync(this.directory).every((name) => name === LOST_AND_FOUND);
   }
 
-  /** What is there at a path, nothing where there is nothing or it cannot be seen. */
+  /** Finds what is at a path: nothing where there is nothing or it cannot be seen. */
   readonly look = (path: string): Stats | undefined => {
     try {
       return lstatSync(Buffer.from(this.root + path, 'latin1'), { throwIfNoEntry: false });
@@ -104,17 +132,19 @@ export class Source {
   /**
    * Finds what rsync has to look at for a batch, or nothing where only the whole tree will do: a file with several names
    * changes under all of them, and one that is gone does not tell any more whether it had others.
+   * @param isHidden whether a path is to be left out with all below it
    */
-  async survey(batch: Batch): Promise<Scopes | undefined> {
+  async survey(batch: Batch, isHidden = (_: string) => false): Promise<Scopes | undefined> {
     const scopes = new Map<string, Scope>();
     const breathe = breather();
     for (const [path, { tree, shared, hidden }] of batch) {
       await breathe();
+      if (isHidden(path)) continue;
       const { reached, found } = this.normalise(path);
       if (this.linked && (hidden || (!found && (shared || tree)))) return undefined;
       if (found && this.hasOtherNames(found)) return undefined;
       if (tree && found?.isDirectory() && reached === path) {
-        if (!(await this.surveyTree(path, scopes, breathe))) return undefined;
+        if (!(await this.surveyTree(path, scopes, isHidden, breathe))) return undefined;
       } else if (!scopes.has(reached)) {
         scopes.set(reached, !found ? 'gone' : found.isDirectory() ? 'directory' : 'entry');
       }
@@ -129,7 +159,7 @@ export class Source {
     return several;
   }
 
-  /** The part of a path that is there, from the root down: to the first component that is missing or is no directory. */
+  /** Finds the part of a path that is there, from the root down: to the first component that is missing or is no directory. */
   private normalise(path: string): { reached: string; found: Stats | undefined } {
     for (let end = path.indexOf('/'); end >= 0; end = path.indexOf('/', end + 1)) {
       const reached = path.slice(0, end);
@@ -140,7 +170,12 @@ export class Source {
   }
 
   /** Adds every directory of a subtree; resolves with whether a list can do it justice. */
-  private async surveyTree(top: string, scopes: Map<string, Scope>, breathe: () => Promise<void>): Promise<boolean> {
+  private async surveyTree(
+    top: string,
+    scopes: Map<string, Scope>,
+    isHidden: (path: string) => boolean,
+    breathe: () => Promise<void>,
+  ): Promise<boolean> {
     if (scopes.get(top) === 'tree' || scopes.get(top) === 'inside') return true; // below another one
     scopes.set(top, 'tree');
     for (const rest = [top]; rest.length > 0 && scopes.size <= MAX_PENDING; ) {
@@ -148,6 +183,7 @@ export class Source {
       const directory = rest.pop() ?? '';
       for (const entry of this.entries(directory)) {
         const path = `${directory}/${entry.name}`;
+        if (isHidden(path)) continue;
         const found = entry.isDirectory() ? entry : this.look(path); // some file systems do not tell types here
         if (found?.isDirectory()) {
           rest.push(path);

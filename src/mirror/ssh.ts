@@ -22,7 +22,7 @@ const sshEscaped = (path: string) => path.replaceAll('%', '%%');
 const sshQuoted = (path: string) => `"${sshEscaped(path)}"`;
 
 /**
- * The arguments for every ssh, which takes the first value that it is given. Which host keys count and which connection
+ * Builds the arguments of an ssh, which takes the first value that it is given. Which host keys count and which connection
  * is shared is ours to say: a connection that is shared by the user's configuration would outlive us; of `-S` the last
  * one counts. For the rest, the user's options come first.
  */
@@ -42,7 +42,7 @@ export function sshArgs(host: Host, { socket = 'none', knownHosts }: Route = {})
   return [...asOptions(ours), ...host.sshWords, '-S', sshEscaped(socket), ...asOptions(defaults)];
 }
 
-/** Settings under which ssh takes no host keys but those in a file, whatever else the user's options and files say. */
+/** Lists settings under which ssh takes no host keys but those in a file, whatever else the user's options and files say. */
 function pinnedTo(knownHosts: string): string[] {
   return [
     'StrictHostKeyChecking=yes',
@@ -76,7 +76,7 @@ export function quoteForRsh(word: string): string {
 const TO_THE_NANOSECOND = '--modify-window=-1';
 
 /**
- * The arguments for every rsync.
+ * Builds the arguments of an rsync.
  * @param extra options that come after the user's
  * @param source what is copied, all of the source if not given
  * @param words the options, the user's if not given

@@ -9,8 +9,10 @@ import { ageOf, complaints, describeComplaints, describeProgram, readStatusFile 
 import { escapeText, Failure, inUnits, localTime, reasonOf, table } from '../service/text.ts';
 import type { Announcer } from './announcer.ts';
 import { type Config, variables } from './config.ts';
+import type { Mounts } from './mounts.ts';
 import { describeProgress } from './progress.ts';
 import type { Source } from './source.ts';
+import type { SourceGuard } from './source-guard.ts';
 import type { TargetState } from './target-state.ts';
 import type { Watch } from './watch.ts';
 
@@ -21,6 +23,8 @@ export type Phase = 'starting' | 'syncing' | 'mirroring' | 'stopped';
 export interface Parts {
   config: Config;
   source: Source;
+  guard: SourceGuard;
+  mounts: Mounts;
   watch: Watch;
   targets: TargetState[];
   announcer: Announcer;
@@ -39,9 +43,9 @@ export class Service {
     return { ...status, problems: problemsOf(status) };
   }
 
+  /** Pulls the state from all parts. */
   describe() {
-    const { config, source, watch, targets, announcer } = this.parts;
-    const isStopped = this.phase === 'stopped';
+    const { config, mounts, watch, targets, announcer } = this.parts;
     const watching = watch.report();
     return {
       program: 'rsync-inotify',
@@ -52,24 +56,50 @@ export class Service {
       updated: new Date().toISOString(),
       phase: this.phase,
       source: config.SOURCE_DIR,
-      source_found: source.isFound,
+      source_found: this.isSourceFound,
+      source_moved: this.isMoving(),
+      mounts: mounts.report(),
       max_lag_seconds: config.MAX_LAG && config.MAX_LAG + config.SYNC_INTERVAL,
-      watch: { ...watching, running: watching.running && !isStopped },
-      targets: targets.map((target) => {
-        const report = target.report();
-        return { ...report, up: report.up && !isStopped };
-      }),
+      watch: { ...watching, running: watching.running && this.phase !== 'stopped' },
+      targets: targets.map((target) => target.report()),
       changes: announcer.report(),
       errors: complaints,
     };
+  }
+
+  /** Whether the source is there, and what was mirrored before. */
+  get isSourceFound(): boolean {
+    return this.parts.source.isFound && this.parts.source.refusal === undefined;
+  }
+
+  /** How many file systems below the source are gone. */
+  get missingMounts(): number {
+    return this.parts.mounts.report().length;
+  }
+
+  /** Whether the source has moved, and a target has not been compared as a whole since. */
+  private isMoving(): boolean {
+    const { movedAt } = this.parts.guard;
+    return movedAt !== undefined && this.parts.targets.some(({ comparedAt }) => comparedAt < movedAt);
   }
 }
 
 export type Status = ReturnType<Service['describe']>;
 
 interface Problem {
-  problem: 'stopped' | 'stale' | 'starting' | 'source' | 'watcher' | 'target_down' | 'lag';
+  problem:
+    | 'stopped'
+    | 'stale'
+    | 'starting'
+    | 'source'
+    | 'moved'
+    | 'mount'
+    | 'deletions'
+    | 'watcher'
+    | 'target_down'
+    | 'lag';
   target?: string;
+  mount?: string;
 }
 
 /** Finds what is wrong, nothing where the mirror works. In a target's first full sync changes wait for its end, however long it takes. */
@@ -77,18 +107,22 @@ export function problemsOf(status: Status, now = Date.parse(status.updated)): Pr
   const { phase, max_lag_seconds: limit } = status;
   if (phase === 'stopped') return [{ problem: 'stopped' }];
   if (ageOf(status, now).isStale) return [{ problem: 'stale' }];
-  if (phase === 'starting') return [{ problem: 'starting' }];
+  const source: Problem[] = status.source_found === false ? [{ problem: 'source' }] : [];
+  if (phase === 'starting') return [{ problem: 'starting' }, ...source];
   const isLate = ({ oldest_pending, mirrored, state }: Status['targets'][0]) =>
     limit > 0 && lagOf(oldest_pending, now) > limit && (mirrored || state !== 'syncing');
   return [
-    ...(status.source_found === false ? [{ problem: 'source' } as const] : []),
+    ...source,
+    ...(status.source_moved ? [{ problem: 'moved' } as const] : []),
+    ...(status.mounts ?? []).map(({ path }) => ({ problem: 'mount', mount: path }) as const),
+    ...status.targets.filter(({ held }) => held).map(({ target }) => ({ problem: 'deletions', target }) as const),
     ...(status.watch.running ? [] : [{ problem: 'watcher' } as const]),
     ...status.targets.filter(({ up }) => !up).map(({ target }) => ({ problem: 'target_down', target }) as const),
     ...status.targets.filter(isLate).map(({ target }) => ({ problem: 'lag', target }) as const),
   ];
 }
 
-/** How long a change has been waiting, seconds. */
+/** Says how long a change has been waiting, seconds. */
 const lagOf = (oldest: string | null, now: number) => (oldest ? Math.max(0, (now - Date.parse(oldest)) / 1000) : 0);
 
 /** Says in a line whether the mirror works, or why not. */
@@ -99,12 +133,17 @@ export function judge(status: Status, now = Date.parse(status.updated)): { healt
     stopped: '服务已停止',
     stale: `状态已过期 ${ageOf(status, now).age} 秒，服务可能已不在运行`,
     source: `源目录 ${status.source} 不见了或被替换`,
+    moved: '源目录指向了新的位置，正在重新同步',
+    mount: '挂载点不见了，它在备份上的内容保持不变:',
+    deletions: '删除过多，已暂缓，确认后请执行 rsync-inotify --accept-deletions:',
     watcher: '监控进程不在运行，正在重新启动',
     target_down: '无法连接目标',
     lag: `落后 ${lag} 秒，超过了 MAX_LAG=${status.max_lag_seconds}`,
   };
   const problems = problemsOf(status, now);
-  const reasons = problems.map(({ problem, target }) => [words[problem], target].filter(Boolean).join(' '));
+  const reasons = problems.map(({ problem, target, mount }) =>
+    [words[problem], target, mount].filter(Boolean).join(' '),
+  );
   if (problems.length > 0) return { healthy: false, line: `不健康: ${reasons.join('；')}` };
   if (status.phase === 'syncing') return { healthy: true, line: '健康: 正在进行首次全量同步' };
   return { healthy: true, line: `健康: 正在实时镜像，落后 ${lag} 秒` };
@@ -124,6 +163,12 @@ export function tellStatus(): string {
 }
 
 const STATES = { idle: '空闲', waiting: '等待', syncing: '同步中', retrying: '重试中', down: '无法连接' };
+
+/** Says what is held back on a target, and how to let it through. */
+function showHeld({ count, directories, since }: NonNullable<Status['targets'][0]['held']>): string {
+  const most = directories.map(({ path, count: files }) => `${path} (${files})`).join('、');
+  return `自 ${localTime(since)} 起暂缓删除 ${count} 个文件，主要位于 ${most}；确认后请执行 rsync-inotify --accept-deletions`;
+}
 
 /** Shows the state as a table for people. */
 function showStatus(status: Status): string {
@@ -145,6 +190,7 @@ function showStatus(status: Status): string {
     '',
     ...table([['目标', '状态', '落后', '待同步', '最近成功', '成功/失败', '传输'], ...rows]),
     ...targets.flatMap(({ target, progress }) => (progress ? [`${target} ${describeProgress(progress)}`] : [])),
+    ...targets.flatMap(({ target, held }) => (held ? [`${target} ${showHeld(held)}`] : [])),
     ...describeComplaints(status.errors),
   ];
   return `${lines.join('\n')}\n`;

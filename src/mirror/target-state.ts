@@ -10,8 +10,11 @@ import type { Stats } from 'node:fs';
 import { withParents } from '../service/files.ts';
 import { type Entry, error, heading, log, warn } from '../service/log.ts';
 import { touch } from '../service/status.ts';
-import { type Batch, Changes, oldestOf } from './changes.ts';
+import { type Batch, type Change, Changes, oldestOf } from './changes.ts';
+import { Departures } from './departures.ts';
 import type { Event } from './events.ts';
+import { reportHeld } from './held.ts';
+import type { Held } from './memory.ts';
 import { type Move, Moves, replacedBelow } from './moves.ts';
 import type { Progress } from './progress.ts';
 import type { Outcome } from './rsync.ts';
@@ -40,11 +43,16 @@ export class TargetState extends EventEmitter {
   bytes = 0;
   lastSuccess: Date | null = null;
   lastStatus: number | null = null;
+  /** When the last comparison of all that has come to an end was started, ms on the clock of `performance.now()`. */
+  comparedAt = Number.NEGATIVE_INFINITY;
   /** The changes that it lacks: those that wait, those on their way and those that failed. */
   readonly changes = new Changes();
   batch: Batch = new Map();
   readonly failed = new Changes();
   readonly moves = new Moves();
+  readonly departures = new Departures();
+  /** The deletions that wait for somebody to let them through. */
+  held: Held | undefined;
   /** The directories of the batch that is on its way below which something may have taken the place of another thing. */
   private mixed: { batch: Batch; paths: Set<string> } | undefined;
   private readonly history = new Map<number, Minute>();
@@ -52,18 +60,18 @@ export class TargetState extends EventEmitter {
   /** @param isOneOfMany whether people need its name to tell it from others */
   constructor(
     readonly name: string,
-    private readonly isOneOfMany: boolean,
+    readonly isOneOfMany: boolean,
   ) {
     super();
   }
 
-  readonly log = this.naming(log);
-  readonly warn = this.naming(warn);
-  readonly error = this.naming(error);
-  readonly heading = this.naming(heading);
+  readonly log = this.withName(log);
+  readonly warn = this.withName(warn);
+  readonly error = this.withName(error);
+  readonly heading = this.withName(heading);
 
   /** Has an entry of the log name the target in a field, and to people where there are others. */
-  private naming(entry: Entry): Entry {
+  private withName(entry: Entry): Entry {
     return (event, message, fields) => entry(event, this.addName(message), { target: this.name, ...fields });
   }
 
@@ -78,6 +86,9 @@ export class TargetState extends EventEmitter {
 
   /** Notes an event; returns whether it does not merely repeat itself. */
   note(path: string, event: Event, found: Stats | undefined): boolean {
+    // One that was renamed, rewritten and given its old time again would pass for what the target has.
+    if (event.kind === 'attrib' && this.lacking.some((batch) => isWritten(batch.get(path)))) this.moves.delete(path);
+    if (event.kind === 'moved_from' && event.isDirectory) this.departures.leave(path);
     return this.changes.note(path, event, found, this.batch.has(path) || this.failed.waiting.has(path));
   }
 
@@ -117,8 +128,10 @@ export class TargetState extends EventEmitter {
     this.bytes += bytes;
     this.addToHistory({ syncs: 1, failures: Number(kind !== 'done'), bytes });
     if (kind === 'done') this.lastSuccess = new Date();
-    if (kind === 'done' || kind === 'partial' || kind === 'limited') this.up = true;
-    else if (kind === 'unreachable') this.up = false;
+    if (kind === 'done' || kind === 'partial' || kind === 'limited') {
+      this.up = true;
+      if (mode === 'full') this.comparedAt = performance.now() - outcome.seconds * 1000;
+    } else if (kind === 'unreachable') this.up = false;
     this.failing = kind !== 'done' && kind !== 'limited';
     this.lastStatus = outcome.status;
     this.emit('synced', outcome);
@@ -151,6 +164,7 @@ export class TargetState extends EventEmitter {
       syncs: this.syncs,
       bytes: this.bytes,
       progress: this.progress,
+      held: this.held ? reportHeld(this.held) : null,
       history: Array.from({ length: MINUTES }, (_, n) => this.history.get(first + n) ?? NO_MINUTE),
     };
   }
@@ -162,5 +176,7 @@ export class TargetState extends EventEmitter {
     return this.pending > 0 ? 'waiting' : 'idle';
   }
 }
+
+const isWritten = (change: Change | undefined) => change?.kind === 'modify' || change?.kind === 'close_write';
 
 const minuteNow = () => Math.floor(Date.now() / 60_000);

@@ -1,17 +1,21 @@
 /**
  * When a target is sent what, and what becomes of it: at most one sync starts in SYNC_INTERVAL, and what failed is tried again.
  *
- *   for await (const batch of target.batches()) target.settle(batch, await target.send(batch));
+ *   for await (const { batch } of target.batches()) await target.settle(batch, await target.send(batch));
  */
 import { EventEmitter } from 'node:events';
 import { type Backoff, lifecycle, newBackoff } from '../service/lifecycle.ts';
 import type { Announcer } from './announcer.ts';
+import { BackupGuard } from './backup-guard.ts';
+import { type Brake, brakeFor } from './brake.ts';
 import { ALL, type Batch, REGULAR, TREE, UNKNOWN } from './changes.ts';
 import type { LocatedHost } from './check.ts';
 import { nameOf } from './config.ts';
 import { Connection } from './connection.ts';
 import type { Doubts } from './doubts.ts';
 import { HostKeys } from './host-keys.ts';
+import type { Memory } from './memory.ts';
+import type { Mounts } from './mounts.ts';
 import type { Outcome } from './rsync.ts';
 import { Sender } from './sender.ts';
 import type { Source } from './source.ts';
@@ -174,7 +178,7 @@ export class Target extends EventEmitter {
     return delay;
   }
 
-  /** The safety net: whatever went wrong unnoticed is mended by a comparison of all now and then. */
+  /** Has all compared now and then, the safety net: whatever went wrong unnoticed is mended by that. */
   private async compareRegularly(): Promise<void> {
     while (this.config.FULL_SYNC_INTERVAL > 0) {
       await lifecycle.pause(this.config.FULL_SYNC_INTERVAL * 1000);
@@ -191,24 +195,36 @@ export interface Backup {
   state: TargetState;
   hostKeys: HostKeys;
   connection: Connection;
+  brake: Brake;
   target: Target;
 }
 
 /** What the work for all backup hosts shares. */
 interface Shared {
   source: Source;
+  memory: Memory;
+  mounts: Mounts;
   doubts: Doubts;
   announcer: Announcer;
 }
 
 /** Puts together what works for each backup host. */
-export function backupsFor(hosts: LocatedHost[], { source, doubts, announcer }: Shared): Backup[] {
+export function backupsFor(hosts: LocatedHost[], { source, memory, mounts, doubts, announcer }: Shared): Backup[] {
   return hosts.map((host) => {
     const state = new TargetState(nameOf(host), hosts.length > 1);
     const hostKeys = new HostKeys(host.config, state);
     const connection = new Connection(host, hostKeys, state);
-    const sender = new Sender(host, source, state, connection);
+    const brake = brakeFor(host, { source, memory, mounts, state, connection });
+    const sender = new Sender(host, source, mounts, state, connection, brake);
     const target = new Target(host.config, { state, connection, sender, doubts, announcer });
-    return { host, state, hostKeys, connection, target };
+    new BackupGuard({
+      ...{ host, state, connection, remembered: memory.target(state.name) },
+      save: () => memory.save(),
+      compareAll: () => {
+        brake.distrust();
+        state.changes.add(ALL);
+      },
+    });
+    return { host, state, hostKeys, connection, brake, target };
   });
 }

@@ -14,6 +14,8 @@ import { Comparison } from './comparison.ts';
 import { type Host, nameOf } from './config.ts';
 import { type Difference, type Differences, describeDifference, mayBeOfRsync } from './differences.ts';
 import { type Horizon, horizonOf } from './horizon.ts';
+import { Memory } from './memory.ts';
+import { missingMounts } from './mounts.ts';
 import { Source } from './source.ts';
 
 /** How often differences are looked at again that may be changes on their way. */
@@ -50,11 +52,13 @@ class Verification {
   constructor(
     private readonly host: Host,
     private readonly source: Source,
+    missing: string[],
   ) {
     this.name = nameOf(host);
-    this.comparison = new Comparison(host, source);
+    this.comparison = new Comparison(host, source, missing);
   }
 
+  /** Compares, and again what may be on its way; what goes wrong is a reason why it cannot be told. */
   async run(): Promise<this> {
     const started = performance.now();
     try {
@@ -72,7 +76,7 @@ class Verification {
   private async examine(first: Differences): Promise<void> {
     let found = first;
     for (let round = 1; found.size > 0; round++) {
-      const suspects: Suspects = new Map([...found.keys()].map((path) => [path, this.look(path)]));
+      const suspects: Suspects = new Map([...found.keys()].map((path) => [path, this.suspectAt(path)]));
       const { syncs } = horizonOf(this.host);
       const hasCaughtUp = await this.waitForService(suspects);
       const horizon = horizonOf(this.host);
@@ -90,7 +94,7 @@ class Verification {
   private decide(path: string, before: Suspect, found: Differences, { mirrored }: Horizon, isBusy: boolean): void {
     const difference = found.get(path);
     if (!difference) return;
-    const { print, changed } = this.look(path);
+    const { print, changed } = this.suspectAt(path);
     const isMirrored = changed < mirrored || (print === before.print && before.seen < mirrored);
     if (!isMirrored || (isBusy && mayBeOfRsync(difference))) return;
     found.delete(path);
@@ -115,7 +119,8 @@ class Verification {
     }
   }
 
-  private look(path: string): Suspect {
+  /** Notes what is on the source at a path, so that a change of it is seen. */
+  private suspectAt(path: string): Suspect {
     const parts = this.comparison.below(path).split('/');
     const names = ['', ...parts.map((_, n) => parts.slice(0, n + 1).join('/'))];
     const found = names.map((name) => this.source.look(name));
@@ -138,7 +143,8 @@ class Verification {
       reached = mirrored;
       await lifecycle.pause(GLANCE_MS);
       // What comes and goes must not seem to have been absent all the time.
-      for (const [path, suspect] of suspects) if (this.look(path).print !== suspect.print) suspect.print = 'changed';
+      for (const [path, suspect] of suspects)
+        if (this.suspectAt(path).print !== suspect.print) suspect.print = 'changed';
     }
   }
 
@@ -196,7 +202,8 @@ export async function verify(): Promise<Answer> {
   try {
     const { config, hosts } = await checkConfig();
     const source = new Source(config.SOURCE_DIR);
-    const verifications = hosts.map((host) => new Verification(host, source));
+    const missing = missingMounts(new Memory(config), source.realRoot);
+    const verifications = hosts.map((host) => new Verification(host, source, missing));
     const running = verifications.map((verification) => verification.run());
     for (const finished of running) {
       const { report } = await finished;

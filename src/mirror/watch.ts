@@ -110,8 +110,11 @@ export class Watch extends EventEmitter {
   private receive(event: Event): void {
     const { kind, isDirectory, path: absolute } = event;
     const { source } = this.parts;
-    if (kind === 'q_overflow') this.noticeOverflow();
-    if (!absolute.startsWith(source.root)) return; // an overflow, or a directory that was moved, so in doubt, and has lost its name
+    if (kind === 'q_overflow') {
+      this.noticeOverflow();
+      return;
+    }
+    if (!absolute.startsWith(source.root)) return; // a directory that was moved, so in doubt, and has lost its name
     const path = absolute.slice(source.root.length).replace(/\/$/, '');
     const isSelf = kind === 'delete_self' || kind === 'move_self';
     if (kind === 'unmount' || (isSelf && path === '')) this.doubt(path);
@@ -145,6 +148,7 @@ export class Watch extends EventEmitter {
     const identity = found && identityOf(found); // it may have been renamed again
     for (const target of this.parts.targets) {
       target.changes.rename(from, to);
+      target.departures.arrive(from, to);
       if (isRepeatable) target.noteMove({ from, to, cookie, identity });
     }
   }
@@ -176,6 +180,11 @@ export class Watch extends EventEmitter {
       );
     }
     this.doubt('');
+  }
+
+  /** Has a directory, or all of the source, watched and looked at anew. */
+  distrust(path: string): void {
+    this.doubt(path);
   }
 
   private doubt(path: string): void {

@@ -41,7 +41,7 @@ export function withParents(path: string): string[] {
   return [...paths, ''];
 }
 
-/** What a path lies in, '' where that is what it is relative to. */
+/** Says what a path lies in, '' where that is what it is relative to. */
 export const parentOf = (path: string) => path.slice(0, Math.max(0, path.lastIndexOf('/')));
 
 /**
@@ -83,3 +83,9 @@ export function readSmallFile(path: string, most: number): string {
     closeSync(file);
   }
 }
+
+/** FAT, exFAT, CIFS, SMB and FUSE: numbers of statfs(2) for file systems that number a directory anew once nobody looks at it. */
+const RENUMBERING = ['4d44', '2011bab0', 'ff534d42', 'fe534d42', '65735546'];
+
+/** Whether a file system of this type, in hexadecimal, gives a directory one number for good. */
+export const hasLastingInodes = (type: string) => !RENUMBERING.includes(type);

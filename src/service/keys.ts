@@ -25,8 +25,8 @@ export interface PublicKey {
 const TYPE =
   /ssh-rsa|ssh-ed25519|ecdsa-sha2-nistp(?:256|384|521)|sk-ssh-ed25519@openssh\.com|sk-ecdsa-sha2-nistp256@openssh\.com/;
 const LINE = new RegExp(`^(${TYPE.source}) ([A-Za-z0-9+/]+={0,2})(?: [^\\p{Cc}]*)?$`, 'u');
-/** How many parts a key of a type has, its name among them (RFC 4253, 6.6; RFC 5656, 3.1; RFC 8709, 4; OpenSSH's PROTOCOL.u2f). */
-const PARTS = (type: string) => ({ 'ssh-ed25519': 2, 'sk-ecdsa-sha2-nistp256@openssh.com': 4 })[type] ?? 3;
+/** Says how many parts a key of a type has, its name among them (RFC 4253, 6.6; RFC 5656, 3.1; RFC 8709, 4; OpenSSH's PROTOCOL.u2f). */
+const partCountOf = (type: string) => ({ 'ssh-ed25519': 2, 'sk-ecdsa-sha2-nistp256@openssh.com': 4 })[type] ?? 3;
 
 /**
  * Reads a line `TYPE BASE64 [COMMENT]`.
@@ -38,13 +38,13 @@ export function parsePublicKey(content: string): PublicKey {
   const blob = Buffer.from(body, 'base64');
   const parts = partsOf(blob);
   const [name] = parts;
-  const isWhole = type !== '' && name?.toString('latin1') === type && parts.length === PARTS(type);
+  const isWhole = type !== '' && name?.toString('latin1') === type && parts.length === partCountOf(type);
   if (!isWhole || blob.toString('base64') !== body) throw new Error('公钥文件应为完整的一行: 类型 BASE64 [注释]');
   const modulus = type === 'ssh-rsa' ? parts[2] : undefined;
   return { line, key: `${type} ${body}`, bits: modulus && bitsOf(modulus) };
 }
 
-/** Takes a key apart, each part of which says how long it is (RFC 4253, 6.6); none where they do not add up to it. */
+/** Takes a key apart, each part of which says how long it is (RFC 4253, 6.6); finds none where they do not add up to it. */
 function partsOf(blob: Buffer): Buffer[] {
   const parts: Buffer[] = [];
   let end = 0;
@@ -56,7 +56,7 @@ function partsOf(blob: Buffer): Buffer[] {
   return end === blob.length ? parts : [];
 }
 
-/** How many bits a number has that is written with its highest byte first. */
+/** Counts the bits of a number that is written with its highest byte first. */
 function bitsOf(number: Buffer): number {
   const first = number.findIndex((byte) => byte !== 0);
   return first < 0 ? 0 : 8 * (number.length - first) - Math.clz32(number[first] ?? 0) + 24;
@@ -71,7 +71,7 @@ export function holdsKey(path: string, line: string): boolean {
   }
 }
 
-/** The fingerprint of `TYPE BASE64 [COMMENT]`, as ssh and ssh-keygen show it. */
+/** Works out the fingerprint of `TYPE BASE64 [COMMENT]`, as ssh and ssh-keygen show it. */
 export function fingerprint(key: string): string {
   const blob = Buffer.from(key.split(' ')[1] ?? '', 'base64');
   return `SHA256:${createHash('sha256').update(blob).digest('base64').replace(/=+$/, '')}`;

@@ -7,7 +7,7 @@
 import { type EventEmitter, once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { closeLog, error, log } from './log.ts';
+import { closeLog, error, log, print } from './log.ts';
 import { endChildren } from './processes.ts';
 import { escapeText, Failure, printable } from './text.ts';
 
@@ -63,7 +63,7 @@ class Lifecycle {
     for (const signal of stopSignals()) process.on(signal, () => this.background(this.react(signal)));
   }
 
-  /** From now on a signal ends the program with `status`, and says nothing: there is nothing to finish. */
+  /** Has a signal end the program with `status` from now on, and say nothing: there is nothing to finish. */
   abandonOnSignal(status: number): void {
     this.react = async () => {
       this.stopping = true;
@@ -100,7 +100,7 @@ class Lifecycle {
 
   /** Prints an answer and exits. */
   async answer({ text, status }: Answer): Promise<void> {
-    process.stdout.write(printable(text));
+    print(printable(text));
     await this.exit(status);
   }
 
@@ -130,7 +130,7 @@ class Lifecycle {
   }
 }
 
-/** A closed terminal stops us too, so that no child is left behind, unless nohup has SIGHUP (bit 0) ignored. */
+/** Lists the signals that stop us: a closed terminal's too, so that no child is left behind, unless nohup has SIGHUP (bit 0) ignored. */
 function stopSignals(): string[] {
   const nohup = /^SigIgn:.*[13579bdf]$/m.test(readFileSync('/proc/self/status', 'utf8'));
   return ['SIGTERM', 'SIGINT', ...(nohup ? [] : ['SIGHUP'])];

@@ -4,6 +4,7 @@
  *   log('sync.success', '同步成功 (耗时: 1秒) ✓', { duration_ms: 1042 });
  */
 import { statSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Chalk } from 'chalk';
 import type { RotatingFileStream } from 'rotating-file-stream';
 import { escapeText, localTime, reasonOf, toJson } from './text.ts';
@@ -12,9 +13,11 @@ import { escapeText, localTime, reasonOf, toJson } from './text.ts';
 const MAX_UNREAD = 8_000_000;
 /** How often it is looked at whether LOG_FILE is still the file that was opened, ms. */
 const LOOK_MS = 1000;
+/** How often it is looked at whether the readers have taken all, ms. */
+const DRAIN_MS = 5;
 
 type Level = 'log' | 'info' | 'warn' | 'error';
-export type Fields = Record<string, unknown>;
+type Fields = Record<string, unknown>;
 /** Writes one entry: the message is for people, `event` and `fields` are for programs. */
 export type Entry = (event: string, message: string, fields?: Fields) => void;
 
@@ -81,7 +84,7 @@ let unread = 0;
 let omitted = 0;
 
 /** Whether stdout is a terminal that people look at, on which lines can be drawn. */
-export const drawsLines = process.stdout.isTTY && !isJson;
+export const drawsLines = () => process.stdout.isTTY && !isJson;
 
 /** Draws a line on the terminal in place of the one before; whatever is written next takes its place. */
 export function drawLine(line: string): void {
@@ -98,16 +101,22 @@ export function write(text: string | Buffer, coloured = text): void {
     omitted += length;
     return;
   }
-  unread += length;
   if (isDrawn) process.stdout.write(WIPE);
   isDrawn = false;
-  process.stdout.write(coloured, () => {
-    unread -= length;
-  });
+  print(coloured);
   if (omitted === 0) return;
   const lost = omitted;
   omitted = 0;
   warn('log.omitted', `日志读取过慢，省略了 ${lost} 字节`, { bytes: lost });
+}
+
+/** Writes text to stdout as it is. */
+export function print(text: string | Buffer): void {
+  const length = Buffer.byteLength(text);
+  unread += length;
+  process.stdout.write(text, () => {
+    unread -= length;
+  });
 }
 
 /** LOG_FILE: the log without colours. What goes wrong with it is told once, and is tried again. */
@@ -198,8 +207,8 @@ export async function openLogFile(config: {
   logFile = new LogFile(LOG_FILE, () => createStream(LOG_FILE, { size, rotate }));
 }
 
-/** Resolves when the log is written, as far as its readers take it. */
+/** Resolves when all that was written has been taken by its readers, which may be never. */
 export async function closeLog(): Promise<void> {
-  const written = new Promise<void>((done) => process.stdout.write('', () => done()));
-  await Promise.all([written, logFile?.end()]);
+  await logFile?.end();
+  while (unread > 0) await sleep(DRAIN_MS); // the callback of one more write would come before those of the others
 }

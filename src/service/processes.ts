@@ -50,7 +50,7 @@ export function signalGroup(child: ChildProcess, signal: NodeJS.Signals): void {
 }
 
 /** Sends to a process, or to a group by its negative number; returns whether it is there. 0 only asks. */
-export function sendSignal(id: number, signal: NodeJS.Signals | 0): boolean {
+function sendSignal(id: number, signal: NodeJS.Signals | 0): boolean {
   try {
     return process.kill(id, signal);
   } catch {
@@ -58,7 +58,7 @@ export function sendSignal(id: number, signal: NodeJS.Signals | 0): boolean {
   }
 }
 
-/** The processes that a process has started (proc(5)); none where the kernel keeps no such list, or it has ended. */
+/** Lists the processes that a process has started (proc(5)); none where the kernel keeps no such list, or it has ended. */
 export function startedBy(pid: number): number[] {
   try {
     return readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ').filter(Boolean).map(Number);
@@ -78,6 +78,14 @@ export async function endChildren(): Promise<void> {
     for (const group of led) sendSignal(-group, signal);
     const ends = running.map((child) => once(child, 'exit'));
     await Promise.race([Promise.all([...ends, groupsEnd(led)]), sleep(1000)]);
+  }
+}
+
+/** Ends groups of processes: by SIGTERM, and what is left of them after 1 s by SIGKILL. */
+export async function endGroups(groups: number[]): Promise<void> {
+  for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
+    for (const group of groups) sendSignal(-group, signal);
+    await groupsEnd(groups);
   }
 }
 

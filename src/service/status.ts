@@ -76,7 +76,7 @@ export class StateFile {
     private readonly content: () => string | Promise<string>,
   ) {}
 
-  /** Where the disk hangs, one write hangs with it, and nothing else. */
+  /** Writes the newest state. Where the disk hangs, one write hangs with it, and nothing else. */
   write(): Promise<void> {
     this.isOld = true;
     this.writing ??= this.keepUp().finally(() => {
@@ -147,7 +147,7 @@ export function readStatusFile<S extends AnyStatus>(program: string, fallback: s
   }
 }
 
-/** How old a status is, seconds, and whether it says nothing any more. The clock may have been set back since. */
+/** Says how old a status is, seconds, and whether it says nothing any more. The clock may have been set back since. */
 export function ageOf({ updated }: AnyStatus, now: number): { age: number; isStale: boolean } {
   const age = now - Date.parse(updated);
   return { age: Math.round(age / 1000), isStale: Math.abs(age) > STALE_MS };
@@ -163,11 +163,11 @@ export function checkHealth(judge: () => { healthy: boolean; line: string }): An
   }
 }
 
-/** The first line of --status. */
+/** Writes the first line of --status. */
 export const describeProgram = ({ program, version, pid, started }: AnyStatus) =>
   `${program} ${version} (PID ${pid})，启动于 ${localTime(started)}`;
 
-/** The last lines of --status. */
+/** Writes the last lines of --status. */
 export function describeComplaints(errors: Complaint[]): string[] {
   if (errors.length === 0) return [];
   const latest = errors.slice(0, 5);

@@ -34,7 +34,7 @@ export const toJson = (value: unknown) => JSON.stringify(value).replace(UNSAFE, 
 /** Takes control codes other than line ends out of a text of several lines, which others may have written in part. */
 export const printable = (text: string) => text.replace(UNSAFE, (code) => (code === '\n' ? code : unicodeEscape(code)));
 
-/** The last line of what a program says, which is mostly the reason why it gave up. */
+/** Finds the last line of what a program says, which is mostly the reason why it gave up. */
 export const lastLine = (output: string) => escapeText(output.trim().replace(/.*\n\s*/s, '')).replace(/\.$/, '');
 
 /** Says what went wrong: of a command its own words, and of errors too, which ssh-keygen-lite throws as strings. */

@@ -37,7 +37,7 @@ export const flag = matching(/^(true|false)$/, '应为 true 或 false', (text) =
 const logFormat = matching(/^(text|json)$/, '应为 text 或 json', String);
 const logSize = matching(/^[1-9]\d{0,5}[KMG]$/, '应为整数加单位 K、M 或 G，例如 10M', String);
 
-/** The upper bound keeps the delay within what a timer can hold (2³¹ ms). */
+/** Takes a number of seconds. The upper bound keeps the delay within what a timer can hold (2³¹ ms). */
 export const seconds = makeExactValidator<number>((value) => {
   if (!/^\d+(\.\d+)?$/.test(value) || Number(value) > 2_000_000) {
     throw new Error('应为 0 到 2000000 之间的秒数，可带小数，例如 5 或 0.5');
@@ -60,7 +60,7 @@ export const address = checked((value) => {
   if (value && !isIP(value)) throw new Error('应为 IP 地址，例如 127.0.0.1、0.0.0.0 或 ::1');
 });
 
-/** The path of a file that is there or can be: '' for none. */
+/** Takes the path of a file that is there or can be: '' for none. */
 export const file = makeExactValidator<string>((value) => {
   if (/^~|\/$|\0/.test(value)) throw new Error('应为文件的完整路径；~ 不会展开');
   const path = value && resolve(value);
@@ -68,7 +68,7 @@ export const file = makeExactValidator<string>((value) => {
   return path;
 });
 
-/** The variables of the log. */
+/** Gives the variables of the log. */
 export const logVariables = (example: string) => ({
   LOG_FORMAT: logFormat({ default: 'text', desc: '日志格式：text，或 json（每行一个对象）' }),
   LOG_FILE: file({ default: '', desc: `日志同时写入此文件，不带颜色，例如 ${example}` }),
@@ -122,7 +122,7 @@ export function missingPrograms(programs: Record<string, string>, find: (program
     .map(([program, name]) => `缺少程序 ${program}：请安装软件包 ${name}（例如 apt-get install ${name}）`);
 }
 
-/** The table of the variables in --help: name, default, meaning. */
+/** Writes the table of the variables in --help: name, default, meaning. */
 export function describeVariables(specs: Specs, width: number, defaultWidth: number): string {
   const rows = Object.entries(specs).map(([name, { default: value, desc }]) => {
     const shown = name === 'SSH_DIR' ? '$HOME/.ssh' : String(value) || '–';

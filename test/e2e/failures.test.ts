@@ -4,7 +4,7 @@ import { lstatSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, w
 import { createServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Pair } from '../pair.ts';
-import { cleanEnv, content, eventually, freePort, Program, processesWith } from '../processes.ts';
+import { cleanEnv, content, count, eventually, freePort, Program, processesWith } from '../processes.ts';
 import { binary } from '../project.ts';
 
 setDefaultTimeout(120_000);
@@ -155,9 +155,12 @@ describe.concurrent('a backup that goes away', () => {
     writeFileSync(pair.path('source', 'two'), '2');
     await sleep(Math.max(0, 10_000 - (performance.now() - stopped)));
     expect(source.running).toBe(true);
+    const restarted = source.output.length;
     pair.start('start-sshd');
     await pair.isMirrored();
     expect(content(pair.path('backup', 'two'))).toBe('2');
+    // Another start of the backup is compared as a whole.
+    await eventually(() => count(source.output.slice(restarted), '同步成功') === 2);
 
     await pair.programs.at(-1)?.stop();
     const again = source.output.length;

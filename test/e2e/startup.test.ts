@@ -350,7 +350,7 @@ describe('waiting for the backup', () => {
   test('says in one line that ssh has failed, even if that gives no reason', async () => {
     await using pair = await Pair.withKeys('silent');
     mkdirSync(pair.path('bin'));
-    const ssh = `#!/bin/sh\ncase "$*" in *-G*) exec ${Bun.which('ssh')} "$@" ;; esac\nexit 255\n`;
+    const ssh = `#!/bin/sh\ncase " $* " in *' -G '*) exec ${Bun.which('ssh')} "$@" ;; esac\nexit 255\n`;
     writeFileSync(pair.path('bin', 'ssh'), ssh, { mode: 0o755 });
     pair.start('start-sshd');
     const source = pair.start('rsync-inotify', { PATH: `${pair.path('bin')}:${process.env.PATH}` });

@@ -452,8 +452,7 @@ describe.concurrent.each(servers)('a client of one’s own, with %s at the backu
     writeFileSync(pair.path('source', 'one', 'file'), 'overwritten');
     const before = thief.outside;
     const plant = () => {
-      rmSync(pair.path('backup'), { recursive: true });
-      mkdirSync(pair.path('backup'));
+      for (const name of readdirSync(pair.path('backup'))) rmSync(pair.path('backup', name), { recursive: true });
       for (const name of ['one', '.p', 'old', 't']) symlinkSync('../outside', pair.path('backup', name));
       symlinkSync('../outside/secret', pair.path('backup', 'file'));
     };

@@ -341,9 +341,9 @@ describe.concurrent('a comparison', () => {
 
   test('writes to no log, neither the user’s nor rsync’s, and knows a source without a slash', async () => {
     await using pair = await mirrored('verify-logs', fillForAll);
-    renameSync(pair.path('backup'), pair.path('moved'));
-    mkdirSync(pair.path('backup'));
-    renameSync(pair.path('moved'), pair.path('backup', 'source'));
+    const move = 'mkdir source; find . -mindepth 1 -maxdepth 1 ! -name source -exec mv -t source {} +';
+    spawnSync('sh', ['-ec', move], { cwd: pair.path('backup') });
+    spawnSync('touch', [`--reference=${pair.path('source')}`, pair.path('backup', 'source')]);
     damage(pair.path('backup', 'source', 'content'));
     const env = {
       SOURCE_DIR: pair.path('source'),

@@ -4,15 +4,16 @@ import { dirname, join } from 'node:path';
 import { modules, ROOT } from '../project.ts';
 
 /** The rooms of src/, each in the order in which its modules stand on each other: one imports only what is named before it. */
-const SERVICE = 'text log files keys processes lifecycle variables status'.split(' ');
+const SERVICE = 'text log files keys processes mounts lifecycle variables status control'.split(' ');
 const MIRROR = [
-  'options config ssh check keys events changes moves renames scopes source announcer doubts',
-  'inotifywait progress rsync target-state watch host-keys connection sender target status metrics',
-  'monitor differences comparison horizon verify',
+  'options config memory held allowance ssh check keys events changes moves departures estimate renames scopes source',
+  'mounts source-guard announcer doubts',
+  'inotifywait progress rsync target-state watch host-keys connection backup-guard remote-renames',
+  'differences tally census ledger forecast losses brake sender target commands status metrics monitor comparison horizon verify',
 ].flatMap((line) => line.split(' '));
 const BACKUP = [
-  'programs config confinement renames destination reports forced-command authorized-keys sshd-options',
-  'sshd status',
+  'programs config confinement admission identification renames destination mount-memory reports forced-command',
+  'authorized-keys sshd-options sshd guard status',
 ].flatMap((line) => line.split(' '));
 
 const room = (name: string, floors: string[]) => floors.map((floor) => `src/${name}/${floor}.ts`);

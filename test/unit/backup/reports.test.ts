@@ -6,6 +6,18 @@ import { Reports, sendReport } from '../../../src/backup/reports.ts';
 import { complaints } from '../../../src/service/status.ts';
 import { eventually } from '../../processes.ts';
 
+/** Commands that are all refused for the same reason are told once, until that is over, and all are counted. */
+async function isToldOnce(reports: Reports): Promise<void> {
+  const tellings = () => complaints.filter(({ message }) => message.includes('barred')).map(({ count }) => count);
+  for (const name of ['first', 'second', 'third']) await sendReport('barred', `barred, ${name}`);
+  await eventually(() => reports.report() === 5);
+  expect(tellings()).toEqual([1]);
+  expect(complaints[0]?.message).toBe('拒绝执行源端的命令：barred, first（同样原因的不再逐条记录）');
+  reports.renewBar();
+  await sendReport('barred', 'barred, again');
+  await eventually(() => tellings().length === 2);
+}
+
 test('reports of sessions are told, and only commands that were refused are counted as such', async () => {
   const directory = mkdtempSync(join(tmpdir(), 'reports-'));
   const { START_SSHD_REPORTS } = process.env;
@@ -25,6 +37,7 @@ test('reports of sessions are told, and only commands that were refused are coun
     await sendReport('refused', 'x'.repeat(1_000_000));
     await eventually(() => reports.report() === 2);
     expect(complaints[0]?.message.length).toBeLessThan(2100);
+    await isToldOnce(reports);
   } finally {
     process.env.START_SSHD_REPORTS = START_SSHD_REPORTS ?? '';
     rmSync(directory, { recursive: true });

@@ -1,4 +1,5 @@
 import { describe as about, expect, test } from 'bun:test';
+import type { Trouble } from '../../../src/backup/guard.ts';
 import { describe, judge, problemsOf, type Status } from '../../../src/backup/status.ts';
 
 const now = () => new Date().toISOString();
@@ -11,14 +12,22 @@ const statusWith = (change: Partial<Status>): Status => ({
   updated: now(),
   phase: 'serving',
   sshd: { pid: 8, port: 22, listen: null },
-  destination: { directory: '/data/backup', writable: true, free_bytes: 5_000_000 },
+  destination: { directory: '/data/backup', writable: true, free_bytes: 5_000_000, trouble: null },
   key: 'SHA256:abc',
   sessions: 2,
   refused: 3,
   errors: [],
   ...change,
 });
-const destination = (writable: boolean, free_bytes: number) => ({ directory: '/data/backup', writable, free_bytes });
+const destination = (writable: boolean, free_bytes: number) => ({
+  directory: '/data/backup',
+  writable,
+  free_bytes,
+  trouble: null,
+});
+const troubled = (trouble: Trouble) => ({
+  destination: { ...destination(trouble === 'replaced', 5_000_000), trouble },
+});
 const minuteAgo = () => new Date(Date.now() - 60_000).toISOString();
 
 about('the health of the backup', () => {
@@ -29,6 +38,9 @@ about('the health of the backup', () => {
     ['不健康: 状态已过期 60 秒，服务可能已不在运行', { updated: minuteAgo() }],
     ['不健康: 没有源端公钥，源端无法登录', { key: null }],
     ['不健康: 目标目录 /data/backup 无法写入', { destination: destination(false, 5_000_000) }],
+    ['不健康: 目标目录 /data/backup 已不是启动时的目录', troubled('replaced')],
+    ['不健康: 目标目录 /data/backup 所在的磁盘没有挂载', troubled('unmounted')],
+    ['不健康: 目标目录 /data/backup 无法写入', troubled('failed')],
     ['不健康: 目标目录 /data/backup 所在的磁盘已满', { destination: destination(true, 999_999) }],
     [
       '不健康: 没有源端公钥，源端无法登录；目标目录 /data/backup 无法写入；目标目录 /data/backup 所在的磁盘已满',
@@ -44,6 +56,7 @@ about('the health of the backup', () => {
       'destination',
       'disk_full',
     ]);
+    expect(problemsOf(statusWith(troubled('replaced')))).toEqual(['destination']);
     expect(problemsOf(statusWith({ updated: minuteAgo() }), Date.now())).toEqual(['stale']);
   });
 });

@@ -342,7 +342,9 @@ describe('changes that wait', () => {
       ['a', change({ kind: 'delete', since: 400, shared: true, open: true, fresh: true })],
       ['b', change({ kind: 'create', since: 500, tree: true, hidden: true, replaced: true, open: true })],
       ['c', change({ kind: 'modify', since: 3000 })],
+      ['d', change({ kind: 'delete', since: 600 })],
     ]);
+    changes.add(new Map([['d', TREE]]));
     changes.note('a', event('moved_to', { isDirectory: true }), DIRECTORY, false);
     note('c', 'attrib');
     now = 2000;
@@ -350,6 +352,7 @@ describe('changes that wait', () => {
     expect(get('a')).toEqual(change({ kind: 'moved_to', isDirectory: true, since: 400, shared: true, replaced: true }));
     expect(get('b')).toEqual(change({ since: 500, tree: true, hidden: true, replaced: true }));
     expect(get('c')).toEqual(change({ kind: 'attrib', since: 1000, shared: true, replaced: true }));
+    expect(get('d')).toEqual(change({ since: 600, tree: true }));
     expect(changes.wait(NEVER, 500)).toBe(3);
   });
 
@@ -368,12 +371,15 @@ describe('changes that wait', () => {
   });
 
   test('become a comparison of all where there are too many, since the oldest of them', () => {
-    changes.add(new Map([['first', change({ since: 800 })]]));
-    for (let n = 1; n < MAX_PENDING; n++) note(`${n}`, 'delete');
+    now = 800;
+    note('first', 'create', SINGLE);
+    now = 1000;
+    for (let n = 1; n < MAX_PENDING; n++) note(`${n}`, 'create', SINGLE);
     expect(changes.size).toBe(MAX_PENDING);
+    expect(changes.wait(NEVER, 500)).toBe(300); // all of them are open
     note('1', 'create', SINGLE); // one that waits already
     expect(changes.size).toBe(MAX_PENDING);
-    now = 1500;
+    now = 1100;
     note('one more', 'create', SINGLE);
     expect([...changes.waiting]).toEqual([['', change({ tree: true, since: 800 })]]);
     expect(changes.wait(NEVER, 500)).toBe(3);

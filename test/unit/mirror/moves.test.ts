@@ -46,6 +46,7 @@ describe('renames that wait', () => {
 
   test('give way to what takes their place', () => {
     expect(pairs(add(move('a', 'c'), move('b', 'c')).values())).toEqual(['b > c']);
+    expect(pairs(add(move('a', 'c'), move('x', 'y'), move('b', 'c')).values())).toEqual(['x > y', 'b > c']);
   });
 
   test('of a thing that was renamed before remember what was under way at its first rename', () => {
@@ -80,6 +81,9 @@ describe('renames that wait', () => {
     expect(pairs(moves.values())).toEqual(['m > n', 'a > c', 'y > z']);
     expect([...moves.values()].map(({ isExposed }) => !!isExposed)).toEqual([true, true, false]);
     expect(moves.get('c')).toMatchObject({ cookie: 'b>c', isMixed: true });
+    const after = add(move('b', 'c'));
+    after.restore([move('c', 'd')]); // two things, one behind the other
+    expect(pairs(after.values())).toEqual(['c > d', 'b > c']);
   });
 });
 
@@ -162,7 +166,7 @@ describe('on a tree of a model', () => {
     write: fc.tuple(path, fc.boolean()).map(
       ([file, isOld]): Step =>
         (model) =>
-          model.write(file, isOld && !model.isRenamed(file)),
+          model.write(file, isOld),
     ),
     makeDirectory: path.map(
       (it): Step =>
@@ -226,7 +230,7 @@ describe('on a tree of a model', () => {
     check(several({ rename: 8, write: 2, makeDirectory: 1, remove: 1, begin: 2, copy: 2, end: 2, watchAnew: 1 })));
 
   // The source has had the time of what it replaces put back: the backup must not have renamed what rsync then takes for it.
-  test.failing('a file that was renamed and then written, with its old time, is sent', async () => {
+  test('a file that was renamed and then written, with its old time, is sent', async () => {
     using _ = keepLog();
     await play([(model) => model.rename('a', 'c'), (model) => model.write('c', true)]);
   });

@@ -134,7 +134,7 @@ describe('the plan', () => {
     planFor({ RSYNC_OPTS, SSH_OPTS: '', RENAME_ON_TARGET: true, ...more });
 
   test('of the default options is to do all that there is to be done', () => {
-    expect(plan('-avz --delete')).toEqual({
+    expect(plan('-avz --delete')).toMatchObject({
       words: ['-avz', '--delete'],
       method: 'list',
       deletes: true,

@@ -114,7 +114,7 @@ test('the report of an rsync is read once, and is nothing where it has gone with
   const path = join(directory.path, '1.log');
   const sent = '2026/11/22 20:00:00 [7] sent 1,000 bytes  received 35 bytes  1.00 bytes/sec';
   writeFileSync(path, `2026/11/22 20:00:00 [7] <f+++++++++\n${sent}\n`);
-  expect(takeReport(path)).toEqual({ files: 1, bytes: 1035 });
+  expect(takeReport(path)).toEqual({ files: 1, bytes: 1035, created: 1, deleted: 0 });
   expect(existsSync(path)).toBe(false);
   expect(takeReport(path)).toEqual({});
 });

@@ -1,14 +1,24 @@
 import { describe, expect, test } from 'bun:test';
+import { EventEmitter } from 'node:events';
 import { mkdirSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
+import { brakeFor } from '../../../src/mirror/brake.ts';
 import { ALL, type Batch, TREE } from '../../../src/mirror/changes.ts';
 import { Connection } from '../../../src/mirror/connection.ts';
 import { HostKeys } from '../../../src/mirror/host-keys.ts';
+import { Memory } from '../../../src/mirror/memory.ts';
+import type { Mounts } from '../../../src/mirror/mounts.ts';
 import { Sender } from '../../../src/mirror/sender.ts';
 import { Source } from '../../../src/mirror/source.ts';
 import { TargetState } from '../../../src/mirror/target-state.ts';
 import { scratch } from '../service/scratch.ts';
 import { change, hostFor, keepLog } from './stand-ins.ts';
+
+/** Nothing is mounted below the source. */
+function noMounts(): Mounts {
+  const nothing = { mounted: [], rules: () => [], refresh: () => {}, isHidden: () => false, isKept: () => false };
+  return Object.assign(new EventEmitter(), nothing) as unknown as Mounts;
+}
 
 /** A sender for a source in a directory, with all that belongs to it, none of which has ever been used. */
 function senderFor(directory: string, variables: Record<string, string> = {}) {
@@ -16,7 +26,9 @@ function senderFor(directory: string, variables: Record<string, string> = {}) {
   const state = new TargetState('backup', false);
   const hostKeys = new HostKeys(host.config, state);
   const connection = new Connection(host, hostKeys, state);
-  return { sender: new Sender(host, new Source(host.config.SOURCE_DIR), state, connection), state, connection };
+  const [source, mounts] = [new Source(host.config.SOURCE_DIR), noMounts()];
+  const brake = brakeFor(host, { source, memory: new Memory(host.config), mounts, state, connection });
+  return { sender: new Sender(host, source, mounts, state, connection, brake), state, connection };
 }
 
 const BATCH: Batch = new Map([['a', change()]]);
@@ -44,7 +56,7 @@ describe('a sync that is not let run', () => {
     const { sender } = senderFor(directory.path, { DEST_HOST: 'root@127.0.0.1', SSH_OPTS: '-F none -p 1' });
     const { kind, status, reason } = await sender.send(ALL);
     expect({ kind, status }).toEqual({ kind: 'failed', status: null });
-    expect(reason).toStartWith('源目录为空，且无法确定备份是否为空 (退出码: 255，');
+    expect(reason).toMatch(/^源目录为空，且无法确定备份是否为空 \(退出码: \d+，.*拒绝同步$/);
   });
 
   test('for a program fails otherwise is told as one that could not be started', async () => {

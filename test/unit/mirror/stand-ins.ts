@@ -1,6 +1,6 @@
 /** What the parts of the mirror are tested with in place of the real thing. */
 
-import { spyOn } from 'bun:test';
+import { jest, spyOn } from 'bun:test';
 import { EventEmitter } from 'node:events';
 import type { Stats } from 'node:fs';
 import { type Change, UNKNOWN } from '../../../src/mirror/changes.ts';
@@ -8,6 +8,7 @@ import { type Host, hostsOf, readConfig } from '../../../src/mirror/config.ts';
 import type { Event, Kind } from '../../../src/mirror/events.ts';
 import type { Watcher } from '../../../src/mirror/inotifywait.ts';
 import type { Outcome } from '../../../src/mirror/rsync.ts';
+import { lifecycle } from '../../../src/service/lifecycle.ts';
 
 /** The target that variables describe. */
 export function hostFor(variables: Record<string, string>, sshSettings: string[] = []): Host {
@@ -84,3 +85,46 @@ export function keepLog(): { text: string } & Disposable {
   });
   return kept;
 }
+
+/** Lets all go on that waits for nothing but its turn. */
+export async function settle(): Promise<void> {
+  for (let n = 0; n < 50; n++) await Promise.resolve();
+}
+
+/** Lets time pass on a clock that stands still otherwise, ms, with all that it sets going on its way. */
+export async function pass(ms: number): Promise<void> {
+  await settle();
+  for (let rest = ms; rest > 0; rest -= 1) {
+    jest.advanceTimersByTime(Math.min(1, rest));
+    await settle();
+  }
+}
+/** The same for long times, in which nothing depends on a few milliseconds. */
+export async function passSeconds(seconds: number): Promise<void> {
+  await settle();
+  for (let n = 0; n < seconds * 10; n++) {
+    jest.advanceTimersByTime(100);
+    await settle();
+  }
+}
+
+/** Has the program be about to stop: `stopping` at once, and all waits end with the signal. */
+export const request = new (class {
+  controller = new AbortController();
+
+  begin(): void {
+    this.controller = new AbortController();
+    Object.defineProperty(lifecycle, 'signal', { configurable: true, get: () => this.controller.signal });
+  }
+
+  stop(): void {
+    lifecycle.stopping = true;
+    this.controller.abort();
+  }
+
+  end(): void {
+    this.controller.abort(); // no wait goes on behind the test
+    lifecycle.stopping = false;
+    Reflect.deleteProperty(lifecycle, 'signal');
+  }
+})();

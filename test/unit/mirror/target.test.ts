@@ -6,50 +6,7 @@ import type { Outcome, OutcomeKind } from '../../../src/mirror/rsync.ts';
 import { type Due, Target } from '../../../src/mirror/target.ts';
 import { TargetState } from '../../../src/mirror/target-state.ts';
 import { lifecycle } from '../../../src/service/lifecycle.ts';
-import { change, event, keepLog, outcome, statsOf } from './stand-ins.ts';
-
-/** Lets all go on that waits for nothing but its turn. */
-async function settle(): Promise<void> {
-  for (let n = 0; n < 50; n++) await Promise.resolve();
-}
-
-/** Lets time pass on a clock that stands still otherwise, ms, with all that it sets going on its way. */
-async function pass(ms: number): Promise<void> {
-  await settle();
-  for (let rest = ms; rest > 0; rest -= 1) {
-    jest.advanceTimersByTime(Math.min(1, rest));
-    await settle();
-  }
-}
-/** The same for long times, in which nothing depends on a few milliseconds. */
-async function passSeconds(seconds: number): Promise<void> {
-  await settle();
-  for (let n = 0; n < seconds * 10; n++) {
-    jest.advanceTimersByTime(100);
-    await settle();
-  }
-}
-
-/** Has the program be about to stop: `stopping` at once, and all waits end with the signal. */
-const request = new (class {
-  controller = new AbortController();
-
-  begin(): void {
-    this.controller = new AbortController();
-    Object.defineProperty(lifecycle, 'signal', { configurable: true, get: () => this.controller.signal });
-  }
-
-  stop(): void {
-    lifecycle.stopping = true;
-    this.controller.abort();
-  }
-
-  end(): void {
-    this.controller.abort(); // no wait goes on behind the test
-    lifecycle.stopping = false;
-    Reflect.deleteProperty(lifecycle, 'signal');
-  }
-})();
+import { change, event, keepLog, outcome, pass, passSeconds, request, settle, statsOf } from './stand-ins.ts';
 
 let log: ReturnType<typeof keepLog>;
 beforeEach(() => {
@@ -173,7 +130,7 @@ describe('a batch is due', () => {
     }
     expect(bed.due).toHaveLength(1);
     expect(bed.due[0]?.at).toBe(105);
-    expect(bed.due[0]?.paths).toHaveLength(101);
+    expect(bed.due[0]?.paths).toHaveLength(100);
   });
 
   test('without files that are open, which are waited for as long as the interval, or 100 ms', async () => {
@@ -311,6 +268,7 @@ describe('what becomes of a batch', () => {
     bed.answer = { kind: 'done' };
     await passSeconds(2);
     expect(bed.sent).toEqual([['a'], ['b'], ['a', 'b']]);
+    expect(log.text.match(/秒后重试/g)).toHaveLength(1);
     await passSeconds(10);
     expect(bed.sent).toHaveLength(3);
     bed.answer = { kind: 'partial', status: 23 };
@@ -382,17 +340,24 @@ describe('what becomes of a batch', () => {
     expect(bed.sent).toEqual([['a'], ['a']]);
   });
 
-  test('failed: it waits where the target is not connected at all', async () => {
-    const bed = new Bed();
-    bed.connection.socket = undefined;
-    bed.answer = { kind: 'failed', status: 12 };
-    bed.mirror();
-    bed.delete('a');
-    await pass(900);
-    expect(bed.sent).toHaveLength(1);
-    await pass(200);
-    expect(bed.sent).toHaveLength(2);
-  });
+  test.each([undefined, '/run/ssh/1'])(
+    'failed: it waits where nobody is connected afterwards, before: %p',
+    async (socket) => {
+      const bed = new Bed();
+      bed.connection.socket = socket;
+      bed.answer = { kind: 'failed', status: 12 };
+      bed.run(async ({ batch }) => {
+        const result = await bed.target.send(batch);
+        bed.connection.socket = undefined;
+        await bed.target.settle(batch, result);
+      });
+      bed.delete('a');
+      await pass(900);
+      expect(bed.sent).toHaveLength(1);
+      await pass(200);
+      expect(bed.sent).toHaveLength(2);
+    },
+  );
 
   test('failed: the renames that the backup could not be asked for come before newer ones', async () => {
     const bed = new Bed();
@@ -448,7 +413,17 @@ describe('the regular comparison', () => {
       { paths: [''], isRegular: true },
     ]);
     await passSeconds(60);
-    expect(bed.due.map(({ isRegular }) => isRegular)).toEqual([false, true, true]);
+    bed.delete('b');
+    await passSeconds(1);
+    expect(bed.due.map(({ isRegular }) => isRegular)).toEqual([false, true, true, false]);
+  });
+
+  test('is nothing that the target lacks', async () => {
+    const bed = new Bed({ FULL_SYNC_INTERVAL: 60 });
+    bed.target.begin(outcome({ mode: 'full' }));
+    await passSeconds(61);
+    expect(bed.waiting).toEqual(['']);
+    expect(bed.state.oldestPending).toBeUndefined();
   });
 
   test('never comes where it is not wanted, and none is left behind by a request to stop', async () => {
@@ -467,6 +442,7 @@ describe('the regular comparison', () => {
 
   test('that has failed is missed, so that it counts from then on', async () => {
     const bed = new Bed();
+    await pass(5);
     const batch: Batch = new Map(REGULAR);
     const before = performance.now();
     const done = bed.target.settle(batch, outcome({ kind: 'failed', status: 12 }));

@@ -1,7 +1,7 @@
 /** Key pairs as ssh-keygen makes them. */
 
 import { spawnSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { scratch } from './scratch.ts';
 
@@ -14,9 +14,29 @@ export function makeKeyFile(path: string, ...options: string[]): string {
   return readFileSync(`${path}.pub`, 'utf8');
 }
 
+/** The halves of a key of each type, which take time to make. */
+let halves: [secret: string, open: string][] | undefined;
+
+function makeHalves(): [secret: string, open: string][] {
+  using directory = scratch();
+  return KEY_TYPES.map((type) => {
+    const file = join(directory.path, type);
+    const open = makeKeyFile(file, '-t', type);
+    return [readFileSync(file, 'utf8'), open];
+  });
+}
+
 /** Calls with a directory of its own, in which there is a key of each type. */
 export function withKeys(check: (directory: string, keys: string[]) => void): void {
   using directory = scratch();
-  const keys = KEY_TYPES.map((type) => makeKeyFile(join(directory.path, type), '-t', type));
-  check(directory.path, keys);
+  halves ??= makeHalves();
+  for (const [n, [secret, open]] of halves.entries()) {
+    const file = join(directory.path, KEY_TYPES[n] ?? '');
+    writeFileSync(file, secret, { mode: 0o600 });
+    writeFileSync(`${file}.pub`, open);
+  }
+  check(
+    directory.path,
+    halves.map(([, open]) => open),
+  );
 }

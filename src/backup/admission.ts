@@ -1,0 +1,93 @@
+/**
+ * What lets sessions in: which start of the service they belong to, and which directory DEST_DIR was then. The service
+ * writes it beside its socket, and each session reads it.
+ *
+ *   writeAdmission(file, { start: randomUUID(), boot, place, reason });
+ *   const { start } = admit(); // in a session; throws where DEST_DIR is another directory by now
+ */
+import { type BigIntStats, readFileSync, statSync } from 'node:fs';
+import { replaceFile } from '../service/files.ts';
+import { Failure, reasonOf } from '../service/text.ts';
+import { Refusal } from './confinement.ts';
+
+/** What tells a directory from any other one as long as its file system is mounted. */
+export interface Place {
+  device: string;
+  /** '' where the file system gives the same directory another number after a while. */
+  inode: string;
+  /** When the directory was made, ns since 1970; 0 where the file system does not tell. */
+  birth: string;
+}
+
+/** What a session needs to know of the service. */
+export interface Admission {
+  /** A random name of this start; it is another one as well after DEST_DIR, or what is mounted in it, has changed. */
+  start: string;
+  /** The kernel's name of this boot. */
+  boot: string;
+  /** DEST_DIR as it was at the start; null while nothing can be received. */
+  place: Place | null;
+  /** Why nothing can be received, or would not be if DEST_DIR were another directory than `place`. */
+  reason: string;
+}
+
+/** Why nothing is received into DEST_DIR as it is: the source will ask again and again. */
+export class Barred extends Refusal {}
+
+/** Takes from the status of a directory what tells it from others. */
+export const placeOf = ({ dev, ino, birthtimeNs }: BigIntStats): Place => ({
+  device: String(dev),
+  inode: String(ino),
+  birth: String(birthtimeNs),
+});
+
+/** Whether an error says that nothing is there, and not that it cannot be known what is. */
+export const isAbsence = (cause: unknown) =>
+  ['ENOENT', 'ENOTDIR', 'ELOOP'].includes((cause as NodeJS.ErrnoException).code ?? '');
+
+/** Whether a directory is the one that is known. */
+export const isSamePlace = (known: Place, found: Place) =>
+  known.device === found.device && known.birth === found.birth && ['', found.inode].includes(known.inode);
+
+/**
+ * Has all sessions that begin from now on go by this.
+ * @throws {Failure}
+ */
+export function writeAdmission(file: string, admission: Admission): void {
+  try {
+    replaceFile(file, JSON.stringify(admission), 0o600);
+  } catch (cause) {
+    throw new Failure(`无法写入 ${file}：${reasonOf(cause)}。请检查磁盘空间`);
+  }
+}
+
+/**
+ * Reads what the service lets this session do.
+ * @throws {Refusal} where there is no service
+ */
+export function readAdmission(): Admission {
+  const { START_SSHD_ADMISSION: file } = process.env;
+  if (!file) throw new Refusal('只能经由 start-sshd 启动的 sshd 使用');
+  return JSON.parse(readFileSync(file, 'utf8'));
+}
+
+/**
+ * Lets this session use DEST_DIR.
+ * @throws {Barred} where it is not the directory that it was at the start
+ */
+export function admit(): Admission {
+  const admission = readAdmission();
+  const { place, reason } = admission;
+  const found = place && findPlace(process.env.DEST_DIR ?? '');
+  if (!found || !isSamePlace(place, found)) throw new Barred(reason);
+  return admission;
+}
+
+function findPlace(path: string): Place | undefined {
+  try {
+    return placeOf(statSync(path, { bigint: true }));
+  } catch (cause) {
+    if (isAbsence(cause)) return undefined;
+    throw cause;
+  }
+}

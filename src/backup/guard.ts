@@ -1,0 +1,295 @@
+/**
+ * Sees to it that sessions receive into the DEST_DIR of the start and into nothing else: a disk may be mounted over it, or
+ * not be mounted where it was, and what is mirrored then is not where it is looked for.
+ *
+ *   const guard = new Guard({ config, destination, sshd, reports });
+ *   await guard.settle();
+ *   await guard.watch();
+ */
+import { randomUUID } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { chmod, mkdir, stat, statfs } from 'node:fs/promises';
+import { hasLastingInodes } from '../service/files.ts';
+import { lifecycle } from '../service/lifecycle.ts';
+import { error, log, warn } from '../service/log.ts';
+import {
+  type Identity,
+  identify,
+  isSameDirectory,
+  type Mount,
+  mountsBelow,
+  parseMountinfo,
+  readMountinfo,
+} from '../service/mounts.ts';
+import { touch } from '../service/status.ts';
+import { localTime, reasonOf, showPath } from '../service/text.ts';
+import { isSamePlace, type Place, writeAdmission } from './admission.ts';
+import type { Config } from './config.ts';
+import { type Destination, placeAt, prepareDestination } from './destination.ts';
+import { bytesOf, homeMount, latin1Of, MountMemory } from './mount-memory.ts';
+import type { Reports } from './reports.ts';
+import type { Sshd } from './sshd.ts';
+
+/** How often it is looked at whether DEST_DIR is still the directory that it was, ms. */
+const LOOK_MS = 1000;
+
+/** Why nothing is received: DEST_DIR is another directory, its disk is not mounted, or it cannot be made. */
+export type Trouble = 'replaced' | 'unmounted' | 'failed';
+
+/** DEST_DIR as it was when sessions were let in. */
+interface Home {
+  /** Its real path, bytes in a latin1 string. */
+  root: string;
+  place: Place;
+  mount: Mount | undefined;
+  identity: Identity | undefined;
+}
+
+interface Parts {
+  config: Config;
+  destination: Destination;
+  sshd: Sshd;
+  reports: Reports;
+}
+
+export class Guard {
+  private trouble: Trouble | undefined;
+  private home: Home | undefined;
+  private start = randomUUID();
+  /** What is mounted below DEST_DIR, and the text that this was found in. */
+  private below: string[] = [];
+  private mountinfo = '';
+  /** The look that is under way: of a disk that hangs only one hangs with it. */
+  private looking: Promise<void> | undefined;
+  private readonly memory: MountMemory;
+  private readonly name: string;
+
+  constructor(private readonly parts: Parts) {
+    this.memory = new MountMemory(parts.config);
+    this.name = `DEST_DIR=${parts.config.DEST_DIR}`;
+  }
+
+  /** Prepares DEST_DIR where its disk is mounted, and lets sessions in, or says why not. */
+  async settle(): Promise<void> {
+    const { config } = this.parts;
+    const missing = await this.memory.findMissing();
+    if (missing !== undefined) return this.tellUnmounted(missing);
+    const root = await prepareDestination(config);
+    const home = root === undefined ? undefined : await moveIn(config.DEST_DIR, latin1Of(root));
+    if (!home) {
+      this.bar('failed', `${this.name} 无法使用。请检查备份端的 DEST_DIR 和权限`);
+      return;
+    }
+    await this.remember(home);
+    this.open(home);
+  }
+
+  /** Looks at DEST_DIR and at what is mounted below it, as long as the program runs. */
+  async watch(): Promise<void> {
+    while (!lifecycle.stopping) {
+      this.looking ??= this.look()
+        .catch((cause) => lifecycle.fail(cause))
+        .finally(() => {
+          this.looking = undefined;
+        });
+      await Promise.race([this.looking, lifecycle.pause(LOOK_MS)]);
+      this.compareMounts();
+      await lifecycle.pause(LOOK_MS);
+    }
+  }
+
+  /** Tells why nothing is received. */
+  report(): Trouble | null {
+    return this.trouble ?? null;
+  }
+
+  // ── Which directory it is ──────────────────────────────────────────────────────────────────────
+
+  private async look(): Promise<void> {
+    const { destination } = this.parts;
+    await destination.inspect();
+    if (this.trouble === 'unmounted' || this.trouble === 'failed') return this.settleAgain();
+    if (this.isHome()) return this.comeBack();
+    await destination.inspect(); // the look before may have begun before DEST_DIR was made
+    if (this.isHome()) return this.comeBack();
+    const { place } = destination;
+    if (place && (await this.isRemounted(place))) return;
+    this.tellReplaced();
+  }
+
+  /** Whether the last look has found DEST_DIR as it was, or nothing that says otherwise. */
+  private isHome(): boolean {
+    const { place } = this.parts.destination;
+    return place === undefined || (place !== null && this.home !== undefined && isSamePlace(this.home.place, place));
+  }
+
+  /** Lets sessions in again where DEST_DIR is back. */
+  private comeBack(): void {
+    if (this.trouble !== 'replaced' || !this.home || !this.parts.destination.place) return;
+    this.open(this.home);
+    log('destination.restored', `${this.name} 又是启动时的目录，恢复接收镜像 ✓`);
+  }
+
+  /** Goes on with DEST_DIR where its file system has been mounted anew, under another number of its device. */
+  private async isRemounted(place: Place): Promise<boolean> {
+    const { home, parts } = this;
+    if (!home?.identity || !isSamePlace({ ...home.place, device: place.device }, place)) return false;
+    const identity = await identify(latin1Of(parts.config.DEST_DIR)).catch(() => undefined);
+    if (!identity || !isSameDirectory(home.identity, identity)) return false;
+    this.home = { ...home, place: { ...home.place, device: place.device } };
+    if (this.trouble) this.comeBack();
+    else this.open(this.home);
+    return true;
+  }
+
+  private tellReplaced(): void {
+    const { home } = this;
+    if (!home || this.trouble) return;
+    const sessions = this.bar('replaced', this.reasonToRefuse(home));
+    error('destination.replaced', `${this.reasonToRefuse(home)}。在此之前拒绝接收镜像`, { sessions });
+  }
+
+  /** Says why a session may not use any other directory than this one. */
+  private reasonToRefuse({ mount, place }: Home): string {
+    const on = mount ? `挂载点 ${showPath(mount.path)}（${mount.type}），` : '';
+    const made = place.birth === '0' ? '' : `，创建于 ${localTime(new Date(Number(BigInt(place.birth) / 1_000_000n)))}`;
+    const was = `启动时: ${on}inode ${place.inode || '–'}${made}`;
+    return `${this.name} 已不是启动时的目录（${was}）。请检查挂载；若是有意更换，请重启 start-sshd`;
+  }
+
+  // ── Which file system it is on ─────────────────────────────────────────────────────────────────
+
+  private tellUnmounted(mount: string): void {
+    const what = `${this.name} 所在的磁盘没有挂载：此前位于挂载点 ${showPath(mount)}，现在那里没有挂载任何文件系统`;
+    const reason = `${what}。请挂载，服务随即恢复，否则请重启它；若已不再使用该挂载点，请删除 ${this.memory.file}`;
+    if (this.trouble === 'unmounted') return;
+    this.bar('unmounted', reason);
+    error('destination.unmounted', reason, { mount: showPath(mount) });
+  }
+
+  /** Tries whether DEST_DIR can be used by now. */
+  private async settleAgain(): Promise<void> {
+    if (this.trouble === 'failed' && !(await this.canPrepare())) return;
+    await this.settle();
+    if (!this.trouble) log('destination.restored', `${this.name} 可以使用了，开始接收镜像 ✓`);
+  }
+
+  private async canPrepare(): Promise<boolean> {
+    if ((await this.memory.findMissing()) !== undefined) return true;
+    const { DEST_DIR } = this.parts.config;
+    return mkdir(DEST_DIR, { recursive: true }).then(
+      () => true,
+      () => false,
+    );
+  }
+
+  /** Remembers where DEST_DIR is mounted, and warns where that is another file system than before. */
+  private async remember({ mount }: Home): Promise<void> {
+    if (!mount || mount.type === 'autofs') return;
+    try {
+      const former = this.memory.remember(mount.path, await identify(mount.path));
+      if (!former) return;
+      const places = `上次: 挂载点 ${showPath(former.mount)}；现在: 挂载点 ${showPath(mount.path)}`;
+      warn('destination.changed', `${this.name} 所在的文件系统与上次启动时不同（${places}）。源端会比较全部文件`);
+    } catch (cause) {
+      if ((cause as NodeJS.ErrnoException).code === 'EROFS') return; // of a container, whose mounts come before it starts
+      const advice = '请检查 HOST_KEY_DIR 的权限和磁盘空间';
+      warn('destination.unremembered', `无法写入 ${this.memory.file}：${reasonOf(cause)}。${advice}`);
+    }
+  }
+
+  // ── What is mounted below it ───────────────────────────────────────────────────────────────────
+
+  /** Has the source begin anew where something is mounted below DEST_DIR, or unmounted: rsyncs that wait look at what was there. */
+  private compareMounts(): void {
+    const text = readMountinfo();
+    if (this.trouble || !this.home || text === this.mountinfo) return;
+    if (text !== readMountinfo()) return; // it is changing
+    this.mountinfo = text;
+    const below = mountsWithin(text, this.home.root);
+    const [added, removed] = [pathsMissing(below, this.below), pathsMissing(this.below, below)];
+    if (added.length + removed.length === 0) return;
+    const sessions = this.open(this.home);
+    const what = `${this.name} 之内的挂载有变化（${describeChange(added, removed)}）`;
+    warn('destination.mounts_changed', `${what}，已断开源端，由它重新比较`, { added, removed, sessions });
+  }
+
+  // ── Sessions ───────────────────────────────────────────────────────────────────────────────────
+
+  /** Lets sessions in, those of another start than before; ends the others and returns how many there were. */
+  private open(home: Home): number {
+    this.trouble = undefined;
+    this.home = home;
+    this.mountinfo = readMountinfo();
+    this.below = mountsWithin(this.mountinfo, home.root);
+    this.parts.reports.renewBar();
+    return this.begin(home.place, this.reasonToRefuse(home));
+  }
+
+  /** Lets no session in; ends those that there are and returns how many. */
+  private bar(trouble: Trouble, reason: string): number {
+    this.trouble = trouble;
+    return this.begin(null, reason);
+  }
+
+  private begin(place: Place | null, reason: string): number {
+    const { sshd } = this.parts;
+    this.start = randomUUID();
+    writeAdmission(sshd.sessionFiles.admission, { start: this.start, boot: bootId(), place, reason });
+    touch();
+    return sshd.endSessions();
+  }
+}
+
+/** Finds the kernel's name of this boot. */
+function bootId(): string {
+  try {
+    return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
+  } catch {
+    return 'unknown';
+  }
+}
+
+/** The number of overlayfs, in which a directory is made anew by the first change if it comes from an image. */
+const OVERLAY = 0x794c7630;
+
+/** Finds out what tells DEST_DIR from any other directory. */
+async function moveIn(directory: string, root: string): Promise<Home | undefined> {
+  const path = bytesOf(root);
+  const { type } = await statfs(path).catch(() => ({ type: 0 }));
+  if (type === OVERLAY)
+    await stat(path)
+      .then(({ mode }) => chmod(path, mode & 0o7777))
+      .catch(() => {});
+  const identity = await identify(root).catch(() => undefined);
+  const place = await placeAt(directory);
+  if (!place) return undefined;
+  const inode = hasLastingInodes(type.toString(16)) ? place.inode : '';
+  return { root, place: { ...place, inode }, mount: homeMount(parseMountinfo(readMountinfo()), root), identity };
+}
+
+/**
+ * Lists what is mounted below a real path, each with what tells it from others. An automount comes and goes by itself: whoever
+ * looks for what is there has it mounted.
+ * @param mountinfo in the form of /proc/self/mountinfo
+ */
+export function mountsWithin(mountinfo: string, root: string): string[] {
+  const mounts = parseMountinfo(mountinfo);
+  const automounts = new Set(mounts.filter(({ type }) => type === 'autofs').map(({ id }) => id));
+  return mountsBelow(mounts, root)
+    .filter(({ path, parent, id }) => path !== root && !automounts.has(parent) && !automounts.has(id))
+    .map(({ path, id, device, root: part }) => [path, id, device, part].join('\0'));
+}
+
+/** Finds the paths of those mounts that are missing in a list. */
+const pathsMissing = (mounts: string[], list: string[]) =>
+  mounts.filter((mount) => !list.includes(mount)).map((mount) => showPath(mount.replace(/\0.*/s, '')));
+
+const MAX_NAMED = 5;
+
+/** Says what was mounted and unmounted. */
+function describeChange(added: string[], removed: string[]): string {
+  const name = (paths: string[]) => paths.slice(0, MAX_NAMED).join('、') + (paths.length > MAX_NAMED ? ' 等' : '');
+  const parts = [added.length > 0 && `新挂载 ${name(added)}`, removed.length > 0 && `已卸载 ${name(removed)}`];
+  return parts.filter(Boolean).join('；');
+}

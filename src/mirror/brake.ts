@@ -1,0 +1,287 @@
+/**
+ * Holds deletions on a target back that are too many to be meant, until somebody lets them through. What would be deleted is
+ * counted before anything is; rsync is asked only where that is not certain to be little.
+ *
+ *   const status = await brake.weigh(batch, { options: LIST_OPTIONS, names });
+ *   if (status === undefined) send(brake.words);
+ *   await brake.record(batch, outcome);
+ */
+import { EventEmitter } from 'node:events';
+import { touch } from '../service/status.ts';
+import { Allowance } from './allowance.ts';
+import { Census } from './census.ts';
+import { ALL, type Batch } from './changes.ts';
+import { type Host, parseLimit } from './config.ts';
+import type { Connection } from './connection.ts';
+import { estimate } from './estimate.ts';
+import { Forecast, type Question } from './forecast.ts';
+import { describeHeld, directoriesOf } from './held.ts';
+import { Ledger, type Weighed } from './ledger.ts';
+import { type Count, Losses } from './losses.ts';
+import type { Held, Memory, RememberedTarget } from './memory.ts';
+import type { Mounts } from './mounts.ts';
+import { type Outcome, outcomeOf } from './rsync.ts';
+import type { Scopes } from './scopes.ts';
+import type { Source } from './source.ts';
+import type { Tally } from './tally.ts';
+import type { TargetState } from './target-state.ts';
+
+/** A source that was never seen may not delete so many files where that is so many times what it holds: a disk may be missing. */
+const STRANGE_FILES = 50;
+const STRANGE_RATIO = 10;
+/** How often a sync is ended at most because something has gone meanwhile, ms: where much comes and goes, it has to end at last. */
+const CALM_MS = 600_000;
+
+/** What the brake of a target works with. */
+interface Parts {
+  host: Host;
+  source: Pick<Source, 'directory' | 'look'>;
+  state: TargetState;
+  memory: Pick<Memory, 'target' | 'save' | 'saveSoon'>;
+  allowance: Allowance;
+  forecast: Pick<Forecast, 'isEmpty' | 'checkNotEmptied'>;
+  losses: Pick<Losses, 'count'>;
+}
+
+/** Emits `changed` when deletions come to be held, and when they are let through. */
+export class Brake extends EventEmitter {
+  private readonly remembered: RememberedTarget;
+  private readonly ledger: Ledger;
+  private weighed: Weighed | undefined;
+  /** Whether the next comparison of all may delete whatever it likes. */
+  private isAccepted = false;
+  /** Until when no sync is ended because something has gone, ms on the clock of `performance.now()`. */
+  private calmUntil = 0;
+  /** Whether a directory was found to have gone when it was looked last. */
+  private isSuspect = false;
+  /** How many were told to be held last. */
+  private told: number | undefined;
+
+  constructor(private readonly parts: Parts) {
+    super();
+    this.remembered = parts.memory.target(parts.state.name);
+    const { allowance, host, memory, source, state } = parts;
+    this.ledger = new Ledger({
+      ...{ remembered: this.remembered, memory, allowance, departures: state.departures },
+      ...{ directory: source.directory, options: host.config.RSYNC_OPTS },
+    });
+    if (!this.isOn) this.ledger.forget();
+    state.held = this.remembered.held;
+  }
+
+  /** Whether anything may be deleted, and not without a limit. */
+  private get isOn(): boolean {
+    return this.parts.host.plan.deletes && this.parts.allowance.isLimited;
+  }
+
+  /** Whether deletions stay undone. */
+  get isHolding(): boolean {
+    return this.remembered.held !== undefined && !this.isAccepted;
+  }
+
+  /** The user's options, without those that delete while deletions are held. */
+  get words(): readonly string[] {
+    const { words, keepingWords } = this.parts.host.plan;
+    return this.isHolding ? keepingWords : words;
+  }
+
+  /** Refuses to empty the backup. @throws {Failure} */
+  checkNotEmptied(): Promise<void> {
+    return this.parts.forecast.checkNotEmptied();
+  }
+
+  /**
+   * Decides whether a batch may delete what it would.
+   * @returns nothing once it may be sent, else the exit status of an rsync that could not tell
+   * @throws {Failure} where mounts have changed meanwhile
+   */
+  async weigh(batch: Batch, question: Question, scopes: Scopes): Promise<number | undefined> {
+    const { state, source, host } = this.parts;
+    if (!this.isOn || this.isHolding) return undefined;
+    state.departures.arrived = 0;
+    const guess = estimate(batch, state.departures, source.look, host.config.WATCH_EXCLUDE);
+    this.weighed = { ...guess, departed: state.departures.count, isAccepted: false, census: undefined };
+    const { left, present } = this.ledger;
+    if (present <= left || (guess.isCertain && guess.count <= left)) return undefined;
+    const { status, tally } = await this.count(this.weighed, question, scopes);
+    if (!hasRun(status)) return status;
+    if (tally.count > left) this.hold(tally, this.describeExcess());
+    return undefined;
+  }
+
+  /** Decides the same of a comparison of all. */
+  async weighAll(): Promise<number | undefined> {
+    const { source, host, state } = this.parts;
+    if (!this.isOn) return undefined;
+    const census = new Census(`${source.directory}/`, host.plan.isOneFileSystem ? ['-xdev'] : []);
+    state.departures.arrived = 0;
+    const departed = state.departures.count;
+    this.weighed = { count: 0, moved: 0, isCertain: false, departed, isAccepted: this.isAccepted, census };
+    if (this.isAccepted || (!this.isHolding && (await this.isHarmless(census)))) return undefined;
+    const { status, tally, present } = await this.count(this.weighed, { options: host.plan.scanOptions });
+    if (!hasRun(status)) return status;
+    if (this.isHolding) return this.holdOn(tally);
+    this.remembered.files ??= present;
+    if (tally.count > this.ledger.left) this.hold(tally, this.describeExcess());
+    else if (await this.isStrange(tally, census)) this.hold(tally, '，而源目录首次见到且几乎为空，可能没有挂载');
+    return undefined;
+  }
+
+  /** Whether so much has gone since a sync was let run that it may delete too much. Asked again and again, it says so once. */
+  checkSurprise(): boolean {
+    if (!this.weighed || performance.now() < this.calmUntil || this.isHolding || !this.mayLoseMuch(this.weighed))
+      return false;
+    this.calmUntil = performance.now() + CALM_MS;
+    this.distrust();
+    return true;
+  }
+
+  private mayLoseMuch({ count, isAccepted, departed }: Weighed): boolean {
+    const { host, source, state } = this.parts;
+    const left = this.ledger.left - count;
+    if (isAccepted || !this.ledger.isKnown || this.ledger.present <= left) return false;
+    const { departures, changes } = state;
+    const wasSuspect = this.isSuspect;
+    this.isSuspect = departures.hasLostSince(departed); // the other half of a move may be on its way
+    if (this.isSuspect && wasSuspect) return true;
+    return (
+      changes.size > left && estimate(changes.waiting, departures, source.look, host.config.WATCH_EXCLUDE).count > left
+    );
+  }
+
+  /** Whether a comparison of all can only delete what may be deleted. */
+  private async isHarmless(census: Census): Promise<boolean> {
+    return this.ledger.isKnown ? this.ledger.isHarmless(census) : this.parts.forecast.isEmpty();
+  }
+
+  /** Whether a source that was never seen, or another directory than before, is nearly empty, while the backup is not. */
+  private async isStrange({ count }: Tally, census: Census): Promise<boolean> {
+    if (this.ledger.isKnown && this.ledger.isSamePlace) return false;
+    if (this.parts.host.config.ALLOW_EMPTY_SOURCE) return false;
+    return count >= STRANGE_FILES && count >= STRANGE_RATIO * ((await census.total) ?? 0);
+  }
+
+  /** Counts what would be deleted, with care where that is too much. @param scopes what is looked at, if not all */
+  private async count(weighed: Weighed, question: Question, scopes: Scopes = new Map()): Promise<Count> {
+    const { allowance, losses } = this.parts;
+    const isMuch = ({ tally, present }: Count) => tally.count > allowance.left(this.remembered.files ?? present);
+    const count = await losses.count(question, scopes, (it) => !this.isHolding && hasRun(it.status) && isMuch(it));
+    Object.assign(weighed, { count: count.tally.count, moved: count.moved, isCertain: true });
+    return count;
+  }
+
+  private hold(tally: Tally, reason: string): void {
+    const before = this.remembered.held;
+    const held = { count: tally.count, directories: tally.largest(), since: before?.since ?? Date.now() };
+    this.keep(held);
+    if (held.count !== this.told) this.tell(held, reason);
+    this.told = held.count;
+    if (!before) this.emit('changed');
+  }
+
+  /** Goes on to hold what would be deleted, if there is anything left. */
+  private holdOn(tally: Tally): undefined {
+    if (tally.count > 0) this.hold(tally, '，此前已暂缓');
+    else this.release();
+  }
+
+  private release(): void {
+    this.isAccepted = false;
+    this.told = undefined;
+    if (!this.remembered.held) return;
+    this.keep(undefined);
+    this.parts.state.log('deletions.released', '已没有被暂缓的删除，恢复正常同步 ✓');
+    this.emit('changed');
+  }
+
+  private keep(held: Held | undefined): void {
+    this.remembered.held = held;
+    this.parts.state.held = held;
+    this.parts.memory.save();
+    touch();
+  }
+
+  private describeExcess(): string {
+    const { allowance } = this.parts;
+    const [most, spent] = [allowance.most(), allowance.spent()];
+    return `，超出一小时内的限额 ${most} 个${spent > 0 ? `（已删除 ${spent} 个）` : ''}`;
+  }
+
+  private tell(held: Held, reason: string): void {
+    const { state, host, allowance } = this.parts;
+    const why = `${reason} (MAX_DELETE=${host.config.MAX_DELETE})`;
+    const fields = { count: held.count, limit: allowance.most(), directories: directoriesOf(held) };
+    state.error('deletions.held', describeHeld(held, why), fields);
+  }
+
+  /** Has rsync asked before the next comparison of all: the target may hold something else than it did. */
+  distrust(): void {
+    this.ledger.distrust();
+  }
+
+  /** Lets what is held through, with a comparison of all that is due at once; returns what that is, if anything. */
+  accept(): Held | undefined {
+    const { held } = this.remembered;
+    if (!held) return undefined;
+    this.parts.state.log('deletions.accepted', `放行被暂缓的 ${held.count} 个文件的删除，即将全量同步`, {
+      count: held.count,
+    });
+    this.letThrough();
+    return held;
+  }
+
+  /** Has all compared at once, and lets that delete whatever it does. */
+  letThrough(): void {
+    this.isAccepted = true;
+    this.parts.state.changes.add(ALL);
+    this.emit('changed');
+  }
+
+  /** Records what a sync has done. */
+  async record(batch: Batch, outcome: Outcome): Promise<void> {
+    const { weighed, ledger } = this;
+    this.weighed = undefined;
+    if (outcome.status === null || !hasRun(outcome.status)) {
+      if (weighed && outcome.deleted) ledger.spend(weighed, outcome);
+      return;
+    }
+    if (outcome.kind !== 'partial') this.settleDepartures(batch, outcome);
+    if (!weighed?.census) {
+      if (this.isOn) ledger.noteBatch(weighed, outcome);
+      return;
+    }
+    const sourceFiles = await weighed.census.total;
+    if (weighed.isAccepted) this.release();
+    ledger.noteAll(weighed, outcome, sourceFiles);
+  }
+
+  private settleDepartures(batch: Batch, { mode }: Outcome): void {
+    const { departures, changes, failed } = this.parts.state;
+    const isWaiting = (path: string) =>
+      changes.waiting.has(path) || changes.waiting.has('') || failed.waiting.has(path);
+    if (mode === 'full') departures.settleAll(isWaiting);
+    else departures.settle(batch.keys(), isWaiting);
+  }
+}
+
+/** Whether an rsync has done its work, though perhaps not for every file. */
+const hasRun = (status: number) => !['failed', 'unreachable'].includes(outcomeOf(status));
+
+/** What the brake of a target is made of. */
+interface Surroundings {
+  source: Source;
+  memory: Memory;
+  mounts: Mounts;
+  state: TargetState;
+  connection: Connection;
+}
+
+/** Makes the brake of a target. */
+export function brakeFor(host: Host, { source, memory, mounts, state, connection }: Surroundings): Brake {
+  const allowance = new Allowance(parseLimit(host.config.MAX_DELETE), memory.target(state.name));
+  const rules = () => mounts.rules(host.plan.isRelative ? source.root : source.prefix);
+  const forecast = new Forecast({ host, source, connection, target: state.name, rules });
+  const survey = (batch: Batch) => source.survey(batch, (path) => mounts.isHidden(path));
+  const losses = new Losses({ forecast, look: source.look, survey, state });
+  return new Brake({ host, source, state, memory, allowance, forecast, losses });
+}

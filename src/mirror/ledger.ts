@@ -1,0 +1,123 @@
+/**
+ * Keeps count of what a target holds and of what is deleted there, over restarts.
+ *
+ *   const ledger = new Ledger(parts);
+ *   if (ledger.present <= ledger.left) return; // nothing that could be deleted is too much
+ *   ledger.noteBatch(weighed, outcome);
+ */
+import { statSync } from 'node:fs';
+import type { Allowance } from './allowance.ts';
+import type { Census } from './census.ts';
+import type { Departures } from './departures.ts';
+import type { Estimate } from './estimate.ts';
+import type { Memory, RememberedTarget } from './memory.ts';
+import type { Outcome } from './rsync.ts';
+
+/** What was found out of a sync before it was let run: how many deletions it means, how many of them of things that were only moved. */
+export interface Weighed extends Estimate {
+  /** How many things had been moved away by then. */
+  departed: number;
+  /** Whether somebody has let through whatever it deletes. */
+  isAccepted: boolean;
+  /** How many files the source holds, where all of it is compared. */
+  census: Census | undefined;
+}
+
+/** What the ledger of a target is kept with. */
+interface Parts {
+  remembered: RememberedTarget;
+  memory: Pick<Memory, 'save' | 'saveSoon'>;
+  allowance: Allowance;
+  departures: Pick<Departures, 'arrived'>;
+  /** The source, and RSYNC_OPTS. */
+  directory: string;
+  options: string;
+}
+
+export class Ledger {
+  constructor(private readonly parts: Parts) {}
+
+  /** Whether the target was ever compared as a whole. */
+  get isKnown(): boolean {
+    return this.parts.remembered.sourceFiles !== undefined;
+  }
+
+  /** Whether that was with the same options, and from the same directory. */
+  get isFamiliar(): boolean {
+    const { remembered, options } = this.parts;
+    return this.isKnown && remembered.options === options && this.isSamePlace;
+  }
+
+  /** Whether that was from the same directory. */
+  get isSamePlace(): boolean {
+    return this.parts.remembered.place === this.place;
+  }
+
+  private get place(): string | undefined {
+    const found = statSync(this.parts.directory, { bigint: true, throwIfNoEntry: false });
+    return found && `${found.ino}:${found.birthtimeNs}`;
+  }
+
+  /** How many files the target holds now: infinitely many where that is not known. */
+  get present(): number {
+    const { files = Number.POSITIVE_INFINITY, growth = Number.POSITIVE_INFINITY } = this.parts.remembered;
+    return files + growth;
+  }
+
+  /** How many more may be deleted now. */
+  get left(): number {
+    return this.parts.allowance.left();
+  }
+
+  /** Whether a comparison of all can only delete what may be deleted: the source holds enough of what it held. */
+  async isHarmless(census: Census): Promise<boolean> {
+    const { sourceFiles, growth } = this.parts.remembered;
+    if (!this.isFamiliar || sourceFiles === undefined) return false;
+    return this.present <= this.left || (growth !== undefined && census.reaches(sourceFiles + growth - this.left));
+  }
+
+  /** Forgets all that is not kept up to date while nothing is limited. */
+  forget(): void {
+    const nothing = { files: undefined, sourceFiles: undefined, growth: undefined, held: undefined };
+    Object.assign(this.parts.remembered, nothing);
+  }
+
+  /** Has the next comparison of all count as one with other options: the target may hold something else than it did. */
+  distrust(): void {
+    this.parts.remembered.options = undefined;
+  }
+
+  /** Takes down what a batch has done. */
+  noteBatch(weighed: Weighed | undefined, outcome: Outcome): void {
+    const { remembered, memory } = this.parts;
+    const { created, deleted } = outcome;
+    const isTold = created !== undefined && deleted !== undefined && remembered.growth !== undefined;
+    remembered.growth = isTold ? (remembered.growth ?? 0) + created - deleted : undefined;
+    if (weighed) this.spend(weighed, outcome);
+    if (created !== 0 || deleted !== 0) memory.saveSoon();
+  }
+
+  /** Takes down what a comparison of all has done. @param sourceFiles how many files the source held, if that is known */
+  noteAll(weighed: Weighed, outcome: Outcome, sourceFiles: number | undefined): void {
+    const { remembered, memory, allowance, options } = this.parts;
+    if (weighed.isAccepted) allowance.restart();
+    else this.spend(weighed, outcome);
+    if (sourceFiles !== undefined) {
+      const listed = outcome.listed ? outcome.listed - 1 : sourceFiles; // rsync lists the source itself, too
+      const files = listed + (remembered.held?.count ?? 0);
+      Object.assign(remembered, { sourceFiles, files, growth: 0, options, place: this.place });
+    }
+    memory.save();
+  }
+
+  /**
+   * Counts what was deleted. rsync tells of what was only moved, too; and a batch of what the target never had; what it has
+   * deleted beyond both was gone by the time that it looked.
+   */
+  spend({ count, moved, isCertain, isAccepted }: Weighed, { deleted }: Outcome): void {
+    const { remembered, allowance, departures } = this.parts;
+    if (remembered.held && !isAccepted) return;
+    const told = deleted ?? count;
+    allowance.spend(isCertain ? Math.max(Math.min(count, told), told - moved - departures.arrived) : told);
+  }
+}

@@ -1,0 +1,140 @@
+/**
+ * Mounts and file systems: what is mounted below a directory, and whether a directory is still the one that it was.
+ * Paths are bytes in latin1 strings.
+ *
+ *   const [mount] = mountsBelow(readMounts(), '/data/source');
+ *   const identity = await identify(mount.path);
+ */
+import { closeSync, constants, openSync, readFileSync } from 'node:fs';
+import { stat } from 'node:fs/promises';
+import { hasLastingInodes, isWithin, withParents } from './files.ts';
+import { run } from './processes.ts';
+
+/** A file system, or a part of one, at a place in the tree. */
+export interface Mount {
+  /** The kernel's number of it, which no other mount has as long as it is there. */
+  id: number;
+  /** That of the mount that it lies on. */
+  parent: number;
+  /** The number of its device, `8:1`. */
+  device: string;
+  /** Which part of the file system is mounted, `/` for all of it. */
+  root: string;
+  path: string;
+  /** The type of the file system, `ext4`. */
+  type: string;
+}
+
+/** A space alone ends a field: other bytes in names, those of `à` among them, may look like white space. */
+const LINE = /^(\d+) (\d+) ([^ ]+) ([^ ]+) ([^ ]+) .*? - ([^ ]+) /;
+
+/** Reads the mounts of this process from a text in the form of /proc/self/mountinfo (proc(5)). */
+export function parseMountinfo(text: string): Mount[] {
+  return text.split('\n').flatMap((line) => {
+    const [, id, parent, device = '', root = '', path = '', type = ''] = LINE.exec(line) ?? [];
+    const where = { root: unescapeOctal(root), path: unescapeOctal(path) };
+    return id ? [{ id: Number(id), parent: Number(parent), device, ...where, type }] : [];
+  });
+}
+
+/** The kernel writes white space and backslashes as `\040`. */
+const unescapeOctal = (text: string) =>
+  text.replace(/\\([0-3][0-7]{2})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
+
+/** What the kernel says of the mounts of this process, as text. */
+export const readMountinfo = () => readFileSync('/proc/self/mountinfo', 'latin1');
+
+/** Finds the mounts that can be seen at or below a real path: others may be mounted over them, or over what they lie in. */
+export function mountsBelow(mounts: readonly Mount[], path: string): Mount[] {
+  const isVisible = visibility(mounts);
+  return mounts.filter((mount) => isWithin(mount.path, path) && isVisible(mount));
+}
+
+/** Finds the mount that holds a real path. */
+export function mountOf(mounts: readonly Mount[], path: string): Mount | undefined {
+  const isVisible = visibility(mounts);
+  const above = mounts.filter((mount) => isWithin(path, mount.path) && isVisible(mount));
+  return above.reduce<Mount | undefined>(
+    (best, it) => (best && best.path.length > it.path.length ? best : it),
+    undefined,
+  );
+}
+
+/** Tells of a mount whether nothing is mounted over it, or over its place in what it is mounted on, and so on. */
+function visibility(mounts: readonly Mount[]): (mount: Mount) => boolean {
+  const byId = new Map(mounts.map((mount) => [mount.id, mount]));
+  const places = new Set(mounts.map(({ parent, path }) => `${parent} ${path}`));
+  const isCovered = ({ path }: Mount, on: Mount) =>
+    withParents(path)
+      .map((above) => above || '/')
+      .some((above) => above !== path && isWithin(above, on.path) && places.has(`${on.id} ${above}`));
+  return (mount) => {
+    if (places.has(`${mount.id} ${mount.path}`)) return false;
+    let it = mount;
+    for (let on = byId.get(it.parent); on && on !== it; on = byId.get(it.parent)) {
+      if (isCovered(it, on)) return false;
+      it = on;
+    }
+    return true;
+  };
+}
+
+/** What tells a directory from any other one, also from one at the same place of another disk. */
+export interface Identity {
+  /** The file system's own number, in hexadecimal. */
+  fileSystem: string;
+  /** Its type as statfs(2) numbers it, in hexadecimal. */
+  type: string;
+  inode: string;
+  /** When the directory was made, ns since 1970; 0 where the file system does not tell. */
+  birth: string;
+}
+
+/** How long a file system may take to answer, ms. */
+const PATIENCE = '10';
+/** XFS numbers a file system by its device, which may have another number after the next boot. */
+const XFS = '58465342';
+/** Has stat(1) tell of a path that is written in octal: no argument can hold all bytes. */
+const STAT = `path=$(printf "$2x"); exec timeout "$1" stat -f -L -c "%i %t" -- "\${path%x}"`;
+
+/** Identifies a directory, links followed; nothing where it is not there, or its file system does not answer. */
+export async function identify(path: string): Promise<Identity | undefined> {
+  const bytes = Buffer.from(path, 'latin1');
+  const octal = [...bytes].map((byte) => `\\${byte.toString(8).padStart(3, '0')}`).join('');
+  const { exitCode, stdout } = await run`sh -c ${STAT} sh ${PATIENCE} ${octal}`;
+  const [, fileSystem, type] = /^(\w+) (\w+)$/.exec(stdout.trim()) ?? [];
+  if (exitCode !== 0 || fileSystem === undefined || type === undefined) return undefined;
+  const found = await stat(bytes, { bigint: true }).catch(() => undefined);
+  return found && { fileSystem, type, inode: String(found.ino), birth: String(found.birthtimeNs) };
+}
+
+/** Whether two directories are on the same file system, as far as it can be told from another one. */
+export function isSameFileSystem(one: Identity, other: Identity): boolean {
+  if (one.type !== other.type) return false;
+  return one.fileSystem === other.fileSystem || (one.type === XFS && isSameInode(one, other));
+}
+
+/** Whether they are the same directory. */
+export const isSameDirectory = (one: Identity, other: Identity) =>
+  isSameFileSystem(one, other) && isSameInode(one, other);
+
+const isSameInode = (one: Identity, other: Identity) =>
+  !hasLastingInodes(one.type) || (one.inode === other.inode && one.birth === other.birth);
+
+const O_PATH = 0o10000000;
+
+/** Keeps directories in use, so that what is mounted there cannot be unmounted meanwhile, unless it is done lazily. */
+export function holdOpen(directories: string[]): Disposable {
+  const files = directories.flatMap((path) => {
+    try {
+      return openSync(Buffer.from(path, 'latin1'), O_PATH | constants.O_DIRECTORY);
+    } catch {
+      return []; // it has gone this moment
+    }
+  });
+  return {
+    [Symbol.dispose]() {
+      for (const file of files) closeSync(file);
+    },
+  };
+}

@@ -1,0 +1,453 @@
+import { afterEach, beforeEach, describe, expect, test } from 'bun:test';
+import { mkdirSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { Allowance } from '../../../src/mirror/allowance.ts';
+import { Brake } from '../../../src/mirror/brake.ts';
+import { ALL, type Batch } from '../../../src/mirror/changes.ts';
+import { Commands } from '../../../src/mirror/commands.ts';
+import { parseLimit } from '../../../src/mirror/config.ts';
+import type { Count } from '../../../src/mirror/losses.ts';
+import type { RememberedTarget } from '../../../src/mirror/memory.ts';
+import { UNREACHABLE } from '../../../src/mirror/rsync.ts';
+import { Source } from '../../../src/mirror/source.ts';
+import { Tally } from '../../../src/mirror/tally.ts';
+import { TargetState } from '../../../src/mirror/target-state.ts';
+import { ask, socketOf } from '../../../src/service/control.ts';
+import { scratch } from '../service/scratch.ts';
+import { change, event, hostFor, keepLog, outcome } from './stand-ins.ts';
+
+let log: ReturnType<typeof keepLog>;
+beforeEach(() => {
+  log = keepLog();
+});
+afterEach(() => log[Symbol.dispose]());
+
+const QUESTION = { options: [] };
+const deletions = (count: number, name = 'f') =>
+  new Map(Array.from({ length: count }, (_, n) => [`${name}${n}`, change({ kind: 'delete' })])) as Batch;
+
+/** A tally of so many files in a directory that stays. */
+function tallyOf(count: number): Tally {
+  const tally = new Tally();
+  for (let n = 0; n < count; n++) tally.add(`photos/${n}`);
+  return tally;
+}
+
+const placeOf = (directory: string) => {
+  const { ino, birthtimeNs } = statSync(directory, { bigint: true });
+  return `${ino}:${birthtimeNs}`;
+};
+
+interface Circumstances {
+  remembered?: Partial<RememberedTarget>;
+  variables?: Record<string, string>;
+  /** How many files the source holds. */
+  files?: number;
+}
+
+/** A brake whose rsync says what a test has it say. */
+function brakeIn(directory: string, { remembered = {}, variables = {}, files = 0 }: Circumstances = {}) {
+  mkdirSync(directory, { recursive: true });
+  for (let n = 0; n < files; n++) writeFileSync(join(directory, `file-${n}`), '');
+  const host = hostFor({ SOURCE_DIR: `${directory}/`, MAX_DELETE: '100', ...variables });
+  const known: RememberedTarget = {
+    ...{ files: 5000, sourceFiles: 5000, deletions: [], held: undefined, backup: undefined, growth: 0 },
+    options: host.config.RSYNC_OPTS,
+    place: placeOf(directory),
+    ...remembered,
+  };
+  const rsync = { losses: 0, status: 0, present: 5000, isEmpty: false, asked: 0 };
+  const clock = { now: Date.now() };
+  const state = new TargetState('backup', false);
+  const count = async (): Promise<Count> => {
+    rsync.asked++;
+    return { status: rsync.status, tally: tallyOf(rsync.losses), moved: 0, present: rsync.present };
+  };
+  const brake = new Brake({
+    ...{ host, state, source: new Source(host.config.SOURCE_DIR), losses: { count } },
+    memory: { target: () => known, save: () => {}, saveSoon: () => {} },
+    allowance: new Allowance(parseLimit(host.config.MAX_DELETE), known, () => clock.now),
+    forecast: { isEmpty: async () => rsync.isEmpty, checkNotEmptied: async () => {} },
+  });
+  /** Has a batch weighed and sent. */
+  const send = async (batch: Batch, deleted = batch.size) => {
+    await brake.weigh(batch, QUESTION, new Map());
+    await brake.record(batch, outcome({ created: 0, deleted: brake.isHolding ? 0 : deleted }));
+  };
+  const compareAll = async (deleted = 0) => {
+    await brake.weighAll();
+    await brake.record(ALL, outcome({ mode: 'full', deleted: brake.isHolding ? 0 : deleted }));
+  };
+  return { brake, state, rsync, clock, known, send, compareAll };
+}
+
+const holding = { count: 300, directories: [{ path: 'photos', count: 300 }], since: 1_700_000_000_000 };
+
+describe('a batch', () => {
+  test('that deletes little is let through without asking, until an hour’s allowance is used up', async () => {
+    using directory = scratch();
+    const { brake, rsync, known, send } = brakeIn(directory.path);
+    await send(deletions(60));
+    await send(deletions(40, 'g'));
+    expect(rsync.asked).toBe(0);
+    expect(known.deletions.map(({ count }) => count)).toEqual([100]);
+    rsync.losses = 1;
+    await send(deletions(1));
+    expect(rsync.asked).toBe(1);
+    expect(brake.isHolding).toBe(true);
+    expect(log.text).toContain('超出一小时内的限额 100 个（已删除 100 个） (MAX_DELETE=100)');
+  });
+
+  test('is weighed against what was deleted in the last hour, not before', async () => {
+    using directory = scratch();
+    const { brake, rsync, clock, send } = brakeIn(directory.path);
+    await send(deletions(90));
+    clock.now += 3_600_000;
+    await send(deletions(90, 'g'));
+    expect([rsync.asked, brake.isHolding]).toEqual([0, false]);
+  });
+
+  test('that deletes too much by its paths is held only if rsync says so as well', async () => {
+    using directory = scratch();
+    const { brake, rsync, known, send } = brakeIn(directory.path);
+    rsync.losses = 3; // the others the target never had
+    await send(deletions(500), 3);
+    expect([rsync.asked, brake.isHolding]).toEqual([1, false]);
+    expect(known.deletions.map(({ count }) => count)).toEqual([3]);
+    rsync.losses = 500;
+    await send(deletions(500));
+    expect(brake.isHolding).toBe(true);
+  });
+
+  test('is not asked about where the target holds no more than may be deleted', async () => {
+    using directory = scratch();
+    const small = { files: 60, sourceFiles: 60, growth: 30 };
+    const { brake, rsync, state, send } = brakeIn(directory.path, { remembered: small });
+    state.departures.leave('d');
+    await send(new Map([['d', change({ kind: 'moved_from', isDirectory: true })]]), 50);
+    expect([rsync.asked, brake.isHolding]).toEqual([0, false]);
+  });
+
+  test('with a directory that has left the source is asked about', async () => {
+    using directory = scratch();
+    const { brake, rsync, state, known, send } = brakeIn(directory.path);
+    const moved = event('moved_from', { isDirectory: true });
+    state.note('d', moved, undefined);
+    state.changes.take(0);
+    rsync.losses = 80;
+    await send(new Map([['d', change({ kind: 'moved_from', isDirectory: true })]]), 80);
+    expect([rsync.asked, brake.isHolding]).toEqual([1, false]);
+    expect(known.deletions[0]?.count).toBe(80);
+    expect(state.departures.hasLost('d')).toBe(false); // it is dealt with
+  });
+
+  test('of which rsync cannot tell is not sent', async () => {
+    using directory = scratch();
+    const { brake, rsync, known } = brakeIn(directory.path);
+    rsync.status = UNREACHABLE;
+    const batch = deletions(500);
+    expect(await brake.weigh(batch, QUESTION, new Map())).toBe(UNREACHABLE);
+    await brake.record(batch, outcome({ kind: 'unreachable', status: UNREACHABLE }));
+    expect([brake.isHolding, known.deletions.length]).toEqual([false, 0]);
+  });
+
+  test('is let through whatever it deletes with MAX_DELETE=off, or where nothing is ever deleted', async () => {
+    for (const variables of [{ MAX_DELETE: 'off' }, { RSYNC_OPTS: '-a' }]) {
+      using directory = scratch();
+      const { brake, rsync, known, send } = brakeIn(directory.path, { variables, remembered: { held: holding } });
+      await send(deletions(5000));
+      expect([rsync.asked, brake.isHolding, known.held, known.sourceFiles]).toEqual([0, false, undefined, undefined]);
+    }
+  });
+});
+
+describe('what is deleted', () => {
+  test('counts as rsync tells it, without what was only moved', async () => {
+    const cases = [
+      { moves: 0, deleted: 10, expected: 10 },
+      { moves: 0, deleted: 4, expected: 4 },
+      { moves: 30, deleted: 40, expected: 10 },
+      { moves: 30, deleted: 10, expected: 10 },
+      { moves: 0, deleted: 60, expected: 60 }, // more was gone by the time that rsync looked
+    ];
+    for (const { moves, deleted, expected } of cases) {
+      using directory = scratch();
+      const { state, known, send } = brakeIn(directory.path, { files: 50 });
+      const batch = deletions(10);
+      for (let n = 0; n < moves; n++) {
+        state.departures.arrive(`old-${n}`, `file-${n}`);
+        batch.set(`old-${n}`, change({ kind: 'moved_from' }));
+      }
+      await send(batch, deleted);
+      expect(known.deletions.map(({ count }) => count)).toEqual([expected]);
+    }
+  });
+
+  test('counts as far as it is known where a sync has failed on its way', async () => {
+    using directory = scratch();
+    const { brake, known } = brakeIn(directory.path);
+    const batch = deletions(50);
+    await brake.weigh(batch, QUESTION, new Map());
+    await brake.record(batch, outcome({ kind: 'failed', status: 12, deleted: 20 }));
+    expect(known.deletions.map(({ count }) => count)).toEqual([20]);
+  });
+
+  test('and made is kept count of', async () => {
+    using directory = scratch();
+    const { brake, known } = brakeIn(directory.path);
+    await brake.weigh(new Map(), QUESTION, new Map());
+    await brake.record(new Map(), outcome({ created: 7, deleted: 2 }));
+    expect(known.growth).toBe(5);
+    await brake.record(new Map(), outcome({}));
+    expect(known.growth).toBeUndefined(); // it is not known any more
+  });
+});
+
+describe('a comparison of all', () => {
+  test('is not asked about while the source holds enough of what it held', async () => {
+    using directory = scratch();
+    const { rsync, known, compareAll } = brakeIn(directory.path, {
+      files: 950,
+      remembered: { files: 1000, sourceFiles: 1000, growth: 50 },
+    });
+    await compareAll();
+    expect(rsync.asked).toBe(0);
+    expect(known).toMatchObject({ files: 950, sourceFiles: 950, growth: 0 });
+  });
+
+  test('is held where the source has lost too much, and counts what is held as being on the target', async () => {
+    using directory = scratch();
+    const { brake, state, rsync, known, compareAll } = brakeIn(directory.path, {
+      files: 650,
+      remembered: { files: 1000, sourceFiles: 1000 },
+    });
+    rsync.losses = 350;
+    await compareAll();
+    expect([rsync.asked, brake.isHolding]).toEqual([1, true]);
+    expect(brake.words).not.toContain('--delete');
+    expect(known).toMatchObject({ files: 1000, sourceFiles: 650, held: { count: 350 } });
+    expect(state.report().held).toMatchObject({ count: 350, directories: [{ path: 'photos', count: 350 }] });
+  });
+
+  test('is asked about with other options than the last one, and where the target may be another one', async () => {
+    using directory = scratch();
+    const { brake, rsync, compareAll } = brakeIn(directory.path, {
+      files: 1000,
+      remembered: { files: 1000, sourceFiles: 1000, options: '-a' },
+    });
+    await compareAll();
+    await compareAll();
+    expect(rsync.asked).toBe(1);
+    brake.distrust();
+    await compareAll();
+    expect(rsync.asked).toBe(2);
+  });
+
+  test.each([
+    [49, 1, false],
+    [50, 1, true],
+    [200, 1, true],
+    [90, 9, true],
+    [90, 10, false],
+    [101, 90, true],
+  ])('that was never made is held where it deletes %d files from a source of %d: %p', async (losses, files, isHeld) => {
+    using directory = scratch();
+    const { brake, rsync, compareAll } = brakeIn(directory.path, {
+      files,
+      remembered: { files: undefined, sourceFiles: undefined, growth: undefined },
+    });
+    Object.assign(rsync, { losses, present: losses + files });
+    await compareAll(losses);
+    expect(brake.isHolding).toBe(isHeld);
+  });
+
+  test('of another directory than the last one is asked about, and held where that is nearly empty', async () => {
+    for (const [files, isHeld] of [
+      [50, false],
+      [5, true],
+    ] as const) {
+      using directory = scratch();
+      const { brake, rsync, compareAll } = brakeIn(directory.path, {
+        files,
+        remembered: { files: 60, sourceFiles: 60, place: '7:1' },
+      });
+      rsync.losses = 60;
+      await compareAll(60);
+      expect([rsync.asked, brake.isHolding]).toEqual([1, isHeld]);
+    }
+  });
+
+  test('that was never made is not asked about where the backup is empty, nor held with ALLOW_EMPTY_SOURCE', async () => {
+    using directory = scratch();
+    const unknown = { files: undefined, sourceFiles: undefined, growth: undefined };
+    const first = brakeIn(directory.path, { remembered: { ...unknown } });
+    first.rsync.isEmpty = true;
+    await first.compareAll();
+    expect(first.rsync.asked).toBe(0);
+    const allowed = brakeIn(directory.path, { remembered: { ...unknown }, variables: { ALLOW_EMPTY_SOURCE: 'true' } });
+    allowed.rsync.losses = 90;
+    await allowed.compareAll(90);
+    expect(allowed.brake.isHolding).toBe(false);
+  });
+
+  test('knows a percentage of what the target holds, also where it was never made', async () => {
+    using directory = scratch();
+    const { brake, rsync, compareAll } = brakeIn(directory.path, {
+      files: 1000,
+      variables: { MAX_DELETE: '50%' },
+      remembered: { files: undefined, sourceFiles: undefined, growth: undefined },
+    });
+    Object.assign(rsync, { losses: 1500, present: 4000 });
+    await compareAll(1500);
+    expect(brake.isHolding).toBe(false);
+  });
+});
+
+describe('deletions that are held', () => {
+  test('stay undone over a restart, are told once for each number, and end by themselves when none is left', async () => {
+    using directory = scratch();
+    const { brake, state, rsync, known, send, compareAll } = brakeIn(directory.path, { remembered: { held: holding } });
+    expect(state.held).toEqual(holding);
+    await send(deletions(5000));
+    expect([rsync.asked, brake.isHolding]).toEqual([0, true]);
+    const told = () => log.text.split('已暂缓删除').length - 1;
+    for (const [losses, times] of [
+      [300, 1],
+      [300, 1],
+      [310, 2],
+      [310, 2],
+    ] as const) {
+      rsync.losses = losses;
+      await compareAll();
+      expect(told()).toBe(times);
+    }
+    expect(known.held).toMatchObject({ count: 310, since: holding.since });
+    rsync.losses = 0;
+    await compareAll();
+    expect([brake.isHolding, state.held, known.held]).toEqual([false, undefined, undefined]);
+    expect(log.text).toContain('已没有被暂缓的删除，恢复正常同步 ✓');
+  });
+
+  test('are let through by one comparison of all, and the hour begins anew', async () => {
+    using directory = scratch();
+    const { brake, state, rsync, known, compareAll } = brakeIn(directory.path, {
+      files: 150,
+      remembered: { held: holding, deletions: [{ time: Date.now(), count: 90 }] },
+    });
+    expect(brake.accept()).toEqual(holding);
+    expect(state.changes.waiting.get('')?.tree).toBe(true);
+    expect([brake.isHolding, brake.words.includes('--delete')]).toEqual([false, true]);
+    expect(known.held).toEqual(holding); // until it is done
+    await compareAll(300);
+    expect([rsync.asked, known.held, known.deletions]).toEqual([0, undefined, []]);
+    expect(brake.accept()).toBeUndefined();
+    rsync.losses = 200;
+    await brake.weigh(deletions(200), QUESTION, new Map());
+    expect(brake.isHolding).toBe(true);
+  });
+
+  test('are not let through by a comparison that was under way, or that fails', async () => {
+    using directory = scratch();
+    const { brake, rsync, known, compareAll } = brakeIn(directory.path, { remembered: { held: holding } });
+    rsync.losses = 300;
+    await brake.weighAll();
+    brake.accept();
+    await brake.record(ALL, outcome({ mode: 'full', deleted: 0 }));
+    expect(known.held?.count).toBe(300);
+    await brake.weighAll();
+    await brake.record(ALL, outcome({ mode: 'full', kind: 'unreachable', status: UNREACHABLE }));
+    expect(known.held?.count).toBe(300);
+    await compareAll(300);
+    expect(known.held).toBeUndefined();
+  });
+
+  test('are let through together with what else somebody accepts, also where there are none', async () => {
+    using directory = scratch();
+    const { brake, state, rsync, compareAll } = brakeIn(directory.path);
+    brake.letThrough();
+    expect(state.changes.waiting.get('')?.tree).toBe(true);
+    rsync.losses = 5000;
+    await compareAll(5000);
+    expect([rsync.asked, brake.isHolding]).toEqual([0, false]);
+    expect(log.text).toBe('');
+  });
+
+  test('have the rsync that waits started anew when they begin and end', async () => {
+    using directory = scratch();
+    const { brake, rsync, compareAll, send } = brakeIn(directory.path);
+    let changes = 0;
+    brake.on('changed', () => changes++);
+    rsync.losses = 200;
+    await send(deletions(200));
+    expect(changes).toBe(1);
+    await compareAll();
+    expect(changes).toBe(1);
+    brake.accept();
+    expect(changes).toBe(2);
+  });
+});
+
+describe('a sync that runs while much goes', () => {
+  test('is ended, once, and all is asked about before the next one', async () => {
+    using directory = scratch();
+    const { brake, state, rsync } = brakeIn(directory.path, { files: 10, remembered: { sourceFiles: 10 } });
+    await brake.weighAll();
+    expect(brake.checkSurprise()).toBe(false);
+    for (let n = 0; n <= 100; n++) state.note(`gone-${n}`, event('delete'), undefined);
+    expect(brake.checkSurprise()).toBe(true);
+    expect(brake.checkSurprise()).toBe(false);
+    await brake.record(ALL, outcome({ mode: 'full', kind: 'failed', status: null }));
+    await brake.weighAll();
+    expect(rsync.asked).toBe(1);
+  });
+
+  test('is ended for a directory that leaves the source only if it does not arrive elsewhere', async () => {
+    using directory = scratch();
+    const { brake, state } = brakeIn(directory.path, { files: 10, remembered: { sourceFiles: 10 } });
+    state.note('before', event('moved_from', { isDirectory: true }), undefined);
+    await brake.weighAll();
+    expect([brake.checkSurprise(), brake.checkSurprise()]).toEqual([false, false]);
+    state.note('d', event('moved_from', { isDirectory: true }), undefined);
+    expect(brake.checkSurprise()).toBe(false);
+    state.departures.arrive('d', 'e');
+    expect([brake.checkSurprise(), brake.checkSurprise()]).toEqual([false, false]);
+    state.note('f', event('moved_from', { isDirectory: true }), undefined);
+    expect([brake.checkSurprise(), brake.checkSurprise()]).toEqual([false, true]);
+  });
+});
+
+describe('--accept-deletions', () => {
+  test('lets through what each target holds, and what else was held back, and says what', async () => {
+    using directory = scratch();
+    const letThrough: string[] = [];
+    const targetOf = (name: string, held?: typeof holding) => {
+      return { brake: { accept: () => held, letThrough: () => letThrough.push(name) }, state: { name } };
+    };
+    const commands = new Commands([targetOf('one', holding), targetOf('two')]);
+    commands.onAccept(() => ['a mount']);
+    commands.onAccept(async () => []);
+    await commands.listen(join(directory.path, 'status'));
+    const text = 'one: 放行 300 个文件的删除，主要位于 photos (300)，随即全量同步\na mount';
+    const socket = socketOf(join(directory.path, 'status'));
+    expect(await ask(socket, { command: 'accept-deletions' })).toEqual({ isDone: true, text });
+    expect(letThrough).toEqual(['one', 'two']);
+  });
+
+  test('is done where there is nothing to let through, and not where that fails', async () => {
+    using directory = scratch();
+    const commands = new Commands([]);
+    await commands.listen(join(directory.path, 'status'));
+    const socket = socketOf(join(directory.path, 'status'));
+    const answer = () => ask(socket, { command: 'accept-deletions' });
+    expect(await answer()).toEqual({ isDone: true, text: '没有被暂缓的删除' });
+    commands.onAccept(() => Promise.reject(new Error('why')));
+    expect(await answer()).toEqual({ isDone: false, text: 'why' });
+  });
+
+  test('is not to be had where no socket can be made, which is told', async () => {
+    using directory = scratch();
+    mkdirSync(join(directory.path, 'status.sock'));
+    await new Commands([]).listen(join(directory.path, 'status'));
+    expect(log.text).toContain('status.sock：不是套接字。--accept-deletions 不可用，镜像不受影响');
+  });
+});

@@ -1,0 +1,160 @@
+import { describe, expect, test } from 'bun:test';
+import { once } from 'node:events';
+import { mkdirSync, readdirSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { connect, createServer } from 'node:net';
+import { basename, join } from 'node:path';
+import { ask, type Command, serve, socketOf } from '../../../src/service/control.ts';
+import { scratch } from './scratch.ts';
+
+const echo: Command = async ({ command, ...fields }) => ({ isDone: true, text: JSON.stringify(fields) });
+
+/** What a server on a socket answers to bytes as they are. */
+async function rawAnswer(path: string, bytes: string): Promise<string> {
+  const socket = connect(path).setEncoding('utf8');
+  let answer = '';
+  socket.on('data', (chunk: string) => {
+    answer += chunk;
+  });
+  socket.on('error', () => {});
+  await once(socket, 'connect');
+  socket.write(bytes);
+  await once(socket, 'end');
+  socket.destroy();
+  return answer;
+}
+
+describe('a command for a running service', () => {
+  test('gets what it asks with, and gives back what was done', async () => {
+    using directory = scratch();
+    const path = socketOf(join(directory.path, 'status.json'));
+    expect(basename(path)).toBe('status.json.sock');
+    const close = await serve(path, { echo });
+    const text = '{"for":"10m","name":"换行\\n"}';
+    expect(await ask(path, { command: 'echo', for: '10m', name: '换行\n' })).toEqual({ isDone: true, text });
+    close();
+    expect(readdirSync(directory.path)).toEqual([]);
+  });
+
+  test('is refused where the service does not know it, or it fails, with the reason', async () => {
+    using directory = scratch();
+    const path = join(directory.path, 's');
+    const fail: Command = () => Promise.reject(new Error('no\nroom'));
+    const close = await serve(path, { fail });
+    expect(await ask(path, { command: 'fail' })).toEqual({ isDone: false, text: 'no\\nroom' });
+    for (const command of ['other', 'constructor', 'toString'])
+      expect(await ask(path, { command })).toEqual({ isDone: false, text: `正在运行的服务不支持命令 ${command}` });
+    close();
+  });
+
+  test('is one line of 64 KiB at most, and so is the reply', async () => {
+    using directory = scratch();
+    const path = join(directory.path, 's');
+    const close = await serve(path, { echo, long: async () => ({ isDone: true, text: '长'.repeat(100_000) }) });
+    expect(JSON.parse(await rawAnswer(path, `{"command":"echo","a":"${'x'.repeat(70_000)}`))).toMatchObject({
+      isDone: false,
+      text: '超过 65536 字节',
+    });
+    for (const wrong of ['nonsense\n', '[]\n', 'null\n', '7\n', '\n'])
+      expect(JSON.parse(await rawAnswer(path, wrong)).isDone).toBe(false);
+    expect((await ask(path, { command: 'long' })).text.length).toBe(10_000);
+    close();
+  });
+
+  test('learns that nobody waits for it any more', async () => {
+    using directory = scratch();
+    const path = join(directory.path, 's');
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const wait: Command = async (_, gone) => {
+      gone.addEventListener('abort', () => resolve());
+      await promise;
+      return { isDone: true, text: '' };
+    };
+    const close = await serve(path, { wait });
+    expect(ask(path, { command: 'wait' }, 200)).rejects.toThrow('服务没有应答');
+    await promise;
+    close();
+  });
+});
+
+describe('the socket', () => {
+  test('may be entered by its user alone, and nothing else is left beside it', async () => {
+    using directory = scratch();
+    const path = join(directory.path, 'new', 's');
+    const before = process.umask(0);
+    const close = await serve(path, { echo }).finally(() => process.umask(before));
+    expect(statSync(path).mode & 0o777).toBe(0o600);
+    expect(readdirSync(join(directory.path, 'new'))).toEqual(['s']);
+    close();
+  });
+
+  test('may have a longer path than an address has room for', async () => {
+    using directory = scratch();
+    const path = join(directory.path, 'd'.repeat(150), 'e'.repeat(150), 'status.json.sock');
+    const close = await serve(path, { echo });
+    expect((await ask(path, { command: 'echo' })).isDone).toBe(true);
+    close();
+  });
+
+  test('takes the place of one that was left behind, and of nothing else', async () => {
+    using directory = scratch();
+    const path = join(directory.path, 's');
+    const stale = createServer().listen(path);
+    await once(stale, 'listening');
+    const close = await serve(path, { echo });
+    expect((await ask(path, { command: 'echo' })).isDone).toBe(true);
+    close();
+    stale.close();
+    const other = join(directory.path, 'file');
+    writeFileSync(other, 'words');
+    expect(serve(other, { echo })).rejects.toThrow('不是套接字');
+    mkdirSync(join(directory.path, 'directory'));
+    expect(serve(join(directory.path, 'directory'), { echo })).rejects.toThrow('不是套接字');
+    symlinkSync('file', join(directory.path, 'link'));
+    expect(serve(join(directory.path, 'link'), { echo })).rejects.toThrow('不是套接字');
+  });
+
+  test('of a service that another one has replaced stays when that ends', async () => {
+    using directory = scratch();
+    const path = join(directory.path, 's');
+    const closeFirst = await serve(path, { echo });
+    const closeSecond = await serve(path, { echo });
+    closeFirst();
+    expect((await ask(path, { command: 'echo' })).isDone).toBe(true);
+    closeSecond();
+    expect(readdirSync(directory.path)).toEqual([]);
+  });
+
+  test('that is not there, or that nobody listens on, says that no service runs', async () => {
+    using directory = scratch();
+    const path = join(directory.path, 's');
+    const words = '服务没有运行，或 STATUS_FILE 不同';
+    expect(ask(path, { command: 'echo' })).rejects.toThrow(words);
+    expect(ask(join(directory.path, 'no', 's'), { command: 'echo' })).rejects.toThrow(words);
+    const child = Bun.spawn([
+      'bun',
+      '-e',
+      `require('net').createServer().listen(${JSON.stringify(path)}, () => process.kill(process.pid, 'SIGKILL'))`,
+    ]);
+    await child.exited;
+    expect(statSync(path).isSocket()).toBe(true);
+    expect(ask(path, { command: 'echo' })).rejects.toThrow(words);
+  });
+
+  test('of something else that sends nothing, or too much, is not waited for', async () => {
+    using directory = scratch();
+    for (const [name, reply] of [
+      ['silent', ''],
+      ['loud', 'x'.repeat(100_000)],
+    ] as const) {
+      const path = join(directory.path, name);
+      const server = createServer((socket) => {
+        socket.on('error', () => {}).write(reply);
+      }).listen(path);
+      await once(server, 'listening');
+      const answer = ask(path, { command: 'echo' }, 200);
+      expect(answer).rejects.toThrow(/^服务没有应答 \(.*：(超时|超过 65536 字节)\)$/);
+      await answer.catch(() => {});
+      server.close();
+    }
+  });
+});
