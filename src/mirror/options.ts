@@ -108,12 +108,24 @@ export function methodFor(words: readonly string[]): Method {
 }
 
 /** What is never passed on: after an error in reading, rsync would delete what it has not been able to read. */
-const DANGEROUS = /^(-M|--remote-option=)?--ignore-errors$/;
+const DANGEROUS = '--ignore-errors';
+/** Has the other side's rsync get an option: short ones before it, and the option, if it is not the next word. */
+const REMOTE = /^(?:--remote-option(?:=|$)|-([^\W_BTefM@]*)M=?)(.*)$/s;
 
-/** Takes out what would turn errors in reading into deletions. */
+/** Takes out what would turn errors in reading into deletions, on either side. */
 function withoutDangerous(words: string[]): string[] {
-  const introduces = (word: string, next = '') => /^(-M|--remote-option)$/.test(word) && DANGEROUS.test(next);
-  return words.filter((word, n) => !DANGEROUS.test(word) && !introduces(word, words[n + 1]));
+  const kept: string[] = [];
+  for (let n = 0; n < words.length; n++) {
+    const word = words[n] ?? '';
+    const [isRemote, letters = '', attached] = isValueOf(words[n - 1]) ? [] : (REMOTE.exec(word) ?? []);
+    const option = isRemote === undefined ? word : attached || words[n + 1];
+    if (isValueOf(words[n - 1]) || option !== DANGEROUS) kept.push(word);
+    else {
+      if (letters) kept.push(`-${letters}`);
+      if (isRemote !== undefined && !attached) n++; // the option is a word of its own
+    }
+  }
+  return kept;
 }
 
 interface Options {
@@ -137,7 +149,7 @@ export function planFor({ RSYNC_OPTS, SSH_OPTS, RENAME_ON_TARGET }: Options) {
     words,
     /** The same without what deletes. */
     keepingWords: withoutDeleting(words),
-    ignoresErrors: words.length < given.length,
+    ignoresErrors: words.join('\0') !== given.join('\0'),
     method,
     deletes,
     mayArm: method === 'list' && !has(/^--timeout$/), // rsync would give up while it waits

@@ -192,3 +192,29 @@ describe('the plan', () => {
     });
   });
 });
+
+describe('what would turn errors in reading into deletions', () => {
+  const wordsOf = (RSYNC_OPTS: string) => planFor({ RSYNC_OPTS, SSH_OPTS: '', RENAME_ON_TARGET: true });
+
+  test.each([
+    ['-av --ignore-errors --delete', ['-av', '--delete']],
+    ['-av -M--ignore-errors --delete', ['-av', '--delete']],
+    ['-av -M=--ignore-errors --delete', ['-av', '--delete']],
+    ['-av -M --ignore-errors --delete', ['-av', '--delete']],
+    ['-avM--ignore-errors --delete', ['-av', '--delete']],
+    ['-avM --ignore-errors --delete', ['-av', '--delete']],
+    ['-av --remote-option=--ignore-errors --delete', ['-av', '--delete']],
+    ['-av --remote-option --ignore-errors --delete', ['-av', '--delete']],
+  ])('is left out, however it is written: %s', (options, words) => {
+    expect(wordsOf(options)).toMatchObject({ words, ignoresErrors: true });
+  });
+
+  test.each([
+    '-av --delete',
+    '-avM--fake-super -M --log-file=/x',
+    '-a --exclude --ignore-errors',
+    '-ae M--ignore-errors',
+  ])('is not seen in anything else: %s', (options) => {
+    expect(wordsOf(options)).toMatchObject({ words: options.split(' '), ignoresErrors: false });
+  });
+});
