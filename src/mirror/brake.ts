@@ -10,7 +10,7 @@ import { EventEmitter } from 'node:events';
 import { touch } from '../service/status.ts';
 import { Allowance } from './allowance.ts';
 import { Census } from './census.ts';
-import { ALL, type Batch } from './changes.ts';
+import { ALL, type Batch, REGULAR } from './changes.ts';
 import { type Host, parseLimit } from './config.ts';
 import type { Connection } from './connection.ts';
 import { estimate } from './estimate.ts';
@@ -29,6 +29,8 @@ import type { TargetState } from './target-state.ts';
 /** A source that was never seen may not delete so many files where that is so many times what it holds: a disk may be missing. */
 const STRANGE_FILES = 50;
 const STRANGE_RATIO = 10;
+/** How soon all is compared once deletions are held, ms: more may go meanwhile than the batch that was held knew of. */
+const RECOUNT_MS = 10_000;
 /** How often a sync is ended at most because something has gone meanwhile, ms: where much comes and goes, it has to end at last. */
 const CALM_MS = 600_000;
 
@@ -136,13 +138,14 @@ export class Brake extends EventEmitter {
     return true;
   }
 
-  private mayLoseMuch({ count, isAccepted, departed }: Weighed): boolean {
+  private mayLoseMuch({ count, isAccepted, departed, census }: Weighed): boolean {
     const { host, source, state } = this.parts;
     const left = this.ledger.left - count;
     if (isAccepted || !this.ledger.isKnown || this.ledger.present <= left) return false;
     const { departures, changes } = state;
     const wasSuspect = this.isSuspect;
-    this.isSuspect = departures.hasLostSince(departed); // the other half of a move may be on its way
+    // A batch is sent too soon for that, and the other half of a move may be on its way.
+    this.isSuspect = census !== undefined && departures.hasLostSince(departed);
     if (this.isSuspect && wasSuspect) return true;
     return (
       changes.size > left && estimate(changes.waiting, departures, source.look, host.config.WATCH_EXCLUDE).count > left
@@ -176,7 +179,9 @@ export class Brake extends EventEmitter {
     this.keep(held);
     if (held.count !== this.told) this.tell(held, reason);
     this.told = held.count;
-    if (!before) this.emit('changed');
+    if (before) return;
+    this.emit('changed');
+    setTimeout(() => this.isHolding && this.parts.state.changes.add(REGULAR), RECOUNT_MS).unref();
   }
 
   /** Goes on to hold what would be deleted, if there is anything left. */
