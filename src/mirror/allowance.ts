@@ -10,7 +10,7 @@ import type { RememberedTarget } from './memory.ts';
 
 /** How long a deletion counts, ms. */
 const HOUR = 3_600_000;
-/** Deletions so close to each other are kept as one, ms; so there are 61 of them at most. */
+/** Deletions so close to each other are kept as one, ms; so there are some 120 entries at most. */
 const MINUTE = 60_000;
 /** A percentage never means fewer files than these. */
 const LEAST = 1000;
@@ -39,22 +39,46 @@ export class Allowance {
     return Math.max(0, this.most(files) - this.spent());
   }
 
-  /** Says how many were deleted within the last hour. The clock may have been set back since. */
+  /**
+   * Says how many files fewer the target holds than at some time within the last hour: what comes and goes, as caches do, is
+   * no loss. The clock may have been set back since.
+   */
   spent(): number {
     const now = this.now();
     const recent = this.remembered.deletions.filter(({ time }) => Math.abs(now - time) < HOUR);
     this.remembered.deletions = recent;
-    return recent.reduce((sum, { count }) => sum + count, 0);
+    let [sum, most] = [0, 0];
+    for (const { count } of recent.toReversed()) {
+      sum += count;
+      most = Math.max(most, sum);
+    }
+    return most;
   }
 
-  /** Notes that so many were deleted now. */
+  /** Notes that so many files were deleted now, less those that came. */
   spend(count: number): void {
     if (count === 0) return;
     this.spent(); // drops what is too old
-    const last = this.remembered.deletions.at(-1);
+    const { deletions } = this.remembered;
+    const last = deletions.at(-1);
+    const isRecent = last !== undefined && this.isWithinMinute(last.time);
+    if (!isRecent || (last.count < 0 && count > 0)) deletions.push({ time: this.now(), count });
+    else last.count += count;
+    this.mergeArrivals();
+  }
+
+  /** Takes what has come within a minute together, so that a minute has two entries at most: what has come, and what was lost since. */
+  private mergeArrivals(): void {
+    const { deletions } = this.remembered;
+    const [before, last] = deletions.slice(-2);
+    if (!before || !last || before.count > 0 || last.count > 0 || !this.isWithinMinute(before.time)) return;
+    before.count += last.count;
+    deletions.pop();
+  }
+
+  private isWithinMinute(time: number): boolean {
     const now = this.now();
-    if (last && now >= last.time && now - last.time < MINUTE) last.count += count;
-    else this.remembered.deletions.push({ time: now, count });
+    return now >= time && now - time < MINUTE;
   }
 
   /** Forgets what was deleted: somebody has looked at it. */

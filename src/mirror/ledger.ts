@@ -114,10 +114,11 @@ export class Ledger {
    * Counts what was deleted. rsync tells of what was only moved, too; and a batch of what the target never had; what it has
    * deleted beyond both was gone by the time that it looked.
    */
-  spend({ count, moved, isCertain, isAccepted }: Weighed, { deleted }: Outcome): void {
+  spend({ count, moved, isCertain, isAccepted }: Weighed, { created = 0, deleted }: Outcome): void {
     const { remembered, allowance, departures } = this.parts;
     if (remembered.held && !isAccepted) return;
     const told = deleted ?? count;
-    allowance.spend(isCertain ? Math.max(Math.min(count, told), told - moved - departures.arrived) : told);
+    const lost = isCertain ? Math.max(Math.min(count, told), told - moved - departures.arrived) : told;
+    allowance.spend(lost - Math.max(0, created - (told - lost))); // what was only moved was created elsewhere
   }
 }

@@ -48,7 +48,7 @@ export interface RememberedTarget {
   options?: string | undefined;
   /** Which directory the source was then, by its inode and when it was made. */
   place?: string | undefined;
-  /** How many files were deleted when, ms since 1970. */
+  /** How many files were deleted when, less those that came, ms since 1970. */
   deletions: { time: number; count: number }[];
   held: Held | undefined;
   /** What the backup said of itself when it was last compared as a whole. */

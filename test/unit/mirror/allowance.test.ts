@@ -104,3 +104,30 @@ describe('what was deleted', () => {
     expect(allowance.left()).toBe(100);
   });
 });
+
+describe('what has come', () => {
+  test('makes up for what goes, so that what comes and goes all the time is no loss', () => {
+    const { allowance, clock, remembered } = allowanceOf('100');
+    for (let n = 0; n < 600; n++) {
+      allowance.spend(-90);
+      allowance.spend(90);
+      clock.minutes += 0.1;
+    }
+    expect(allowance.left()).toBe(10);
+    expect(remembered.deletions.length).toBeLessThanOrEqual(122);
+  });
+
+  test('makes up for nothing that goes later, or did not come in the same hour', () => {
+    const { allowance, clock } = allowanceOf('100');
+    allowance.spend(-5000); // the first full sync
+    allowance.spend(40);
+    allowance.spend(30);
+    expect(allowance.spent()).toBe(70);
+    clock.minutes += 5;
+    allowance.spend(-20);
+    allowance.spend(25);
+    expect(allowance.spent()).toBe(75);
+    clock.minutes += 56;
+    expect(allowance.spent()).toBe(25);
+  });
+});
