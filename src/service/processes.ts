@@ -70,12 +70,14 @@ export function startedBy(pid: number): number[] {
 /** Ends all programs of ours with what they have started, sessions of sshd among them, each of which leads a group: by SIGTERM, then by SIGKILL. */
 export async function endChildren(): Promise<void> {
   const own = [...children].flatMap(({ pid }) => pid ?? []);
+  for (const pid of own) sendSignal(pid, 'SIGSTOP'); // or an sshd might start a session that is not known below, and outlives it
   const led = own.flatMap(startedBy);
   for (const pid of startedBy(process.pid)) if (!own.includes(pid)) sendSignal(pid, 'SIGKILL'); // ssh-keygen-lite hands out no process
   for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
     const running = [...children];
     for (const child of running) signalGroup(child, signal);
     for (const group of led) sendSignal(-group, signal);
+    for (const pid of own) sendSignal(pid, 'SIGCONT');
     const ends = running.map((child) => once(child, 'exit'));
     await Promise.race([Promise.all([...ends, groupsEnd(led)]), sleep(1000)]);
   }

@@ -240,11 +240,11 @@ describe.concurrent('DEST_DIR', () => {
     const first = await backup.identify();
     const rsync = await backup.beginRsync();
     replace(pair);
-    const { status } = await answerOf(rsync, 'file\n');
-    expect(status).not.toBe(0);
     await program.shows(
       new RegExp(`\\[ERROR .*DEST_DIR=${pair.path('backup')} ${REPLACED}（启动时: .*inode \\d+，创建于 `),
     );
+    const { status } = await answerOf(rsync, 'file\n');
+    expect(status).not.toBe(0);
     await eventually(() => backup.health === `不健康: 目标目录 ${pair.path('backup')} ${REPLACED}\n`);
     expect(backup.status).toMatchObject({ problems: ['destination'], destination: { trouble: 'replaced' } });
 
