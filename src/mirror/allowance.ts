@@ -27,6 +27,11 @@ export class Allowance {
     return this.limit.kind !== 'off';
   }
 
+  /** Whether so many files are too few for a percentage of them to be held. */
+  isSmall(files: number): boolean {
+    return this.limit.kind === 'percent' && files <= LEAST;
+  }
+
   /** Says how many may be deleted within an hour. @param files how many the target held when it was last compared as a whole */
   most(files = this.remembered.files ?? 0): number {
     if (this.limit.kind === 'off') return Number.POSITIVE_INFINITY;

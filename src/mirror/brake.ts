@@ -103,8 +103,8 @@ export class Brake extends EventEmitter {
     state.departures.arrived = 0;
     const guess = estimate(batch, state.departures, source.look, host.config.WATCH_EXCLUDE);
     this.weighed = { ...guess, departed: state.departures.count, isAccepted: false, census: undefined };
-    const { left, present } = this.ledger;
-    if (present <= left || (guess.isCertain && guess.count <= left)) return undefined;
+    const { left, present, isSmall } = this.ledger;
+    if (isSmall || present <= left || (guess.isCertain && guess.count <= left)) return undefined;
     const { status, tally } = await this.count(this.weighed, question, scopes);
     if (!hasRun(status)) return status;
     if (tally.count > left) this.hold(tally, this.describeExcess());
@@ -124,7 +124,7 @@ export class Brake extends EventEmitter {
     if (!hasRun(status)) return status;
     if (this.isHolding) return this.holdOn(tally);
     this.remembered.files ??= present;
-    if (tally.count > this.ledger.left) this.hold(tally, this.describeExcess());
+    if (tally.count > this.ledger.left && !this.ledger.isSmall) this.hold(tally, this.describeExcess());
     else if (await this.isStrange(tally, census)) this.hold(tally, '，而源目录首次见到且几乎为空，可能没有挂载');
     return undefined;
   }
@@ -141,7 +141,7 @@ export class Brake extends EventEmitter {
   private mayLoseMuch({ count, isAccepted, departed, census }: Weighed): boolean {
     const { host, source, state } = this.parts;
     const left = this.ledger.left - count;
-    if (isAccepted || !this.ledger.isKnown || this.ledger.present <= left) return false;
+    if (isAccepted || !this.ledger.isKnown || this.ledger.isSmall || this.ledger.present <= left) return false;
     const { departures, changes } = state;
     const wasSuspect = this.isSuspect;
     // A batch is sent too soon for that, and the other half of a move may be on its way.

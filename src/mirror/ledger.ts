@@ -64,6 +64,12 @@ export class Ledger {
     return files + growth;
   }
 
+  /** Whether the target holds so little, as far as is known, that a percentage of it is no measure. */
+  get isSmall(): boolean {
+    const { files = Number.POSITIVE_INFINITY, growth = 0 } = this.parts.remembered;
+    return this.parts.allowance.isSmall(files + growth);
+  }
+
   /** How many more may be deleted now. */
   get left(): number {
     return this.parts.allowance.left();
@@ -100,11 +106,14 @@ export class Ledger {
   /** Takes down what a comparison of all has done. @param sourceFiles how many files the source held, if that is known */
   noteAll(weighed: Weighed, outcome: Outcome, sourceFiles: number | undefined): void {
     const { remembered, memory, allowance, options } = this.parts;
+    const { files: before, growth = 0 } = remembered;
+    const listed = outcome.listed ? outcome.listed - 1 : sourceFiles; // rsync lists the source itself, too
+    const files = listed === undefined ? undefined : listed + (remembered.held?.count ?? 0);
     if (weighed.isAccepted) allowance.restart();
+    else if (before !== undefined && files !== undefined)
+      allowance.spend(before + growth - files); // it does not tell what came
     else this.spend(weighed, outcome);
     if (sourceFiles !== undefined) {
-      const listed = outcome.listed ? outcome.listed - 1 : sourceFiles; // rsync lists the source itself, too
-      const files = listed + (remembered.held?.count ?? 0);
       Object.assign(remembered, { sourceFiles, files, growth: 0, options, place: this.place });
     }
     memory.save();
