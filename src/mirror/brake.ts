@@ -20,7 +20,7 @@ import { Ledger, type Weighed } from './ledger.ts';
 import { type Count, Losses } from './losses.ts';
 import type { Held, Memory, RememberedTarget } from './memory.ts';
 import type { Mounts } from './mounts.ts';
-import { type Outcome, outcomeOf } from './rsync.ts';
+import { type Entries, type Outcome, outcomeOf } from './rsync.ts';
 import type { Scopes } from './scopes.ts';
 import type { Source } from './source.ts';
 import type { Tally } from './tally.ts';
@@ -31,8 +31,8 @@ const STRANGE_FILES = 50;
 const STRANGE_RATIO = 10;
 /** How soon all is compared once deletions are held, ms: more may go meanwhile than the batch that was held knew of. */
 const RECOUNT_MS = 10_000;
-/** How often a sync is ended at most because something has gone meanwhile, ms: where much comes and goes, it has to end at last. */
-const CALM_MS = 600_000;
+/** How many more than were foreseen an rsync deletes at most before it is weighed again: what has gone since was not weighed. */
+const UNFORESEEN = 1000;
 
 /** What the brake of a target works with. */
 interface Parts {
@@ -52,10 +52,8 @@ export class Brake extends EventEmitter {
   private weighed: Weighed | undefined;
   /** Whether the next comparison of all may delete whatever it likes. */
   private isAccepted = false;
-  /** Until when no sync is ended because something has gone, ms on the clock of `performance.now()`. */
-  private calmUntil = 0;
-  /** Whether a directory was found to have gone when it was looked last. */
-  private isSuspect = false;
+  /** Whether the sync that runs would have deleted more than was foreseen, so that it is weighed once more. */
+  private isSurprised = false;
   /** How many were told to be held last. */
   private told: number | undefined;
 
@@ -102,13 +100,43 @@ export class Brake extends EventEmitter {
     if (!this.isOn || this.isHolding) return undefined;
     state.departures.arrived = 0;
     const guess = estimate(batch, state.departures, source.look, host.config.WATCH_EXCLUDE);
-    this.weighed = { ...guess, departed: state.departures.count, isAccepted: false, census: undefined };
-    const { left, present, isSmall } = this.ledger;
-    if (isSmall || present <= left || (guess.isCertain && guess.count <= left)) return undefined;
+    this.weighed = { ...guess, isAccepted: false, isVast: false, census: undefined };
+    const isForeseen = guess.isCertain && guess.count <= this.ledger.left && !this.isSurprised;
+    if (!this.isLimited || isForeseen) return undefined;
     const { status, tally } = await this.count(this.weighed, question, scopes);
     if (!hasRun(status)) return status;
-    if (tally.count > left) this.hold(tally, this.describeExcess());
+    if (tally.count > this.ledger.left) this.hold(tally, this.describeExcess());
     return undefined;
+  }
+
+  /** Whether the target holds more than may be deleted. */
+  private get isLimited(): boolean {
+    const { left, present, isSmall } = this.ledger;
+    return this.isOn && !this.isHolding && !isSmall && present > left;
+  }
+
+  /** How many entries an rsync may delete, whatever has gone since it was weighed. */
+  get limit(): number {
+    const { isAccepted = false, isVast = false, isCertain = false, count = 0, moved = 0 } = this.weighed ?? {};
+    if (!this.isLimited || isAccepted || isVast) return Number.POSITIVE_INFINITY;
+    const elsewhere = Number.isFinite(moved) ? moved : 0; // the target has renamed directories, if all went well
+    return Math.min(this.ledger.left + elsewhere, Math.max(UNFORESEEN, isCertain ? count + elsewhere : 0));
+  }
+
+  /** Whether an rsync that was started with that limit may send what was weighed. */
+  suits(limit: number): boolean {
+    const { isCertain = false, count = 0, moved = 0 } = this.weighed ?? {};
+    const needed = isCertain && this.isLimited ? count + (Number.isFinite(moved) ? moved : 0) : 0;
+    return needed <= limit && limit <= this.limit;
+  }
+
+  /** Takes down what an rsync has done that would have deleted more than its limit, and has the same weighed more closely. */
+  reconsider(sent: Entries): void {
+    const { deleted = 0 } = sent;
+    this.ledger.noteBatch(this.weighed, sent);
+    this.isSurprised = true;
+    const message = `待删除的内容比预计的多，已删除 ${deleted} 个后停下，重新统计`;
+    this.parts.state.log('deletions.recount', message, { count: deleted });
   }
 
   /** Decides the same of a comparison of all. */
@@ -117,9 +145,13 @@ export class Brake extends EventEmitter {
     if (!this.isOn) return undefined;
     const census = new Census(`${source.directory}/`, host.plan.isOneFileSystem ? ['-xdev'] : []);
     state.departures.arrived = 0;
-    const departed = state.departures.count;
-    this.weighed = { count: 0, moved: 0, isCertain: false, departed, isAccepted: this.isAccepted, census };
-    if (this.isAccepted || (!this.isHolding && (await this.isHarmless(census)))) return undefined;
+    const { isAccepted } = this;
+    this.weighed = { count: 0, moved: 0, isCertain: false, isAccepted, isVast: false, census };
+    if (isAccepted) return undefined;
+    if (!this.isHolding && (await this.isHarmless(census))) {
+      this.weighed.isVast = this.isSurprised; // as much has come as has gone
+      return undefined;
+    }
     const { status, tally, present } = await this.count(this.weighed, { options: host.plan.scanOptions });
     if (!hasRun(status)) return status;
     if (this.isHolding) return this.holdOn(tally);
@@ -127,29 +159,6 @@ export class Brake extends EventEmitter {
     if (tally.count > this.ledger.left && !this.ledger.isSmall) this.hold(tally, this.describeExcess());
     else if (await this.isStrange(tally, census)) this.hold(tally, '，而源目录首次见到且几乎为空，可能没有挂载');
     return undefined;
-  }
-
-  /** Whether so much has gone since a sync was let run that it may delete too much. Asked again and again, it says so once. */
-  checkSurprise(): boolean {
-    if (!this.weighed || performance.now() < this.calmUntil || this.isHolding || !this.mayLoseMuch(this.weighed))
-      return false;
-    this.calmUntil = performance.now() + CALM_MS;
-    this.distrust();
-    return true;
-  }
-
-  private mayLoseMuch({ count, isAccepted, departed, census }: Weighed): boolean {
-    const { host, source, state } = this.parts;
-    const left = this.ledger.left - count;
-    if (isAccepted || !this.ledger.isKnown || this.ledger.isSmall || this.ledger.present <= left) return false;
-    const { departures, changes } = state;
-    const wasSuspect = this.isSuspect;
-    // A batch is sent too soon for that, and the other half of a move may be on its way.
-    this.isSuspect = census !== undefined && departures.hasLostSince(departed);
-    if (this.isSuspect && wasSuspect) return true;
-    return (
-      changes.size > left && estimate(changes.waiting, departures, source.look, host.config.WATCH_EXCLUDE).count > left
-    );
   }
 
   /** Whether a comparison of all can only delete what may be deleted. */
@@ -246,6 +255,7 @@ export class Brake extends EventEmitter {
   async record(batch: Batch, outcome: Outcome): Promise<void> {
     const { weighed, ledger } = this;
     this.weighed = undefined;
+    this.isSurprised = false;
     if (outcome.status === null || !hasRun(outcome.status)) {
       if (weighed && outcome.deleted) ledger.spend(weighed, outcome);
       return;

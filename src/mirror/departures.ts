@@ -27,7 +27,7 @@ export class Departures {
   /** Directories of which it is not known where they went. */
   private readonly lost = new Set<string>();
   /** How many things were moved away so far. */
-  count = 0;
+  private count = 0;
   /** How many files arrived elsewhere in the source since this was set to 0: infinitely many where directories are among them. */
   arrived = 0;
   /** Whether there were more than are kept. */
@@ -84,11 +84,6 @@ export class Departures {
   hasLost(path: string): boolean {
     const departure = this.places.get(path);
     return departure !== undefined && this.locate(path) === undefined;
-  }
-
-  /** Whether a directory was moved out of the source since. @param count how many things had been moved away then */
-  hasLostSince(count: number): boolean {
-    return [...this.lost].some((path) => (this.places.get(path)?.number ?? 0) >= count && this.hasLost(path));
   }
 
   /** Forgets what a target has taken in. @param isWaiting whether a path has changed again since */

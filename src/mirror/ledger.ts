@@ -11,14 +11,14 @@ import type { Census } from './census.ts';
 import type { Departures } from './departures.ts';
 import type { Estimate } from './estimate.ts';
 import type { Memory, RememberedTarget } from './memory.ts';
-import type { Outcome } from './rsync.ts';
+import type { Entries, Outcome } from './rsync.ts';
 
 /** What was found out of a sync before it was let run: how many deletions it means, how many of them of things that were only moved. */
 export interface Weighed extends Estimate {
-  /** How many things had been moved away by then. */
-  departed: number;
   /** Whether somebody has let through whatever it deletes. */
   isAccepted: boolean;
+  /** Whether it deletes more than was foreseen, while the source holds enough of what it held. */
+  isVast: boolean;
   /** How many files the source holds, where all of it is compared. */
   census: Census | undefined;
 }
@@ -94,7 +94,7 @@ export class Ledger {
   }
 
   /** Takes down what a batch has done. */
-  noteBatch(weighed: Weighed | undefined, outcome: Outcome): void {
+  noteBatch(weighed: Weighed | undefined, outcome: Entries): void {
     const { remembered, memory } = this.parts;
     const { created, deleted } = outcome;
     const isTold = created !== undefined && deleted !== undefined && remembered.growth !== undefined;
@@ -123,7 +123,7 @@ export class Ledger {
    * Counts what was deleted. rsync tells of what was only moved, too; and a batch of what the target never had; what it has
    * deleted beyond both was gone by the time that it looked.
    */
-  spend({ count, moved, isCertain, isAccepted }: Weighed, { created = 0, deleted }: Outcome): void {
+  spend({ count, moved, isCertain, isAccepted }: Weighed, { created = 0, deleted }: Entries): void {
     const { remembered, allowance, departures } = this.parts;
     if (remembered.held && !isAccepted) return;
     const told = deleted ?? count;

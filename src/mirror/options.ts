@@ -144,6 +144,7 @@ export function planFor({ RSYNC_OPTS, SSH_OPTS, RENAME_ON_TARGET }: Options) {
   const deletes = has(/^--del/);
   const isAgainstRenames = options.some(({ name }) => AGAINST_RENAMES.has(name));
   const asksForProgress = options.some(({ name, value }) => name === '--info' && value?.includes('progress'));
+  const maxDelete = options.findLast(({ name }) => name === '--max-delete')?.value;
   const ruleFiles = options.filter(({ name }) => /^--(ex|in)clude-from$/.test(name));
   return {
     words,
@@ -152,6 +153,8 @@ export function planFor({ RSYNC_OPTS, SSH_OPTS, RENAME_ON_TARGET }: Options) {
     ignoresErrors: words.join('\0') !== given.join('\0'),
     method,
     deletes,
+    /** How many entries an rsync may delete as far as the options say. */
+    maxDelete: maxDelete === undefined ? Number.POSITIVE_INFINITY : Math.max(0, Number(maxDelete)),
     mayArm: method === 'list' && !has(/^--timeout$/), // rsync would give up while it waits
     mayRename: RENAME_ON_TARGET && method === 'list' && deletes && !isAgainstRenames,
     mayProgress: !asksForProgress && !has(/^(-P|--progress|-q|--quiet|--stderr|--msgs2stderr)$/),

@@ -48,6 +48,8 @@ export interface Outcome extends Totals {
 /** What came of an rsync. */
 export interface Sent extends Totals {
   status: number;
+  /** Whether it has left something undeleted because of a limit that was ours. */
+  isCut?: boolean;
 }
 
 /** ssh could not connect or log in. */
@@ -63,6 +65,20 @@ const KINDS: Record<number, OutcomeKind> = {
 
 /** Decides what an exit status of rsync says about a sync. */
 export const outcomeOf = (status: number): OutcomeKind => KINDS[status] ?? 'failed';
+
+/**
+ * Whether an rsync has left something undeleted because of its `--max-delete`. Files that fail or vanish hide that in the exit
+ * status (cleanup.c in rsync), but not in what it reports.
+ */
+export const isCut = (status: number, deleted: number, limit: number) =>
+  outcomeOf(status) === 'limited' || (status !== 0 && outcomeOf(status) !== 'failed' && deleted >= limit);
+
+/** Adds what two rsyncs have transferred for the same sync. */
+export function addTransfers(one: Totals, other: Totals): Pick<Totals, 'files' | 'bytes'> {
+  const add = (a: number | undefined, b: number | undefined) =>
+    a === undefined || b === undefined ? undefined : a + b;
+  return { files: add(one.files, other.files), bytes: add(one.bytes, other.bytes) };
+}
 
 /** Exit statuses of an rsync whose connection was gone, though not of such a one alone. */
 const DISCONNECTED = [12, 20, 30, UNREACHABLE];

@@ -7,10 +7,8 @@
 import type { ChildProcess } from 'node:child_process';
 import { basename, join } from 'node:path';
 import { lifecycle } from '../service/lifecycle.ts';
-import { drawLine, drawsLines } from '../service/log.ts';
 import { holdOpen } from '../service/mounts.ts';
 import { children, cwd, exitStatus, signalGroup, start } from '../service/processes.ts';
-import { touch } from '../service/status.ts';
 import { Failure } from '../service/text.ts';
 import type { Brake } from './brake.ts';
 import { ALL, type Batch } from './changes.ts';
@@ -18,11 +16,12 @@ import type { Host } from './config.ts';
 import type { Connection } from './connection.ts';
 import type { Mounts } from './mounts.ts';
 import type { Move } from './moves.ts';
-import { describeProgress, type Progress } from './progress.ts';
 import { renameOnTarget } from './remote-renames.ts';
 import {
+  addTransfers,
   describeFailure,
   describeSent,
+  isCut,
   type Mode,
   mayBeDisconnected,
   type Outcome,
@@ -40,6 +39,8 @@ import type { TargetState } from './target-state.ts';
 
 /** How often it is looked at whether a mount has gone while an rsync runs, ms. */
 const LOOK_MS = 50;
+/** How often a sync is weighed at most where more goes each time than was foreseen. */
+const MAX_WEIGHINGS = 5;
 /** How often the log tells of the progress of a full sync, ms. */
 const PROGRESS_MS = 10_000;
 /** A process that dies sooner than this after its start is not replaced at once, ms. */
@@ -53,6 +54,8 @@ interface Transfer {
   totals: Totals;
   /** The rules by which it leaves copies of mounts alone. */
   rules: string[];
+  /** How many entries it may delete at most. */
+  limit: number;
   /** Why it was ended because it might delete what it must not, if it was. */
   outdated: string | undefined;
 }
@@ -143,12 +146,15 @@ export class Sender {
     const report = this.nextReport();
     const options = report ? [`--log-file=${report}`, `--log-file-format=${format}`] : [];
     const rules = this.protection();
+    const { limit } = this.brake;
+    if (limit < this.host.plan.maxDelete) options.push(`--max-delete=${limit}`);
     const words = [...rules, ...this.brake.words, ...rules]; // the user's may hold one that clears those before
     const args = rsyncArgs(this.host, this.connection.findRoute(), [...extra, ...options], place.from, words);
     const transfer: Transfer = {
       rsync: start('rsync', args, { cwd: place.cwd }),
       totals: {},
       rules,
+      limit,
       outdated: undefined,
     };
     if (report) transfer.rsync.once('close', () => Object.assign(transfer.totals, takeReport(report)));
@@ -205,27 +211,21 @@ export class Sender {
     const status = await exitStatus(rsync);
     this.running = undefined;
     if (transfer.outdated) throw new Failure(transfer.outdated);
-    return { status, ...transfer.totals };
+    const { totals, limit } = transfer;
+    const isOurs = limit < this.host.plan.maxDelete;
+    return { status, ...totals, isCut: isOurs && isCut(status, totals.deleted ?? 0, limit) };
   }
 
   /** Holds on to the mounts while it sends, so that none goes but by force, and looks often whether one has. @throws {Failure} */
   private async transfer(batch: Batch, attempt: Attempt): Promise<Sent> {
     this.mounts.refresh();
     using _ = holdOpen(this.host.plan.deletes ? this.mounts.mounted.map((path) => this.source.root + path) : []);
-    const looking = setInterval(() => this.lookAround(), LOOK_MS);
+    const looking = setInterval(() => this.mounts.refresh(), LOOK_MS);
     try {
       return await this.sendBatch(batch, attempt);
     } finally {
       clearInterval(looking);
     }
-  }
-
-  /** Looks for what must not be deleted while an rsync runs. */
-  private lookAround(): void {
-    this.mounts.refresh();
-    const { running } = this;
-    if (!running || running.outdated || !this.brake.checkSurprise()) return;
-    this.abandon(running, '同步期间源目录中有大量内容消失，为保护备份已中止，将重新统计后同步');
   }
 
   /** Ends an rsync that might delete what it must not. */
@@ -253,17 +253,34 @@ export class Sender {
       attempt.mode = 'full';
       return this.compare();
     }
-    const status = await this.brake.weigh(batch, { options: rules ?? LIST_OPTIONS, names }, scopes);
-    this.source.check(); // it may have taken long to ask the backup
-    if (status !== undefined) return { status };
-    return names ? this.sendList(names) : this.finish(this.startRsync(rules ?? []));
+    return this.sendWeighed(
+      () => this.brake.weigh(batch, { options: rules ?? LIST_OPTIONS, names }, scopes),
+      () => (names ? this.sendList(names) : this.finish(this.startRsync(rules ?? []))),
+    );
   }
 
   /** Compares the whole tree, and deletes no more than may be. @throws {Failure} where the source is not what it was */
-  private async compare(): Promise<Sent> {
-    const status = await this.brake.weighAll();
-    this.source.check();
-    return status === undefined ? this.sendAll() : { status };
+  private compare(): Promise<Sent> {
+    return this.sendWeighed(
+      () => this.brake.weighAll(),
+      () => this.sendAll(),
+    );
+  }
+
+  /** Sends what was weighed, and weighs it again where more has gone meanwhile. @throws {Failure} where that does not end */
+  private async sendWeighed(weigh: () => Promise<number | undefined>, send: () => Promise<Sent>): Promise<Sent> {
+    let before: Totals = { files: 0, bytes: 0 };
+    for (let times = 0; times < MAX_WEIGHINGS; times++) {
+      const status = await weigh();
+      this.source.check(); // it may have taken long to ask the backup
+      if (status !== undefined) return { ...before, status };
+      const sent = await send();
+      Object.assign(sent, addTransfers(before, sent));
+      if (!sent.isCut) return sent;
+      this.brake.reconsider(sent);
+      before = sent;
+    }
+    throw new Failure('待删除的内容在同步期间不断增多，其余部分保留在备份上，将重新同步');
   }
 
   /** Whether a file in the source decides what rsync lets in elsewhere. */
@@ -277,7 +294,8 @@ export class Sender {
   private async sendList(names: Buffer): Promise<Sent> {
     const { armed } = this;
     this.armed = undefined;
-    if (armed && !(this.holdsSource(armed) && this.isProtective(armed))) signalGroup(armed.rsync, 'SIGKILL');
+    const isFit = armed && this.holdsSource(armed) && this.isProtective(armed) && this.brake.suits(armed.limit);
+    if (armed && !isFit) signalGroup(armed.rsync, 'SIGKILL');
     else if (armed && children.has(armed.rsync)) {
       const started = performance.now();
       const sent = await this.finish(armed, { names });
@@ -289,26 +307,15 @@ export class Sender {
 
   /** Compares the whole tree and tells how far it has come. */
   private async sendAll(): Promise<Sent> {
-    const { options, filter } = tellingOf(this.host.plan, (progress) => this.showProgress(progress));
+    const { options, filter } = tellingOf(this.host.plan, (progress) => this.state.advance(progress));
     const extra = [...this.host.plan.scanOptions, ...options];
-    const telling = setInterval(() => this.logProgress(), PROGRESS_MS);
+    const telling = setInterval(() => this.state.logProgress(), PROGRESS_MS);
     try {
       const sent = await this.finish(this.startRsync(extra, { format: '' }), { filter });
       return { ...sent, files: this.state.progress?.files };
     } finally {
       clearInterval(telling);
     }
-  }
-
-  private showProgress(progress: Progress): void {
-    this.state.progress = progress;
-    touch();
-    if (drawsLines()) drawLine(describeProgress(progress));
-  }
-
-  private logProgress(): void {
-    const { progress } = this.state;
-    if (progress && !drawsLines()) this.state.log('sync.progress', describeProgress(progress), { ...progress });
   }
 
   /**

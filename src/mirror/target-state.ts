@@ -8,7 +8,7 @@
 import { EventEmitter } from 'node:events';
 import type { Stats } from 'node:fs';
 import { withParents } from '../service/files.ts';
-import { type Entry, error, heading, log, warn } from '../service/log.ts';
+import { drawLine, drawsLines, type Entry, error, heading, log, warn } from '../service/log.ts';
 import { touch } from '../service/status.ts';
 import { type Batch, type Change, Changes, oldestOf } from './changes.ts';
 import { Departures } from './departures.ts';
@@ -16,7 +16,7 @@ import type { Event } from './events.ts';
 import { reportHeld } from './held.ts';
 import type { Held } from './memory.ts';
 import { type Move, Moves, replacedBelow } from './moves.ts';
-import type { Progress } from './progress.ts';
+import { describeProgress, type Progress } from './progress.ts';
 import type { Outcome } from './rsync.ts';
 
 /** A minute of a target's history. */
@@ -116,6 +116,19 @@ export class TargetState extends EventEmitter {
     this.batch = batch;
     this.syncing = true;
     touch();
+  }
+
+  /** Shows how far it has come. */
+  advance(progress: Progress): void {
+    this.progress = progress;
+    touch();
+    if (drawsLines()) drawLine(describeProgress(progress));
+  }
+
+  /** Tells in the log how far it has come, unless that is shown already. */
+  logProgress(): void {
+    if (this.progress && !drawsLines())
+      this.log('sync.progress', describeProgress(this.progress), { ...this.progress });
   }
 
   /** Records the outcome of that sync. */

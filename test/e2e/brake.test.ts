@@ -55,11 +55,17 @@ async function passes(pair: Pair, name: string, backup = 'backup'): Promise<void
   });
 }
 
-/** An rsync that begins a comparison of all only when it may; one that only asks does not wait. */
+/** An rsync that begins only when it may, one for names once it has them; one that only asks does not wait. */
 const HELD_RSYNC = (rsync: string, hold: string) => `#!/bin/sh
+wait_for_leave() { while [ -e '${hold}' ]; do touch '${hold}.on'; sleep 0.05; done; }
 case "$*" in
-  *--version|*--files-from=-*|*--dry-run*) ;;
-  *) while [ -e '${hold}' ]; do touch '${hold}.on'; sleep 0.05; done ;;
+  *--version|*--dry-run*) ;;
+  *--files-from=-*)
+    names='${hold}'.names.$$
+    cat > "$names"
+    wait_for_leave
+    exec ${rsync} "$@" < "$names" ;;
+  *) wait_for_leave ;;
 esac
 exec ${rsync} "$@"
 `;
@@ -79,6 +85,7 @@ describe('most of a tree that is deleted', () => {
     fill(pair.path('source'), { photos: 300, 'notes/old': 60, music: 40 });
     const { source } = await pair.run({ ...LIMITED, ...options });
     await pair.isMirrored();
+    const before = filesIn(pair.path('backup'));
     for (const name of ['photos', 'notes']) remove(pair, name);
     await source.shows(
       /\[ERROR .*\] 目标上有 \d+ 个文件待删除，超出一小时内的限额 100 个.* \(MAX_DELETE=100\)，已暂缓删除/,
@@ -90,8 +97,8 @@ describe('most of a tree that is deleted', () => {
     rmSync(pair.path('source', 'music', 'file-2'));
     await eventually(() => content(pair.path('backup', 'music', 'file-1')) === 'changed');
     await passes(pair, 'newer');
-    expect(filesIn(pair.path('backup', 'photos'))).toBeGreaterThanOrEqual(200); // what came first may have gone in time
-    expect(filesIn(pair.path('backup', 'notes'))).toBe(61);
+    // What came first may have gone in time, but never more than may.
+    expect(filesIn(pair.path('backup'))).toBeGreaterThanOrEqual(before + 2 - 100);
     expect(existsSync(pair.path('backup', 'music', 'file-2'))).toBe(true);
 
     await eventually(() => (heldOn(pair)?.count ?? 0) >= 200); // all is counted again before long
@@ -213,24 +220,33 @@ describe('a directory', () => {
     await pair.isMirrored();
   });
 
-  test('that is moved out while everything is compared ends the comparison, which is weighed again', async () => {
-    await using pair = await Pair.withKeys('meanwhile');
-    fill(pair.path('source'), { photos: 300, notes: 20 });
-    mkdirSync(pair.path('bin'));
-    const hold = pair.path('hold');
-    writeFileSync(pair.path('bin', 'rsync'), HELD_RSYNC(Bun.which('rsync') ?? '', hold), { mode: 0o755 });
-    const PATH = `${pair.path('bin')}:${process.env.PATH}`;
-    const { source } = await pair.run({ ...LIMITED, FULL_SYNC_INTERVAL: '2', PATH });
-    await pair.isMirrored();
-    writeFileSync(hold, '');
-    await eventually(() => existsSync(`${hold}.on`));
-    moveOut(pair, 'photos');
-    await source.shows('同步期间源目录中有大量内容消失，为保护备份已中止');
-    rmSync(hold);
-    await source.shows('目标上有 301 个文件待删除');
-    await passes(pair, 'new');
-    expect(filesIn(pair.path('backup', 'photos'))).toBe(300);
-  });
+  test.each([
+    ['names are sent', {}, (pair: Pair) => rmSync(pair.path('source', 'photos', 'file-0'))],
+    ['all is compared', { FULL_SYNC_INTERVAL: '2' }, () => {}],
+  ])(
+    'that is emptied while %s is emptied on the target as far as the hour allows, and no further',
+    async (_, options, start) => {
+      await using pair = await Pair.withKeys('meanwhile');
+      fill(pair.path('source'), { photos: 300, notes: 20 });
+      mkdirSync(pair.path('bin'));
+      const hold = pair.path('hold');
+      writeFileSync(pair.path('bin', 'rsync'), HELD_RSYNC(Bun.which('rsync') ?? '', hold), { mode: 0o755 });
+      const PATH = `${pair.path('bin')}:${process.env.PATH}`;
+      const { source } = await pair.run({ ...LIMITED, ...options, PATH });
+      await pair.isMirrored();
+      writeFileSync(hold, '');
+      start(pair);
+      await eventually(() => existsSync(`${hold}.on`));
+      for (const name of readdirSync(pair.path('source', 'photos'))) rmSync(pair.path('source', 'photos', name));
+      rmSync(hold);
+      await source.shows('待删除的内容比预计的多，已删除 100 个后停下，重新统计');
+      await source.shows('目标上有 200 个文件待删除，超出一小时内的限额 100 个（已删除 100 个）');
+      await passes(pair, 'new');
+      expect(filesIn(pair.path('backup', 'photos'))).toBe(200);
+      expect(tell(pair, '--accept-deletions').status).toBe(0);
+      await pair.isMirrored();
+    },
+  );
 
   test('that is replaced by an empty one is counted as well', async () => {
     await using pair = await Pair.withKeys('replaced');
@@ -295,7 +311,9 @@ describe('a directory', () => {
     moveOut(pair, 'few');
     await pair.isMirrored(); // moves have used nothing up
     moveOut(pair, 'notes');
-    await source.shows('目标上有 21 个文件待删除');
+    await source.shows(/目标上有 \d+ 个文件待删除，超出一小时内的限额 100 个（已删除 \d+ 个）/);
+    await passes(pair, 'new');
+    expect(filesIn(pair.path('backup', 'notes'))).toBeGreaterThanOrEqual(20 - 9); // a batch on its way may have seen it go
   });
 });
 

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from 'bun:test';
-import { mkdirSync, statSync, writeFileSync } from 'node:fs';
+import { mkdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Allowance } from '../../../src/mirror/allowance.ts';
 import { Brake } from '../../../src/mirror/brake.ts';
@@ -387,32 +387,98 @@ describe('deletions that are held', () => {
   });
 });
 
-describe('a sync that runs while much goes', () => {
-  test('is ended, once, and all is asked about before the next one', async () => {
-    using directory = scratch();
-    const { brake, state, rsync } = brakeIn(directory.path, { files: 10, remembered: { sourceFiles: 10 } });
-    await brake.weighAll();
-    expect(brake.checkSurprise()).toBe(false);
-    for (let n = 0; n <= 100; n++) state.note(`gone-${n}`, event('delete'), undefined);
-    expect(brake.checkSurprise()).toBe(true);
-    expect(brake.checkSurprise()).toBe(false);
-    await brake.record(ALL, outcome({ mode: 'full', kind: 'failed', status: null }));
-    await brake.weighAll();
-    expect(rsync.asked).toBe(1);
+describe('an rsync', () => {
+  const big = { files: 100_000, sourceFiles: 100_000 };
+  const unlimited = Number.POSITIVE_INFINITY;
+
+  test('may delete what was foreseen, a little more where the hour allows it, and never more than that', async () => {
+    for (const [MAX_DELETE, count, limit] of [
+      ['50%', 10, 1000],
+      ['50%', 3000, 3000],
+      ['200', 10, 200],
+    ] as const) {
+      using directory = scratch();
+      const { brake } = brakeIn(directory.path, { variables: { MAX_DELETE }, remembered: big });
+      expect(brake.limit).toBe(Math.min(limit, 1000)); // as one is started that waits
+      await brake.weigh(deletions(count), QUESTION, new Map());
+      expect(brake.limit).toBe(limit);
+    }
   });
 
-  test('is ended for a directory that leaves the source only if it does not arrive elsewhere', async () => {
+  test('may delete as well what was only moved, where that is known', async () => {
     using directory = scratch();
-    const { brake, state } = brakeIn(directory.path, { files: 10, remembered: { sourceFiles: 10 } });
-    state.note('before', event('moved_from', { isDirectory: true }), undefined);
+    const { brake, state } = brakeIn(directory.path, { files: 50, remembered: big });
+    const batch = deletions(100);
+    for (let n = 0; n < 30; n++) {
+      state.departures.arrive(`old-${n}`, `file-${n}`);
+      batch.set(`old-${n}`, change({ kind: 'moved_from' }));
+    }
+    await brake.weigh(batch, QUESTION, new Map());
+    expect(brake.limit).toBe(130);
+    batch.set('old-0', change({ kind: 'moved_from', isDirectory: true }));
+    await brake.weigh(batch, QUESTION, new Map());
+    expect(brake.limit).toBe(100); // the target has renamed it
+  });
+
+  test('may delete all where nothing is limited, nothing can be too much, or it was let through', async () => {
+    for (const circumstances of [
+      { variables: { MAX_DELETE: 'off' } },
+      { variables: { RSYNC_OPTS: '-a' } },
+      { variables: { MAX_DELETE: '50%' }, remembered: { files: 900 } },
+      { remembered: { files: 90 } },
+      { remembered: { held: holding } }, // it does not delete at all
+    ]) {
+      using directory = scratch();
+      const { brake } = brakeIn(directory.path, circumstances);
+      expect(brake.limit).toBe(unlimited);
+    }
+    using directory = scratch();
+    const { brake } = brakeIn(directory.path, { remembered: { held: holding } });
+    brake.accept();
     await brake.weighAll();
-    expect([brake.checkSurprise(), brake.checkSurprise()]).toEqual([false, false]);
-    state.note('d', event('moved_from', { isDirectory: true }), undefined);
-    expect(brake.checkSurprise()).toBe(false);
-    state.departures.arrive('d', 'e');
-    expect([brake.checkSurprise(), brake.checkSurprise()]).toEqual([false, false]);
-    state.note('f', event('moved_from', { isDirectory: true }), undefined);
-    expect([brake.checkSurprise(), brake.checkSurprise()]).toEqual([false, true]);
+    expect(brake.limit).toBe(unlimited);
+  });
+
+  test('that waits is of use to a batch that needs no more, and if it may not delete more than now is left', async () => {
+    using directory = scratch();
+    const { brake } = brakeIn(directory.path, { variables: { MAX_DELETE: '5000' }, remembered: big });
+    await brake.weigh(deletions(1500), QUESTION, new Map());
+    expect([1000, 1500, 5001, unlimited].map((limit) => brake.suits(limit))).toEqual([false, true, false, false]);
+    await brake.record(deletions(1500), outcome({ created: 0, deleted: 1500 }));
+    await brake.weigh(deletions(10), QUESTION, new Map());
+    expect([9, 10, 1000, 3501].map((limit) => brake.suits(limit))).toEqual([false, true, true, false]);
+  });
+
+  test('that would have deleted more is followed by one that was asked about, and what it did counts', async () => {
+    using directory = scratch();
+    const { brake, rsync, known } = brakeIn(directory.path);
+    await brake.weigh(deletions(10), QUESTION, new Map());
+    brake.reconsider({ created: 0, deleted: 100 });
+    expect(log.text).toContain('待删除的内容比预计的多，已删除 100 个后停下，重新统计');
+    expect(known.deletions.map(({ count }) => count)).toEqual([100]);
+    rsync.losses = 200;
+    await brake.weigh(deletions(10), QUESTION, new Map());
+    expect([rsync.asked, brake.isHolding]).toEqual([1, true]);
+  });
+
+  test.each([
+    ['goes on where as much has come as has gone', 950, [0, false]],
+    ['is followed by one that was asked about where the source has lost too much since', 700, [1, true]],
+  ] as const)('that compares all and would have deleted more %s', async (_, left, [asked, isHeld]) => {
+    using directory = scratch();
+    const remembered = { files: 1000, sourceFiles: 1000, growth: 0 };
+    const { brake, rsync } = brakeIn(directory.path, { files: 950, remembered });
+    rsync.losses = 150;
+    await brake.weighAll();
+    expect(brake.limit).toBe(100);
+    for (let n = left; n < 950; n++) rmSync(join(directory.path, `file-${n}`));
+    brake.reconsider({ created: 50, deleted: 100 });
+    await brake.weighAll();
+    expect([rsync.asked, brake.isHolding]).toEqual([asked, isHeld]);
+    expect(brake.limit).toBe(unlimited);
+    await brake.record(ALL, outcome({ mode: 'full', deleted: 0 }));
+    await brake.weighAll();
+    expect(brake.limit).toBe(isHeld ? unlimited : 50); // the next one is foreseen anew
   });
 });
 

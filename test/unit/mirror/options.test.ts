@@ -167,6 +167,13 @@ describe('the plan', () => {
     expect(plan('-a --delete-after').mayRename).toBe(true);
   });
 
+  test.each([
+    ['-a --delete', Number.POSITIVE_INFINITY],
+    ['-a --delete --max-delete=5', 5],
+    ['-a --delete --max-delete 7 --max-delete 6', 6],
+    ['-a --delete --max-delete=-1', 0],
+  ])('knows how much may be deleted with %s', (options, most) => expect(plan(options).maxDelete).toBe(most));
+
   test('leaves progress and the log to the user who asks for them', () => {
     const own = [
       '-aP',

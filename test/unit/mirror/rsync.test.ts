@@ -5,6 +5,8 @@ import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import fc from 'fast-check';
 import {
+  addTransfers,
+  isCut,
   mayBeDisconnected,
   meaningOf,
   type OutcomeKind,
@@ -17,6 +19,24 @@ import {
 import { scratch } from '../service/scratch.ts';
 import { keepLog } from './stand-ins.ts';
 import { transfer } from './transfer.ts';
+
+test.each([
+  [0, 5, false],
+  [0, 10, false], // it has deleted all that there was
+  [25, 10, true],
+  [25, 0, true], // nothing was reported
+  [23, 10, true],
+  [24, 10, true],
+  [24, 9, false],
+  [12, 10, false],
+])('an rsync that ends with status %d and %d of 10 deletions has left some undone: %p', (status, deleted, isLeft) => {
+  expect(isCut(status, deleted, 10)).toBe(isLeft);
+});
+
+test('what two rsyncs have transferred is added, unless it is not known', () => {
+  expect(addTransfers({ files: 1, bytes: 10 }, { files: 2, bytes: 20, deleted: 3 })).toEqual({ files: 3, bytes: 30 });
+  expect(addTransfers({ files: 1 }, { bytes: 20 })).toEqual({ files: undefined, bytes: undefined });
+});
 
 describe('showControls', () => {
   const bytes = fc.uint8Array().map((array) => Buffer.from(array).toString('latin1'));
