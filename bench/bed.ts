@@ -164,6 +164,11 @@ export class Run implements AsyncDisposable {
     return { ...cleanEnv(), ...this.env };
   }
 
+  /** What its programs have printed. */
+  get output(): string {
+    return this.programs.map(({ output }) => output).join('\n');
+  }
+
   processes(): number[] {
     return processesOf(this.bed.control);
   }

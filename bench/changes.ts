@@ -2,9 +2,9 @@
 import { mkdirSync, readFileSync, statSync, watch, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { eventually, type Program } from '../test/processes.ts';
+import { eventually, Program } from '../test/processes.ts';
 import { expectEqual } from '../test/tree.ts';
-import type { Bed, Run } from './bed.ts';
+import { type Bed, breathe, type Run } from './bed.ts';
 
 let version = 0;
 
@@ -75,6 +75,19 @@ export function writeFiles(root: string, files: string[], contentFor = nameAsCon
 }
 
 const sizeOf = (file: string) => statSync(file, { throwIfNoEntry: false })?.size;
+
+/**
+ * Makes the tree, and the same at the backup, so that no full sync has to send it. Its files are empty: what is in those
+ * that do not change does not matter, and a million of them need no room.
+ */
+export async function makeTree(bed: Bed, files: string[]): Promise<void> {
+  for (let from = 0; from < files.length; from += 1000) {
+    writeFiles(bed.path('source'), files.slice(from, from + 1000), () => '');
+    await breathe();
+  }
+  const copy = bed.pair.keep(new Program('cp', ['-a', bed.path('source', '.'), bed.path('backup')], {}));
+  if ((await copy.exited) !== 0) throw new Error(`cp: ${copy.output}`);
+}
 
 /** Resolves when all files are at the backup in full size: each is looked for until it is there, then never again. */
 export async function allThere(bed: Bed, files: string[], deadline: number): Promise<boolean> {

@@ -21,6 +21,7 @@ import type { Section } from './section.ts';
 import { LANGUAGES, summary } from './summary.ts';
 import { document } from './table.ts';
 import { burst } from './workloads/burst.ts';
+import { compare } from './workloads/compare.ts';
 import { idle } from './workloads/idle.ts';
 import { latency } from './workloads/latency.ts';
 import { moves } from './workloads/moves.ts';
@@ -37,6 +38,7 @@ const workloads = (sizes: number[]): Record<string, () => Promise<Section>> => (
   moves,
   sustained,
   idle,
+  compare,
   up,
 });
 

@@ -24,7 +24,7 @@ const START_MS = 180_000;
 /** Peers run more over ssh than one rsync into one directory. */
 const ALLOW_SHELL = { ALLOW_SHELL: 'true' };
 
-function ours(setting: string, env: Record<string, string>): Mirror {
+export function ours(setting: string, env: Record<string, string>): Mirror {
   return {
     name: `rsync-inotify, ${setting}`,
     role: 'ours',

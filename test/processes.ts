@@ -96,13 +96,14 @@ export interface Answer {
 }
 
 /** What a program answers to its input, at its end. */
-export async function answerOf(child: ChildProcessWithoutNullStreams, input: Buffer | string): Promise<Answer> {
+export async function answerOf(child: ChildProcessWithoutNullStreams, input?: Buffer | string): Promise<Answer> {
   const answer: Answer = { status: null, stdout: '', stderr: '' };
   for (const name of ['stdout', 'stderr'] as const)
     child[name].setEncoding('utf8').on('data', (chunk) => {
       answer[name] += chunk;
     });
-  child.stdin.on('error', () => {}).end(input);
+  child.stdin.on('error', () => {});
+  if (input !== undefined) child.stdin.end(input);
   [answer.status] = await once(child, 'close');
   return answer;
 }

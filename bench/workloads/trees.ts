@@ -1,7 +1,6 @@
 /** One change in trees of growing size: does it cost what it weighs, or what the tree weighs? */
-import { Program } from '../../test/processes.ts';
-import { Bed, breathe } from '../bed.ts';
-import { latencyOf, treeFiles, writeFiles } from '../changes.ts';
+import { Bed } from '../bed.ts';
+import { latencyOf, makeTree, treeFiles } from '../changes.ts';
 import { bareRsync, lsyncdAtOnce, type Mirror, oursAtOnce, plainAtOnce } from '../mirrors.ts';
 import { tell } from '../progress.ts';
 import { type Column, goal, never, percentile, type Row, ratio, rowOf, type Section } from '../section.ts';
@@ -12,19 +11,6 @@ const SAMPLES = 15;
 const ENOUGH_MS = 12_000;
 
 const MIRRORS: Mirror[] = [bareRsync, oursAtOnce, ...lsyncdAtOnce, plainAtOnce];
-
-/**
- * Makes the tree, and the same at the backup, so that no full sync has to send it. Its files are empty: what is in those
- * that do not change does not matter, and a million of them need no room.
- */
-async function makeTree(bed: Bed, files: string[]): Promise<void> {
-  for (let from = 0; from < files.length; from += 1000) {
-    writeFiles(bed.path('source'), files.slice(from, from + 1000), () => '');
-    await breathe();
-  }
-  const copy = bed.pair.keep(new Program('cp', ['-a', bed.path('source', '.'), bed.path('backup')], {}));
-  if ((await copy.exited) !== 0) throw new Error(`cp: ${copy.output}`);
-}
 
 async function measure(bed: Bed, mirror: Mirror, file: string): Promise<Pick<Row, 'values' | 'samples'>> {
   await using run = await bed.start(mirror);

@@ -130,7 +130,7 @@ export class Brake extends EventEmitter {
     return needed <= limit && limit <= this.limit;
   }
 
-  /** Takes down what an rsync has done that would have deleted more than its limit, and has the same weighed more closely. */
+  /** Records what an rsync has done that would have deleted more than its limit, and has the same weighed more closely. */
   reconsider(sent: Entries): void {
     const { deleted = 0 } = sent;
     this.ledger.noteBatch(this.weighed, sent);

@@ -15,11 +15,15 @@ import { touch } from '../service/status.ts';
 import { Failure, lastLine, reasonOf } from '../service/text.ts';
 import { type Host, isWatched, loginOf } from './config.ts';
 import { type HostKeys, temporaryDirectory } from './host-keys.ts';
+import { UNREACHABLE } from './rsync.ts';
 import { type Route, sshArgs, tryLogin } from './ssh.ts';
 import type { TargetState } from './target-state.ts';
 
 /** How long it may take to connect, ms. */
 const CONNECT_MS = 30_000;
+
+/** The exit status of an rsync whose pipe to the other side has ended. */
+const PIPE_ENDED = 12;
 
 /** Emits `tried` after each try to connect, `connected` and `lost`. */
 export class Connection extends EventEmitter {
@@ -70,6 +74,16 @@ export class Connection extends EventEmitter {
   /** Whether a login works without it. @throws {Failure} where nothing is known any more of the host's keys */
   private async answers(): Promise<boolean> {
     return (await tryLogin(this.host, this.findRoute())).exitCode === 0;
+  }
+
+  /**
+   * Says what an rsync's exit status means where ssh could not connect: rsync ends with 255 or with 12, by whether it notices
+   * the end of ssh or that of the pipe to it first.
+   */
+  async statusOf(status: number): Promise<number> {
+    if (status !== PIPE_ENDED || this.socket || lifecycle.stopping) return status;
+    const answer = await tryLogin(this.host, this.findRoute()).catch(() => undefined);
+    return answer?.exitCode === UNREACHABLE ? UNREACHABLE : status;
   }
 
   /** Resolves when it has ended. */

@@ -93,7 +93,7 @@ export class Ledger {
     this.parts.remembered.options = undefined;
   }
 
-  /** Takes down what a batch has done. */
+  /** Records what a batch has done. */
   noteBatch(weighed: Weighed | undefined, outcome: Entries): void {
     const { remembered, memory } = this.parts;
     const { created, deleted } = outcome;
@@ -103,7 +103,7 @@ export class Ledger {
     if (created !== 0 || deleted !== 0) memory.saveSoon();
   }
 
-  /** Takes down what a comparison of all has done. @param sourceFiles how many files the source held, if that is known */
+  /** Records what a comparison of all has done. @param sourceFiles how many files the source held, if that is known */
   noteAll(weighed: Weighed, outcome: Outcome, sourceFiles: number | undefined): void {
     const { remembered, memory, allowance, options } = this.parts;
     const { files: before, growth = 0 } = remembered;

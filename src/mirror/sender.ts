@@ -107,7 +107,9 @@ export class Sender {
     const started = performance.now();
     const isWhole = batch.get('')?.tree || this.host.plan.method === 'full';
     const attempt: Attempt = { mode: isWhole ? 'full' : 'incremental', unrepeated: [] };
-    const result = await this.transfer(batch, attempt).then(describeSent, describeFailure);
+    const result = await this.transfer(batch, attempt)
+      .then(async (sent) => ({ ...sent, status: await this.connection.statusOf(sent.status) }))
+      .then(describeSent, describeFailure);
     const outcome = { ...attempt, ...result, seconds: (performance.now() - started) / 1000 };
     await this.brake.record(batch, outcome);
     return outcome;

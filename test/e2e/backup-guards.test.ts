@@ -1,6 +1,7 @@
 /** What the backup says of itself, and that it receives into the DEST_DIR of its start alone, whatever is mounted or replaced. */
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { spawn, spawnSync } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
 import {
   copyFileSync,
   existsSync,
@@ -14,6 +15,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { dirname } from 'node:path';
+import { Namespace } from '../namespace.ts';
 import { isRoot, Pair, remoteRsyncsOf, theOnly, userName } from '../pair.ts';
 import { type Answer, answerOf, cleanEnv, count, eventually, type Program } from '../processes.ts';
 import { binary } from '../project.ts';
@@ -98,13 +100,17 @@ class Backup {
     return JSON.parse(stdout);
   }
 
-  /** Starts an rsync that waits for the names of what it shall mirror. */
-  async beginRsync(directory = this.pair.path('backup')) {
+  /** Starts an rsync that waits for the names of what it shall mirror; returns what gives it these, and waits for its end. */
+  async beginRsync(directory = this.pair.path('backup')): Promise<(names: string) => Promise<Answer>> {
     const shell = ['ssh', ...this.sshWords].map((word) => `'${word}'`).join(' ');
     const words = ['-a', '--files-from=-', '-e', shell, `${this.pair.path('source')}/`, `${this.host}:${directory}/`];
     const rsync = spawn('rsync', words);
+    const answer = answerOf(rsync); // it may end at any time from now on
     await theOnly(remoteRsyncsOf, this.pair);
-    return rsync;
+    return (names) => {
+      rsync.stdin.end(names);
+      return answer;
+    };
   }
 
   /** Asks rsync to mirror all, to its end. */
@@ -238,12 +244,12 @@ describe.concurrent('DEST_DIR', () => {
     const { pair, program } = backup;
     writeFileSync(pair.path('source', 'file'), 'words');
     const first = await backup.identify();
-    const rsync = await backup.beginRsync();
+    const send = await backup.beginRsync();
     replace(pair);
     await program.shows(
       new RegExp(`\\[ERROR .*DEST_DIR=${pair.path('backup')} ${REPLACED}（启动时: .*inode \\d+，创建于 `),
     );
-    const { status } = await answerOf(rsync, 'file\n');
+    const { status } = await send('file\n');
     expect(status).not.toBe(0);
     await eventually(() => backup.health === `不健康: 目标目录 ${pair.path('backup')} ${REPLACED}\n`);
     expect(backup.status).toMatchObject({ problems: ['destination'], destination: { trouble: 'replaced' } });
@@ -300,6 +306,8 @@ describe.concurrent('DEST_DIR', () => {
   });
 });
 
+type Four = [string, string, string, string];
+
 describe.skipIf(!canMount).concurrent('what is mounted', () => {
   const ownMounts = () => withMounts('true');
   /** Where something is as the program sees it. */
@@ -310,12 +318,12 @@ describe.skipIf(!canMount).concurrent('what is mounted', () => {
     const { pair, program } = backup;
     writeFileSync(pair.path('source', 'file'), 'words');
     const first = await backup.identify();
-    const rsync = await backup.beginRsync();
+    const send = await backup.beginRsync();
     const listener = /PID: (\d+)/.exec(program.output)?.[1];
     backup.inside(`mount -t tmpfs tmpfs '${pair.path('backup')}'`);
     await program.shows(REPLACED);
     await eventually(() => remoteRsyncsOf(pair).length === 0);
-    expect((await answerOf(rsync, 'file\n')).status).not.toBe(0);
+    expect((await send('file\n')).status).not.toBe(0);
     expect((await backup.mirror()).stderr).toContain(REPLACED);
     for (const path of [pair.path('backup'), seen(backup, 'backup')]) expect(readdirSync(path)).toEqual([]);
     expect(existsSync(`/proc/${listener}`)).toBe(true);
@@ -360,10 +368,10 @@ describe.skipIf(!canMount).concurrent('what is mounted', () => {
       [`umount '${pair.path('backup', 'disk')}'`, `已卸载 ${pair.path('backup', 'disk')}`],
     ] as const) {
       const offset = program.output.length;
-      const rsync = await backup.beginRsync();
+      const send = await backup.beginRsync();
       backup.inside(command);
       await program.shows(`之内的挂载有变化（${told}），已断开源端`, offset);
-      expect((await answerOf(rsync, '')).status).not.toBe(0);
+      expect((await send('')).status).not.toBe(0);
       const now = await backup.identify();
       expect(now.start).not.toBe(start);
       ({ start } = now);
@@ -442,4 +450,41 @@ describe.skipIf(!canMount).concurrent('what is mounted', () => {
     expect(await backup.mirror(pair.path('disk', 'backup'))).toMatchObject({ status: 0 });
     expect(readdirSync(pair.path('disk'))).toEqual(['backup']);
   });
+
+  test.each([1, 4])(
+    'that comes back from a power cut %d s after the last change without it is completed at once',
+    async (seconds) => {
+      await using pair = await Pair.withKeys('power-cut');
+      await using namespace = await Namespace.make();
+      const [disk, image, cut, boot] = ['disk', 'image', 'cut', 'boot'].map((name) => pair.path(name)) as Four;
+      mkdirSync(disk);
+      // Without a commit of its own the file system writes nothing down but what it must.
+      namespace.run('truncate -s 32M "$1"; mkfs.ext4 -q "$1"; mount -o loop,commit=300 "$1" "$2"', image, disk);
+      writeFileSync(pair.path('source', 'before'), 'words');
+      const DEST_DIR = pair.path('disk', 'backup');
+      const backup = pair.start('start-sshd', { DEST_DIR }, namespace.wrapper);
+      const source = pair.start('rsync-inotify', { DEST_DIR, SYNC_INTERVAL: '0' });
+      await source.shows('✓ 服务运行中');
+      namespace.run('sync -f "$1"', DEST_DIR);
+      const offset = source.output.length;
+      writeFileSync(pair.path('source', 'after'), 'words');
+      await source.shows('同步成功', offset);
+      await Bun.sleep(seconds * 1000);
+      namespace.run('cp "$1" "$2"', image, cut);
+
+      await backup.stop();
+      writeFileSync(boot, `${randomUUID()}\n`);
+      await eventually(() => namespace.run('umount "$1"', disk) === ''); // what was ended may need a moment to go
+      namespace.run('mount -o loop "$2" "$1"', disk, cut);
+      expect(namespace.run('ls "$1"', DEST_DIR)).toBe('before\n');
+      namespace.run('mount --bind "$1" /proc/sys/kernel/random/boot_id', boot);
+      const again = pair.start('start-sshd', { DEST_DIR }, namespace.wrapper);
+      await again.shows('SSH 服务器就绪');
+      await source.shows(/\[WARN .*备份端已重新启动/, offset, 60_000);
+      await eventually(() => namespace.run('ls "$1"', DEST_DIR) === 'after\nbefore\n');
+      expect(namespace.run('cat "$1/after"', DEST_DIR)).toBe('words');
+      await source.stop();
+      await again.stop();
+    },
+  );
 });

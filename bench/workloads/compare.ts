@@ -1,0 +1,58 @@
+/** All is compared, and hardly anything is to be deleted: what does it cost to make sure of that before? */
+import { writeFileSync } from 'node:fs';
+import { Bed } from '../bed.ts';
+import { makeTree, treeFiles } from '../changes.ts';
+import { type Mirror, ours } from '../mirrors.ts';
+import { type Column, goal, percentile, type Row, ratio, type Section } from '../section.ts';
+
+const FILES = treeFiles(100_000);
+/** How often each is measured, after a first time in which it gets to know the target. */
+const ROUNDS = 15;
+/** How many files the target has that the source has not. */
+const STRAYS = 10;
+
+const unlimited = ours('MAX_DELETE=off', { MAX_DELETE: 'off', LOG_FORMAT: 'json' });
+const limited = ours('default', { LOG_FORMAT: 'json' });
+
+const COLUMNS: Column[] = [
+  { key: 's', title: 'p50', unit: 's' },
+  { key: 'fastest', title: 'fastest', unit: 's' },
+];
+
+/** The first full sync of a start, as the log tells of it, s. */
+async function compareOnce(bed: Bed, mirror: Mirror): Promise<number> {
+  for (let n = 0; n < STRAYS; n++) writeFileSync(bed.path('backup', `stray-${n}`), '');
+  await using run = await bed.start(mirror);
+  const line = run.output.split('\n').find((text) => text.includes('"sync.success"'));
+  if (!line) throw new Error(`no full sync in:\n${run.output}`);
+  return JSON.parse(line).duration_ms / 1000;
+}
+
+const rowOf = ({ name, role }: Mirror, s: number[]): Row => ({
+  ...{ name, role, samples: { s } },
+  values: { s: percentile(s, 0.5), fastest: percentile(s, 0) },
+});
+
+export async function compare(): Promise<Section> {
+  const beds = [await Bed.make('compare'), await Bed.make('compare')];
+  const samples: number[][] = beds.map(() => []);
+  for (const bed of beds) await makeTree(await bed.authorise(), FILES);
+  for (let round = 0; round <= ROUNDS; round++) {
+    for (const [n, mirror] of [unlimited, limited].entries()) {
+      const taken = await compareOnce(beds[n] as Bed, mirror);
+      if (round > 0) samples[n]?.push(taken);
+    }
+  }
+  const rows = [unlimited, limited].map((mirror, n) => rowOf(mirror, samples[n] ?? []));
+  const [without, guarded] = rows.map(({ values }) => values.s);
+  return {
+    workload: 'compare',
+    title: `All of ${FILES.length.toLocaleString('en')} equal files is compared, and ${STRAYS} are deleted`,
+    note: `The first full sync of ${ROUNDS} starts of each, by turns; with a limit, what the source holds is counted before.`,
+    columns: COLUMNS,
+    rows,
+    ratioOf: 's',
+    base: limited.name,
+    goals: [goal('default ÷ MAX_DELETE=off', ratio(guarded, without), 1.05)],
+  };
+}
