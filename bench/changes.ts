@@ -85,7 +85,7 @@ export async function makeTree(bed: Bed, files: string[]): Promise<void> {
     writeFiles(bed.path('source'), files.slice(from, from + 1000), () => '');
     await breathe();
   }
-  const copy = bed.pair.keep(new Program('cp', ['-a', bed.path('source', '.'), bed.path('backup')], {}));
+  const copy = bed.pair.keep(new Program('cp', ['-a', `${bed.source}.`, bed.path('backup')], {}));
   if ((await copy.exited) !== 0) throw new Error(`cp: ${copy.output}`);
 }
 

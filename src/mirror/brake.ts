@@ -43,6 +43,8 @@ interface Parts {
   allowance: Allowance;
   forecast: Pick<Forecast, 'isEmpty' | 'checkNotEmptied'>;
   losses: Pick<Losses, 'count'>;
+  /** Whether an rsync that compares all will tell how many files the source holds, as `Census` counts them. */
+  willCount: () => boolean;
 }
 
 /** Emits `changed` when deletions come to be held, and when they are let through. */
@@ -150,6 +152,7 @@ export class Brake extends EventEmitter {
     if (isAccepted) return undefined;
     if (!this.isHolding && (await this.isHarmless(census))) {
       this.weighed.isVast = this.isSurprised; // as much has come as has gone
+      if (this.parts.willCount()) census.stop();
       return undefined;
     }
     const { status, tally, present } = await this.count(this.weighed, { options: host.plan.scanOptions });
@@ -298,5 +301,7 @@ export function brakeFor(host: Host, { source, memory, mounts, state, connection
   const forecast = new Forecast({ host, source, connection, target: state.name, rules });
   const survey = (batch: Batch) => source.survey(batch, (path) => mounts.isHidden(path));
   const losses = new Losses({ forecast, look: source.look, survey, state });
-  return new Brake({ host, source, state, memory, allowance, forecast, losses });
+  const { mayReport, hasFilters } = host.plan;
+  const willCount = () => mayReport && !hasFilters && !!connection.socket && !!connection.directory;
+  return new Brake({ host, source, state, memory, allowance, forecast, losses, willCount });
 }

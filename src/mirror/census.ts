@@ -5,6 +5,7 @@
  *   await census.reaches(1000); // as soon as that is certain
  *   await census.total;
  */
+import type { ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { signalGroup, start } from '../service/processes.ts';
 
@@ -16,6 +17,8 @@ export class Census {
   readonly total: Promise<number | undefined>;
   /** How many were seen so far: the first one is the directory itself. */
   private seen = -1;
+  private readonly find: ChildProcess;
+  private isStopped = false;
   private readonly waiting: { count: number; settle: () => void }[] = [];
 
   /**
@@ -24,18 +27,18 @@ export class Census {
    * @param silence how long nothing may come, ms
    */
   constructor(directory: string, options: readonly string[], silence = SILENCE_MS) {
-    const find = start('find', [directory, ...options, '-print0'], { stdio: ['ignore', 'pipe', 'ignore'] });
+    this.find = start('find', [directory, ...options, '-print0'], { stdio: ['ignore', 'pipe', 'ignore'] });
     const { promise: hung, resolve: giveUp } = Promise.withResolvers<undefined>();
     const timer = setTimeout(() => {
-      signalGroup(find, 'SIGKILL');
+      this.stop();
       giveUp(undefined);
     }, silence);
-    find.stdout?.on('data', (chunk: Buffer) => {
+    this.find.stdout?.on('data', (chunk: Buffer) => {
       timer.refresh();
       this.take(chunk);
     });
-    const ended = once(find, 'close').then(
-      () => (this.seen >= 0 ? this.seen : undefined), // what it may not enter is not compared either
+    const ended = once(this.find, 'close').then(
+      () => (this.seen >= 0 && !this.isStopped ? this.seen : undefined), // what it may not enter is not compared either
       () => undefined,
     );
     this.total = Promise.race([ended, hung]).finally(() => clearTimeout(timer));
@@ -44,6 +47,12 @@ export class Census {
   private take(chunk: Buffer): void {
     for (let end = chunk.indexOf(0); end >= 0; end = chunk.indexOf(0, end + 1)) this.seen++;
     for (const { count, settle } of this.waiting) if (this.seen >= count) settle();
+  }
+
+  /** Ends it before all is counted. */
+  stop(): void {
+    this.isStopped = true;
+    signalGroup(this.find, 'SIGKILL');
   }
 
   /** Resolves with whether there are so many, without waiting for the rest of them. */

@@ -103,19 +103,19 @@ export class Ledger {
     if (created !== 0 || deleted !== 0) memory.saveSoon();
   }
 
-  /** Records what a comparison of all has done. @param sourceFiles how many files the source held, if that is known */
-  noteAll(weighed: Weighed, outcome: Outcome, sourceFiles: number | undefined): void {
+  /** Records what a comparison of all has done. @param counted how many files the source held, if they were counted */
+  noteAll(weighed: Weighed, outcome: Outcome, counted: number | undefined): void {
     const { remembered, memory, allowance, options } = this.parts;
     const { files: before, growth = 0 } = remembered;
-    const listed = outcome.listed ? outcome.listed - 1 : sourceFiles; // rsync lists the source itself, too
+    const listed = outcome.listed ? outcome.listed - 1 : counted; // rsync lists the source itself, too
+    const sourceFiles = counted ?? listed;
     const files = listed === undefined ? undefined : listed + (remembered.held?.count ?? 0);
     if (weighed.isAccepted) allowance.restart();
     else if (before !== undefined && files !== undefined)
       allowance.spend(before + growth - files); // it does not tell what came
     else this.spend(weighed, outcome);
-    if (sourceFiles !== undefined) {
-      Object.assign(remembered, { sourceFiles, files, growth: 0, options, place: this.place });
-    }
+    if (sourceFiles === undefined) remembered.growth = undefined;
+    else Object.assign(remembered, { sourceFiles, files, growth: 0, options, place: this.place });
     memory.save();
   }
 

@@ -153,12 +153,12 @@ export function countEntries(report: string): Entries {
 }
 
 /**
- * Decides how a comparison of all tells of itself, and what of that is not passed on: where filters leave files out, nothing but
- * the statistics says how many the target holds.
+ * Decides how a comparison of all tells of itself, and what of that is not passed on: where it deletes, the statistics are needed
+ * to know how many files the target holds.
  */
 export function tellingOf(plan: Plan, show: (progress: Progress) => void) {
-  const { mayProgress, hasFilters, asksForStats, isVerbose } = plan;
-  const mayCount = hasFilters && !asksForStats;
+  const { mayProgress, deletes, asksForStats, isVerbose } = plan;
+  const mayCount = deletes && !asksForStats;
   const filters = [...(mayProgress ? [progressFilter(show)] : []), ...(mayCount ? [statsFilter(isVerbose)] : [])];
   const options = [...(mayProgress ? ['--info=progress2'] : []), ...(mayCount ? ['--info=stats2'] : [])];
   return { options, filter: (bytes: string) => filters.reduce((text, pass) => pass(text), bytes) };

@@ -56,7 +56,7 @@ function brakeIn(directory: string, { remembered = {}, variables = {}, files = 0
     place: placeOf(directory),
     ...remembered,
   };
-  const rsync = { losses: 0, status: 0, present: 5000, isEmpty: false, asked: 0 };
+  const rsync = { losses: 0, status: 0, present: 5000, isEmpty: false, asked: 0, willCount: false };
   const clock = { now: Date.now() };
   const state = new TargetState('backup', false);
   const count = async (): Promise<Count> => {
@@ -68,6 +68,7 @@ function brakeIn(directory: string, { remembered = {}, variables = {}, files = 0
     memory: { target: () => known, save: () => {}, saveSoon: () => {} },
     allowance: new Allowance(parseLimit(host.config.MAX_DELETE), known, () => clock.now),
     forecast: { isEmpty: async () => rsync.isEmpty, checkNotEmptied: async () => {} },
+    willCount: () => rsync.willCount,
   });
   /** Has a batch weighed and sent. */
   const send = async (batch: Batch, deleted = batch.size) => {
@@ -213,6 +214,23 @@ describe('a comparison of all', () => {
     await compareAll();
     expect(rsync.asked).toBe(0);
     expect(known).toMatchObject({ files: 950, sourceFiles: 950, growth: 0 });
+  });
+
+  test('takes the number of files from rsync where that tells it, and knows nothing where it has not', async () => {
+    using directory = scratch();
+    const { brake, rsync, known } = brakeIn(directory.path, {
+      files: 950,
+      remembered: { files: 1000, sourceFiles: 1000, growth: 0 },
+    });
+    rsync.willCount = true;
+    await brake.weighAll();
+    await brake.record(ALL, outcome({ mode: 'full', deleted: 50, listed: 951 }));
+    expect([rsync.asked, known.files, known.sourceFiles, known.growth]).toEqual([0, 950, 950, 0]);
+    await brake.weighAll();
+    await brake.record(ALL, outcome({ mode: 'full' }));
+    expect([known.sourceFiles, known.growth]).toEqual([950, undefined]);
+    await brake.weighAll();
+    expect(rsync.asked).toBe(1); // for want of better knowledge
   });
 
   test('is held where the source has lost too much, and counts what is held as being on the target', async () => {

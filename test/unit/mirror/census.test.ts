@@ -23,6 +23,15 @@ describe('a census', () => {
     expect(await census.total).toBe(3000);
   });
 
+  test('that was stopped knows no total', async () => {
+    using directory = scratch();
+    for (let n = 0; n < 100; n++) writeFileSync(join(directory.path, `${n}`), '');
+    const census = new Census(directory.path, []);
+    expect(await census.reaches(50)).toBe(true);
+    census.stop();
+    expect(await census.total).toBeUndefined();
+  });
+
   test('knows nothing of a directory that is not there', async () => {
     const census = new Census('/no/such/directory', []);
     expect(await census.total).toBeUndefined();
