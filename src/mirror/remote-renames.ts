@@ -1,16 +1,19 @@
 /**
  * Has the backup rename what was renamed in the source, so that it need not be sent once more.
  *
- *   const { renamed } = await renameOnTarget(host, route, '/', moves);
+ *   const renames = new RemoteRenames({ host, state, connection, prefix: '/' });
+ *   await renames.repeat(moves, attempt);
  */
 import { once } from 'node:events';
 import { quote } from 'shlex';
 import { start, tailOf } from '../service/processes.ts';
 import { lastLine } from '../service/text.ts';
 import { type Host, loginOf } from './config.ts';
+import type { Connection } from './connection.ts';
 import type { Move } from './moves.ts';
 import { UNREACHABLE } from './rsync.ts';
-import { type Route, sshArgs } from './ssh.ts';
+import { sshArgs } from './ssh.ts';
+import type { TargetState } from './target-state.ts';
 
 /** What came of it: ssh's exit status, how many renames could be done, and the last words of the other side. */
 interface Answer {
@@ -19,13 +22,54 @@ interface Answer {
   said: string;
 }
 
-/** Asks start-sshd on the backup. @param prefix what stands before a path of the source in the backup, with a slash before it */
-export async function renameOnTarget(host: Host, route: Route, prefix: string, moves: Move[]): Promise<Answer> {
-  const command = `start-sshd --rename ${quote(host.directory)}`;
-  const ssh = start('ssh', [...sshArgs(host, route), loginOf(host), command], {});
-  const names = moves.flatMap(({ from, to }) => [from, to]).map((path) => `${prefix.slice(1)}${path}\0`);
-  ssh.stdin?.end(names.join(''), 'latin1');
-  const [renamed, said] = [tailOf(ssh.stdout), tailOf(ssh.stderr)];
-  const [code] = await once(ssh, 'close');
-  return { status: code ?? UNREACHABLE, renamed: Number(renamed()), said: lastLine(said()) };
+/** What is needed to ask. */
+interface Parts {
+  host: Host;
+  state: Pick<TargetState, 'log'>;
+  connection: Pick<Connection, 'findRoute'>;
+  /** What stands before a path of the source in the backup, with a slash before it. */
+  prefix: string;
+}
+
+export class RemoteRenames {
+  /** Whether the backup knows how to rename, as far as it has been asked. */
+  private isKnown = true;
+
+  constructor(private readonly parts: Parts) {}
+
+  /** Has the next ones asked for again: the backup may be another one. */
+  reset(): void {
+    this.isKnown = true;
+  }
+
+  /**
+   * Has the backup rename what was renamed here. Whatever comes of it, the batch then mirrors both places.
+   * `attempt` holds the renames that the backup could not be asked for, also where this throws.
+   */
+  async repeat(moves: Move[], attempt: { unrepeated: Move[] }): Promise<void> {
+    const { host, state } = this.parts;
+    if (moves.length === 0 || !host.plan.mayRename || !this.isKnown) return;
+    attempt.unrepeated = moves;
+    const { status, renamed, said } = await this.ask(moves);
+    if (status === UNREACHABLE) return;
+    attempt.unrepeated = [];
+    if (status !== 0) {
+      this.isKnown = false;
+      state.log('sync.rename_refused', `目标不支持重命名 (${said})，移动的内容将再次传输`);
+    } else if (renamed > 0) {
+      state.log('sync.renamed', `已在目标上重命名 ${renamed} 项，无需再次传输`, { renamed });
+    }
+  }
+
+  /** Asks start-sshd on the backup. */
+  private async ask(moves: Move[]): Promise<Answer> {
+    const { host, connection, prefix } = this.parts;
+    const command = `start-sshd --rename ${quote(host.directory)}`;
+    const ssh = start('ssh', [...sshArgs(host, connection.findRoute()), loginOf(host), command], {});
+    const names = moves.flatMap(({ from, to }) => [from, to]).map((path) => `${prefix.slice(1)}${path}\0`);
+    ssh.stdin?.end(names.join(''), 'latin1');
+    const [renamed, said] = [tailOf(ssh.stdout), tailOf(ssh.stderr)];
+    const [code] = await once(ssh, 'close');
+    return { status: code ?? UNREACHABLE, renamed: Number(renamed()), said: lastLine(said()) };
+  }
 }

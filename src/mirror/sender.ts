@@ -16,7 +16,7 @@ import type { Host } from './config.ts';
 import type { Connection } from './connection.ts';
 import type { Mounts } from './mounts.ts';
 import type { Move } from './moves.ts';
-import { renameOnTarget } from './remote-renames.ts';
+import { RemoteRenames } from './remote-renames.ts';
 import {
   addTransfers,
   describeFailure,
@@ -30,7 +30,6 @@ import {
   type Totals,
   takeReport,
   tellingOf,
-  UNREACHABLE,
 } from './rsync.ts';
 import { LIST_OPTIONS, listOf, rulesOf } from './scopes.ts';
 import type { Source } from './source.ts';
@@ -79,8 +78,7 @@ export class Sender {
   private reports = 0;
   /** Whether rsync starts in the source. */
   private readonly isPinned: boolean;
-  /** Whether the backup knows how to rename, as far as it has been asked. */
-  private canRename = true;
+  private readonly renames: RemoteRenames;
   /** The rsync that transfers. */
   private running: Transfer | undefined;
 
@@ -93,10 +91,11 @@ export class Sender {
     private readonly brake: Brake,
   ) {
     this.isPinned = source.prefix === '/' && host.plan.mayPin;
+    this.renames = new RemoteRenames({ host, state, connection, prefix: source.prefix });
     mounts.on('changed', () => this.renewRules());
     brake.on('changed', () => this.disarm());
     connection.on('connected', () => {
-      this.canRename = true;
+      this.renames.reset();
       this.arm();
     });
     connection.on('lost', () => this.disarm());
@@ -320,28 +319,10 @@ export class Sender {
     }
   }
 
-  /**
-   * Has the backup rename what was renamed here. Whatever comes of it, the batch then mirrors both places.
-   * `attempt` holds the renames that the backup could not be asked for, also where this throws.
-   */
-  private async repeatMoves(attempt: Attempt): Promise<void> {
+  /** Has the backup rename what was renamed here, but for what lies in mounts that are gone. */
+  private repeatMoves(attempt: Attempt): Promise<void> {
     const mayRepeat = ({ from, to }: Move) => !this.mounts.isKept(from) && !this.mounts.isKept(to);
     const moves = this.state.moves.take(this.source.look, this.state.lacking).filter(mayRepeat);
-    if (moves.length === 0 || !this.host.plan.mayRename || !this.canRename) return;
-    attempt.unrepeated = moves;
-    const { status, renamed, said } = await renameOnTarget(
-      this.host,
-      this.connection.findRoute(),
-      this.source.prefix,
-      moves,
-    );
-    if (status === UNREACHABLE) return;
-    attempt.unrepeated = [];
-    if (status !== 0) {
-      this.canRename = false;
-      this.state.log('sync.rename_refused', `目标不支持重命名 (${said})，移动的内容将再次传输`);
-    } else if (renamed > 0) {
-      this.state.log('sync.renamed', `已在目标上重命名 ${renamed} 项，无需再次传输`, { renamed });
-    }
+    return this.renames.repeat(moves, attempt);
   }
 }
