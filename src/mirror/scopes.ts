@@ -4,6 +4,7 @@
  *   listOf(new Map([['a/b', 'entry'], ['c', 'gone']]), '/'); // ./a/b and ./
  */
 import { isUtf8 } from 'node:buffer';
+import { isWithin } from '../service/files.ts';
 
 /** A path that is there; a directory, but not what is in it; a path that is gone; a subtree; a directory inside of one. */
 export type Scope = 'entry' | 'directory' | 'gone' | 'tree' | 'inside';
@@ -42,6 +43,12 @@ export function rulesOf(scopes: Scopes, prefix: string): string[] | undefined {
   const rules = [...[...patterns].map((text) => `--include=${text}`), '--exclude=*'];
   return rules.join('').length > MAX_RULES ? undefined : rules;
 }
+
+/** Whether something may be deleted at one of these paths, or below it. */
+export const mayDelete = (scopes: Scopes, paths: readonly string[]) =>
+  [...scopes].some(
+    ([path, scope]) => scope !== 'entry' && scope !== 'directory' && paths.some((it) => isWithin(path, it)),
+  );
 
 /** Writes the rules by which rsync deletes nothing at or below paths. @param prefix what stands before a path of the source */
 export const keepRules = (paths: string[], prefix: string) =>

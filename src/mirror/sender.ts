@@ -7,7 +7,7 @@
 import type { ChildProcess } from 'node:child_process';
 import { basename, join } from 'node:path';
 import { lifecycle } from '../service/lifecycle.ts';
-import { holdOpen } from '../service/mounts.ts';
+import { holdOpen, keepMounted, mayKeepMounted } from '../service/mounts.ts';
 import { children, cwd, exitStatus, signalGroup, start } from '../service/processes.ts';
 import { Failure } from '../service/text.ts';
 import type { Brake } from './brake.ts';
@@ -31,7 +31,7 @@ import {
   takeReport,
   tellingOf,
 } from './rsync.ts';
-import { LIST_OPTIONS, listOf, rulesOf } from './scopes.ts';
+import { LIST_OPTIONS, listOf, mayDelete, rulesOf } from './scopes.ts';
 import type { Source } from './source.ts';
 import { rsyncArgs } from './ssh.ts';
 import type { TargetState } from './target-state.ts';
@@ -55,8 +55,8 @@ interface Transfer {
   rules: string[];
   /** How many entries it may delete at most. */
   limit: number;
-  /** Why it was ended because it might delete what it must not, if it was. */
-  outdated: string | undefined;
+  /** Whether it was ended because it might delete what it must not. */
+  isOutdated: boolean;
 }
 
 /** What goes in and out of an rsync while it runs. */
@@ -81,6 +81,8 @@ export class Sender {
   private readonly renames: RemoteRenames;
   /** The rsync that transfers. */
   private running: Transfer | undefined;
+  /** Whether an rsync can be had that goes on seeing what is mounted. */
+  private mayKeepMounts = false;
 
   constructor(
     private readonly host: Host,
@@ -124,7 +126,7 @@ export class Sender {
     const { state, connection, host } = this;
     if (lifecycle.stopping || state.syncing || this.armed || !connection.socket || !host.plan.mayArm) return;
     const started = performance.now();
-    const transfer = this.startList();
+    const transfer = this.startList(false); // for it may wait for days
     this.armed = transfer;
     const replace = () => {
       if (this.armed !== transfer) return;
@@ -141,8 +143,15 @@ export class Sender {
     this.armed = undefined;
   }
 
-  /** Starts an rsync with options that come after the user's. @param format what it reports of each file; names have no place there */
-  private startRsync(extra: string[], { source = this.host.config.SOURCE_DIR, format = '%i' } = {}): Transfer {
+  /**
+   * Starts an rsync with options that come after the user's.
+   * @param format what it reports of each file; names have no place there
+   * @param keepsMounts whether it goes on seeing what is mounted if that is unmounted by force
+   */
+  private startRsync(
+    extra: string[],
+    { source = this.host.config.SOURCE_DIR, format = '%i', keepsMounts = true } = {},
+  ): Transfer {
     const place = this.isPinned ? { from: './', cwd: this.source.base } : { from: source, cwd };
     const report = this.nextReport();
     const options = report ? [`--log-file=${report}`, `--log-file-format=${format}`] : [];
@@ -151,12 +160,11 @@ export class Sender {
     if (limit < this.host.plan.maxDelete) options.push(`--max-delete=${limit}`);
     const words = [...rules, ...this.brake.words, ...rules]; // the user's may hold one that clears those before
     const args = rsyncArgs(this.host, this.connection.findRoute(), [...extra, ...options], place.from, words);
+    const [kept, rsync] = [keepsMounts && this.mayKeepMounts ? this.mounted : [], ['rsync', ...args]];
+    const command = kept.length > 0 ? keepMounted(this.source.realRoot, kept, place.cwd, rsync) : rsync;
     const transfer: Transfer = {
-      rsync: start('rsync', args, { cwd: place.cwd }),
-      totals: {},
-      rules,
-      limit,
-      outdated: undefined,
+      rsync: start(command[0] as string, command.slice(1), { cwd: place.cwd }),
+      ...{ totals: {}, rules, limit, isOutdated: false },
     };
     if (report) transfer.rsync.once('close', () => Object.assign(transfer.totals, takeReport(report)));
     return transfer;
@@ -168,8 +176,13 @@ export class Sender {
     return socket && directory && this.host.plan.mayReport ? join(directory, `${++this.reports}.log`) : undefined;
   }
 
-  private startList(): Transfer {
-    return this.startRsync(LIST_OPTIONS, { source: this.source.base });
+  private startList(keepsMounts: boolean): Transfer {
+    return this.startRsync(LIST_OPTIONS, { source: this.source.base, keepsMounts });
+  }
+
+  /** Where something is mounted that is mirrored; of no interest where nothing is deleted. */
+  private get mounted(): string[] {
+    return this.host.plan.deletes ? this.mounts.mounted.map((path) => this.source.root + path) : [];
   }
 
   /** The rules that the mounts need now. */
@@ -184,8 +197,7 @@ export class Sender {
   /** Ends an rsync that might delete the copy of a mount that is gone, and has the next one wait with other rules. */
   private renewRules(): void {
     const { running } = this;
-    if (running && this.host.plan.deletes && !this.isProtective(running))
-      this.abandon(running, '同步期间源目录下的挂载点发生了变化，为保护备份已中止，将重新同步');
+    if (running && this.host.plan.deletes && !this.isProtective(running)) this.abandon(running);
     this.disarm();
     this.arm();
   }
@@ -205,22 +217,24 @@ export class Sender {
       signalGroup(rsync, 'SIGKILL');
       this.source.refuse();
     }
+    using _ = holdOpen(this.mounted); // none of them goes any more but by force
+    if (!this.isProtective(transfer)) this.abandon(transfer);
     if (rsync.stdout) passOn(rsync.stdout, this.state.name, filter);
     if (rsync.stderr) passOn(rsync.stderr, this.state.name);
     rsync.stdin?.end(names);
     this.running = transfer;
     const status = await exitStatus(rsync);
     this.running = undefined;
-    if (transfer.outdated) throw new Failure(transfer.outdated);
+    if (transfer.isOutdated) throw new Failure('同步期间源目录下的挂载点发生了变化，为保护备份已中止，将重新同步');
     const { totals, limit } = transfer;
     const isOurs = limit < this.host.plan.maxDelete;
     return { status, ...totals, isCut: isOurs && isCut(status, totals.deleted ?? 0, limit) };
   }
 
-  /** Holds on to the mounts while it sends, so that none goes but by force, and looks often whether one has. @throws {Failure} */
+  /** Looks often whether a mount has gone while it sends. @throws {Failure} */
   private async transfer(batch: Batch, attempt: Attempt): Promise<Sent> {
     this.mounts.refresh();
-    using _ = holdOpen(this.host.plan.deletes ? this.mounts.mounted.map((path) => this.source.root + path) : []);
+    if (this.mounted.length > 0) this.mayKeepMounts = await mayKeepMounted();
     const looking = setInterval(() => this.mounts.refresh(), LOOK_MS);
     try {
       return await this.sendBatch(batch, attempt);
@@ -230,8 +244,8 @@ export class Sender {
   }
 
   /** Ends an rsync that might delete what it must not. */
-  private abandon(transfer: Transfer, reason: string): void {
-    transfer.outdated = reason;
+  private abandon(transfer: Transfer): void {
+    transfer.isOutdated = true;
     signalGroup(transfer.rsync, 'SIGTERM');
   }
 
@@ -256,7 +270,10 @@ export class Sender {
     }
     return this.sendWeighed(
       () => this.brake.weigh(batch, { options: rules ?? LIST_OPTIONS, names }, scopes),
-      () => (names ? this.sendList(names) : this.finish(this.startRsync(rules ?? []))),
+      () =>
+        names
+          ? this.sendList(names, mayDelete(scopes, this.mounts.mounted))
+          : this.finish(this.startRsync(rules ?? [])),
     );
   }
 
@@ -291,11 +308,16 @@ export class Sender {
     return method === 'rules' && isRuleFile;
   }
 
-  /** Sends names. An rsync that waited for long may have lost its connection without noticing: that says nothing of the batch. */
-  private async sendList(names: Buffer): Promise<Sent> {
+  /**
+   * Sends names. An rsync that waited for long may have lost its connection without noticing: that says nothing of the batch.
+   * @param reachesMounts whether it has to go on seeing what is mounted, which one that waited would not
+   */
+  private async sendList(names: Buffer, reachesMounts: boolean): Promise<Sent> {
     const { armed } = this;
     this.armed = undefined;
-    const isFit = armed && this.holdsSource(armed) && this.isProtective(armed) && this.brake.suits(armed.limit);
+    const isTooEarly = reachesMounts && this.mayKeepMounts;
+    const isFit =
+      armed && !isTooEarly && this.holdsSource(armed) && this.isProtective(armed) && this.brake.suits(armed.limit);
     if (armed && !isFit) signalGroup(armed.rsync, 'SIGKILL');
     else if (armed && children.has(armed.rsync)) {
       const started = performance.now();
@@ -303,7 +325,7 @@ export class Sender {
       const isStale = mayBeDisconnected(sent.status) && performance.now() - started < LOST_BEFORE_MS;
       if (!isStale || lifecycle.stopping) return sent;
     }
-    return this.finish(this.startList(), { names });
+    return this.finish(this.startList(true), { names });
   }
 
   /** Compares the whole tree and tells how far it has come. */

@@ -94,17 +94,19 @@ export interface Identity {
 const PATIENCE = '10';
 /** XFS numbers a file system by its device, which may have another number after the next boot. */
 const XFS = '58465342';
-/** Has stat(1) tell of a path that is written in octal: no argument can hold all bytes. */
+/** Writes a path for printf(1): no argument can hold all bytes. */
+const inOctal = (path: string) =>
+  [...Buffer.from(path, 'latin1')].map((byte) => `\\${byte.toString(8).padStart(3, '0')}`).join('');
+
+/** Has stat(1) tell of a path that is written in octal. */
 const STAT = `path=$(printf "$2x"); exec timeout "$1" stat -f -L -c "%i %t" -- "\${path%x}"`;
 
 /** Identifies a directory, links followed; nothing where it is not there, or its file system does not answer. */
 export async function identify(path: string): Promise<Identity | undefined> {
-  const bytes = Buffer.from(path, 'latin1');
-  const octal = [...bytes].map((byte) => `\\${byte.toString(8).padStart(3, '0')}`).join('');
-  const { exitCode, stdout } = await run`sh -c ${STAT} sh ${PATIENCE} ${octal}`;
+  const { exitCode, stdout } = await run`sh -c ${STAT} sh ${PATIENCE} ${inOctal(path)}`;
   const [, fileSystem, type] = /^(\w+) (\w+)$/.exec(stdout.trim()) ?? [];
   if (exitCode !== 0 || fileSystem === undefined || type === undefined) return undefined;
-  const found = await stat(bytes, { bigint: true }).catch(() => undefined);
+  const found = await stat(Buffer.from(path, 'latin1'), { bigint: true }).catch(() => undefined);
   return found && { fileSystem, type, inode: String(found.ino), birth: String(found.birthtimeNs) };
 }
 
@@ -137,4 +139,34 @@ export function holdOpen(directories: string[]): Disposable {
       for (const file of files) closeSync(file);
     },
   };
+}
+
+/**
+ * Mounts a tree, written in octal, once more over itself, where nothing that happens elsewhere reaches it; makes sure that the
+ * mounts below it are there, goes where the last path leads, and becomes the program behind that.
+ */
+const KEEP = `decode() { path=$(printf "$1x"); path=\${path%x}; }
+decode "$1"; shift
+mount --rbind -- "$path" "$path" && mount --make-rprivate -- "$path" || exit 126
+while [ "$1" != -- ]; do decode "$1"; mount --make-private -- "$path" || exit 126; shift; done
+shift; cd -- "$1" || exit 126
+shift; exec "$@"`;
+
+/**
+ * Has a program go on to see what is mounted below a directory, even if it is unmounted by force meanwhile
+ * (mount_namespaces(7)). All that is mounted elsewhere comes and goes as before.
+ * @param mounted what is mounted below it: where one of them is not any more, the program is not started, with status 126
+ * @param cwd where it is started, as text
+ */
+export const keepMounted = (directory: string, mounted: readonly string[], cwd: string, command: readonly string[]) => [
+  ...['unshare', '--mount', '--propagation', 'slave', '--', 'sh', '-c', KEEP, 'sh'],
+  ...[inOctal(directory), ...mounted.map(inOctal), '--', cwd, ...command],
+];
+
+let mayKeep: Promise<boolean> | undefined;
+
+/** Whether this process may do that: as root, though seldom in a container. */
+export function mayKeepMounted(): Promise<boolean> {
+  mayKeep ??= run`unshare --mount --propagation slave true`.then(({ exitCode }) => exitCode === 0);
+  return mayKeep;
 }

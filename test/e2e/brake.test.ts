@@ -2,6 +2,7 @@
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { HeldRsync } from '../held-rsync.ts';
 import { Pair } from '../pair.ts';
 import { cleanEnv, content, count, eventually, type Program } from '../processes.ts';
 import { binary } from '../project.ts';
@@ -54,21 +55,6 @@ async function passes(pair: Pair, name: string, backup = 'backup'): Promise<void
     throw new Error(`${error}\n${pair.programs.map(({ output }) => output).join('\n---\n')}`);
   });
 }
-
-/** An rsync that begins only when it may, one for names once it has them; one that only asks does not wait. */
-const HELD_RSYNC = (rsync: string, hold: string) => `#!/bin/sh
-wait_for_leave() { while [ -e '${hold}' ]; do touch '${hold}.on'; sleep 0.05; done; }
-case "$*" in
-  *--version|*--dry-run*) ;;
-  *--files-from=-*)
-    names='${hold}'.names.$$
-    cat > "$names"
-    wait_for_leave
-    exec ${rsync} "$@" < "$names" ;;
-  *) wait_for_leave ;;
-esac
-exec ${rsync} "$@"
-`;
 
 /** Waits until a watcher has its watches that was started after the last directory came. */
 const isWatched = (pair: Pair) => eventually(() => statusOf(pair).watch.in_doubt === null);
@@ -228,17 +214,14 @@ describe('a directory', () => {
     async (_, options, start) => {
       await using pair = await Pair.withKeys('meanwhile');
       fill(pair.path('source'), { photos: 300, notes: 20 });
-      mkdirSync(pair.path('bin'));
-      const hold = pair.path('hold');
-      writeFileSync(pair.path('bin', 'rsync'), HELD_RSYNC(Bun.which('rsync') ?? '', hold), { mode: 0o755 });
-      const PATH = `${pair.path('bin')}:${process.env.PATH}`;
-      const { source } = await pair.run({ ...LIMITED, ...options, PATH });
+      const rsync = new HeldRsync(pair);
+      const { source } = await pair.run({ ...LIMITED, ...options, ...rsync.env });
       await pair.isMirrored();
-      writeFileSync(hold, '');
+      rsync.hold();
       start(pair);
-      await eventually(() => existsSync(`${hold}.on`));
+      await rsync.isHeld();
       for (const name of readdirSync(pair.path('source', 'photos'))) rmSync(pair.path('source', 'photos', name));
-      rmSync(hold);
+      rsync.leave();
       await source.shows('待删除的内容比预计的多，已删除 100 个后停下，重新统计');
       await source.shows('目标上有 200 个文件待删除，超出一小时内的限额 100 个（已删除 100 个）');
       await passes(pair, 'new');

@@ -32,8 +32,6 @@ const volumeOf = (path: string) => PLACES.findIndex((place) => nameOf(place) ===
 const nameOf = (path: string) => path.slice(path.lastIndexOf('/') + 1);
 /** Options under which a batch is sent as a list, by rules, and by comparing everything. */
 const OPTIONS = ['-avz --delete', '-av --delete --exclude=*.none', '-av --delete --delete-excluded'];
-/** A lazy unmount asks nobody: a sync that runs at that moment is ended as soon as it is seen, but may have deleted something, ms. */
-const GRACE_MS = 1000;
 /** How long the work between two other things is, ms. */
 const SLICES = [5, 50, 200, 500, 1000];
 
@@ -93,8 +91,6 @@ class Trial {
   private readonly places = new Map(PLACES.map((place, volume) => [volume, place]));
   private violation: string | undefined;
   looks = 0;
-  /** How much went with lazy unmounts. */
-  raced = 0;
   keptMost = 0;
   private source: Program | undefined;
   private backup: Program | undefined;
@@ -158,7 +154,7 @@ class Trial {
   }
 
   /** Does something by which mounts may come or go, and takes in what must stay of those that have gone. */
-  private async change(what: string, act: () => void, graceMs = 0): Promise<void> {
+  private change(what: string, act: () => void): void {
     this.note(what);
     const before = this.mounted();
     const root = this.root;
@@ -173,15 +169,10 @@ class Trial {
     const gone = [...held].filter(([path]) => !now.has(path));
     const isThere = (path: string) => (entry: [string, string]) =>
       typeOf(this.inBackup(`${path}/${entry[0]}`)) === entry[1];
-    const there = gone.map(([path, entries]) => [path, [...entries].filter(isThere(path))] as const);
-    if (gone.length > 0 && graceMs > 0) await sleep(graceMs);
-    for (const [path, entries] of there) {
-      const left = entries.filter(isThere(path));
-      this.raced += entries.length - left.length;
-      this.kept.set(path, new Map(left));
-      this.note(
-        `  gone: ${shown(path)}, of which ${left.length} must stay, ${entries.length - left.length} went with it`,
-      );
+    for (const [path, entries] of gone) {
+      const there = [...entries].filter(isThere(path));
+      this.kept.set(path, new Map(there));
+      this.note(`  gone: ${shown(path)}, of which ${there.length} must stay`);
     }
     for (const path of now.keys()) this.kept.delete(path);
     this.keptMost = Math.max(this.keptMost, ...[...this.kept.values()].map(({ size }) => size));
@@ -208,29 +199,29 @@ class Trial {
     }
   }
 
-  private async mount(volume: number, place = this.places.get(volume) ?? ''): Promise<void> {
+  private mount(volume: number, place = this.places.get(volume) ?? ''): void {
     if (this.mounted().has(place)) return;
-    await this.change(`mount ${volume} at ${shown(place)}`, () => {
+    this.change(`mount ${volume} at ${shown(place)}`, () => {
       this.clear(place);
       if (!call('mount --bind', latin1(this.volume(volume)), `${this.root}/${place}`)) this.fail('mount');
     });
   }
 
-  private async unmount(path: string, isLazy: boolean): Promise<void> {
+  private unmount(path: string, isLazy: boolean): void {
     const act = () => {
       const isDone = call(isLazy ? 'umount --lazy' : 'umount', `${this.root}/${path}`);
       this.note(isDone ? '  done' : '  busy');
     };
-    await this.change(`umount ${isLazy ? '--lazy ' : ''}${shown(path)}`, act, isLazy ? GRACE_MS : 0);
+    this.change(`umount ${isLazy ? '--lazy ' : ''}${shown(path)}`, act);
   }
 
-  private async mountAll(): Promise<void> {
-    for (const volume of this.places.keys()) await this.mount(volume);
+  private mountAll(): void {
+    for (const volume of this.places.keys()) this.mount(volume);
   }
 
-  private async unmountAny(isLazy: boolean): Promise<void> {
+  private unmountAny(isLazy: boolean): void {
     const mounted = [...this.mounted().keys()];
-    if (mounted.length > 0) await this.unmount(this.random.pick(mounted), isLazy);
+    if (mounted.length > 0) this.unmount(this.random.pick(mounted), isLazy);
   }
 
   private point(release: string): void {
@@ -249,11 +240,11 @@ class Trial {
       const volume = this.random.pick([...this.places.keys()]);
       const place = this.places.get(volume) ?? '';
       if (!this.mounted().has(place)) return;
-      if (this.random.chance(0.5)) await this.unmount(place, false);
+      if (this.random.chance(0.5)) this.unmount(place, false);
       else this.note(call('umount --lazy', `${this.root}/${place}`) ? `blink ${shown(place)}` : 'busy');
       await sleep(this.random.pick([0, 0, 20, 200, 1500]));
       this.look();
-      await this.mount(volume);
+      this.mount(volume);
     },
     stranger: async () => {
       const place = this.random.pick([...this.places.values()]);
@@ -265,17 +256,17 @@ class Trial {
       this.look();
       call('umount --lazy', `${this.root}/${place}`);
     },
-    flip: async () => {
+    flip: () => {
       const to = this.release === 'one' ? 'two' : 'one';
       if (namesIn(latin1(this.pair.path(to))).length === 0) writeFileSync(this.pair.path(to, 'a'), '');
-      await this.change(`flip to ${to}`, () => this.point(to));
+      this.change(`flip to ${to}`, () => this.point(to));
     },
     flipAndBack: async () => {
       const { release } = this;
-      await this.change('flip to nowhere', () => this.point(this.random.pick(['nowhere', 'empty'])));
+      this.change('flip to nowhere', () => this.point(this.random.pick(['nowhere', 'empty'])));
       await sleep(this.random.pick([0, 300, 1500]));
       this.look();
-      await this.change('flip back', () => this.point(release));
+      this.change('flip back', () => this.point(release));
     },
     restartBackup: async () => {
       await this.stopBackup('SIGTERM');
@@ -330,7 +321,7 @@ class Trial {
       this.point(release);
       await this.model.work(50);
     }
-    await this.mountAll();
+    this.mountAll();
     await this.model.work(200);
     this.startBackup();
     await this.startSource();
@@ -356,13 +347,13 @@ class Trial {
 
   /** Has all of it mounted, also where it may have been missed, and waits until both trees are equal. */
   async end(): Promise<void> {
-    if (this.release !== 'one') await this.change('flip to one', () => this.point('one'));
-    await this.mountAll();
+    if (this.release !== 'one') this.change('flip to one', () => this.point('one'));
+    this.mountAll();
     if (!this.backup?.running) this.startBackup();
     await eventually(async () => {
       const status = JSON.parse(content(this.pair.path('source-status.json')) || '{}');
       const missing: string[] = (status.mounts ?? []).map(({ path }: { path: string }) => path);
-      for (const path of missing.map(pathOf)) await this.mount(volumeOf(path), path);
+      for (const path of missing.map(pathOf)) this.mount(volumeOf(path), path);
       const isWell = missing.length === 0 && (status.problems ?? []).length === 0 && status.phase === 'mirroring';
       if (!isWell) await sleep(300);
       return isWell;
@@ -414,9 +405,7 @@ describe.if(isInside)('in a namespace of its own', () => {
     }
     expect(trial.looks).toBeGreaterThan(seconds);
     expect(trial.keptMost).toBeGreaterThan(0);
-    console.log(
-      `${label}: ${trial.model.count} operations, ${trial.looks} looks, ${trial.raced} gone with lazy unmounts, ${JSON.stringify(trial.counts)}`,
-    );
+    console.log(`${label}: ${trial.model.count} operations, ${trial.looks} looks, ${JSON.stringify(trial.counts)}`);
   });
 });
 

@@ -2,6 +2,7 @@
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { HeldRsync } from '../held-rsync.ts';
 import { mayHaveNamespace, Namespace } from '../namespace.ts';
 import { Pair } from '../pair.ts';
 import { content, count, eventually, type Program } from '../processes.ts';
@@ -25,8 +26,9 @@ const METHODS = [
 ] as const;
 
 /** A pair whose source has a disk mounted at `disk`, which is mirrored. */
-async function withDisk(name: string, env: Record<string, string>, disk = 'disk') {
+async function withDisk(name: string, env: Record<string, string>, disk = 'disk', hold?: (pair: Pair) => HeldRsync) {
   const pair = await Pair.withKeys(name);
+  const rsync = hold?.(pair);
   const namespace = await Namespace.make();
   const [volume, point] = [pair.path('volume'), pair.path('source', disk)];
   mkdirSync(volume);
@@ -35,7 +37,7 @@ async function withDisk(name: string, env: Record<string, string>, disk = 'disk'
   writeFileSync(pair.path('source', 'beside'), 'content');
   const backup = pair.start('start-sshd');
   const start = async (sign = '✓ 服务运行中') => {
-    const source = pair.start('rsync-inotify', { SYNC_INTERVAL: '0', ...env }, namespace.wrapper);
+    const source = pair.start('rsync-inotify', { SYNC_INTERVAL: '0', ...rsync?.env, ...env }, namespace.wrapper);
     await source.shows(sign);
     return source;
   };
@@ -43,7 +45,7 @@ async function withDisk(name: string, env: Record<string, string>, disk = 'disk'
   const copy = pair.path('backup', disk);
   expect(namesIn(copy)).toEqual(KEPT);
   return {
-    ...{ pair, namespace, volume, point, copy, backup, source, start },
+    ...{ pair, namespace, volume, point, copy, backup, source, start, rsync },
     async [Symbol.asyncDispose]() {
       await pair[Symbol.asyncDispose]();
       await namespace[Symbol.asyncDispose]();
@@ -102,6 +104,23 @@ describe.skipIf(!isPossible).concurrent('a disk below the source', () => {
     expect(namesIn(copy)).toEqual(KEPT);
     await eventually(() => `${problemsOf(pair)}` === 'mount');
   });
+
+  test.each(METHODS)(
+    'that is unmounted lazily while rsync runs, too late for anybody to notice, keeps its copy: %s',
+    async (...given) => {
+      const [, RSYNC_OPTS] = given;
+      await using bed = await withDisk('lazily', { RSYNC_OPTS }, 'disk', (pair) => new HeldRsync(pair));
+      const { namespace, source, point, copy, rsync } = bed;
+      rsync?.hold();
+      namespace.run('rm "$1/one"', point);
+      await rsync?.isHeld();
+      namespace.run('umount --lazy "$1"', point);
+      await source.shows('挂载点 disk 不见了');
+      rsync?.leave();
+      await source.shows('为保护备份已中止'); // which is told once it has ended
+      expect(namesIn(copy)).toEqual(['deep', 'deep/two']);
+    },
+  );
 
   test('that is missing at the next start, or another one that is empty, keeps its copy', async () => {
     await using bed = await withDisk('restart', {});

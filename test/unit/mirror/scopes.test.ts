@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
-import { listOf, rulesOf } from '../../../src/mirror/scopes.ts';
+import { listOf, mayDelete, rulesOf, type Scope } from '../../../src/mirror/scopes.ts';
 import { scratch } from '../service/scratch.ts';
 
 describe('what rsync is told to look at', () => {
@@ -55,4 +55,16 @@ describe('what rsync is told to look at', () => {
     const scopes = (path: string) => new Map([[path, 'entry'] as const]);
     expect(rulesOf(scopes('x'.repeat(300_000)), '/')).toBeUndefined();
   });
+});
+
+test.each([
+  ['a/b', 'gone', true],
+  ['a', 'tree', true],
+  ['a/b', 'inside', true],
+  ['a/b', 'entry', false],
+  ['a', 'directory', false],
+  ['ab/c', 'gone', false],
+  ['', 'gone', false],
+] as [string, Scope, boolean][])('that %p is %s may delete something in a: %p', (path, scope, expected) => {
+  expect(mayDelete(new Map([[path, scope]]), ['x', 'a'])).toBe(expected);
 });

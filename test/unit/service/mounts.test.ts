@@ -1,4 +1,6 @@
 import { describe, expect, test } from 'bun:test';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { chmodSync, mkdirSync, realpathSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import {
@@ -7,6 +9,7 @@ import {
   identify,
   isSameDirectory,
   isSameFileSystem,
+  keepMounted,
   type Mount,
   mountOf,
   mountsBelow,
@@ -15,6 +18,7 @@ import {
 } from '../../../src/service/mounts.ts';
 import { Random } from '../../model.ts';
 import { mayHaveNamespace, Namespace } from '../../namespace.ts';
+import { eventually } from '../../processes.ts';
 import { bytes } from '../../tree.ts';
 import { scratch } from './scratch.ts';
 
@@ -179,6 +183,37 @@ describe.skipIf(!isPossible)('the mounts of a namespace', () => {
     expect(again).toEqual(one);
     expect(isSameDirectory(one, again)).toBe(true);
   }, 60_000);
+
+  test('below a directory stay with a program that keeps them, also after they were unmounted by force, and no others do', async () => {
+    using directory = scratch();
+    await using namespace = await Namespace.make();
+    namespace.run('mount --make-rshared /'); // as it is where systemd runs
+    const root = join(directory.path, 'a b\n\\');
+    const places = ['source/one', 'source/two\xe9', 'other'].map((name) => `${latin1(root)}/${name}`);
+    for (const place of places) {
+      mkdirSync(bytes(place), { recursive: true });
+      writeFileSync(bytes(`${place}/below`), '');
+    }
+    const everywhere = (script: string) => namespace.run(`for path in "$1"/*/*/ "$1"/other; do ${script}; done`, root);
+    everywhere('mount -t tmpfs tmpfs "$path"; touch "$path/inside"');
+    const look = 'echo ready; read line; for path in one/ two*/ ../other; do ls "$path"; done';
+    const [source, kept] = [join(root, 'source'), places.slice(0, 2)];
+    const words = keepMounted(latin1(source), kept, source, ['sh', '-c', look]);
+    const [command = '', ...args] = [...namespace.wrapper, ...words];
+    const program = spawn(command, args, { stdio: ['pipe', 'pipe', 'inherit'] });
+    let said = '';
+    program.stdout.setEncoding('utf8').on('data', (chunk) => {
+      said += chunk;
+    });
+    await eventually(() => said === 'ready\n');
+    everywhere('umount --lazy "$path"');
+    expect(everywhere('ls "$path"')).toBe('below\nbelow\nbelow\n');
+    program.stdin.end('go on\n');
+    await once(program, 'close');
+    expect(said).toBe('ready\ninside\ninside\nbelow\n');
+    const late = spawnSync(command, args);
+    expect([late.status, late.stdout.toString()]).toEqual([126, '']);
+  });
 
   test('are held by those who hold them open, and only by these', async () => {
     using directory = scratch();
