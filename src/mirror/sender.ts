@@ -11,7 +11,7 @@ import { holdOpen, keepMounted, mayKeepMounted } from '../service/mounts.ts';
 import { children, cwd, exitStatus, signalGroup, start } from '../service/processes.ts';
 import { Failure } from '../service/text.ts';
 import type { Brake } from './brake.ts';
-import { ALL, type Batch } from './changes.ts';
+import type { Batch } from './changes.ts';
 import type { Host } from './config.ts';
 import type { Connection } from './connection.ts';
 import type { Mounts } from './mounts.ts';
@@ -116,11 +116,6 @@ export class Sender {
     return outcome;
   }
 
-  /** Compares the whole tree. */
-  compareAll(): Promise<Outcome> {
-    return this.send(ALL);
-  }
-
   /** Starts the rsync of the next batch, unless one waits: it connects now, so that only names are missing when the batch is due. */
   arm(): void {
     const { state, connection, host } = this;
@@ -190,8 +185,15 @@ export class Sender {
     return this.mounts.rules(this.host.plan.isRelative ? this.source.root : this.source.prefix);
   }
 
+  /** Whether an rsync leaves alone all that must be left alone now. It may leave more alone, which has come back since. */
   private isProtective({ rules }: Transfer): boolean {
-    return rules.join('\0') === this.protection().join('\0');
+    return this.protection().every((rule) => rules.includes(rule));
+  }
+
+  /** Whether an rsync that waited is what would be started now. */
+  private isUpToDate(armed: Transfer): boolean {
+    const { rules, limit } = armed;
+    return this.holdsSource(armed) && `${rules}` === `${this.protection()}` && this.brake.suits(limit);
   }
 
   /** Ends an rsync that might delete the copy of a mount that is gone, and has the next one wait with other rules. */
@@ -316,9 +318,7 @@ export class Sender {
     const { armed } = this;
     this.armed = undefined;
     const isTooEarly = reachesMounts && this.mayKeepMounts;
-    const isFit =
-      armed && !isTooEarly && this.holdsSource(armed) && this.isProtective(armed) && this.brake.suits(armed.limit);
-    if (armed && !isFit) signalGroup(armed.rsync, 'SIGKILL');
+    if (armed && (isTooEarly || !this.isUpToDate(armed))) signalGroup(armed.rsync, 'SIGKILL');
     else if (armed && children.has(armed.rsync)) {
       const started = performance.now();
       const sent = await this.finish(armed, { names });

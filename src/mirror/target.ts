@@ -35,7 +35,7 @@ export interface Due {
 interface Parts {
   state: TargetState;
   connection: EventEmitter & Pick<Connection, 'socket'>;
-  sender: Pick<Sender, 'send' | 'compareAll' | 'arm'>;
+  sender: Pick<Sender, 'send' | 'arm'>;
   doubts: Pick<Doubts, 'paths'>;
   announcer: Pick<Announcer, 'closeBatch'>;
 }
@@ -69,7 +69,7 @@ export class Target extends EventEmitter {
     this.lastStart = performance.now();
     this.socket = connection.socket;
     state.begin(batch ?? new Map());
-    const outcome = await (batch ? sender.send(batch) : sender.compareAll());
+    const outcome = await sender.send(batch ?? ALL);
     state.record(outcome);
     sender.arm(); // also where the one that waited has died meanwhile
     return outcome;

@@ -122,6 +122,23 @@ describe.skipIf(!isPossible).concurrent('a disk below the source', () => {
     },
   );
 
+  test('that comes back while rsync runs does not end that, and is mirrored after it', async () => {
+    await using bed = await withDisk('back', {}, 'disk', (its) => new HeldRsync(its));
+    const { pair, namespace, source, point, volume, copy, rsync } = bed;
+    namespace.run('umount "$1"', point);
+    await source.shows('挂载点 disk 不见了');
+    await changesBeside(pair, source);
+    rsync?.hold();
+    writeFileSync(pair.path('source', 'beside'), 'changed');
+    await rsync?.isHeld();
+    namespace.run('echo three >"$2/three"; mount --bind "$2" "$1"', point, volume);
+    await source.shows('挂载点 disk 已恢复');
+    rsync?.leave();
+    await eventually(() => namesIn(copy).includes('three'));
+    expect(content(pair.path('backup', 'beside'))).toBe('changed');
+    expect(source.output).not.toContain('为保护备份已中止');
+  });
+
   test('that is missing at the next start, or another one that is empty, keeps its copy', async () => {
     await using bed = await withDisk('restart', {});
     const { pair, namespace, source, point, copy, start } = bed;

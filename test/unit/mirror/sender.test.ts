@@ -44,7 +44,7 @@ describe('a sync that is not let run', () => {
     expect(missing).toMatchObject({ kind: 'failed', status: null, mode: 'incremental', unrepeated: [] });
     expect(missing.reason).toBe(`源目录 ${source}/ 不见了，为保护备份拒绝同步。请检查挂载；若是有意更换，请重启服务`);
     mkdirSync(source);
-    const replaced = await sender.compareAll();
+    const replaced = await sender.send(ALL);
     expect(replaced).toMatchObject({ kind: 'failed', status: null, mode: 'full' });
     expect(replaced.reason).toStartWith(`源目录 ${source}/ 已不是启动时的目录，`);
     expect(replaced.seconds).toBeGreaterThanOrEqual(0);

@@ -39,12 +39,8 @@ class Bed {
   constructor(config: { SYNC_INTERVAL?: number; FULL_SYNC_INTERVAL?: number } = {}) {
     const sender = {
       send: async (batch: Batch) => {
-        this.sent.push([...batch.keys()]);
-        return outcome(this.answer);
-      },
-      compareAll: async () => {
-        this.sent.push('all');
-        return outcome({ mode: 'full', ...this.answer });
+        this.sent.push(batch === ALL ? 'all' : [...batch.keys()]);
+        return outcome({ mode: batch === ALL ? 'full' : 'incremental', ...this.answer });
       },
       arm: () => this.armed++,
     };
