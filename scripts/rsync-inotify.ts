@@ -31,7 +31,7 @@ import { version } from '../package.json';
 import { Announcer } from '../src/mirror/announcer.ts';
 import type { Batch } from '../src/mirror/changes.ts';
 import { checkConfig, type LocatedHost } from '../src/mirror/check.ts';
-import { acceptDeletions, Commands } from '../src/mirror/commands.ts';
+import { acceptDeletions, commandsFor } from '../src/mirror/commands.ts';
 import { type Config, help } from '../src/mirror/config.ts';
 import { Doubts } from '../src/mirror/doubts.ts';
 import { WATCHED_EVENTS } from '../src/mirror/events.ts';
@@ -51,7 +51,7 @@ import { Watch } from '../src/mirror/watch.ts';
 import { type Answer, lifecycle } from '../src/service/lifecycle.ts';
 import { detail, heading, log, openLogFile, RULE, warn } from '../src/service/log.ts';
 import { checkHealth, touch } from '../src/service/status.ts';
-import { escapeText, Failure, reasonOf, showPath } from '../src/service/text.ts';
+import { escapeText, Failure, reasonOf } from '../src/service/text.ts';
 import { parseFlags } from '../src/service/variables.ts';
 
 // ── 1: the SSH key pair, its public half shared ──────────────────────────────────────────────────
@@ -295,10 +295,7 @@ interface Guards {
 /** Listens for commands from now on, and writes down at the exit what is remembered. */
 async function obeyCommands({ STATUS_FILE }: Config, backups: Backup[], parts: Guards): Promise<void> {
   const { memory, mounts, guard } = parts;
-  const commands = new Commands(backups);
-  commands.onAccept(async () => ((await guard.accept()) ? ['源目录: 以现在的目录为准'] : []));
-  commands.onAccept(() => mounts.forgetMissing().map((path) => `挂载点 ${showPath(path)}: 不再保留其在备份上的内容`));
-  await commands.listen(STATUS_FILE);
+  await commandsFor({ backups, guard, mounts }).listen(STATUS_FILE);
   lifecycle.onExit(() => memory.save());
 }
 

@@ -29,8 +29,10 @@ import type { TargetState } from './target-state.ts';
 /** A source that was never seen may not delete so many files where that is so many times what it holds: a disk may be missing. */
 const STRANGE_FILES = 50;
 const STRANGE_RATIO = 10;
-/** How soon all is compared once deletions are held, ms: more may go meanwhile than the batch that was held knew of. */
+/** How soon all is compared again at the earliest while deletions are held, ms: more may have gone since, or be back. */
 const RECOUNT_MS = 10_000;
+/** How many times as long as it takes to count there is between two counts at least. */
+const RECOUNT_RATIO = 10;
 /** How many more than were foreseen an rsync deletes at most before it is weighed again: what has gone since was not weighed. */
 const UNFORESEEN = 1000;
 
@@ -58,6 +60,9 @@ export class Brake extends EventEmitter {
   private isSurprised = false;
   /** How many were told to be held last. */
   private told: number | undefined;
+  /** How long after a change all is to be counted again, ms, and what waits for that. */
+  private recountMs = RECOUNT_MS;
+  private recount: NodeJS.Timeout | undefined;
 
   constructor(private readonly parts: Parts) {
     super();
@@ -99,7 +104,8 @@ export class Brake extends EventEmitter {
    */
   async weigh(batch: Batch, question: Question, scopes: Scopes): Promise<number | undefined> {
     const { state, source, host } = this.parts;
-    if (!this.isOn || this.isHolding) return undefined;
+    if (!this.isOn) return undefined;
+    if (this.isHolding) return this.recountSoon();
     state.departures.arrived = 0;
     const guess = estimate(batch, state.departures, source.look, host.config.WATCH_EXCLUDE);
     this.weighed = { ...guess, isAccepted: false, isVast: false, census: undefined };
@@ -180,7 +186,9 @@ export class Brake extends EventEmitter {
   private async count(weighed: Weighed, question: Question, scopes: Scopes = new Map()): Promise<Count> {
     const { allowance, losses } = this.parts;
     const isMuch = ({ tally, present }: Count) => tally.count > allowance.left(this.remembered.files ?? present);
+    const began = performance.now();
     const count = await losses.count(question, scopes, (it) => !this.isHolding && hasRun(it.status) && isMuch(it));
+    this.recountMs = Math.max(RECOUNT_MS, RECOUNT_RATIO * (performance.now() - began));
     Object.assign(weighed, { count: count.tally.count, moved: count.moved, isCertain: true });
     return count;
   }
@@ -193,7 +201,15 @@ export class Brake extends EventEmitter {
     this.told = held.count;
     if (before) return;
     this.emit('changed');
-    setTimeout(() => this.isHolding && this.parts.state.changes.add(REGULAR), RECOUNT_MS).unref();
+    this.recountSoon();
+  }
+
+  /** Has all compared before long: what is held may be more by now, or have come back. */
+  private recountSoon(): undefined {
+    this.recount ??= setTimeout(() => {
+      this.recount = undefined;
+      if (this.isHolding) this.parts.state.changes.add(REGULAR);
+    }, this.recountMs).unref();
   }
 
   /** Goes on to hold what would be deleted, if there is anything left. */
@@ -243,15 +259,10 @@ export class Brake extends EventEmitter {
     this.parts.state.log('deletions.accepted', `放行被暂缓的 ${held.count} 个文件的删除，即将全量同步`, {
       count: held.count,
     });
-    this.letThrough();
-    return held;
-  }
-
-  /** Has all compared at once, and lets that delete whatever it does. */
-  letThrough(): void {
     this.isAccepted = true;
     this.parts.state.changes.add(ALL);
     this.emit('changed');
+    return held;
   }
 
   /** Records what a sync has done. */

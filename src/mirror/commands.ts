@@ -1,8 +1,7 @@
 /**
  * What the running service does when it is told to, and how it is told.
  *
- *   const commands = new Commands(backups);
- *   commands.onAccept(() => mounts.forgetMissing().map((path) => `不再保留 ${showPath(path)}`));
+ *   const commands = commandsFor({ backups, guard, mounts });
  *   await commands.listen(config.STATUS_FILE);
  *   const { status } = await acceptDeletions(); // elsewhere
  */
@@ -10,29 +9,44 @@ import { resolve } from 'node:path';
 import { ask, type Command, serve, socketOf } from '../service/control.ts';
 import { type Answer, lifecycle } from '../service/lifecycle.ts';
 import { warn } from '../service/log.ts';
-import { escapeText, reasonOf } from '../service/text.ts';
+import { escapeText, reasonOf, showPath } from '../service/text.ts';
 import type { Brake } from './brake.ts';
+import { ALL } from './changes.ts';
 import { variables } from './config.ts';
 import { describeDirectories } from './held.ts';
+import type { Mounts } from './mounts.ts';
+import type { SourceGuard } from './source-guard.ts';
+import type { TargetState } from './target-state.ts';
+
+/** Something that is held back until somebody accepts it. */
+interface Pending {
+  /** Whether there is anything. */
+  isPending: () => boolean;
+  /** Lets it through; tells what, in lines for people. */
+  accept: () => string[] | Promise<string[]>;
+}
 
 /** A target that may hold deletions back. */
 interface Holding {
-  brake: Pick<Brake, 'accept' | 'letThrough'>;
+  brake: Pick<Brake, 'accept' | 'isHolding'>;
   state: { name: string };
 }
 
-/** Lets something through that was held back; tells what, in lines for people. */
-export type AcceptHook = () => string[] | Promise<string[]>;
+/** What targets hold back. */
+const heldDeletions = (holding: Holding[]): Pending => ({
+  isPending: () => holding.some(({ brake }) => brake.isHolding),
+  accept: () =>
+    holding.flatMap(({ brake, state }) => {
+      const held = brake.accept();
+      if (!held) return [];
+      const where = describeDirectories(held.directories);
+      return [`${state.name}: 放行 ${held.count} 个文件的删除，主要位于 ${where}，随即全量同步`];
+    }),
+});
 
 export class Commands {
-  private readonly hooks: AcceptHook[] = [];
-
-  constructor(private readonly holding: Holding[]) {}
-
-  /** Has `hook` run when somebody accepts deletions. */
-  onAccept(hook: AcceptHook): void {
-    this.hooks.push(hook);
-  }
+  /** @param kinds what may be accepted, in the order in which that is done: one kind at a time, so that nobody accepts what he does not think of */
+  constructor(private readonly kinds: readonly Pending[]) {}
 
   /** Listens for commands from now on, until the exit. Where that is not possible, it is told, and the mirror goes on. */
   async listen(statusFile: string): Promise<void> {
@@ -45,20 +59,40 @@ export class Commands {
     }
   }
 
-  /** Lets through what is held on all targets. */
   private readonly accept: Command = async () => {
-    const hooked: string[] = [];
-    for (const hook of this.hooks) hooked.push(...(await hook())); // before the comparison that is to know of it
-    if (hooked.length > 0) for (const { brake } of this.holding) brake.letThrough();
-    const accepted = this.holding.flatMap(({ brake, state }) => {
-      const held = brake.accept();
-      if (!held) return [];
-      const where = describeDirectories(held.directories);
-      return [`${state.name}: 放行 ${held.count} 个文件的删除，主要位于 ${where}，随即全量同步`];
-    });
-    const lines = [...accepted, ...hooked];
-    return { isDone: true, text: lines.length > 0 ? lines.join('\n') : '没有被暂缓的删除' };
+    for (const kind of this.kinds) {
+      const lines = kind.isPending() ? await kind.accept() : [];
+      if (lines.length === 0) continue;
+      if (this.kinds.some((other) => other !== kind && other.isPending()))
+        lines.push('另有内容也在等待确认，这次没有放行：请查看 --status，若同样有意，请再次执行');
+      return { isDone: true, text: lines.join('\n') };
+    }
+    return { isDone: true, text: '没有被暂缓的删除' };
   };
+}
+
+/** What may hold something back. */
+interface Holders {
+  backups: (Holding & { state: Pick<TargetState, 'changes'> })[];
+  guard: Pick<SourceGuard, 'isWaiting' | 'accept'>;
+  mounts: Pick<Mounts, 'report' | 'forgetMissing'>;
+}
+
+/** Makes the commands of a service: the source comes before what is deleted in it, and that before what is missing. */
+export function commandsFor({ backups, guard, mounts }: Holders): Commands {
+  const adopt = async () => ((await guard.accept()) ? ['源目录: 以现在的目录为准'] : []);
+  const forget = () => {
+    const lines = mounts
+      .forgetMissing()
+      .map((path) => `挂载点 ${showPath(path)}: 不再保留其在备份上的内容，随即全量同步`);
+    for (const { state } of backups) state.changes.add(ALL);
+    return lines;
+  };
+  return new Commands([
+    { isPending: () => guard.isWaiting, accept: adopt },
+    heldDeletions(backups),
+    { isPending: () => mounts.report().length > 0, accept: forget },
+  ]);
 }
 
 /** Answers --accept-deletions. @throws {Failure} where no service runs */

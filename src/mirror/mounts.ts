@@ -148,6 +148,10 @@ export class Mounts extends EventEmitter {
     this.remember();
     this.tellChange();
     this.refresh();
+    for (const { path } of gone) {
+      const message = `不再等待挂载点 ${showPath(path)}，其在目标上的内容由接下来的全量同步处理`;
+      log('mount.forgotten', message, { path: decodePath(path) });
+    }
     return gone.map(({ path }) => path);
   }
 

@@ -48,9 +48,14 @@ export class SourceGuard {
     touch();
   }
 
+  /** Whether the source waits for what it was, or for somebody who accepts what is there. */
+  get isWaiting(): boolean {
+    return this.source.refusal !== undefined || !this.source.isFound;
+  }
+
   /** Takes what is there now for the source, because somebody says so; returns whether it was another one. */
   async accept(): Promise<boolean> {
-    if (!this.source.refusal && this.source.isFound) return false;
+    if (!this.isWaiting) return false;
     const found = await this.identify();
     if (!found || !this.adopt(found)) return false;
     this.rewatch();

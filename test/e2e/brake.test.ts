@@ -179,6 +179,20 @@ describe('most of a tree that is deleted', () => {
     await pair.isMirrored();
   });
 
+  test('is counted anew when more has gone, and let go when all is back, without waiting for the regular comparison', async () => {
+    await using pair = await Pair.withKeys('recount');
+    fill(pair.path('source'), { photos: 300, notes: 20 });
+    const { source } = await pair.run({ ...LIMITED, FULL_SYNC_INTERVAL: '0' });
+    await pair.isMirrored();
+    moveOut(pair, 'photos');
+    await isHeld(pair, 301);
+    moveOut(pair, 'notes');
+    await isHeld(pair, 322);
+    for (const name of ['photos', 'notes']) renameSync(pair.path(`${name}-elsewhere`), pair.path('source', name));
+    await source.shows('已没有被暂缓的删除，恢复正常同步 ✓');
+    await pair.isMirrored();
+  });
+
   test('is deleted at once with MAX_DELETE=off, and where a percentage means no fewer than 1,000 files', async () => {
     for (const MAX_DELETE of ['off', '1%']) {
       await using pair = await Pair.withKeys('off');

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { Allowance } from '../../../src/mirror/allowance.ts';
 import { Brake } from '../../../src/mirror/brake.ts';
 import { ALL, type Batch } from '../../../src/mirror/changes.ts';
-import { Commands } from '../../../src/mirror/commands.ts';
+import { Commands, commandsFor } from '../../../src/mirror/commands.ts';
 import { parseLimit } from '../../../src/mirror/config.ts';
 import type { Count } from '../../../src/mirror/losses.ts';
 import type { RememberedTarget } from '../../../src/mirror/memory.ts';
@@ -379,17 +379,6 @@ describe('deletions that are held', () => {
     expect(known.held).toBeUndefined();
   });
 
-  test('are let through together with what else somebody accepts, also where there are none', async () => {
-    using directory = scratch();
-    const { brake, state, rsync, compareAll } = brakeIn(directory.path);
-    brake.letThrough();
-    expect(state.changes.waiting.get('')?.tree).toBe(true);
-    rsync.losses = 5000;
-    await compareAll(5000);
-    expect([rsync.asked, brake.isHolding]).toEqual([0, false]);
-    expect(log.text).toBe('');
-  });
-
   test('have the rsync that waits started anew when they begin and end', async () => {
     using directory = scratch();
     const { brake, rsync, compareAll, send } = brakeIn(directory.path);
@@ -501,31 +490,70 @@ describe('an rsync', () => {
 });
 
 describe('--accept-deletions', () => {
-  test('lets through what each target holds, and what else was held back, and says what', async () => {
-    using directory = scratch();
-    const letThrough: string[] = [];
-    const targetOf = (name: string, held?: typeof holding) => {
-      return { brake: { accept: () => held, letThrough: () => letThrough.push(name) }, state: { name } };
+  /** Commands of a service that holds something of some kinds, and what of that was accepted. */
+  function serviceThatHolds(kinds: { source?: boolean; deletions?: boolean; mounts?: string[] }) {
+    const accepted: string[] = [];
+    const held = new Set(Object.keys(kinds));
+    const accept = (kind: string) => {
+      accepted.push(kind);
+      held.delete(kind);
     };
-    const commands = new Commands([targetOf('one', holding), targetOf('two')]);
-    commands.onAccept(() => ['a mount']);
-    commands.onAccept(async () => []);
-    await commands.listen(join(directory.path, 'status'));
-    const text = 'one: 放行 300 个文件的删除，主要位于 photos (300)，随即全量同步\na mount';
-    const socket = socketOf(join(directory.path, 'status'));
-    expect(await ask(socket, { command: 'accept-deletions' })).toEqual({ isDone: true, text });
-    expect(letThrough).toEqual(['one', 'two']);
+    const targetOf = (name: string, of: typeof holding | undefined) => {
+      const brake = {
+        get isHolding() {
+          return of !== undefined && held.has('deletions');
+        },
+        accept() {
+          accept('deletions');
+          return of;
+        },
+      };
+      return { brake, state: new TargetState(name, true) };
+    };
+    const backups = [targetOf('one', kinds.deletions ? holding : undefined), targetOf('two', undefined)];
+    const guard = {
+      get isWaiting() {
+        return held.has('source');
+      },
+      async accept() {
+        accept('source');
+        return true;
+      },
+    };
+    const mounts = {
+      report: () =>
+        held.has('mounts') ? (kinds.mounts ?? []).map((path) => ({ path, state: 'missing' as const })) : [],
+      forgetMissing() {
+        accept('mounts');
+        return kinds.mounts ?? [];
+      },
+    };
+    return { commands: commandsFor({ backups, guard, mounts }), accepted, backups };
+  }
+
+  test('lets through one kind of what is held at a time, says what, and that there is more', async () => {
+    using directory = scratch();
+    const service = serviceThatHolds({ source: true, deletions: true, mounts: ['disk'] });
+    await service.commands.listen(join(directory.path, 'status'));
+    const answer = () => ask(socketOf(join(directory.path, 'status')), { command: 'accept-deletions' });
+    const more = '\n另有内容也在等待确认，这次没有放行：请查看 --status，若同样有意，请再次执行';
+    expect(await answer()).toEqual({ isDone: true, text: `源目录: 以现在的目录为准${more}` });
+    const released = 'one: 放行 300 个文件的删除，主要位于 photos (300)，随即全量同步';
+    expect(await answer()).toEqual({ isDone: true, text: `${released}${more}` });
+    expect([...new Set(service.accepted)]).toEqual(['source', 'deletions']);
+    expect(service.backups.map(({ state }) => state.changes.size)).toEqual([0, 0]);
+    const mount = '挂载点 disk: 不再保留其在备份上的内容，随即全量同步';
+    expect(await answer()).toEqual({ isDone: true, text: mount });
+    expect(service.backups.map(({ state }) => state.changes.waiting.get('')?.tree)).toEqual([true, true]);
+    expect(await answer()).toEqual({ isDone: true, text: '没有被暂缓的删除' });
   });
 
-  test('is done where there is nothing to let through, and not where that fails', async () => {
+  test('is not done where that fails', async () => {
     using directory = scratch();
-    const commands = new Commands([]);
-    await commands.listen(join(directory.path, 'status'));
-    const socket = socketOf(join(directory.path, 'status'));
-    const answer = () => ask(socket, { command: 'accept-deletions' });
-    expect(await answer()).toEqual({ isDone: true, text: '没有被暂缓的删除' });
-    commands.onAccept(() => Promise.reject(new Error('why')));
-    expect(await answer()).toEqual({ isDone: false, text: 'why' });
+    const kind = { isPending: () => true, accept: () => Promise.reject(new Error('why')) };
+    await new Commands([kind]).listen(join(directory.path, 'status'));
+    const answer = await ask(socketOf(join(directory.path, 'status')), { command: 'accept-deletions' });
+    expect(answer).toEqual({ isDone: false, text: 'why' });
   });
 
   test('is not to be had where no socket can be made, which is told', async () => {
