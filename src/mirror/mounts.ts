@@ -9,15 +9,17 @@
 import { EventEmitter } from 'node:events';
 import { opendir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { isWithin } from '../service/files.ts';
+import { isDirectory, isWithin } from '../service/files.ts';
 import { lifecycle } from '../service/lifecycle.ts';
 import { error, log } from '../service/log.ts';
 import {
   type Identity,
   identify,
   isSameDirectory,
+  isStill as isStillThere,
   type Mount,
   mountsBelow,
+  nameOfMount,
   parseMountinfo,
   readMountinfo,
 } from '../service/mounts.ts';
@@ -48,8 +50,8 @@ export type MountState = 'mounted' | 'checking' | 'missing' | 'resting' | 'repla
 
 interface Known extends RememberedMount {
   state: MountState;
-  /** The kernel's number of it while it is there. */
-  id: number | undefined;
+  /** What the kernel calls it while it is there. */
+  id: string | undefined;
 }
 
 /** What a look at the root of a mount has found. */
@@ -77,6 +79,7 @@ export class Mounts extends EventEmitter {
     private readonly readKernel = readMountinfo,
     private readonly examine = examineMount,
     private readonly isFilled = holdsAnything,
+    private readonly isStill = isStillThere,
   ) {
     super();
   }
@@ -95,6 +98,18 @@ export class Mounts extends EventEmitter {
   /** Asks the kernel what is mounted; cheap where nothing has changed. */
   refresh(): void {
     if (this.phase !== 'idle') for (const checking of this.compareWithKernel()) lifecycle.background(checking);
+  }
+
+  /** Makes sure that what is mounted is what was looked at: all that the kernel says of it may be true of another one by now. */
+  async verify(): Promise<void> {
+    this.refresh();
+    for (const mount of this.known.values()) {
+      const { identity, path, state } = mount;
+      if (state !== 'mounted' || !identity || (await this.isStill(join(this.realRoot(), path), identity))) continue;
+      mount.id = undefined;
+      this.seen = '';
+    }
+    this.refresh();
   }
 
   /** Follows what is mounted from now on. */
@@ -148,10 +163,8 @@ export class Mounts extends EventEmitter {
     this.remember();
     this.tellChange();
     this.refresh();
-    for (const { path } of gone) {
-      const message = `不再等待挂载点 ${showPath(path)}，其在目标上的内容由接下来的全量同步处理`;
-      log('mount.forgotten', message, { path: decodePath(path) });
-    }
+    for (const { path } of gone)
+      log('mount.forgotten', `不再等待挂载点 ${showPath(path)}，随即全量同步`, { path: decodePath(path) });
     return gone.map(({ path }) => path);
   }
 
@@ -177,11 +190,12 @@ export class Mounts extends EventEmitter {
     return checks;
   }
 
-  /** A mount whose directory was renamed is at another path. */
+  /** A mount whose directory was renamed is at another path. The kernel gives the number of one that has gone to the next one, too. */
   private followRenames(there: ReadonlyMap<string, Mount>): void {
-    const byId = new Map([...there].map(([path, { id }]) => [id, path]));
+    const byId = new Map([...there].map(([path, mount]) => [nameOfMount(mount), path]));
     const placeOf = ({ id, path }: Known) => (id === undefined ? path : (byId.get(id) ?? path));
-    const moved = [...this.known.values()].filter((mount) => placeOf(mount) !== mount.path);
+    const isGone = ({ path }: Known) => !isDirectory(join(this.realRoot(), path));
+    const moved = [...this.known.values()].filter((mount) => placeOf(mount) !== mount.path && isGone(mount));
     if (moved.length === 0) return;
     for (const { path } of moved) this.known.delete(path);
     for (const mount of moved) {
@@ -192,9 +206,10 @@ export class Mounts extends EventEmitter {
   }
 
   /** Takes in a mount that is there; returns the look at it, if it is one that was not there before. */
-  private meet(path: string, { id, type }: Mount): Promise<void>[] {
+  private meet(path: string, found: Mount): Promise<void>[] {
+    const id = nameOfMount(found);
     const known = this.known.get(path);
-    if (type === 'autofs') {
+    if (found.type === 'autofs') {
       if (known) this.miss(known, 'resting');
       return [];
     }
@@ -209,7 +224,7 @@ export class Mounts extends EventEmitter {
   }
 
   /** Finds out what a mount is, unless it is gone again meanwhile. */
-  private async check(mount: Known, id: number, isNew: boolean, before: MountState): Promise<void> {
+  private async check(mount: Known, id: string, isNew: boolean, before: MountState): Promise<void> {
     const { path } = mount;
     const found = await this.examine(join(this.realRoot(), path));
     if (mount.id !== id || this.known.get(mount.path) !== mount) return;

@@ -235,7 +235,7 @@ export class Sender {
 
   /** Looks often whether a mount has gone while it sends. @throws {Failure} */
   private async transfer(batch: Batch, attempt: Attempt): Promise<Sent> {
-    this.mounts.refresh();
+    await this.mounts.verify();
     if (this.mounted.length > 0) this.mayKeepMounts = await mayKeepMounted();
     const looking = setInterval(() => this.mounts.refresh(), LOOK_MS);
     try {

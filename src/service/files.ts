@@ -89,3 +89,7 @@ const RENUMBERING = ['4d44', '2011bab0', 'ff534d42', 'fe534d42', '65735546'];
 
 /** Whether a file system of this type, in hexadecimal, gives a directory one number for good. */
 export const hasLastingInodes = (type: string) => !RENUMBERING.includes(type);
+
+/** Whether a directory is there, and no link to one. @param path bytes in a latin1 string */
+export const isDirectory = (path: string): boolean =>
+  lstatSync(Buffer.from(path, 'latin1'), { throwIfNoEntry: false })?.isDirectory() ?? false;

@@ -123,6 +123,24 @@ export const isSameDirectory = (one: Identity, other: Identity) =>
 const isSameInode = (one: Identity, other: Identity) =>
   !hasLastingInodes(one.type) || (one.inode === other.inode && one.birth === other.birth);
 
+/** How long the root of a mount may take to be looked at before it is sent from, ms. */
+const GLANCE_MS = 1000;
+
+/** Whether a directory is still the one that was identified, as far as its inode tells; one that does not answer is. */
+export async function isStill(path: string, identity: Identity): Promise<boolean> {
+  const { promise, resolve } = Promise.withResolvers<boolean>();
+  const timer = setTimeout(resolve, GLANCE_MS, true);
+  stat(Buffer.from(path, 'latin1'), { bigint: true }).then(
+    ({ ino, birthtimeNs }) =>
+      resolve(isSameInode(identity, { ...identity, inode: String(ino), birth: String(birthtimeNs) })),
+    () => resolve(false),
+  );
+  return promise.finally(() => clearTimeout(timer));
+}
+
+/** Says what the kernel calls a mount: a number that is free is given to the next one. */
+export const nameOfMount = ({ id, device, root, type }: Mount) => `${id} ${device} ${root} ${type}`;
+
 const O_PATH = 0o10000000;
 
 /** Keeps directories in use, so that what is mounted there cannot be unmounted meanwhile, unless it is done lazily. */

@@ -66,6 +66,7 @@ class Bed {
         return this.disks.get(path) ?? HUNG;
       },
       async (path) => this.disks.get(path)?.isFilled ?? false,
+      async (path, { fileSystem }) => this.disks.get(path)?.identity?.fileSystem === fileSystem,
     );
   }
 
@@ -500,6 +501,32 @@ describe('a mount whose place was renamed', () => {
     expect(bed.mounts.mounted).toEqual(['new/disk']);
     expect(bed.mounts.rules('/')).toEqual([]);
     expect(bed.states).toEqual({});
+  });
+
+  test('is not one that has gone, and whose number the kernel has given to another one since', async () => {
+    using bed = new Bed();
+    bed.root = `${bed.directory.path}/source`;
+    mkdirSync(`${bed.root}/disk`, { recursive: true });
+    bed.mount('disk', disk('disk'), 10);
+    await bed.start();
+    bed.unmount('disk');
+    bed.mount('other', disk('other'), 10);
+    await bed.refresh();
+    expect(bed.states).toEqual({ disk: 'missing' });
+    expect(bed.mounts.mounted).toEqual(['other']);
+    expect(bed.mounts.isKept('disk/file')).toBe(true);
+  });
+
+  test('is not taken for one that has got its place, its number and its device since, once something is sent', async () => {
+    using bed = await bedWith('disk');
+    bed.put('disk', disk('another', false));
+    await bed.refresh();
+    expect(bed.mounts.mounted).toEqual(['disk']); // the kernel says the same of it
+    await bed.mounts.verify();
+    expect(bed.mounts.mounted).toEqual([]); // it is not known yet what it is
+    expect(bed.mounts.isKept('disk/file')).toBe(true);
+    await settle();
+    expect(bed.states).toEqual({ disk: 'replaced' });
   });
 
   test('is told from another one that it has changed places with', async () => {

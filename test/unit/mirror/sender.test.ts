@@ -16,7 +16,14 @@ import { change, hostFor, keepLog } from './stand-ins.ts';
 
 /** Nothing is mounted below the source. */
 function noMounts(): Mounts {
-  const nothing = { mounted: [], rules: () => [], refresh: () => {}, isHidden: () => false, isKept: () => false };
+  const nothing = {
+    mounted: [],
+    rules: () => [],
+    refresh: () => {},
+    verify: async () => {},
+    isHidden: () => false,
+    isKept: () => false,
+  };
   return Object.assign(new EventEmitter(), nothing) as unknown as Mounts;
 }
 
