@@ -22,6 +22,7 @@
  *   | while read; do … do_sync; done          mirrorChanges        src/mirror/changes.ts, target.ts
  *   trap … TERM INT                           lifecycle            src/service/lifecycle.ts
  *   main "$@"                                 main
+ *   – what may be deleted                     guard, watchMounts   src/mirror/source-guard.ts, mounts.ts, brake.ts
  *
  * With several targets, steps 2 to 5 are done for each of them, side by side.
  */
@@ -327,7 +328,7 @@ async function main(): Promise<void> {
   await guard.admit();
   if (lifecycle.stopping) return;
   if (!hosts[0]?.plan.isOneFileSystem) await watchMounts(mounts, watch);
-  await startWatching(watch);
+  await startWatching(watch); // for 5: nothing that changes in between may be lost
   lifecycle.background(guard.keep());
   service.phase = 'syncing';
   lifecycle.background(source.findLinks());

@@ -10,18 +10,18 @@
  *
  *   SSHD_PORT=2222 SHARED_KEYS_DIR=/mnt/keys DEST_DIR=/backup/web/ bun run --no-env-file scripts/start-sshd.ts
  *
- * | start-sshd.sh                     | here                               | behind it, in src/                        |
- * | --------------------------------- | ---------------------------------- | ----------------------------------------- |
- * | its variables                     | readStartConfig                    | backup/config                             |
- * | log error warn info               | log error warn info                | service/log                               |
- * | 1 ssh-keygen: host keys           | generateHostKeys, publishHostKeys  | service/keys                              |
- * | 2 sshd's configuration            | configureSshd                      | backup/sshd-options, backup/guard         |
- * | 3 .ssh and authorized_keys        | prepareAuthorizedKeys              | backup/authorized-keys                    |
- * | 4 wait for the key, authorise it  | waitForKey, adoptSharedKey         | backup/authorized-keys                    |
- * | 5 sshd                            | startSshd, logReady                | backup/sshd                               |
- * | 6 follow the key while sshd lives | followSharedKey                    | backup/authorized-keys                    |
- * | what the source may run           | answerSource                       | backup/forced-command, backup/confinement |
- * | –                                 | answerFlags                        | backup/status                             |
+ *   the shell's line                    here                               the file behind it
+ *   its variables                       readStartConfig                    src/backup/config.ts
+ *   log error warn info                 log error warn info                src/service/log.ts
+ *   1 ssh-keygen: host keys             generateHostKeys, publishHostKeys  src/service/keys.ts
+ *   2 sshd's configuration              configureSshd                      src/backup/sshd.ts, sshd-options.ts
+ *   3 .ssh and authorized_keys          prepareAuthorizedKeys              src/backup/authorized-keys.ts
+ *   4 wait for the key, authorise it    waitForKey, adoptSharedKey         src/backup/authorized-keys.ts
+ *   5 sshd                              startSshd, logReady                src/backup/sshd.ts
+ *   6 follow the key while sshd lives   followSharedKey                    src/backup/authorized-keys.ts
+ *   – what the source may run           answerSource                       src/backup/forced-command.ts, confinement.ts
+ *   – where it may write                guard.watch                        src/backup/guard.ts, destination.ts
+ *   – what is asked of the program      answerFlags                        src/backup/status.ts
  */
 import { chmodSync, lstatSync, mkdirSync, statSync } from 'node:fs';
 import { hostname } from 'node:os';

@@ -214,7 +214,7 @@ export class Brake extends EventEmitter {
 
   /** Goes on to hold what would be deleted, if there is anything left. */
   private holdOn(tally: Tally): undefined {
-    if (tally.count > 0) this.hold(tally, '，此前已暂缓');
+    if (tally.count > 0) this.hold(tally, '');
     else this.release();
   }
 
