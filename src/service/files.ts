@@ -91,5 +91,10 @@ const RENUMBERING = ['4d44', '2011bab0', 'ff534d42', 'fe534d42', '65735546'];
 export const hasLastingInodes = (type: string) => !RENUMBERING.includes(type);
 
 /** Whether a directory is there, and no link to one. @param path bytes in a latin1 string */
-export const isDirectory = (path: string): boolean =>
-  lstatSync(Buffer.from(path, 'latin1'), { throwIfNoEntry: false })?.isDirectory() ?? false;
+export function isDirectory(path: string): boolean {
+  try {
+    return lstatSync(Buffer.from(path, 'latin1')).isDirectory();
+  } catch {
+    return false; // it is gone, or lies below a file, or cannot be looked at
+  }
+}
