@@ -20,7 +20,7 @@ import { Ledger, type Weighed } from './ledger.ts';
 import { type Count, Losses } from './losses.ts';
 import type { Held, Memory, RememberedTarget } from './memory.ts';
 import type { Mounts } from './mounts.ts';
-import { type Entries, type Outcome, outcomeOf } from './rsync.ts';
+import { type Entries, hasRun, type Outcome } from './rsync.ts';
 import type { Scopes } from './scopes.ts';
 import type { Source } from './source.ts';
 import type { Tally } from './tally.ts';
@@ -47,6 +47,8 @@ interface Parts {
   losses: Pick<Losses, 'count'>;
   /** Whether an rsync that compares all will tell how many files the source holds, as `Census` counts them. */
   willCount: () => boolean;
+  /** Whether something of the source is hidden from rsync, whose copy stays. */
+  isHiding: () => boolean;
 }
 
 /** Emits `changed` when deletions come to be held, and when they are let through. */
@@ -56,8 +58,8 @@ export class Brake extends EventEmitter {
   private weighed: Weighed | undefined;
   /** Whether the next comparison of all may delete whatever it likes. */
   private isAccepted = false;
-  /** Whether the sync that runs would have deleted more than was foreseen, so that it is weighed once more. */
-  private isSurprised = false;
+  /** How many entries the sync that runs has deleted where it would have deleted more than was foreseen, and is weighed once more. */
+  private cut: number | undefined;
   /** How many were told to be held last. */
   private told: number | undefined;
   /** How long after a change all is to be counted again, ms, and what waits for that. */
@@ -109,12 +111,17 @@ export class Brake extends EventEmitter {
     state.departures.arrived = 0;
     const guess = estimate(batch, state.departures, source.look, host.config.WATCH_EXCLUDE);
     this.weighed = { ...guess, isAccepted: false, isVast: false, census: undefined };
-    const isForeseen = guess.isCertain && guess.count <= this.ledger.left && !this.isSurprised;
+    const isForeseen = guess.isCertain && guess.count <= this.left && this.cut === undefined;
     if (!this.isLimited || isForeseen) return undefined;
     const { status, tally } = await this.count(this.weighed, question, scopes);
     if (!hasRun(status)) return status;
-    if (tally.count > this.ledger.left) this.hold(tally, this.describeExcess());
+    if (tally.count > this.left) this.hold(tally, this.describeExcess());
     return undefined;
+  }
+
+  /** How many more may be deleted now. */
+  private get left(): number {
+    return Math.max(0, this.ledger.left - (this.cut ?? 0));
   }
 
   /** Whether the target holds more than may be deleted. */
@@ -128,7 +135,7 @@ export class Brake extends EventEmitter {
     const { isAccepted = false, isVast = false, isCertain = false, count = 0, moved = 0 } = this.weighed ?? {};
     if (!this.isLimited || isAccepted || isVast) return Number.POSITIVE_INFINITY;
     const elsewhere = Number.isFinite(moved) ? moved : 0; // the target has renamed directories, if all went well
-    return Math.min(this.ledger.left + elsewhere, Math.max(UNFORESEEN, isCertain ? count + elsewhere : 0));
+    return Math.min(this.left + elsewhere, Math.max(UNFORESEEN, isCertain ? count + elsewhere : 0));
   }
 
   /** Whether an rsync that was started with that limit may send what was weighed. */
@@ -138,13 +145,11 @@ export class Brake extends EventEmitter {
     return needed <= limit && limit <= this.limit;
   }
 
-  /** Records what an rsync has done that would have deleted more than its limit, and has the same weighed more closely. */
-  reconsider(sent: Entries): void {
-    const { deleted = 0 } = sent;
-    this.ledger.noteBatch(this.weighed, sent);
-    this.isSurprised = true;
-    const message = `待删除的内容比预计的多，已删除 ${deleted} 个后停下，重新统计`;
-    this.parts.state.log('deletions.recount', message, { count: deleted });
+  /** Has a sync weighed more closely that would have deleted more than its limit. @param done what it has done so far */
+  reconsider({ deleted }: Entries): void {
+    this.cut = deleted ?? (this.cut ?? 0) + this.limit;
+    const message = `待删除的内容比预计的多，已删除 ${this.cut} 个后停下，重新统计`;
+    this.parts.state.log('deletions.recount', message, { count: this.cut });
   }
 
   /** Decides the same of a comparison of all. */
@@ -157,7 +162,7 @@ export class Brake extends EventEmitter {
     this.weighed = { count: 0, moved: 0, isCertain: false, isAccepted, isVast: false, census };
     if (isAccepted) return undefined;
     if (!this.isHolding && (await this.isHarmless(census))) {
-      this.weighed.isVast = this.isSurprised; // as much has come as has gone
+      this.weighed.isVast = this.cut !== undefined; // as much has come as has gone
       if (this.parts.willCount()) census.stop();
       return undefined;
     }
@@ -165,7 +170,7 @@ export class Brake extends EventEmitter {
     if (!hasRun(status)) return status;
     if (this.isHolding) return this.holdOn(tally);
     this.remembered.files ??= present;
-    if (tally.count > this.ledger.left && !this.ledger.isSmall) this.hold(tally, this.describeExcess());
+    if (tally.count > this.left && !this.ledger.isSmall) this.hold(tally, this.describeExcess());
     else if (await this.isStrange(tally, census)) this.hold(tally, '，而源目录首次见到且几乎为空，可能没有挂载');
     return undefined;
   }
@@ -185,7 +190,8 @@ export class Brake extends EventEmitter {
   /** Counts what would be deleted, with care where that is too much. @param scopes what is looked at, if not all */
   private async count(weighed: Weighed, question: Question, scopes: Scopes = new Map()): Promise<Count> {
     const { allowance, losses } = this.parts;
-    const isMuch = ({ tally, present }: Count) => tally.count > allowance.left(this.remembered.files ?? present);
+    const left = (present: number | undefined) => allowance.left(this.remembered.files ?? present) - (this.cut ?? 0);
+    const isMuch = ({ tally, present }: Count) => tally.count > left(present);
     const began = performance.now();
     const count = await losses.count(question, scopes, (it) => !this.isHolding && hasRun(it.status) && isMuch(it));
     this.recountMs = Math.max(RECOUNT_MS, RECOUNT_RATIO * (performance.now() - began));
@@ -236,7 +242,7 @@ export class Brake extends EventEmitter {
 
   private describeExcess(): string {
     const { allowance } = this.parts;
-    const [most, spent] = [allowance.most(), allowance.spent()];
+    const [most, spent] = [allowance.most(), allowance.spent() + (this.cut ?? 0)];
     return `，超出一小时内的限额 ${most} 个${spent > 0 ? `（已删除 ${spent} 个）` : ''}`;
   }
 
@@ -269,9 +275,9 @@ export class Brake extends EventEmitter {
   async record(batch: Batch, outcome: Outcome): Promise<void> {
     const { weighed, ledger } = this;
     this.weighed = undefined;
-    this.isSurprised = false;
+    this.cut = undefined;
     if (outcome.status === null || !hasRun(outcome.status)) {
-      if (weighed && outcome.deleted) ledger.spend(weighed, outcome);
+      if (this.isOn) ledger.noteBatch(weighed, { ...outcome, deleted: outcome.deleted ?? 0 });
       return;
     }
     if (outcome.kind !== 'partial') this.settleDepartures(batch, outcome);
@@ -281,7 +287,10 @@ export class Brake extends EventEmitter {
     }
     const sourceFiles = await weighed.census.total;
     if (weighed.isAccepted) this.release();
-    ledger.noteAll(weighed, outcome, sourceFiles);
+    ledger.noteAll(weighed, outcome, {
+      counted: sourceFiles,
+      isWhole: outcome.kind === 'done' && !this.parts.isHiding(),
+    });
   }
 
   private settleDepartures(batch: Batch, { mode }: Outcome): void {
@@ -292,9 +301,6 @@ export class Brake extends EventEmitter {
     else departures.settle(batch.keys(), isWaiting);
   }
 }
-
-/** Whether an rsync has done its work, though perhaps not for every file. */
-const hasRun = (status: number) => !['failed', 'unreachable'].includes(outcomeOf(status));
 
 /** What the brake of a target is made of. */
 interface Surroundings {
@@ -314,5 +320,6 @@ export function brakeFor(host: Host, { source, memory, mounts, state, connection
   const losses = new Losses({ forecast, look: source.look, survey, state });
   const { mayReport, hasFilters } = host.plan;
   const willCount = () => mayReport && !hasFilters && !!connection.socket && !!connection.directory;
-  return new Brake({ host, source, state, memory, allowance, forecast, losses, willCount });
+  const isHiding = () => rules().length > 0;
+  return new Brake({ host, source, state, memory, allowance, forecast, losses, willCount, isHiding });
 }

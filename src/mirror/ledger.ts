@@ -66,8 +66,7 @@ export class Ledger {
 
   /** Whether the target holds so little, as far as is known, that a percentage of it is no measure. */
   get isSmall(): boolean {
-    const { files = Number.POSITIVE_INFINITY, growth = 0 } = this.parts.remembered;
-    return this.parts.allowance.isSmall(files + growth);
+    return this.parts.allowance.isSmall(this.present);
   }
 
   /** How many more may be deleted now. */
@@ -103,19 +102,30 @@ export class Ledger {
     if (created !== 0 || deleted !== 0) memory.saveSoon();
   }
 
-  /** Records what a comparison of all has done. @param counted how many files the source held, if they were counted */
-  noteAll(weighed: Weighed, outcome: Outcome, counted: number | undefined): void {
+  /**
+   * Records what a comparison of all has done.
+   * @param counted how many files the source held, if they were counted
+   * @param isWhole whether all of it was compared: what is hidden or could not be read is not listed, and stays on the target
+   */
+  noteAll(
+    weighed: Weighed,
+    outcome: Outcome,
+    { counted, isWhole }: { counted: number | undefined; isWhole: boolean },
+  ): void {
     const { remembered, memory, allowance, options } = this.parts;
-    const { files: before, growth = 0 } = remembered;
+    const { files: before, growth } = remembered;
     const listed = outcome.listed ? outcome.listed - 1 : counted; // rsync lists the source itself, too
-    const sourceFiles = counted ?? listed;
-    const files = listed === undefined ? undefined : listed + (remembered.held?.count ?? 0);
+    const after = before === undefined || growth === undefined ? undefined : before + growth - (outcome.deleted ?? 0);
+    const found = listed === undefined ? undefined : listed + (remembered.held?.count ?? 0);
+    const files = isWhole || found === undefined ? found : Math.max(found, after ?? 0);
     if (weighed.isAccepted) allowance.restart();
-    else if (before !== undefined && files !== undefined)
+    else if (isWhole && before !== undefined && growth !== undefined && files !== undefined)
       allowance.spend(before + growth - files); // it does not tell what came
     else this.spend(weighed, outcome);
-    if (sourceFiles === undefined) remembered.growth = undefined;
-    else Object.assign(remembered, { sourceFiles, files, growth: 0, options, place: this.place });
+    const [source, known] = [counted ?? listed, isWhole ? 0 : (remembered.sourceFiles ?? 0) + (growth ?? 0)];
+    remembered.growth = source !== undefined && (isWhole || after !== undefined) ? 0 : undefined;
+    if (source !== undefined)
+      Object.assign(remembered, { sourceFiles: Math.max(source, known), files, options, place: this.place });
     memory.save();
   }
 
@@ -125,7 +135,7 @@ export class Ledger {
    */
   spend({ count, moved, isCertain, isAccepted }: Weighed, { created = 0, deleted }: Entries): void {
     const { remembered, allowance, departures } = this.parts;
-    if (remembered.held && !isAccepted) return;
+    if (remembered.held && !isAccepted) return allowance.spend(deleted ?? 0); // before it came to be held
     const told = deleted ?? count;
     const lost = isCertain ? Math.max(Math.min(count, told), told - moved - departures.arrived) : told;
     allowance.spend(lost - Math.max(0, created - (told - lost))); // what was only moved was created elsewhere

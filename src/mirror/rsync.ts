@@ -46,39 +46,58 @@ export interface Outcome extends Totals {
 }
 
 /** What came of an rsync. */
-export interface Sent extends Totals {
+export interface Sent {
   status: number;
+  files?: number | undefined;
   /** Whether it has left something undeleted because of a limit that was ours. */
   isCut?: boolean;
 }
 
+/** What was done before the first rsync of a sync. */
+export const NOTHING: Totals = { files: 0, bytes: 0, created: 0, deleted: 0 };
+
 /** ssh could not connect or log in. */
 export const UNREACHABLE = 255;
+/** `--max-delete` has kept something. */
+export const LIMITED = 25;
 /** Exit statuses that say that something was mirrored. Where files vanish on the way, that is no failure; to try again where `--max-delete` was reached would delete the next lot. */
 const KINDS: Record<number, OutcomeKind> = {
   0: 'done',
   24: 'done',
   23: 'partial',
-  25: 'limited',
+  [LIMITED]: 'limited',
   [UNREACHABLE]: 'unreachable',
 };
 
 /** Decides what an exit status of rsync says about a sync. */
 export const outcomeOf = (status: number): OutcomeKind => KINDS[status] ?? 'failed';
 
-/**
- * Whether an rsync has left something undeleted because of its `--max-delete`. Files that fail or vanish hide that in the exit
- * status (cleanup.c in rsync), but not in what it reports.
- */
-export const isCut = (status: number, deleted: number, limit: number) =>
-  outcomeOf(status) === 'limited' || (status !== 0 && outcomeOf(status) !== 'failed' && deleted >= limit);
+/** What rsync says where its `--max-delete` has kept something: files that fail or vanish hide that in its exit status. */
+const LIMIT_REACHED = 'Deletions stopped due to --max-delete limit';
 
-/** Adds what two rsyncs have transferred for the same sync. */
-export function addTransfers(one: Totals, other: Totals): Pick<Totals, 'files' | 'bytes'> {
-  const add = (a: number | undefined, b: number | undefined) =>
-    a === undefined || b === undefined ? undefined : a + b;
-  return { files: add(one.files, other.files), bytes: add(one.bytes, other.bytes) };
+/** Listens to what an rsync says for whether its `--max-delete` has kept something. */
+export function hearLimit(stderr: Readable): () => boolean {
+  let isReached = false;
+  let rest = '';
+  stderr.on('data', (chunk) => {
+    const text = `${rest}${chunk}`;
+    isReached ||= text.includes(LIMIT_REACHED);
+    rest = text.slice(-LIMIT_REACHED.length);
+  });
+  return () => isReached;
 }
+
+/** Adds what several rsyncs have done for the same sync. */
+export function addTotals(one: Totals, other: Totals): Totals {
+  const add = (key: keyof Totals) => {
+    const [a, b] = [one[key], other[key]];
+    return a === undefined || b === undefined ? undefined : a + b;
+  };
+  return { files: add('files'), bytes: add('bytes'), created: add('created'), deleted: add('deleted') };
+}
+
+/** Whether an rsync has done its work, though perhaps not for every file. */
+export const hasRun = (status: number) => !['failed', 'unreachable'].includes(outcomeOf(status));
 
 /** Exit statuses of an rsync whose connection was gone, though not of such a one alone. */
 const DISCONNECTED = [12, 20, 30, UNREACHABLE];
@@ -193,6 +212,9 @@ function parseAmount(text: string): number {
   if (!unit) return Number(number.replace(/\D/g, ''));
   return Math.round(Number(number.replace(',', '.')) * 1000 ** ('KMGTP'.indexOf(unit) + 1));
 }
+
+/** Takes something out of what rsync prints. */
+export type Filter = (bytes: string) => string;
 
 /** Passes rsync's own output on, in which a hostile backup may have put what controls a terminal. */
 export function passOn(output: Readable, target: string, filter = (bytes: string) => bytes): void {

@@ -18,12 +18,16 @@ import type { Mounts } from './mounts.ts';
 import type { Move } from './moves.ts';
 import { RemoteRenames } from './remote-renames.ts';
 import {
-  addTransfers,
+  addTotals,
   describeFailure,
   describeSent,
-  isCut,
+  type Filter,
+  hasRun,
+  hearLimit,
+  LIMITED,
   type Mode,
   mayBeDisconnected,
+  NOTHING,
   type Outcome,
   passOn,
   type Sent,
@@ -59,12 +63,6 @@ interface Transfer {
   isOutdated: boolean;
 }
 
-/** What goes in and out of an rsync while it runs. */
-interface Talk {
-  names?: Buffer;
-  filter?: ((bytes: string) => string) | undefined;
-}
-
 /** What is known of a sync while it runs. */
 interface Attempt {
   mode: Mode;
@@ -81,6 +79,8 @@ export class Sender {
   private readonly renames: RemoteRenames;
   /** The rsync that transfers. */
   private running: Transfer | undefined;
+  /** What the rsyncs of the sync that is under way have done. */
+  private done = NOTHING;
   /** Whether an rsync can be had that goes on seeing what is mounted. */
   private mayKeepMounts = false;
 
@@ -108,10 +108,11 @@ export class Sender {
     const started = performance.now();
     const isWhole = batch.get('')?.tree || this.host.plan.method === 'full';
     const attempt: Attempt = { mode: isWhole ? 'full' : 'incremental', unrepeated: [] };
+    this.done = NOTHING;
     const result = await this.transfer(batch, attempt)
       .then(async (sent) => ({ ...sent, status: await this.connection.statusOf(sent.status) }))
       .then(describeSent, describeFailure);
-    const outcome = { ...attempt, ...result, seconds: (performance.now() - started) / 1000 };
+    const outcome = { ...attempt, ...this.done, ...result, seconds: (performance.now() - started) / 1000 };
     await this.brake.record(batch, outcome);
     return outcome;
   }
@@ -213,7 +214,7 @@ export class Sender {
    * Lets a started rsync run to its end.
    * @throws {Failure} where it was started in something else than the source
    */
-  private async finish(transfer: Transfer, { names, filter }: Talk = {}): Promise<Sent> {
+  private async finish(transfer: Transfer, { names, filter }: { names?: Buffer; filter?: Filter } = {}): Promise<Sent> {
     const { rsync } = transfer;
     if (!this.holdsSource(transfer)) {
       signalGroup(rsync, 'SIGKILL');
@@ -222,15 +223,17 @@ export class Sender {
     using _ = holdOpen(this.mounted); // none of them goes any more but by force
     if (!this.isProtective(transfer)) this.abandon(transfer);
     if (rsync.stdout) passOn(rsync.stdout, this.state.name, filter);
+    const isLimited = rsync.stderr ? hearLimit(rsync.stderr) : () => false;
     if (rsync.stderr) passOn(rsync.stderr, this.state.name);
     rsync.stdin?.end(names);
     this.running = transfer;
     const status = await exitStatus(rsync);
     this.running = undefined;
-    if (transfer.isOutdated) throw new Failure('同步期间源目录下的挂载点发生了变化，为保护备份已中止，将重新同步');
-    const { totals, limit } = transfer;
-    const isOurs = limit < this.host.plan.maxDelete;
-    return { status, ...totals, isCut: isOurs && isCut(status, totals.deleted ?? 0, limit) };
+    const { totals, limit, isOutdated } = transfer;
+    // What the other side has made last may not have been reported where it did not come to its end.
+    this.done = addTotals(this.done, isOutdated || !hasRun(status) ? { ...totals, created: undefined } : totals);
+    if (isOutdated) throw new Failure('同步期间源目录下的挂载点发生了变化，为保护备份已中止，将重新同步');
+    return { status, isCut: limit < this.host.plan.maxDelete && (status === LIMITED || isLimited()) };
   }
 
   /** Looks often whether a mount has gone while it sends. @throws {Failure} */
@@ -289,16 +292,13 @@ export class Sender {
 
   /** Sends what was weighed, and weighs it again where more has gone meanwhile. @throws {Failure} where that does not end */
   private async sendWeighed(weigh: () => Promise<number | undefined>, send: () => Promise<Sent>): Promise<Sent> {
-    let before: Totals = { files: 0, bytes: 0 };
     for (let times = 0; times < MAX_WEIGHINGS; times++) {
       const status = await weigh();
       this.source.check(); // it may have taken long to ask the backup
-      if (status !== undefined) return { ...before, status };
+      if (status !== undefined) return { status };
       const sent = await send();
-      Object.assign(sent, addTransfers(before, sent));
       if (!sent.isCut) return sent;
-      this.brake.reconsider(sent);
-      before = sent;
+      this.brake.reconsider(this.done);
     }
     throw new Failure('待删除的内容在同步期间不断增多，其余部分保留在备份上，将重新同步');
   }

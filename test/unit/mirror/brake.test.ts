@@ -56,12 +56,21 @@ function brakeIn(directory: string, { remembered = {}, variables = {}, files = 0
     place: placeOf(directory),
     ...remembered,
   };
-  const rsync = { losses: 0, status: 0, present: 5000, isEmpty: false, asked: 0, willCount: false };
+  const rsync = {
+    losses: 0,
+    moved: 0,
+    status: 0,
+    present: 5000,
+    isEmpty: false,
+    asked: 0,
+    willCount: false,
+    isHiding: false,
+  };
   const clock = { now: Date.now() };
   const state = new TargetState('backup', false);
   const count = async (): Promise<Count> => {
     rsync.asked++;
-    return { status: rsync.status, tally: tallyOf(rsync.losses), moved: 0, present: rsync.present };
+    return { status: rsync.status, tally: tallyOf(rsync.losses), moved: rsync.moved, present: rsync.present };
   };
   const brake = new Brake({
     ...{ host, state, source: new Source(host.config.SOURCE_DIR), losses: { count } },
@@ -69,6 +78,7 @@ function brakeIn(directory: string, { remembered = {}, variables = {}, files = 0
     allowance: new Allowance(parseLimit(host.config.MAX_DELETE), known, () => clock.now),
     forecast: { isEmpty: async () => rsync.isEmpty, checkNotEmptied: async () => {} },
     willCount: () => rsync.willCount,
+    isHiding: () => rsync.isHiding,
   });
   /** Has a batch weighed and sent. */
   const send = async (batch: Batch, deleted = batch.size) => {
@@ -193,6 +203,21 @@ describe('what is deleted', () => {
     expect(known.deletions.map(({ count }) => count)).toEqual([20]);
   });
 
+  test('or made without that being told leaves the number unknown, which is no small one', async () => {
+    using directory = scratch();
+    const variables = { MAX_DELETE: '50%' };
+    const { brake, rsync, known } = brakeIn(directory.path, {
+      variables,
+      remembered: { files: 100, sourceFiles: 100 },
+    });
+    await brake.weigh(new Map(), QUESTION, new Map());
+    await brake.record(new Map(), outcome({ kind: 'failed', status: 12, created: undefined, deleted: 0 }));
+    expect(known.growth).toBeUndefined();
+    rsync.losses = 8000;
+    await brake.weigh(deletions(8000), QUESTION, new Map());
+    expect(brake.isHolding).toBe(true);
+  });
+
   test('and made is kept count of', async () => {
     using directory = scratch();
     const { brake, known } = brakeIn(directory.path);
@@ -205,6 +230,24 @@ describe('what is deleted', () => {
 });
 
 describe('a comparison of all', () => {
+  test.each([
+    ['in which something was hidden', { isHiding: true }, {}],
+    ['that could not read everything', {}, { kind: 'partial', status: 23 } as const],
+  ])('%s says nothing of what it has not seen, which stays on the target', async (_, circumstances, how) => {
+    using directory = scratch();
+    const remembered = { files: 5102, sourceFiles: 5102, growth: 0 };
+    const { brake, rsync, known, compareAll } = brakeIn(directory.path, { files: 102, remembered });
+    Object.assign(rsync, circumstances);
+    await brake.weighAll();
+    await brake.record(ALL, outcome({ mode: 'full', listed: 103, deleted: 2, ...how }));
+    expect(known).toMatchObject({ files: 5100, sourceFiles: 5102, growth: 0 });
+    expect(known.deletions.map(({ count }) => count)).toEqual([2]);
+    rsync.isHiding = false;
+    rsync.losses = 5000;
+    await compareAll();
+    expect(brake.isHolding).toBe(true);
+  });
+
   test('is not asked about while the source holds enough of what it held', async () => {
     using directory = scratch();
     const { rsync, known, compareAll } = brakeIn(directory.path, {
@@ -456,16 +499,35 @@ describe('an rsync', () => {
     expect([9, 10, 1000, 3501].map((limit) => brake.suits(limit))).toEqual([false, true, true, false]);
   });
 
-  test('that would have deleted more is followed by one that was asked about, and what it did counts', async () => {
+  test('that would have deleted more is followed by one that was asked about, and all that both did counts once', async () => {
     using directory = scratch();
     const { brake, rsync, known } = brakeIn(directory.path);
-    await brake.weigh(deletions(10), QUESTION, new Map());
-    brake.reconsider({ created: 0, deleted: 100 });
-    expect(log.text).toContain('待删除的内容比预计的多，已删除 100 个后停下，重新统计');
-    expect(known.deletions.map(({ count }) => count)).toEqual([100]);
-    rsync.losses = 200;
-    await brake.weigh(deletions(10), QUESTION, new Map());
-    expect([rsync.asked, brake.isHolding]).toEqual([1, true]);
+    const batch = deletions(10);
+    await brake.weigh(batch, QUESTION, new Map());
+    brake.reconsider({ created: 7, deleted: 60 });
+    expect(log.text).toContain('待删除的内容比预计的多，已删除 60 个后停下，重新统计');
+    rsync.losses = 50;
+    await brake.weigh(batch, QUESTION, new Map());
+    expect([rsync.asked, brake.isHolding]).toEqual([1, true]); // 40 are left
+    expect(log.text).toContain('目标上有 50 个文件待删除，超出一小时内的限额 100 个（已删除 60 个）');
+    expect(known.deletions).toEqual([]);
+    await brake.record(batch, outcome({ created: 7, deleted: 60 }));
+    expect(known.growth).toBe(-53);
+    expect(known.deletions.map(({ count }) => count)).toEqual([60]);
+  });
+
+  test('that moves what the target cannot rename uses nothing up, also where it is stopped on its way', async () => {
+    using directory = scratch();
+    const { brake, state, rsync, known } = brakeIn(directory.path, { files: 1 });
+    state.departures.arrive('old', 'file-0');
+    const batch: Batch = new Map([['old', change({ kind: 'moved_from', isDirectory: true })]]);
+    await brake.weigh(batch, QUESTION, new Map());
+    brake.reconsider({ created: 3001, deleted: 100 });
+    Object.assign(rsync, { losses: 0, moved: 2901 });
+    await brake.weigh(batch, QUESTION, new Map());
+    expect([brake.isHolding, brake.limit]).toEqual([false, 2901]);
+    await brake.record(batch, outcome({ created: 3001, deleted: 3001 }));
+    expect([known.deletions, known.growth]).toEqual([[], 0]);
   });
 
   test.each([

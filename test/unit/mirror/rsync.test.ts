@@ -5,10 +5,11 @@ import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import fc from 'fast-check';
 import {
-  addTransfers,
-  isCut,
+  addTotals,
+  hearLimit,
   mayBeDisconnected,
   meaningOf,
+  NOTHING,
   type OutcomeKind,
   outcomeOf,
   parseReport,
@@ -20,22 +21,27 @@ import { scratch } from '../service/scratch.ts';
 import { keepLog } from './stand-ins.ts';
 import { transfer } from './transfer.ts';
 
-test.each([
-  [0, 5, false],
-  [0, 10, false], // it has deleted all that there was
-  [25, 10, true],
-  [25, 0, true], // nothing was reported
-  [23, 10, true],
-  [24, 10, true],
-  [24, 9, false],
-  [12, 10, false],
-])('an rsync that ends with status %d and %d of 10 deletions has left some undone: %p', (status, deleted, isLeft) => {
-  expect(isCut(status, deleted, 10)).toBe(isLeft);
+test('an rsync is heard to say that its limit has kept something, in whatever pieces that comes', async () => {
+  const hear = async (pieces: string[]) => {
+    const stderr = new PassThrough();
+    const isLimited = hearLimit(stderr);
+    for (const piece of pieces) stderr.write(piece);
+    stderr.end();
+    await once(stderr, 'end');
+    return isLimited();
+  };
+  const line = 'Deletions stopped due to --max-delete limit (3 skipped)\n';
+  expect(await hear([`${'x'.repeat(5000)}\n${line}${'y'.repeat(5000)}`])).toBe(true);
+  expect(await hear([...line])).toBe(true);
+  expect(await hear(['file has vanished: "/x"\n', 'rsync warning: some files vanished (code 24)\n'])).toBe(false);
 });
 
-test('what two rsyncs have transferred is added, unless it is not known', () => {
-  expect(addTransfers({ files: 1, bytes: 10 }, { files: 2, bytes: 20, deleted: 3 })).toEqual({ files: 3, bytes: 30 });
-  expect(addTransfers({ files: 1 }, { bytes: 20 })).toEqual({ files: undefined, bytes: undefined });
+test('what several rsyncs have done is added, unless it is not known', () => {
+  const one = { files: 1, bytes: 10, created: 3, deleted: 1 };
+  expect(addTotals(NOTHING, one)).toEqual(one);
+  expect(addTotals(one, { files: 2, bytes: 20, created: undefined, deleted: 4 })).toEqual({
+    ...{ files: 3, bytes: 30, created: undefined, deleted: 5 },
+  });
 });
 
 describe('showControls', () => {
