@@ -135,7 +135,10 @@ export class Ledger {
    */
   spend({ count, moved, isCertain, isAccepted }: Weighed, { created = 0, deleted }: Entries): void {
     const { remembered, allowance, departures } = this.parts;
-    if (remembered.held && !isAccepted) return allowance.spend(deleted ?? 0); // before it came to be held
+    if (remembered.held && !isAccepted) {
+      allowance.spend(deleted ?? 0); // before it came to be held
+      return;
+    }
     const told = deleted ?? count;
     const lost = isCertain ? Math.max(Math.min(count, told), told - moved - departures.arrived) : told;
     allowance.spend(lost - Math.max(0, created - (told - lost))); // what was only moved was created elsewhere

@@ -11,7 +11,7 @@ import { mkdirSync, readFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { replaceFile } from '../service/files.ts';
 import { warn } from '../service/log.ts';
-import type { Identity } from '../service/mounts.ts';
+import { type Identity, mountsBelow, parseMountinfo, readMountinfo } from '../service/mounts.ts';
 import { escapeText, reasonOf } from '../service/text.ts';
 import type { Config } from './config.ts';
 
@@ -108,6 +108,12 @@ export class Memory {
       ...{ files: undefined, sourceFiles: undefined, deletions: [], held: undefined, backup: undefined },
     };
     return this.data.targets[name];
+  }
+
+  /** Finds the mounts that are not there now. @param realRoot where the source really is, as bytes in a latin1 string */
+  missingMounts(realRoot: string): string[] {
+    const there = mountsBelow(parseMountinfo(readMountinfo()), realRoot).map((mount) => mount.path);
+    return this.data.mounts.map((mount) => mount.path).filter((path) => !there.includes(join(realRoot, path)));
   }
 
   /** Forgets how many files the source held: it is another directory now, of which nothing is known. */

@@ -7,17 +7,14 @@
  *   mounts.rules('/');               // for rsync: --filter=P /photos/***, …
  */
 import { EventEmitter } from 'node:events';
-import { opendir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isDirectory, isWithin } from '../service/files.ts';
 import { lifecycle } from '../service/lifecycle.ts';
-import { error, log } from '../service/log.ts';
+import { error, log, warn } from '../service/log.ts';
 import {
-  type Identity,
-  identify,
-  isSameDirectory,
   isStill as isStillThere,
   type Mount,
+  mountOf,
   mountsBelow,
   nameOfMount,
   parseMountinfo,
@@ -26,8 +23,8 @@ import {
 import { touch } from '../service/status.ts';
 import { decodePath, showPath } from '../service/text.ts';
 import type { Memory, RememberedMount } from './memory.ts';
+import { decide, examineMount, type Found, holdsAnything, isOther, type MountState } from './mount-states.ts';
 import { hideRules, keepRules } from './scopes.ts';
-import { LOST_AND_FOUND } from './source.ts';
 
 /** How often the kernel is asked what is mounted, ms. */
 const POLL_MS = 1000;
@@ -36,28 +33,10 @@ const LOOK_EVERY = 60;
 /** How many mounts are remembered at most. */
 const MAX_MOUNTS = 10_000;
 
-/**
- * What a known mount is:
- *   mounted    there, and mirrored
- *   checking   there, but it is not known yet what it is; hidden meanwhile
- *   missing    not there, or it does not answer; hidden, its copy stays
- *   resting    not there, but an automounter will mount it when somebody needs it; hidden, its copy stays, nothing is wrong
- *   replaced   something else is there that was empty when it came; mirrored, but what was there before stays on the backup
- *   fresh      never seen before, and empty: until it is seen that there is something in it, what is in it is hidden, and what
- *              the backup may have there stays
- */
-export type MountState = 'mounted' | 'checking' | 'missing' | 'resting' | 'replaced' | 'fresh';
-
 interface Known extends RememberedMount {
   state: MountState;
   /** What the kernel calls it while it is there. */
   id: string | undefined;
-}
-
-/** What a look at the root of a mount has found. */
-interface Found {
-  identity: Identity | undefined;
-  isFilled: boolean;
 }
 
 /** Emits `arrived` with the path of a mount that is there now, and `changed` when what is hidden or kept is other than before. */
@@ -116,7 +95,7 @@ export class Mounts extends EventEmitter {
   async keep(): Promise<void> {
     for (let n = 1; !lifecycle.stopping; n++) {
       await lifecycle.pause(POLL_MS);
-      this.refresh();
+      await this.verify();
       await this.lookInside(n % LOOK_EVERY === 0);
     }
   }
@@ -180,11 +159,14 @@ export class Mounts extends EventEmitter {
     if (seen === this.seen) return [];
     this.seen = seen;
     const prefix = root === '/' ? '/' : `${root}/`;
-    const found = mountsBelow(parseMountinfo(text), root).filter(({ path }) => path !== root);
+    const all = parseMountinfo(text);
+    const found = mountsBelow(all, root).filter(({ path }) => path !== root);
     const there = new Map(found.map((mount) => [mount.path.slice(prefix.length), mount]));
     this.followRenames(there);
     const before = this.signature;
-    for (const mount of this.known.values()) if (!there.has(mount.path)) this.miss(mount, 'missing');
+    const isAutomatic = ({ path }: Known) => mountOf(all, prefix + path)?.type === 'autofs';
+    for (const mount of this.known.values())
+      if (!there.has(mount.path)) this.miss(mount, isAutomatic(mount) ? 'resting' : 'missing');
     const checks = [...there].flatMap(([path, mount]) => this.meet(path, mount));
     if (this.signature !== before) this.tellChange();
     return checks;
@@ -232,10 +214,12 @@ export class Mounts extends EventEmitter {
     const isAccepted = found.identity !== undefined && this.accepted.delete(path);
     mount.state = isAccepted ? 'mounted' : decide(mount, found);
     mount.isReplaced = mount.state === 'replaced';
+    const isChanged = mount.state === 'mounted' && !isAccepted && isOther(mount, found);
     if (mount.state === 'mounted' || mount.state === 'fresh') {
       mount.isFilled = found.isFilled;
       if (mount.state === 'mounted') mount.identity = found.identity;
-      if (this.phase === 'started') this.tellArrival(mount, isNew, before);
+      if (isChanged) this.tellOther(mount);
+      else if (this.phase === 'started') this.tellArrival(mount, isNew, before);
     } else if (this.phase === 'started') this.tellMissing(mount);
     if (this.phase === 'started') this.remember();
     this.tellChange();
@@ -310,6 +294,11 @@ export class Mounts extends EventEmitter {
     error('mount.missing', `${what}。${kept}。${advice}`, { path: decodePath(path), state });
   }
 
+  private tellOther({ path }: Known): void {
+    const what = `源目录下的挂载点 ${showPath(path)} 换成了另一个文件系统，备份上原有的内容将被它的内容取代`;
+    warn('mount.changed', what, { path: decodePath(path) });
+  }
+
   private tellArrival({ path }: Known, isNew: boolean, before: MountState): void {
     if (before === 'resting') return; // it comes and goes on purpose
     const [name, fields] = [showPath(path), { path: decodePath(path) }];
@@ -318,33 +307,5 @@ export class Mounts extends EventEmitter {
   }
 }
 
-/** Finds the remembered mounts that are not there now, for who only looks. @param realRoot where the source really is */
-export function missingMounts({ data }: Memory, realRoot: string): string[] {
-  const there = mountsBelow(parseMountinfo(readMountinfo()), realRoot).map(({ path }) => path);
-  return data.mounts.map(({ path }) => path).filter((path) => !there.includes(join(realRoot, path)));
-}
-
 const isFresh = ({ state }: Known) => state === 'fresh';
 const isWrong = ({ state }: Known) => state === 'missing' || state === 'replaced';
-
-/** Decides what a mount is that was looked at. */
-function decide({ identity, isFilled, isReplaced }: RememberedMount, found: Found): MountState {
-  if (!found.identity) return 'missing';
-  if (!identity) return found.isFilled ? 'mounted' : 'fresh';
-  if (isSameDirectory(identity, found.identity)) return 'mounted';
-  return isReplaced || (isFilled && !found.isFilled) ? 'replaced' : 'mounted';
-}
-
-/** Looks at the root of a mount. */
-async function examineMount(path: string): Promise<Found> {
-  const identity = await identify(path);
-  return { identity, isFilled: identity !== undefined && (await holdsAnything(path)) };
-}
-
-/** Whether there is something in a directory besides what each new file system holds. */
-async function holdsAnything(path: string): Promise<boolean> {
-  try {
-    for await (const { name } of await opendir(Buffer.from(path, 'latin1'))) if (name !== LOST_AND_FOUND) return true;
-  } catch {} // where it cannot be seen, it counts as empty
-  return false;
-}

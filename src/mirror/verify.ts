@@ -15,7 +15,6 @@ import { type Host, nameOf } from './config.ts';
 import { type Difference, type Differences, describeDifference, mayBeOfRsync } from './differences.ts';
 import { type Horizon, horizonOf } from './horizon.ts';
 import { Memory } from './memory.ts';
-import { missingMounts } from './mounts.ts';
 import { Source } from './source.ts';
 
 /** How often differences are looked at again that may be changes on their way. */
@@ -202,7 +201,7 @@ export async function verify(): Promise<Answer> {
   try {
     const { config, hosts } = await checkConfig();
     const source = new Source(config.SOURCE_DIR);
-    const missing = missingMounts(new Memory(config), source.realRoot);
+    const missing = new Memory(config).missingMounts(source.realRoot);
     const verifications = hosts.map((host) => new Verification(host, source, missing));
     const running = verifications.map((verification) => verification.run());
     for (const finished of running) {

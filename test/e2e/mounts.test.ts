@@ -122,6 +122,23 @@ describe.skipIf(!isPossible).concurrent('a disk below the source', () => {
     },
   );
 
+  test('that is replaced by an empty one in one go, about which the kernel says the same, keeps its copy', async () => {
+    await using bed = await withDisk('in-one-go', { FULL_SYNC_INTERVAL: '2' });
+    const { namespace, source, point, copy } = bed;
+    const replace = 'until umount "$1"; do sleep 0.05; done; mount -t tmpfs tmpfs "$1"';
+    namespace.run(`${replace}; ${FILL}`, point);
+    await source.shows(/\[WARN .*\] 源目录下的挂载点 disk 换成了另一个文件系统|\[ERROR .*空的文件系统/);
+    await eventually(() => `${namesIn(copy)}` === `${KEPT}`);
+    const offset = source.output.length;
+    namespace.run(replace, point);
+    await source.shows('挂载点 disk 换成了另一个空的文件系统', offset);
+    await sleep(2500);
+    expect(namesIn(copy)).toEqual(KEPT);
+    namespace.run('echo new >"$1/new"', point);
+    await eventually(() => namesIn(copy).includes('new')); // what is new there is mirrored
+    expect(namesIn(copy)).toEqual([...KEPT, 'new'].sort());
+  });
+
   test('that comes back while rsync runs does not end that, and is mirrored after it', async () => {
     await using bed = await withDisk('back', {}, 'disk', (its) => new HeldRsync(its));
     const { pair, namespace, source, point, volume, copy, rsync } = bed;

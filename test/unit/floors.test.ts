@@ -7,7 +7,7 @@ import { modules, ROOT } from '../project.ts';
 const SERVICE = 'text log files keys processes mounts lifecycle variables status control'.split(' ');
 const MIRROR = [
   'options config memory held allowance ssh check keys events changes moves departures estimate renames scopes source',
-  'mounts source-guard announcer doubts',
+  'mount-states mounts source-guard announcer doubts',
   'inotifywait progress rsync target-state watch host-keys connection backup-guard remote-renames',
   'differences tally census ledger forecast losses brake sender target commands status metrics monitor comparison horizon verify',
 ].flatMap((line) => line.split(' '));

@@ -430,6 +430,19 @@ describe('an automount', () => {
     expect(bed.states).toEqual({ home: 'missing' });
   });
 
+  test('that is made below the automounter’s own directory rests as well when it is gone', async () => {
+    using bed = await bedWith();
+    bed.mount('home', HUNG, 5, 'autofs');
+    bed.mount('home/user', disk('user'));
+    await bed.refresh();
+    expect(bed.mounts.mounted).toEqual(['home/user']);
+    bed.unmount('home/user');
+    await bed.refresh();
+    expect(bed.states).toEqual({});
+    expect(bed.mounts.isKept('home/user/file')).toBe(true);
+    expect(errors()).toEqual([]);
+  });
+
   test('that has never been anything else is left alone', async () => {
     using bed = await bedWith();
     bed.mount('home', HUNG, 5, 'autofs');
@@ -468,6 +481,16 @@ describe('a mount that does not answer', () => {
     expect(bed.mounts.isHidden('hung/file')).toBe(true);
     expect(bed.mounts.isHidden('disk/file')).toBe(false);
   });
+});
+
+test('another file system in the place of a mount is told, and mirrored unless it is empty', async () => {
+  using bed = await bedWith('disk');
+  bed.unmount('disk');
+  bed.mount('disk', disk('another'));
+  await bed.refresh();
+  expect(log.text).toContain('源目录下的挂载点 disk 换成了另一个文件系统');
+  expect(log.text).not.toContain('已恢复');
+  expect(bed.mounts.mounted).toEqual(['disk']);
 });
 
 describe('a mount whose place was renamed', () => {
