@@ -376,7 +376,8 @@ class Trial {
 
   private fail(why: string): never {
     const said = this.source?.output.split('\n').filter((line) => /^(\[(?!INFO)|rsync|deleting)/.test(line));
-    throw new Error(`${why}\n\n${this.done.slice(-30).join('\n')}\n\n${said?.slice(-60).join('\n')}`);
+    const last = this.source?.running ? '' : this.source?.output.slice(-2000);
+    throw new Error([why, ...this.done.slice(-30), ...(said ?? []).slice(-60), last].join('\n'));
   }
 
   /** Lets go of all that is mounted. */
