@@ -115,8 +115,17 @@ export class Brake extends EventEmitter {
     if (!this.isLimited || isForeseen) return undefined;
     const { status, tally } = await this.count(this.weighed, question, scopes);
     if (!hasRun(status)) return status;
-    if (tally.count > this.left) this.hold(tally, this.describeExcess());
+    if (tally.count <= this.left) return undefined;
+    if (!this.ledger.isCounted) await this.recountTarget();
+    if (tally.count > this.left && !this.ledger.isSmall) this.hold(tally, this.describeExcess());
     return undefined;
+  }
+
+  /** Finds out how many files the target holds, so that nothing is held only because that is not known. */
+  private async recountTarget(): Promise<void> {
+    const { losses, host } = this.parts;
+    const { status, present } = await losses.count({ options: host.plan.scanOptions }, new Map(), () => false);
+    if (hasRun(status) && present !== undefined) this.ledger.recount(present);
   }
 
   /** How many more may be deleted now. */
@@ -169,7 +178,7 @@ export class Brake extends EventEmitter {
     const { status, tally, present } = await this.count(this.weighed, { options: host.plan.scanOptions });
     if (!hasRun(status)) return status;
     if (this.isHolding) return this.holdOn(tally);
-    this.remembered.files ??= present;
+    if (!this.ledger.isCounted && present !== undefined) this.ledger.recount(present);
     if (tally.count > this.left && !this.ledger.isSmall) this.hold(tally, this.describeExcess());
     else if (await this.isStrange(tally, census)) this.hold(tally, '，而源目录首次见到且几乎为空，可能没有挂载');
     return undefined;

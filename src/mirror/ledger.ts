@@ -64,6 +64,19 @@ export class Ledger {
     return files + growth;
   }
 
+  /** Whether that is known. */
+  get isCounted(): boolean {
+    return Number.isFinite(this.present);
+  }
+
+  /** Takes what rsync has counted for what the target holds. */
+  recount(present: number): void {
+    const { remembered, allowance, memory } = this.parts;
+    Object.assign(remembered, { files: present, growth: 0 });
+    if (this.isSmall) allowance.restart();
+    memory.save();
+  }
+
   /** Whether the target holds so little, as far as is known, that a percentage of it is no measure. */
   get isSmall(): boolean {
     return this.parts.allowance.isSmall(this.present);

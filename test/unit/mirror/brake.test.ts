@@ -162,6 +162,25 @@ describe('a batch', () => {
     expect([brake.isHolding, known.deletions.length]).toEqual([false, 0]);
   });
 
+  test.each([
+    [300, false],
+    [1000, false],
+    [1900, true],
+    [2600, false],
+  ])(
+    'is not held for want of knowledge: of a target of %d files, a batch of 1,200 deletions is held: %p',
+    async (present, isHeld) => {
+      using directory = scratch();
+      const variables = { MAX_DELETE: '50%' };
+      const { brake, rsync, known, send } = brakeIn(directory.path, { variables, remembered: { growth: undefined } });
+      Object.assign(known, { files: 300 });
+      Object.assign(rsync, { losses: 1200, present });
+      await send(deletions(1200));
+      expect([rsync.asked, brake.isHolding]).toEqual([2, isHeld]);
+      expect(known.files).toBe(present);
+    },
+  );
+
   test('is let through whatever it deletes with MAX_DELETE=off, or where nothing is ever deleted', async () => {
     for (const variables of [{ MAX_DELETE: 'off' }, { RSYNC_OPTS: '-a' }]) {
       using directory = scratch();
