@@ -116,7 +116,7 @@ export class Brake extends EventEmitter {
     const { status, tally } = await this.count(this.weighed, question, scopes);
     if (!hasRun(status)) return status;
     if (tally.count <= this.left) return undefined;
-    if (!this.ledger.isCounted) await this.recountTarget();
+    if (!this.ledger.isCounted && !this.parts.isHiding()) await this.recountTarget();
     if (tally.count > this.left && !this.ledger.isSmall) this.hold(tally, this.describeExcess());
     return undefined;
   }
@@ -125,7 +125,12 @@ export class Brake extends EventEmitter {
   private async recountTarget(): Promise<void> {
     const { losses, host } = this.parts;
     const { status, present } = await losses.count({ options: host.plan.scanOptions }, new Map(), () => false);
-    if (hasRun(status) && present !== undefined) this.ledger.recount(present);
+    if (hasRun(status)) this.learn(present);
+  }
+
+  /** Takes what rsync has counted for what the target holds, unless some of that was hidden from it. */
+  private learn(present: number | undefined): void {
+    if (!this.ledger.isCounted && present !== undefined && !this.parts.isHiding()) this.ledger.recount(present);
   }
 
   /** How many more may be deleted now. */
@@ -178,7 +183,7 @@ export class Brake extends EventEmitter {
     const { status, tally, present } = await this.count(this.weighed, { options: host.plan.scanOptions });
     if (!hasRun(status)) return status;
     if (this.isHolding) return this.holdOn(tally);
-    if (!this.ledger.isCounted && present !== undefined) this.ledger.recount(present);
+    this.learn(present);
     if (tally.count > this.left && !this.ledger.isSmall) this.hold(tally, this.describeExcess());
     else if (await this.isStrange(tally, census)) this.hold(tally, '，而源目录首次见到且几乎为空，可能没有挂载');
     return undefined;

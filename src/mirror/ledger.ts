@@ -130,7 +130,7 @@ export class Ledger {
     const listed = outcome.listed ? outcome.listed - 1 : counted; // rsync lists the source itself, too
     const after = before === undefined || growth === undefined ? undefined : before + growth - (outcome.deleted ?? 0);
     const found = listed === undefined ? undefined : listed + (remembered.held?.count ?? 0);
-    const files = isWhole || found === undefined ? found : Math.max(found, after ?? 0);
+    const files = isWhole || found === undefined ? found : Math.max(found, after ?? before ?? 0);
     if (weighed.isAccepted) allowance.restart();
     else if (isWhole && before !== undefined && growth !== undefined && files !== undefined)
       allowance.spend(before + growth - files); // it does not tell what came

@@ -267,6 +267,20 @@ describe('a comparison of all', () => {
     expect(brake.isHolding).toBe(true);
   });
 
+  test('in which something was hidden does not count what the target holds, where that is not known', async () => {
+    using directory = scratch();
+    const variables = { MAX_DELETE: '50%' };
+    const remembered = { files: 5102, sourceFiles: 5102, growth: undefined };
+    const { brake, rsync, known, send } = brakeIn(directory.path, { files: 102, variables, remembered });
+    Object.assign(rsync, { isHiding: true, present: 102 });
+    await brake.weighAll();
+    await brake.record(ALL, outcome({ mode: 'full', listed: 103, deleted: 0 }));
+    expect(known).toMatchObject({ files: 5102, growth: undefined });
+    rsync.losses = 5000;
+    await send(deletions(5000));
+    expect(brake.isHolding).toBe(true);
+  });
+
   test('is not asked about while the source holds enough of what it held', async () => {
     using directory = scratch();
     const { rsync, known, compareAll } = brakeIn(directory.path, {
