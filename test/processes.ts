@@ -109,17 +109,22 @@ export async function answerOf(child: ChildProcessWithoutNullStreams, input?: Bu
 }
 
 const givenPorts = new Set<number>();
+/** Below those that the kernel takes for connections (ip_local_port_range), which come and go beside the tests. */
+const PORTS = { first: 10_000, count: 20_000 };
 
 /** A port that nobody listens on at the moment, and that no other test was given: tests run side by side. */
 export async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  server.close();
-  await once(server, 'close');
-  const port = typeof address === 'object' && address ? address.port : 0;
+  const port = PORTS.first + Math.floor(Math.random() * PORTS.count);
   if (givenPorts.has(port)) return freePort();
   givenPorts.add(port);
+  const server = createServer().listen(port, '127.0.0.1');
+  const isFree = await once(server, 'listening').then(
+    () => true,
+    () => false,
+  );
+  if (!isFree) return freePort();
+  server.close();
+  await once(server, 'close');
   return port;
 }
 
