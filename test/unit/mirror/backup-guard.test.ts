@@ -1,22 +1,11 @@
-import { afterEach, beforeEach, describe, expect, jest, test } from 'bun:test';
+import { describe, expect, test } from 'bun:test';
 import { EventEmitter } from 'node:events';
 import { BackupGuard } from '../../../src/mirror/backup-guard.ts';
 import type { OutcomeKind } from '../../../src/mirror/rsync.ts';
 import { TargetState } from '../../../src/mirror/target-state.ts';
-import { hostFor, keepLog, outcome, passSeconds, request, settle } from './stand-ins.ts';
+import { hostFor, outcome, passSeconds, settle, withOwnClock } from './stand-ins.ts';
 
-let log: ReturnType<typeof keepLog>;
-beforeEach(() => {
-  jest.useFakeTimers();
-  request.begin();
-  log = keepLog();
-});
-afterEach(async () => {
-  request.end();
-  await settle();
-  log[Symbol.dispose]();
-  jest.useRealTimers();
-});
+const log = withOwnClock();
 
 /** A guard of a backup that answers what a test has it answer. */
 class Bed {

@@ -1,6 +1,6 @@
 /** What the parts of the mirror are tested with in place of the real thing. */
 
-import { jest, spyOn } from 'bun:test';
+import { afterEach, beforeEach, jest, spyOn } from 'bun:test';
 import { EventEmitter } from 'node:events';
 import type { Stats } from 'node:fs';
 import { type Change, UNKNOWN } from '../../../src/mirror/changes.ts';
@@ -128,3 +128,24 @@ export const request = new (class {
     Reflect.deleteProperty(lifecycle, 'signal');
   }
 })();
+
+/** Has each test of a file run with a clock of its own and a log that is kept, and end with nothing going on behind it. */
+export function withOwnClock(): { readonly text: string } {
+  let log: ReturnType<typeof keepLog>;
+  beforeEach(() => {
+    jest.useFakeTimers();
+    request.begin();
+    log = keepLog();
+  });
+  afterEach(async () => {
+    request.end();
+    await settle();
+    log[Symbol.dispose]();
+    jest.useRealTimers();
+  });
+  return {
+    get text() {
+      return log.text;
+    },
+  };
+}

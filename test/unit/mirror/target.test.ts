@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, describe, expect, jest, test } from 'bun:test';
+import { describe, expect, test } from 'bun:test';
 import { EventEmitter } from 'node:events';
 import { ALL, type Batch, REGULAR } from '../../../src/mirror/changes.ts';
 import type { Move } from '../../../src/mirror/moves.ts';
@@ -6,20 +6,9 @@ import type { Outcome, OutcomeKind } from '../../../src/mirror/rsync.ts';
 import { type Due, Target } from '../../../src/mirror/target.ts';
 import { TargetState } from '../../../src/mirror/target-state.ts';
 import { lifecycle } from '../../../src/service/lifecycle.ts';
-import { change, event, keepLog, outcome, pass, passSeconds, request, settle, statsOf } from './stand-ins.ts';
+import { change, event, outcome, pass, passSeconds, request, settle, statsOf, withOwnClock } from './stand-ins.ts';
 
-let log: ReturnType<typeof keepLog>;
-beforeEach(() => {
-  jest.useFakeTimers();
-  request.begin();
-  log = keepLog();
-});
-afterEach(async () => {
-  request.end();
-  await settle();
-  log[Symbol.dispose]();
-  jest.useRealTimers();
-});
+const log = withOwnClock();
 
 /** A target whose sender answers what a test has it answer. */
 class Bed {

@@ -1,4 +1,4 @@
-import { afterEach, beforeEach, describe, expect, jest, test } from 'bun:test';
+import { describe, expect, test } from 'bun:test';
 import type { Stats } from 'node:fs';
 import { Announcer } from '../../../src/mirror/announcer.ts';
 import { Doubts } from '../../../src/mirror/doubts.ts';
@@ -7,25 +7,14 @@ import { TargetState } from '../../../src/mirror/target-state.ts';
 import { Watch } from '../../../src/mirror/watch.ts';
 import { lifecycle } from '../../../src/service/lifecycle.ts';
 import { Failure } from '../../../src/service/text.ts';
-import { event, keepLog, pass, passSeconds, request, StandInWatcher, settle, statsOf } from './stand-ins.ts';
+import { event, pass, passSeconds, request, StandInWatcher, settle, statsOf, withOwnClock } from './stand-ins.ts';
 
 const ROOT = '/data/source/';
 /** How large a file is at least that is worth a rename, bytes. */
 const LARGE = 262_144;
 const NO_ROOM = 'inotifywait 退出 (退出码: 1)：Failed to watch /data/source/; upper limit on inotify watches reached!';
 
-let log: ReturnType<typeof keepLog>;
-beforeEach(() => {
-  jest.useFakeTimers();
-  request.begin();
-  log = keepLog();
-});
-afterEach(async () => {
-  request.end();
-  await settle();
-  log[Symbol.dispose]();
-  jest.useRealTimers();
-});
+const log = withOwnClock();
 
 /** A watch whose watchers say what a test has them say. */
 class Bed {
