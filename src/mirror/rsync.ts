@@ -87,13 +87,14 @@ export function hearLimit(stderr: Readable): () => boolean {
   return () => isReached;
 }
 
-/** Adds what several rsyncs have done for the same sync. */
+/** Adds what an rsync has done to what others have done before it for the same sync; how many there are, it knows best. */
 export function addTotals(one: Totals, other: Totals): Totals {
-  const add = (key: keyof Totals) => {
+  const add = (key: Exclude<keyof Totals, 'listed'>) => {
     const [a, b] = [one[key], other[key]];
     return a === undefined || b === undefined ? undefined : a + b;
   };
-  return { files: add('files'), bytes: add('bytes'), created: add('created'), deleted: add('deleted') };
+  const sums = { files: add('files'), bytes: add('bytes'), created: add('created'), deleted: add('deleted') };
+  return other.listed === undefined ? sums : { ...sums, listed: other.listed };
 }
 
 /** Whether an rsync has done its work, though perhaps not for every file. */
