@@ -367,6 +367,27 @@ test('each of two targets has a limit, a count and a state of its own', async ()
   await eventually(() => !existsSync(pair.path('backup/two/more')) && !existsSync(pair.path('backup/two/notes')));
 });
 
+test('a comparison of all is not asked about before where the last one has told what there is', async () => {
+  await using pair = await Pair.withKeys('known');
+  fill(pair.path('source'), { photos: 150, notes: 20 });
+  const log = pair.path('asked');
+  mkdirSync(pair.path('bin'));
+  const script = `#!/bin/sh\ncase "$*" in *--dry-run*) echo asked >>'${log}' ;; esac\nexec ${Bun.which('rsync')} "$@"\n`;
+  writeFileSync(pair.path('bin', 'rsync'), script, { mode: 0o755 });
+  const env = { ...LIMITED, PATH: `${pair.path('bin')}:${process.env.PATH}` };
+  const { source } = await pair.run(env);
+  await source.stop();
+  const first = count(content(log), 'asked');
+  expect(first).toBeGreaterThan(0);
+  for (let times = 0; times < 2; times++) {
+    writeFileSync(pair.path('backup', 'stray'), '');
+    const again = pair.start('rsync-inotify', env);
+    await again.shows('✓ 服务运行中');
+    await again.stop();
+  }
+  expect(count(content(log), 'asked')).toBe(first);
+});
+
 describe('--accept-deletions', () => {
   test('says so where nothing is held', async () => {
     await using pair = await Pair.withKeys('nothing');
