@@ -9,7 +9,7 @@ const MIRROR = [
   'options config memory held allowance ssh check keys events changes moves departures estimate renames scopes source',
   'mount-states mounts source-guard announcer doubts',
   'inotifywait progress rsync target-state watch host-keys connection backup-guard remote-renames',
-  'differences tally census ledger forecast losses brake sender target commands status metrics monitor comparison horizon verify',
+  'differences tally census ledger forecast losses brake transfers sender target commands status metrics monitor comparison horizon verify',
 ].flatMap((line) => line.split(' '));
 const BACKUP = [
   'programs config confinement admission identification renames destination mount-memory reports forced-command',

@@ -1,0 +1,196 @@
+/**
+ * The rsyncs that are started for a target, one of which transfers at a time: each leaves alone what must be left alone, and
+ * is ended where that comes to be more while it runs.
+ *
+ *   await transfers.run(async () => transfers.finish(transfers.start(options)));
+ *   transfers.done; // what the rsyncs of that sync have done
+ */
+import type { ChildProcess } from 'node:child_process';
+import { join } from 'node:path';
+import { holdOpen, keepMounted, mayKeepMounted } from '../service/mounts.ts';
+import { cwd, exitStatus, signalGroup, start } from '../service/processes.ts';
+import { Failure } from '../service/text.ts';
+import type { Brake } from './brake.ts';
+import type { Host } from './config.ts';
+import type { Connection } from './connection.ts';
+import type { Mounts } from './mounts.ts';
+import {
+  addTotals,
+  type Filter,
+  hasRun,
+  hearLimit,
+  LIMITED,
+  NOTHING,
+  passOn,
+  type Sent,
+  type Totals,
+  takeReport,
+} from './rsync.ts';
+import { LIST_OPTIONS } from './scopes.ts';
+import type { Source } from './source.ts';
+import { rsyncArgs } from './ssh.ts';
+
+/** How often it is looked at whether a mount has gone while an rsync runs, ms. */
+const LOOK_MS = 50;
+
+/** An rsync that was started, and what it has told of its transfer once it has ended. */
+export interface Transfer {
+  rsync: ChildProcess;
+  totals: Totals;
+  /** The rules by which it leaves copies of mounts alone. */
+  rules: string[];
+  /** How many entries it may delete at most. */
+  limit: number;
+  /** Whether it was ended because it might delete what it must not. */
+  isOutdated: boolean;
+}
+
+/** What rsyncs are started with. */
+interface Parts {
+  host: Host;
+  source: Source;
+  mounts: Mounts;
+  connection: Connection;
+  brake: Brake;
+  /** The target for the log. */
+  target: string;
+}
+
+export class Transfers {
+  /** What the rsyncs of the sync that is under way have done. */
+  done = NOTHING;
+  /** Whether an rsync can be had that goes on seeing what is mounted. */
+  mayKeepMounts = false;
+  /** Numbers the files in which rsyncs report. */
+  private reports = 0;
+  /** Whether rsync starts in the source. */
+  private readonly isPinned: boolean;
+  /** The rsync that transfers. */
+  private running: Transfer | undefined;
+
+  constructor(private readonly parts: Parts) {
+    const { host, source } = parts;
+    this.isPinned = source.prefix === '/' && host.plan.mayPin;
+  }
+
+  /** Does the work of a sync, and looks often meanwhile whether a mount has gone. @throws {Failure} */
+  async run(work: () => Promise<Sent>): Promise<Sent> {
+    const { mounts } = this.parts;
+    this.done = NOTHING;
+    await mounts.verify();
+    if (this.mounted.length > 0) this.mayKeepMounts = await mayKeepMounted();
+    const looking = setInterval(() => mounts.refresh(), LOOK_MS);
+    try {
+      return await work();
+    } finally {
+      clearInterval(looking);
+    }
+  }
+
+  /**
+   * Starts an rsync with options that come after the user's.
+   * @param format what it reports of each file; names have no place there
+   * @param keepsMounts whether it goes on seeing what is mounted if that is unmounted by force
+   */
+  start(
+    extra: readonly string[],
+    { source = this.parts.host.config.SOURCE_DIR, format = '%i', keepsMounts = true } = {},
+  ): Transfer {
+    const { host, brake, connection } = this.parts;
+    const place = this.isPinned ? { from: './', cwd: this.parts.source.base } : { from: source, cwd };
+    const report = this.nextReport();
+    const options = report ? [`--log-file=${report}`, `--log-file-format=${format}`] : [];
+    const rules = this.protection();
+    const { limit } = brake;
+    if (limit < host.plan.maxDelete) options.push(`--max-delete=${limit}`);
+    const words = [...rules, ...brake.words, ...rules]; // the user's may hold one that clears those before
+    const args = rsyncArgs(host, connection.findRoute(), [...extra, ...options], place.from, words);
+    const [kept, rsync] = [keepsMounts && this.mayKeepMounts ? this.mounted : [], ['rsync', ...args]];
+    const command = kept.length > 0 ? keepMounted(this.parts.source.realRoot, kept, place.cwd, rsync) : rsync;
+    const transfer: Transfer = {
+      rsync: start(command[0] as string, command.slice(1), { cwd: place.cwd }),
+      ...{ totals: {}, rules, limit, isOutdated: false },
+    };
+    if (report) transfer.rsync.once('close', () => Object.assign(transfer.totals, takeReport(report)));
+    return transfer;
+  }
+
+  /** Starts one that is given names. */
+  startList(keepsMounts: boolean): Transfer {
+    return this.start(LIST_OPTIONS, { source: this.parts.source.base, keepsMounts });
+  }
+
+  /** Names the file in which rsync may put down what it has done: it goes with the connection. */
+  private nextReport(): string | undefined {
+    const { connection, host } = this.parts;
+    const { socket, directory } = connection;
+    return socket && directory && host.plan.mayReport ? join(directory, `${++this.reports}.log`) : undefined;
+  }
+
+  /** Where something is mounted that is mirrored; of no interest where nothing is deleted. */
+  private get mounted(): string[] {
+    const { host, mounts, source } = this.parts;
+    return host.plan.deletes ? mounts.mounted.map((path) => source.root + path) : [];
+  }
+
+  /** The rules that the mounts need now. */
+  private protection(): string[] {
+    const { host, mounts, source } = this.parts;
+    return mounts.rules(host.plan.isRelative ? source.root : source.prefix);
+  }
+
+  /** Whether an rsync leaves alone all that must be left alone now. It may leave more alone, which has come back since. */
+  private isProtective({ rules }: Transfer): boolean {
+    return this.protection().every((rule) => rules.includes(rule));
+  }
+
+  /** Whether an rsync that waited is what would be started now. */
+  isUpToDate(armed: Transfer): boolean {
+    const { rules, limit } = armed;
+    return this.holdsSource(armed) && `${rules}` === `${this.protection()}` && this.parts.brake.suits(limit);
+  }
+
+  /** Whether an rsync that was started in the source is in what the source is. */
+  private holdsSource({ rsync }: Transfer): boolean {
+    return !this.isPinned || this.parts.source.holds(rsync);
+  }
+
+  /** Ends the rsync that runs where it might delete the copy of a mount that is gone. */
+  checkRunning(): void {
+    const { running } = this;
+    if (running && this.parts.host.plan.deletes && !this.isProtective(running)) this.abandon(running);
+  }
+
+  /** Ends an rsync that might delete what it must not. */
+  private abandon(transfer: Transfer): void {
+    transfer.isOutdated = true;
+    signalGroup(transfer.rsync, 'SIGTERM');
+  }
+
+  /**
+   * Lets a started rsync run to its end.
+   * @throws {Failure} where it was started in something else than the source
+   */
+  async finish(transfer: Transfer, { names, filter }: { names?: Buffer; filter?: Filter } = {}): Promise<Sent> {
+    const { rsync } = transfer;
+    const { source, target, host } = this.parts;
+    if (!this.holdsSource(transfer)) {
+      signalGroup(rsync, 'SIGKILL');
+      source.refuse();
+    }
+    using _ = holdOpen(this.mounted); // none of them goes any more but by force
+    if (!this.isProtective(transfer)) this.abandon(transfer);
+    if (rsync.stdout) passOn(rsync.stdout, target, filter);
+    const isLimited = rsync.stderr ? hearLimit(rsync.stderr) : () => false;
+    if (rsync.stderr) passOn(rsync.stderr, target);
+    rsync.stdin?.end(names);
+    this.running = transfer;
+    const status = await exitStatus(rsync);
+    this.running = undefined;
+    const { totals, limit, isOutdated } = transfer;
+    // What the other side has made last may not have been reported where it did not come to its end.
+    this.done = addTotals(this.done, isOutdated || !hasRun(status) ? { ...totals, created: undefined } : totals);
+    if (isOutdated) throw new Failure('同步期间源目录下的挂载点发生了变化，为保护备份已中止，将重新同步');
+    return { status, isCut: limit < host.plan.maxDelete && (status === LIMITED || isLimited()) };
+  }
+}
