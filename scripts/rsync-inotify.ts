@@ -170,15 +170,14 @@ async function doSync({ target, state }: Backup, batch?: Batch): Promise<Outcome
  * @throws {Failure} where the only target cannot be mirrored to
  */
 async function firstFullSync(backup: Backup): Promise<Outcome> {
-  const { state } = backup;
+  const { state, target } = backup;
   state.heading('sync.first', '首次全量同步');
   const outcome = await doSync(backup);
   if (lifecycle.stopping) return outcome;
-  if (outcome.kind === 'partial') {
+  if (outcome.kind === 'done' || outcome.kind === 'limited') state.log('sync.first_done', '首次全量同步完成 ✓');
+  else if (await target.mayGoOn(outcome))
     state.warn('sync.first_partial', '首次全量同步未能传输全部文件，其余文件照常同步，失败的文件将自动重试');
-  } else if (outcome.kind === 'done' || outcome.kind === 'limited') {
-    state.log('sync.first_done', '首次全量同步完成 ✓');
-  } else if (!state.isOneOfMany) throw new Failure('首次全量同步失败');
+  else if (!state.isOneOfMany) throw new Failure('首次全量同步失败');
   return outcome;
 }
 
@@ -332,7 +331,7 @@ async function main(): Promise<void> {
   lifecycle.background(guard.keep());
   service.phase = 'syncing';
   lifecycle.background(source.findLinks());
-  const begun = Promise.race(backups.map(({ target }) => once(target, 'mirrored')));
+  const begun = Promise.race(backups.map(({ target }) => once(target, 'begun')));
   const mirroring = Promise.all(tries.map(({ backup, reaching }) => mirror(backup, reaching))); // 4
   lifecycle.finishFirst(mirroring).catch(() => {}); // it is awaited below
   await Promise.race([begun, mirroring]);

@@ -328,9 +328,11 @@ interface Surroundings {
 /** Makes the brake of a target. */
 export function brakeFor(host: Host, { source, memory, mounts, state, connection }: Surroundings): Brake {
   const allowance = new Allowance(parseLimit(host.config.MAX_DELETE), memory.target(state.name));
-  const rules = () => mounts.rules(host.plan.isRelative ? source.root : source.prefix);
+  const prefix = host.plan.isRelative ? source.root : source.prefix;
+  const rules = () => [...mounts.rules(prefix), ...state.unmirrored.rules(prefix)];
   const forecast = new Forecast({ host, source, connection, target: state.name, rules });
-  const survey = (batch: Batch) => source.survey(batch, (path) => mounts.isHidden(path));
+  const isHidden = (path: string) => mounts.isHidden(path) || state.unmirrored.isHidden(path);
+  const survey = (batch: Batch) => source.survey(batch, isHidden);
   const losses = new Losses({ forecast, look: source.look, survey, state });
   const { mayReport, hasFilters } = host.plan;
   const willCount = () => mayReport && !hasFilters && !!connection.socket && !!connection.directory;

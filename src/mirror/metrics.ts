@@ -24,6 +24,7 @@ type Metric = ['Counter' | 'Gauge', string, string, string, () => Samples];
 const successTime = ({ lastSuccess }: TargetState) => lastSuccess && lastSuccess.getTime() / 1000;
 const lagOfTarget = ({ oldestPending: oldest }: TargetState) => (oldest ? (Date.now() - oldest) / 1000 : 0);
 
+const failedOn = ({ unmirrored }: TargetState) => unmirrored.size;
 const heldOn = ({ held }: TargetState) => held?.count ?? 0;
 
 const syncsByResult = (targets: TargetState[]): Samples =>
@@ -56,6 +57,7 @@ function metricsOf({ service, watch, targets }: Parts): Metric[] {
     ['Gauge', 'rsync_last_success_timestamp_seconds', 'target', 'When a sync last succeeded', ofTargets(successTime)],
     ['Gauge', 'rsync_target_up', 'target', 'Whether it can be reached', ofTargets(({ up }) => Number(up))],
     ['Gauge', 'rsync_held_deletions', 'target', 'Deletions held back until accepted', ofTargets(heldOn)],
+    ['Gauge', 'rsync_failed_paths', 'target', 'Paths that cannot be mirrored', ofTargets(failedOn)],
     ['Gauge', 'rsync_watched_directories', '', 'Directories that are watched', ofWatch('directories')],
     [
       'Gauge',

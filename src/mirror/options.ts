@@ -158,6 +158,8 @@ export function planFor({ RSYNC_OPTS, SSH_OPTS, RENAME_ON_TARGET }: Options) {
     mayArm: method === 'list' && !has(/^--timeout$/), // rsync would give up while it waits
     mayRename: RENAME_ON_TARGET && method === 'list' && deletes && !isAgainstRenames,
     mayProgress: !asksForProgress && !has(/^(-P|--progress|-q|--quiet|--stderr|--msgs2stderr)$/),
+    /** Whether the options say how large a file may be. */
+    limitsSize: has(/^--max-size$/),
     hasFilters: options.some(({ name }) => FILTERS.has(name)),
     asksForStats: has(/^(--stats|--info)$/) || options.filter(({ name }) => /^(-v|--verbose)$/.test(name)).length > 1,
     isVerbose: has(/^(-v|--verbose)$/),

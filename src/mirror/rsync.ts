@@ -8,9 +8,11 @@ import { readFileSync, rmSync } from 'node:fs';
 import type { Readable } from 'node:stream';
 import { info, isJson, write } from '../service/log.ts';
 import { Failure, reasonOf } from '../service/text.ts';
+import type { Faults } from './faults.ts';
 import type { Move } from './moves.ts';
 import type { Plan } from './options.ts';
 import { type Progress, progressFilter } from './progress.ts';
+import type { LeftOut } from './size-limit.ts';
 
 export type Mode = 'full' | 'incremental';
 
@@ -41,6 +43,10 @@ export interface Outcome extends Totals {
   seconds: number;
   /** Why it was not let run, for people. */
   reason?: string | undefined;
+  /** What rsync has complained of. */
+  faults?: Faults | undefined;
+  /** The files that were left out because they were too large for now. */
+  leftOut?: LeftOut | undefined;
   /** The renames that the backup could not be asked for. */
   unrepeated: Move[];
 }
@@ -51,6 +57,7 @@ export interface Sent {
   files?: number | undefined;
   /** Whether it has left something undeleted because of a limit that was ours. */
   isCut?: boolean;
+  faults?: Faults;
 }
 
 /** What was done before the first rsync of a sync. */
@@ -105,8 +112,11 @@ const DISCONNECTED = [12, 20, 30, UNREACHABLE];
 /** Whether an rsync may have lost its connection. */
 export const mayBeDisconnected = (status: number) => DISCONNECTED.includes(status);
 
-/** Says what an rsync that has ended means for the batch. */
-export const describeSent = (sent: Sent) => ({ ...sent, kind: outcomeOf(sent.status) });
+/** Says what an rsync that has ended means for the batch: where only attributes could not be set, the backup has all that it can have. */
+export function describeSent(sent: Sent): Sent & { kind: OutcomeKind } {
+  const kind = outcomeOf(sent.status);
+  return { ...sent, kind: kind === 'partial' && sent.faults?.isOfAttributes ? 'done' : kind };
+}
 
 /** Says what it means that no rsync has run: nothing of rsync where it was not let, the shell's status where it could not be started, for lack of memory for example. */
 export function describeFailure(cause: unknown) {

@@ -51,10 +51,10 @@ export const mayDelete = (scopes: Scopes, paths: readonly string[]) =>
   );
 
 /** Writes the rules by which rsync deletes nothing at or below paths. @param prefix what stands before a path of the source */
-export const keepRules = (paths: string[], prefix: string) =>
-  paths.map((path) => `--filter=P ${pattern(`${prefix}${path}`, '/***')}`);
+export const keepRules = (paths: string[], prefix: string, end = '/***') =>
+  paths.map((path) => `--filter=P ${pattern(`${prefix}${path}`, end)}`);
 
-/** Writes the rules by which rsync does not look at paths nor below them, or with `/**` only below them. */
+/** Writes the rules by which rsync does not look at paths nor below them, with `/**` only below them, or with nothing only at them. */
 export const hideRules = (paths: string[], prefix: string, end = '/***') =>
   paths.map((path) => `--filter=H ${pattern(`${prefix}${path}`, end)}`);
 

@@ -18,6 +18,7 @@ import { RemoteRenames } from './remote-renames.ts';
 import {
   describeFailure,
   describeSent,
+  hasRun,
   type Mode,
   mayBeDisconnected,
   type Outcome,
@@ -29,6 +30,8 @@ import type { Source } from './source.ts';
 import type { TargetState } from './target-state.ts';
 import { type Transfer, Transfers } from './transfers.ts';
 
+/** Has an rsync only find out whether it can do its work. */
+const PROBE_OPTIONS = ['--dry-run', '--exclude=*'];
 /** How often a sync is weighed at most where more goes each time than was foreseen. */
 const MAX_WEIGHINGS = 5;
 /** How often the log tells of the progress of a full sync, ms. */
@@ -59,7 +62,7 @@ export class Sender {
     private readonly brake: Brake,
   ) {
     this.renames = new RemoteRenames({ host, state, connection, prefix: source.prefix });
-    this.transfers = new Transfers({ host, source, mounts, connection, brake, target: state.name });
+    this.transfers = new Transfers({ host, source, mounts, connection, brake, state });
     mounts.on('changed', () => this.renewRules());
     brake.on('changed', () => this.disarm());
     connection.on('connected', () => {
@@ -69,18 +72,31 @@ export class Sender {
     connection.on('lost', () => this.disarm());
   }
 
-  /** Mirrors a batch, told by an outcome in every case. */
-  async send(batch: Batch): Promise<Outcome> {
+  /**
+   * Mirrors a batch, told by an outcome in every case.
+   * @param ceiling how large a file may be that is mirrored now, bytes; larger ones are left out
+   */
+  async send(batch: Batch, ceiling?: number): Promise<Outcome> {
     const started = performance.now();
     const isWhole = batch.get('')?.tree || this.host.plan.method === 'full';
     const attempt: Attempt = { mode: isWhole ? 'full' : 'incremental', unrepeated: [] };
     const result = await this.transfers
-      .run(() => this.sendBatch(batch, attempt))
+      .run(ceiling, () => this.sendBatch(batch, attempt))
       .then(async (sent) => ({ ...sent, status: await this.connection.statusOf(sent.status) }))
       .then(describeSent, describeFailure);
-    const outcome = { ...attempt, ...this.transfers.done, ...result, seconds: (performance.now() - started) / 1000 };
+    const { done, leftOut } = this.transfers;
+    const outcome = { ...attempt, ...done, leftOut, ...result, seconds: (performance.now() - started) / 1000 };
     await this.brake.record(batch, outcome);
     return outcome;
+  }
+
+  /** Whether an rsync that mirrors nothing comes to a good end, so that one that does not has met with something that it cannot mirror. */
+  async answers(): Promise<boolean> {
+    const trying = this.transfers.run(undefined, () => this.transfers.finish(this.transfers.start(PROBE_OPTIONS)));
+    return trying.then(
+      ({ status }) => hasRun(status),
+      () => false,
+    );
   }
 
   /** Starts the rsync of the next batch, unless one waits: it connects now, so that only names are missing when the batch is due. */
@@ -124,7 +140,7 @@ export class Sender {
     this.source.check(); // the backup may have taken long
     const { method } = this.host.plan;
     const isWhole = method === 'full' || [...batch.keys()].some((path) => this.holdsRules(path));
-    const scopes = isWhole ? undefined : await this.source.survey(batch, (path) => this.mounts.isHidden(path));
+    const scopes = isWhole ? undefined : await this.source.survey(batch, this.isHidden);
     const names = scopes && method === 'list' ? listOf(scopes, this.source.prefix) : undefined;
     const rules = scopes && !names ? rulesOf(scopes, this.source.prefix) : undefined;
     if (!scopes || !(names || rules)) {
@@ -160,6 +176,9 @@ export class Sender {
     }
     throw new Failure('待删除的内容在同步期间不断增多，其余部分保留在备份上，将重新同步');
   }
+
+  /** Whether rsync is not to see a path. */
+  private readonly isHidden = (path: string) => this.mounts.isHidden(path) || this.state.unmirrored.isHidden(path);
 
   /** Whether a file in the source decides what rsync lets in elsewhere. */
   private holdsRules(path: string): boolean {
@@ -201,7 +220,8 @@ export class Sender {
 
   /** Has the backup rename what was renamed here, but for what lies in mounts that are gone. */
   private repeatMoves(attempt: Attempt): Promise<void> {
-    const mayRepeat = ({ from, to }: Move) => !this.mounts.isKept(from) && !this.mounts.isKept(to);
+    const isLeftAlone = (path: string) => this.mounts.isKept(path) || this.isHidden(path);
+    const mayRepeat = ({ from, to }: Move) => !isLeftAlone(from) && !isLeftAlone(to);
     const moves = this.state.moves.take(this.source.look, this.state.lacking).filter(mayRepeat);
     return this.renames.repeat(moves, attempt);
   }

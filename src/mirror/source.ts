@@ -7,7 +7,17 @@
  *   const scopes = await source.survey(batch, (path) => mounts.isHidden(path));
  */
 import type { ChildProcess } from 'node:child_process';
-import { type BigIntStats, existsSync, lstatSync, readdirSync, realpathSync, type Stats, statSync } from 'node:fs';
+import {
+  accessSync,
+  type BigIntStats,
+  constants,
+  existsSync,
+  lstatSync,
+  readdirSync,
+  realpathSync,
+  type Stats,
+  statSync,
+} from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { setImmediate as immediate } from 'node:timers/promises';
 import { run } from '../service/processes.ts';
@@ -121,13 +131,25 @@ export class Source {
     }
   };
 
-  private entries(path: string) {
+  /** Lists what is directly in a directory, nothing where that cannot be read. */
+  readonly list = (path: string) => {
     try {
       return readdirSync(Buffer.from(this.root + path, 'latin1'), { encoding: 'latin1', withFileTypes: true });
     } catch {
       return []; // it is gone again
     }
-  }
+  };
+
+  /** Whether a path can be read, and entered where it is a directory. */
+  readonly isReadable = (path: string): boolean => {
+    const mode = constants.R_OK | (this.look(path)?.isDirectory() ? constants.X_OK : 0);
+    try {
+      accessSync(Buffer.from(this.root + path, 'latin1'), mode);
+      return true;
+    } catch {
+      return false;
+    }
+  };
 
   /**
    * Finds what rsync has to look at for a batch, or nothing where only the whole tree will do: a file with several names
@@ -181,7 +203,7 @@ export class Source {
     for (const rest = [top]; rest.length > 0 && scopes.size <= MAX_PENDING; ) {
       await breathe();
       const directory = rest.pop() ?? '';
-      for (const entry of this.entries(directory)) {
+      for (const entry of this.list(directory)) {
         const path = `${directory}/${entry.name}`;
         if (isHidden(path)) continue;
         const found = entry.isDirectory() ? entry : this.look(path); // some file systems do not tell types here

@@ -97,10 +97,14 @@ interface Problem {
     | 'deletions'
     | 'watcher'
     | 'target_down'
+    | 'failed'
     | 'lag';
   target?: string;
   mount?: string;
 }
+
+/** How long something may have failed until that is a problem, seconds: most of it is over by then. */
+const FAILED_SECONDS = 30;
 
 /** Finds what is wrong, nothing where the mirror works. In a target's first full sync changes wait for its end, however long it takes. */
 export function problemsOf(status: Status, now = Date.parse(status.updated)): Problem[] {
@@ -111,6 +115,7 @@ export function problemsOf(status: Status, now = Date.parse(status.updated)): Pr
   if (phase === 'starting') return [{ problem: 'starting' }, ...source];
   const isLate = ({ oldest_pending, mirrored, state }: Status['targets'][0]) =>
     limit > 0 && lagOf(oldest_pending, now) > limit && (mirrored || state !== 'syncing');
+  const isFailing = ({ up, failed }: Status['targets'][0]) => up && lagOf(failed?.since ?? null, now) > FAILED_SECONDS;
   return [
     ...source,
     ...(status.source_moved ? [{ problem: 'moved' } as const] : []),
@@ -118,6 +123,7 @@ export function problemsOf(status: Status, now = Date.parse(status.updated)): Pr
     ...status.targets.filter(({ held }) => held).map(({ target }) => ({ problem: 'deletions', target }) as const),
     ...(status.watch.running ? [] : [{ problem: 'watcher' } as const]),
     ...status.targets.filter(({ up }) => !up).map(({ target }) => ({ problem: 'target_down', target }) as const),
+    ...status.targets.filter(isFailing).map(({ target }) => ({ problem: 'failed', target }) as const),
     ...status.targets.filter(isLate).map(({ target }) => ({ problem: 'lag', target }) as const),
   ];
 }
@@ -138,6 +144,7 @@ export function judge(status: Status, now = Date.parse(status.updated)): { healt
     deletions: '删除过多，已暂缓，确认后请执行 rsync-inotify --accept-deletions:',
     watcher: '监控进程不在运行，正在重新启动',
     target_down: '无法连接目标',
+    failed: '有内容无法同步，见日志:',
     lag: `落后 ${lag} 秒，超过了 MAX_LAG=${status.max_lag_seconds}`,
   };
   const problems = problemsOf(status, now);
@@ -170,6 +177,12 @@ function showHeld({ count, directories, since }: NonNullable<Status['targets'][0
   return `自 ${localTime(since)} 起暂缓删除 ${count} 个文件，主要位于 ${most}；确认后请执行 rsync-inotify --accept-deletions`;
 }
 
+/** Says what fails by itself, and since when. */
+function showFailed({ count, since, paths }: NonNullable<Status['targets'][0]['failed']>): string {
+  const some = paths.map(({ path, reason }) => `${path} (${reason})`).join('、');
+  return `自 ${localTime(since)} 起有 ${count} 个路径无法同步：${some}`;
+}
+
 /** Shows the state as a table for people. */
 function showStatus(status: Status): string {
   const now = Date.now();
@@ -190,6 +203,7 @@ function showStatus(status: Status): string {
     '',
     ...table([['目标', '状态', '落后', '待同步', '最近成功', '成功/失败', '传输'], ...rows]),
     ...targets.flatMap(({ target, progress }) => (progress ? [`${target} ${describeProgress(progress)}`] : [])),
+    ...targets.flatMap(({ target, failed }) => (failed?.count ? [`${target} ${showFailed(failed)}`] : [])),
     ...targets.flatMap(({ target, held }) => (held ? [`${target} ${showHeld(held)}`] : [])),
     ...describeComplaints(status.errors),
   ];

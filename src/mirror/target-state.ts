@@ -10,14 +10,17 @@ import type { Stats } from 'node:fs';
 import { withParents } from '../service/files.ts';
 import { drawLine, drawsLines, type Entry, error, heading, log, warn } from '../service/log.ts';
 import { touch } from '../service/status.ts';
+import { escapeText, showPath } from '../service/text.ts';
 import { type Batch, type Change, Changes, oldestOf } from './changes.ts';
 import { Departures } from './departures.ts';
 import type { Event } from './events.ts';
+import type { Attribute } from './faults.ts';
 import { reportHeld } from './held.ts';
 import type { Held } from './memory.ts';
 import { type Move, Moves, replacedBelow } from './moves.ts';
 import { describeProgress, type Progress } from './progress.ts';
 import type { Outcome } from './rsync.ts';
+import { Unmirrored } from './unmirrored.ts';
 
 /** A minute of a target's history. */
 interface Minute {
@@ -26,6 +29,8 @@ interface Minute {
   bytes: number;
 }
 const NO_MINUTE: Minute = { syncs: 0, failures: 0, bytes: 0 };
+/** How many paths that fail are named. */
+const NAMED = 5;
 /** How many minutes the history holds. */
 const MINUTES = 60;
 
@@ -34,8 +39,8 @@ export class TargetState extends EventEmitter {
   /** Whether it can be reached. */
   up = false;
   syncing = false;
-  /** Whether the last sync failed, so that it is tried again. */
-  failing = false;
+  /** Since when its syncs have failed one after the other, ms since 1970, nothing where the last one did not. */
+  failingSince: number | undefined;
   /** Whether it has been compared as a whole, so that what it lacks are changes. */
   mirrored = false;
   progress: Progress | null = null;
@@ -49,6 +54,11 @@ export class TargetState extends EventEmitter {
   readonly changes = new Changes();
   batch: Batch = new Map();
   readonly failed = new Changes();
+  /** What fails by itself, and is tried again apart from all else. */
+  readonly unmirrored = new Unmirrored();
+  /** The attributes of which it was told that the target cannot set them, and the paths that lack some. */
+  readonly unsettable = new Set<Attribute>();
+  readonly flawed = new Set<string>();
   readonly moves = new Moves();
   readonly departures = new Departures();
   /** The deletions that wait for somebody to let them through. */
@@ -145,7 +155,7 @@ export class TargetState extends EventEmitter {
       this.up = true;
       if (mode === 'full') this.comparedAt = performance.now() - outcome.seconds * 1000;
     } else if (kind === 'unreachable') this.up = false;
-    this.failing = kind !== 'done' && kind !== 'limited';
+    this.failingSince = kind === 'done' || kind === 'limited' ? undefined : (this.failingSince ?? Date.now());
     this.lastStatus = outcome.status;
     this.emit('synced', outcome);
     touch();
@@ -178,14 +188,25 @@ export class TargetState extends EventEmitter {
       bytes: this.bytes,
       progress: this.progress,
       held: this.held ? reportHeld(this.held) : null,
+      failed: this.reportFailed(),
+      unsettable: [...this.unsettable],
       history: Array.from({ length: MINUTES }, (_, n) => this.history.get(first + n) ?? NO_MINUTE),
     };
+  }
+
+  /** Tells what fails, and since when. */
+  private reportFailed() {
+    const { unmirrored, failingSince } = this;
+    const since = unmirrored.since ?? failingSince;
+    if (since === undefined) return null;
+    const paths = unmirrored.first(NAMED).map(({ path, text }) => ({ path: showPath(path), reason: escapeText(text) }));
+    return { count: unmirrored.size, since: new Date(since).toISOString(), paths };
   }
 
   private describe(): 'syncing' | 'down' | 'retrying' | 'waiting' | 'idle' {
     if (this.syncing) return 'syncing';
     if (!this.up) return 'down';
-    if (this.failing) return 'retrying';
+    if (this.failingSince !== undefined || this.unmirrored.size > 0) return 'retrying';
     return this.pending > 0 ? 'waiting' : 'idle';
   }
 }

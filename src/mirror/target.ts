@@ -16,6 +16,7 @@ import type { Doubts } from './doubts.ts';
 import { HostKeys } from './host-keys.ts';
 import type { Memory } from './memory.ts';
 import type { Mounts } from './mounts.ts';
+import { Recovery } from './recovery.ts';
 import type { Outcome } from './rsync.ts';
 import { Sender } from './sender.ts';
 import type { Source } from './source.ts';
@@ -35,12 +36,13 @@ export interface Due {
 interface Parts {
   state: TargetState;
   connection: EventEmitter & Pick<Connection, 'socket'>;
-  sender: Pick<Sender, 'send' | 'arm'>;
+  sender: Pick<Sender, 'send' | 'arm' | 'answers'>;
+  recovery: Pick<Recovery, 'next' | 'isDue' | 'ceilingOf' | 'meet' | 'settle' | 'retryApart'>;
   doubts: Pick<Doubts, 'paths'>;
   announcer: Pick<Announcer, 'closeBatch'>;
 }
 
-/** Emits `mirrored` when the whole tree was compared for the first time. */
+/** Emits `begun` when the whole tree was compared for the first time, or that has failed for what is in it. */
 export class Target extends EventEmitter {
   readonly state: TargetState;
   /** When the last sync was started, ms on the clock of `performance.now()`. */
@@ -49,10 +51,10 @@ export class Target extends EventEmitter {
   private socket: string | undefined;
   /** Whether a regular comparison is due. */
   private isRegular = false;
+  private hasBegun = false;
   /** Whether a request to stop has left something that cannot be sent any more. */
   private hasGivenUp = false;
   private backoff = newBackoff();
-  private partialBackoff = newBackoff();
 
   /** @param config intervals in seconds */
   constructor(
@@ -69,16 +71,28 @@ export class Target extends EventEmitter {
     this.lastStart = performance.now();
     this.socket = connection.socket;
     state.begin(batch ?? new Map());
-    const outcome = await sender.send(batch ?? ALL);
+    const outcome = await sender.send(batch ?? ALL, batch && this.parts.recovery.ceilingOf(batch));
     state.record(outcome);
     sender.arm(); // also where the one that waited has died meanwhile
     return outcome;
   }
 
+  /** Whether a sync has failed for what it had to mirror, so that other things can be. */
+  async mayGoOn(outcome: Outcome): Promise<boolean> {
+    return hasRun(outcome) && (outcome.kind !== 'failed' || this.parts.sender.answers());
+  }
+
   /** Hands out each batch when it is due, until a request to stop leaves nothing to be sent. */
   async *batches(): AsyncGenerator<Due> {
+    const { recovery } = this.parts;
     while (true) {
+      const part = this.hasGivenUp ? undefined : recovery.next();
+      if (part) {
+        yield { batch: part, isRegular: false };
+        continue;
+      }
       await this.waitUntilDue();
+      if (recovery.isDue && !lifecycle.stopping) continue;
       if (this.state.changes.size === 0 || this.hasGivenUp) return;
       const { isRegular } = this;
       this.isRegular = false;
@@ -90,6 +104,7 @@ export class Target extends EventEmitter {
   private async waitUntilDue(): Promise<void> {
     const { changes } = this.state;
     if (changes.size === 0) await lifecycle.waitFor(changes, 'arrived');
+    if (this.parts.recovery.isDue) return;
     await lifecycle.pause(this.lastStart + this.config.SYNC_INTERVAL * 1000 - performance.now());
     const latest = performance.now() + MAX_QUIET_MS;
     while (!lifecycle.signal.aborted) {
@@ -108,40 +123,48 @@ export class Target extends EventEmitter {
     this.parts.announcer.closeBatch();
     const batch = this.state.changes.take(this.patience);
     for (const path of this.parts.doubts.paths) batch.set(path, { ...UNKNOWN, ...batch.get(path), tree: true });
+    this.parts.recovery.meet(batch);
     return batch;
   }
 
   /** Takes in a target after its first full sync, or the try of one. */
   begin(outcome: Outcome | undefined): void {
-    if (outcome) this.noteFirstCompare(outcome);
+    if (outcome) lifecycle.background(this.settle(new Map(ALL), outcome));
     else this.lastStart = performance.now();
-    if (outcome?.kind === 'partial') lifecycle.background(this.retryApart(ALL));
-    else if (!this.state.mirrored) this.state.changes.add(ALL);
+    if (!outcome) this.state.changes.add(ALL);
+    if (outcome && hasRun(outcome)) this.noteBegin();
     lifecycle.background(this.compareRegularly());
   }
 
-  private noteFirstCompare({ kind }: Outcome): void {
-    if (this.state.mirrored || kind === 'failed' || kind === 'unreachable') return;
+  private noteCompare({ kind }: Outcome): void {
+    if (kind === 'failed' || kind === 'unreachable') return;
     this.state.mirrored = true;
-    this.emit('mirrored');
+    this.noteBegin();
+  }
+
+  private noteBegin(): void {
+    if (!this.hasBegun) this.emit('begun');
+    this.hasBegun = true;
   }
 
   /** Decides what becomes of a batch that was sent; resolves when the next one may be. */
   async settle(batch: Batch, outcome: Outcome): Promise<void> {
     const everything = batch.get('');
-    if (everything?.tree) this.noteFirstCompare(outcome);
+    if (everything?.tree) this.noteCompare(outcome);
     if (everything?.since === Number.POSITIVE_INFINITY) batch.set('', TREE); // from now on it is missed, if it failed
     const { kind } = outcome;
-    if (kind === 'done' || kind === 'limited') {
-      this.backoff = newBackoff();
-      if (this.state.failed.size === 0) this.partialBackoff = newBackoff();
-    } else if (lifecycle.stopping) {
-      this.giveUp(batch);
-    } else if (kind === 'partial') {
-      lifecycle.background(this.retryApart(batch));
-    } else {
-      await this.retry(batch, outcome);
-    }
+    const isWell = kind === 'done' || kind === 'limited';
+    if (!isWell && lifecycle.stopping) return this.giveUp(batch);
+    const isSettled = !this.isCutOff(outcome) && (await this.parts.recovery.settle(batch, outcome));
+    if (isSettled) this.backoff = newBackoff();
+    else await this.retry(batch, outcome);
+  }
+
+  /** Whether a sync says nothing of what was sent, for it was not let run, or had no connection, or one that is lost. */
+  private isCutOff({ kind, status }: Outcome): boolean {
+    const { socket } = this.parts.connection;
+    if (kind === 'failed') return status === null || !socket || socket !== this.socket;
+    return kind === 'unreachable';
   }
 
   private giveUp(batch: Batch): void {
@@ -158,16 +181,6 @@ export class Target extends EventEmitter {
     const { connection } = this.parts;
     const isReconnected = connection.socket && connection.socket !== this.socket;
     if (!isReconnected) await lifecycle.pauseOr(delay, connection, 'connected');
-  }
-
-  /** Tries a batch again beside all others: files that fail for good must not hold these back, nor have them pay for every try. */
-  private async retryApart(batch: Batch): Promise<void> {
-    const { failed, changes } = this.state;
-    const isWaiting = failed.size > 0;
-    failed.add(batch);
-    if (isWaiting) return;
-    await lifecycle.pause(this.announceRetry(this.partialBackoff, failed.size));
-    changes.add(failed.take(0));
   }
 
   /** Tells when the next try will be, and how far away that is, ms. */
@@ -188,6 +201,8 @@ export class Target extends EventEmitter {
     }
   }
 }
+
+const hasRun = ({ kind, status }: Outcome) => kind !== 'unreachable' && status !== null;
 
 /** A backup host with all that works for it. */
 export interface Backup {
@@ -216,7 +231,8 @@ export function backupsFor(hosts: LocatedHost[], { source, memory, mounts, doubt
     const connection = new Connection(host, hostKeys, state);
     const brake = brakeFor(host, { source, memory, mounts, state, connection });
     const sender = new Sender(host, source, mounts, state, connection, brake);
-    const target = new Target(host.config, { state, connection, sender, doubts, announcer });
+    const recovery = recoveryFor(host, { source, state, sender });
+    const target = new Target(host.config, { state, connection, sender, recovery, doubts, announcer });
     new BackupGuard({
       ...{ host, state, connection, remembered: memory.target(state.name) },
       save: () => memory.save(),
@@ -226,5 +242,18 @@ export function backupsFor(hosts: LocatedHost[], { source, memory, mounts, doubt
       },
     });
     return { host, state, hostKeys, connection, brake, target };
+  });
+}
+
+/** Makes what finds out what fails on a target. */
+function recoveryFor(
+  host: LocatedHost,
+  { source, state, sender }: { source: Source; state: TargetState; sender: Sender },
+) {
+  return new Recovery({
+    ...{ state, sender, look: source.look, list: source.list, isReadable: source.isReadable },
+    mayLimitSize: !host.plan.limitsSize,
+    interval: host.config.FULL_SYNC_INTERVAL,
+    wake: () => state.changes.emit('arrived'),
   });
 }

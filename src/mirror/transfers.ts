@@ -13,6 +13,7 @@ import { Failure } from '../service/text.ts';
 import type { Brake } from './brake.ts';
 import type { Host } from './config.ts';
 import type { Connection } from './connection.ts';
+import { Faults, locatorFor } from './faults.ts';
 import type { Mounts } from './mounts.ts';
 import {
   addTotals,
@@ -27,8 +28,10 @@ import {
   takeReport,
 } from './rsync.ts';
 import { LIST_OPTIONS } from './scopes.ts';
+import { type LeftOut, SizeLimit } from './size-limit.ts';
 import type { Source } from './source.ts';
 import { rsyncArgs } from './ssh.ts';
+import type { TargetState } from './target-state.ts';
 
 /** How often it is looked at whether a mount has gone while an rsync runs, ms. */
 const LOOK_MS = 50;
@@ -37,7 +40,7 @@ const LOOK_MS = 50;
 export interface Transfer {
   rsync: ChildProcess;
   totals: Totals;
-  /** The rules by which it leaves copies of mounts alone. */
+  /** The rules by which it leaves alone what it must. */
   rules: string[];
   /** How many entries it may delete at most. */
   limit: number;
@@ -52,8 +55,7 @@ interface Parts {
   mounts: Mounts;
   connection: Connection;
   brake: Brake;
-  /** The target for the log. */
-  target: string;
+  state: Pick<TargetState, 'name' | 'unmirrored' | 'unsettable'>;
 }
 
 export class Transfers {
@@ -61,6 +63,10 @@ export class Transfers {
   done = NOTHING;
   /** Whether an rsync can be had that goes on seeing what is mounted. */
   mayKeepMounts = false;
+  /** Leaves out files that are too large for now. */
+  private size: SizeLimit | undefined;
+  /** Says what a path that rsync tells is called below the source. */
+  private readonly locate: (told: string) => string | undefined;
   /** Numbers the files in which rsyncs report. */
   private reports = 0;
   /** Whether rsync starts in the source. */
@@ -71,12 +77,18 @@ export class Transfers {
   constructor(private readonly parts: Parts) {
     const { host, source } = parts;
     this.isPinned = source.prefix === '/' && host.plan.mayPin;
+    this.locate = locatorFor(source, host.directory);
   }
 
-  /** Does the work of a sync, and looks often meanwhile whether a mount has gone. @throws {Failure} */
-  async run(work: () => Promise<Sent>): Promise<Sent> {
+  /**
+   * Does the work of a sync, and looks often meanwhile whether a mount has gone.
+   * @param ceiling how large a file may be that is mirrored, bytes
+   * @throws {Failure}
+   */
+  async run(ceiling: number | undefined, work: () => Promise<Sent>): Promise<Sent> {
     const { mounts } = this.parts;
     this.done = NOTHING;
+    this.size = ceiling === undefined ? undefined : new SizeLimit(ceiling, this.locate);
     await mounts.verify();
     if (this.mounted.length > 0) this.mayKeepMounts = await mayKeepMounted();
     const looking = setInterval(() => mounts.refresh(), LOOK_MS);
@@ -103,6 +115,7 @@ export class Transfers {
     const rules = this.protection();
     const { limit } = brake;
     if (limit < host.plan.maxDelete) options.push(`--max-delete=${limit}`);
+    if (this.size) options.push(...this.size.options);
     const words = [...rules, ...brake.words, ...rules]; // the user's may hold one that clears those before
     const args = rsyncArgs(host, connection.findRoute(), [...extra, ...options], place.from, words);
     const [kept, rsync] = [keepsMounts && this.mayKeepMounts ? this.mounted : [], ['rsync', ...args]];
@@ -120,6 +133,11 @@ export class Transfers {
     return this.start(LIST_OPTIONS, { source: this.parts.source.base, keepsMounts });
   }
 
+  /** The files that were left out in the sync that is under way because they are too large, nothing where size does not matter. */
+  get leftOut(): LeftOut | undefined {
+    return this.size?.leftOut;
+  }
+
   /** Names the file in which rsync may put down what it has done: it goes with the connection. */
   private nextReport(): string | undefined {
     const { connection, host } = this.parts;
@@ -133,10 +151,11 @@ export class Transfers {
     return host.plan.deletes ? mounts.mounted.map((path) => source.root + path) : [];
   }
 
-  /** The rules that the mounts need now. */
+  /** The rules that mounts need now, and what is set aside. */
   private protection(): string[] {
-    const { host, mounts, source } = this.parts;
-    return mounts.rules(host.plan.isRelative ? source.root : source.prefix);
+    const { host, mounts, source, state } = this.parts;
+    const prefix = host.plan.isRelative ? source.root : source.prefix;
+    return [...mounts.rules(prefix), ...state.unmirrored.rules(prefix)];
   }
 
   /** Whether an rsync leaves alone all that must be left alone now. It may leave more alone, which has come back since. */
@@ -173,16 +192,18 @@ export class Transfers {
    */
   async finish(transfer: Transfer, { names, filter }: { names?: Buffer; filter?: Filter } = {}): Promise<Sent> {
     const { rsync } = transfer;
-    const { source, target, host } = this.parts;
+    const { source, state, host } = this.parts;
     if (!this.holdsSource(transfer)) {
       signalGroup(rsync, 'SIGKILL');
       source.refuse();
     }
     using _ = holdOpen(this.mounted); // none of them goes any more but by force
     if (!this.isProtective(transfer)) this.abandon(transfer);
-    if (rsync.stdout) passOn(rsync.stdout, target, filter);
+    const faults = new Faults(this.locate, state.unsettable);
+    const pass = this.size?.filter ?? ((bytes: string) => bytes);
+    if (rsync.stdout) passOn(rsync.stdout, state.name, (bytes) => pass(filter ? filter(bytes) : bytes));
     const isLimited = rsync.stderr ? hearLimit(rsync.stderr) : () => false;
-    if (rsync.stderr) passOn(rsync.stderr, target);
+    if (rsync.stderr) passOn(rsync.stderr, state.name, faults.read);
     rsync.stdin?.end(names);
     this.running = transfer;
     const status = await exitStatus(rsync);
@@ -191,6 +212,6 @@ export class Transfers {
     // What the other side has made last may not have been reported where it did not come to its end.
     this.done = addTotals(this.done, isOutdated || !hasRun(status) ? { ...totals, created: undefined } : totals);
     if (isOutdated) throw new Failure('同步期间源目录下的挂载点发生了变化，为保护备份已中止，将重新同步');
-    return { status, isCut: limit < host.plan.maxDelete && (status === LIMITED || isLimited()) };
+    return { status, faults, isCut: limit < host.plan.maxDelete && (status === LIMITED || isLimited()) };
   }
 }

@@ -8,8 +8,8 @@ const SERVICE = 'text log files keys processes mounts lifecycle variables status
 const MIRROR = [
   'options config memory held allowance ssh check keys events changes moves departures estimate renames scopes source',
   'mount-states mounts source-guard announcer doubts',
-  'inotifywait progress rsync target-state watch host-keys connection backup-guard remote-renames',
-  'differences tally census ledger forecast losses brake transfers sender target commands status metrics monitor comparison horizon verify',
+  'inotifywait progress differences faults size-limit rsync unmirrored target-state watch host-keys connection backup-guard remote-renames',
+  'tally census ledger forecast losses brake transfers sender division flaws recovery target commands status metrics monitor comparison horizon verify',
 ].flatMap((line) => line.split(' '));
 const BACKUP = [
   'programs config confinement admission identification renames destination mount-memory reports forced-command',

@@ -2,6 +2,7 @@ import { describe, expect, test } from 'bun:test';
 import { EventEmitter } from 'node:events';
 import { ALL, type Batch, REGULAR } from '../../../src/mirror/changes.ts';
 import type { Move } from '../../../src/mirror/moves.ts';
+import { Recovery } from '../../../src/mirror/recovery.ts';
 import type { Outcome, OutcomeKind } from '../../../src/mirror/rsync.ts';
 import { type Due, Target } from '../../../src/mirror/target.ts';
 import { TargetState } from '../../../src/mirror/target-state.ts';
@@ -32,9 +33,15 @@ class Bed {
         return outcome({ mode: batch === ALL ? 'full' : 'incremental', ...this.answer });
       },
       arm: () => this.armed++,
+      answers: async () => false,
     };
     const { state, connection, doubts } = this;
-    const parts = { state, connection, sender, doubts, announcer: { closeBatch: () => this.closed++ } };
+    const recovery = new Recovery({
+      ...{ state, look: () => statsOf(), list: () => [], isReadable: () => true, mayLimitSize: true, interval: 0 },
+      sender: { answers: async () => false },
+      wake: () => state.changes.emit('arrived'),
+    });
+    const parts = { state, connection, sender, recovery, doubts, announcer: { closeBatch: () => this.closed++ } };
     this.target = new Target({ SYNC_INTERVAL: 0, FULL_SYNC_INTERVAL: 0, ...config }, parts);
   }
 
@@ -214,7 +221,7 @@ describe('what becomes of a batch', () => {
 
   test('partial: it is tried again apart, after 1, 2, 4 s, and holds back no other', async () => {
     const bed = new Bed();
-    bed.answer = { kind: 'partial', status: 23 };
+    bed.answer = { kind: 'partial', status: 23, seconds: 0.01 };
     bed.mirror();
     await pass(5);
     bed.delete('a');
@@ -225,7 +232,7 @@ describe('what becomes of a batch', () => {
     bed.delete('b');
     await pass(3);
     expect(bed.sent).toEqual([['a'], ['b']]);
-    bed.answer = { kind: 'partial', status: 23 };
+    bed.answer = { kind: 'partial', status: 23, seconds: 0.01 };
     await passSeconds(8);
     bed.answer = { kind: 'done' };
     await passSeconds(120);
@@ -441,23 +448,23 @@ describe('the regular comparison', () => {
 
 describe('a target that begins', () => {
   /** Whether it counts as mirrored, and what is to be sent, after its first full sync. */
-  const TABLE: [kind: OutcomeKind | 'not tried', isMirrored: boolean, waits: string[], failed: string[]][] = [
+  const TABLE: [kind: OutcomeKind | 'not tried', hasBegun: boolean, waits: string[], failed: string[]][] = [
     ['done', true, [], []],
     ['limited', true, [], []],
     ['partial', true, [], ['']],
-    ['failed', false, [''], []],
+    ['failed', true, [''], []],
     ['unreachable', false, [''], []],
     ['not tried', false, [''], []],
   ];
 
-  test.each(TABLE)('%s: mirrored %p, waiting %j, failed %j', async (kind, isMirrored, waits, failed) => {
+  test.each(TABLE)('%s: begun %p, waiting %j, failed %j', async (kind, hasBegun, waits, failed) => {
     const bed = new Bed();
-    let mirrored = 0;
-    bed.target.on('mirrored', () => mirrored++);
-    bed.target.begin(kind === 'not tried' ? undefined : outcome({ mode: 'full', kind }));
+    let begun = 0;
+    bed.target.on('begun', () => begun++);
+    bed.target.begin(kind === 'not tried' ? undefined : outcome({ mode: 'full', kind, status: 11 }));
     await settle();
-    expect(bed.state.mirrored).toBe(isMirrored);
-    expect(mirrored).toBe(Number(isMirrored));
+    expect(bed.state.mirrored).toBe(hasBegun && kind !== 'failed');
+    expect(begun).toBe(Number(hasBegun));
     expect(bed.waiting).toEqual(waits);
     expect([...bed.state.failed.waiting.keys()]).toEqual(failed);
   });
@@ -474,16 +481,16 @@ describe('a target that begins', () => {
     expect(bed.state.mirrored).toBe(true);
   });
 
-  test('tells once that it is mirrored, and only when all of the source has been compared', async () => {
+  test('tells once that it has begun, and only when all of the source has been compared', async () => {
     const bed = new Bed();
-    let mirrored = 0;
-    bed.target.on('mirrored', () => mirrored++);
+    let begun = 0;
+    bed.target.on('begun', () => begun++);
     await bed.target.settle(new Map([['a', change({ tree: true })]]), outcome());
     await bed.target.settle(new Map([['', change()]]), outcome());
-    expect(mirrored).toBe(0);
+    expect(begun).toBe(0);
     await bed.target.settle(new Map(ALL), outcome());
     await bed.target.settle(new Map(ALL), outcome());
     bed.target.begin(outcome());
-    expect(mirrored).toBe(1);
+    expect(begun).toBe(1);
   });
 });

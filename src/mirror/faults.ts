@@ -1,0 +1,186 @@
+/**
+ * What an rsync complains of, path by path: what it could not read, what the backup could not take, and attributes that the
+ * backup could not set.
+ *
+ *   const faults = new Faults((told) => source.locate(told));
+ *   faults.read('rsync: [receiver] write failed on "/data/backup/a": No space left on device (28)\n');
+ *   faults.list; // [{ path: 'a', kind: 'content', text: 'No space left on device', code: 28 }]
+ */
+import { unescapeName } from './differences.ts';
+import type { Source } from './source.ts';
+
+/**
+ * `reading` is what the source could not be read of, for which rsync leaves deletions undone; `content` what the backup could not
+ * take; `attributes` what it has, but for owner, mode, times, ACLs or extended attributes.
+ */
+export type FaultKind = 'reading' | 'content' | 'attributes';
+
+export interface Fault {
+  /** Below the source, as bytes in a latin1 string. */
+  path: string;
+  kind: FaultKind;
+  /** What failed as the system tells it: `Permission denied`. */
+  text: string;
+  /** Its number in errno(3), nothing where rsync itself has refused. */
+  code: number | undefined;
+}
+
+/** How many faults are kept of an rsync; of more than that it is only known that there were more. */
+const MAX_FAULTS = 1000;
+/** How many lines about attributes are passed on of an rsync where they have not been told before. */
+const MAX_ATTRIBUTE_LINES = 5;
+/** How long a line may be that is read, characters: rsync names two paths at most, each byte as `\#ooo`. */
+const MAX_LINE = 70_000;
+
+/** `rsync: [receiver] mkstemp "/data/backup/.a.x1y2z3" failed: Permission denied (13)`; older ones do not say who. */
+const SYSTEM_ERROR = /^rsync: (?:\[(\w+)\] )?(.*): ([^:()]+) \((\d+)\)$/;
+/** What rsync refuses by itself; the path comes last. */
+const OWN_REFUSAL =
+  /^(?:rsync: )?(?:\[\w+\] )?(skipping overly long name|temporary filename too long|filename overflows max-path len by \d+|could not make way for new [a-z-]+(?: [a-z]+)?|recv_files|symlink has no referent): (.*?)(?: is a directory)?$/;
+const CHANGING = /^ERROR: (.*) failed verification -- update discarded\.$/;
+/** Who says this says no more than that a connection has ended or that there were errors before. */
+const NO_FAULT =
+  /^(rsync error: |rsync warning: |WARNING: |file has vanished: |IO error encountered|cannot delete non-empty directory|skipping non-regular file|$)|connection unexpectedly closed|\] (write|read) error: |\(see previous errors\)/;
+const OF_ATTRIBUTES =
+  /^(chown|chgrp|failed to (set|modify) (times|permissions) on|set_acl|change_sacl_perms|rsync_xal_set|set_xattr_acl|copy_xattrs|failed to (re-)?(read|write) xattr|delete of stat xattr)\b/;
+const OF_READING =
+  /^(opendir|readdir|readlink_stat|link_stat|send_files|read errors mapping|get_acl|get_xattr|symlink has)/;
+const SKIPPED_DELETIONS = 'IO error encountered -- skipping file deletion';
+/** A file that rsync writes to until it is whole. */
+const TEMPORARY = /^(.*\/)?\.([^/]+)\.[A-Za-z0-9]{6}$/s;
+
+/** Kinds of attributes, by what rsync calls that which failed. */
+const ATTRIBUTES: [RegExp, Attribute][] = [
+  [/^chown/, 'owner'],
+  [/^chgrp/, 'group'],
+  [/times/, 'times'],
+  [/permissions/, 'mode'],
+  [/acl/, 'acl'],
+  [/./, 'xattr'],
+];
+export type Attribute = 'owner' | 'group' | 'times' | 'mode' | 'acl' | 'xattr';
+
+export class Faults {
+  private readonly known = new Map<string, Fault>();
+  /** Which attributes could not be set, with one path each. */
+  readonly attributes = new Map<Attribute, Fault>();
+  /** Whether every fault is known by its path. */
+  isComplete = true;
+  /** Whether rsync has left deletions undone. */
+  hasSkippedDeletions = false;
+  private rest = '';
+  private passed = 0;
+
+  /**
+   * @param locate says what a path that rsync tells is called below the source, nothing where it is not there
+   * @param told the attributes of which it has been told before that they cannot be set
+   */
+  constructor(
+    private readonly locate: (told: string) => string | undefined,
+    private readonly told: ReadonlySet<Attribute> = new Set(),
+  ) {}
+
+  get list(): Fault[] {
+    return [...this.known.values()];
+  }
+
+  /** Whether nothing is wrong but attributes. */
+  get isOfAttributes(): boolean {
+    return this.isComplete && this.attributes.size > 0 && this.list.every(({ kind }) => kind === 'attributes');
+  }
+
+  /** Reads what rsync says, bytes in a latin1 string; returns what is to be passed on of it. */
+  readonly read = (chunk: string): string => {
+    const lines = (this.rest + chunk).split('\n');
+    this.rest = lines.pop() ?? '';
+    if (this.rest.length <= MAX_LINE) return lines.flatMap((line) => (this.take(line) ? [`${line}\n`] : [])).join('');
+    const tooLong = this.rest;
+    this.rest = '';
+    this.isComplete = false;
+    return lines.map((line) => `${line}\n`).join('') + tooLong;
+  };
+
+  /** Takes in a line; returns whether it is to be passed on. */
+  private take(line: string): boolean {
+    this.hasSkippedDeletions ||= line.includes(SKIPPED_DELETIONS);
+    const [, who, what = '', text = '', code] = SYSTEM_ERROR.exec(line) ?? [];
+    if (NO_FAULT.test(line)) return true;
+    if (what && OF_ATTRIBUTES.test(what) && who !== 'sender') return this.takeAttribute(what, text, Number(code));
+    const [, refusal = '', named = ''] = OWN_REFUSAL.exec(line) ?? [];
+    const [, changing] = CHANGING.exec(line) ?? [];
+    if (what) this.add(pathsIn(what), this.kindOf(what, who), text, Number(code));
+    else if (refusal) this.add([named.replace(/^"|"$/g, '')], this.kindOf(refusal, who), refusal, undefined);
+    else if (changing) this.add([changing], 'content', 'failed verification', undefined);
+    else if (line.startsWith('rsync: ')) this.isComplete = false;
+    return true;
+  }
+
+  private kindOf(what: string, who: string | undefined): FaultKind {
+    return who === 'sender' || OF_READING.test(what) ? 'reading' : 'content';
+  }
+
+  private takeAttribute(what: string, text: string, code: number): boolean {
+    const [, attribute = 'xattr'] = ATTRIBUTES.find(([form]) => form.test(what)) ?? [];
+    const path = this.find(pathsIn(what));
+    if (path !== undefined && !this.known.has(path)) this.keep({ path, kind: 'attributes', text, code });
+    if (!this.attributes.has(attribute))
+      this.attributes.set(attribute, { path: path ?? '', kind: 'attributes', text, code });
+    return !this.told.has(attribute) && this.passed++ < MAX_ATTRIBUTE_LINES;
+  }
+
+  private add(candidates: string[], kind: FaultKind, text: string, code: number | undefined): void {
+    const path = this.find(candidates);
+    if (path === undefined) this.isComplete = false;
+    else this.keep({ path, kind, text, code });
+  }
+
+  private keep(fault: Fault): void {
+    if (this.known.size < MAX_FAULTS) this.known.set(fault.path, fault);
+    else if (fault.kind !== 'attributes') this.isComplete = false;
+  }
+
+  /** Finds the first of these that is there. */
+  private find(candidates: string[]): string | undefined {
+    for (const candidate of candidates) {
+      const told = unescapeName(candidate);
+      const path = this.locate(told) ?? this.locate(told.replace(TEMPORARY, '$1$2'));
+      if (path !== undefined) return path;
+    }
+    return undefined;
+  }
+}
+
+/**
+ * Lists what may be meant as a path in what rsync says, for a name may hold quotes itself: `rename "/b/.a.x1y2z3" -> "a"`,
+ * `send_files failed to open "/s/a"`, `delete_file: unlink(a/b) failed`, `set_acl: sys_acl_set_file(a, ACL_TYPE_ACCESS)`.
+ */
+export function pathsIn(what: string): string[] {
+  const opening = what.indexOf('"');
+  const [start, ends] = opening >= 0 ? [opening + 1, /"/g] : [what.indexOf('(') + 1, /,|\)/g];
+  if (start === 0) return [];
+  const rest = what.slice(start);
+  return [...rest.matchAll(ends)].map(({ index }) => rest.slice(0, index));
+}
+
+/** How many components of a path are left out at most until it is known below the source. */
+const MAX_LEFT_OUT = 40;
+
+/**
+ * Makes what says what a path that rsync tells is called below the source: it names the source's in full, and the backup's in full
+ * or from where it is.
+ * @param directory the destination
+ */
+export function locatorFor(source: Pick<Source, 'root' | 'realRoot' | 'look'>, directory: string) {
+  const destination = `${Buffer.from(directory).toString('latin1').replace(/\/+$/, '')}/`;
+  return (told: string): string | undefined => {
+    const roots = [source.root, `${source.realRoot}/`, destination];
+    const root = roots.find((it) => told.startsWith(it)) ?? '';
+    let path = told.slice(root.length).replace(/^(\.?\/)+|(\/\.?)+$/g, '');
+    if (path === '.' || (path === '' && root)) return '';
+    for (let n = 0; path && n < MAX_LEFT_OUT; n++) {
+      if (source.look(path)) return path;
+      path = path.includes('/') ? path.slice(path.indexOf('/') + 1) : '';
+    }
+    return undefined;
+  };
+}

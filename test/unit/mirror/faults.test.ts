@@ -1,0 +1,142 @@
+import { describe, expect, test } from 'bun:test';
+import { Faults, locatorFor, pathsIn } from '../../../src/mirror/faults.ts';
+import { statsOf } from './stand-ins.ts';
+
+/** What is in the source. */
+const HELD = new Set(['a', 'd/a', 'd', 'q"u o', 'ab/.f', 'data/backup/a', 'x y', 'caf\xc3\xa9']);
+const source = { root: '/s/', realRoot: '/disk/s', look: (path: string) => (HELD.has(path) ? statsOf() : undefined) };
+const locate = locatorFor(source, '/data/backup/');
+
+/** What is found in what an rsync says. */
+function heard(...lines: string[]) {
+  const faults = new Faults(locate);
+  const passed = faults.read(lines.map((line) => `${line}\n`).join(''));
+  return { faults, passed, list: faults.list.map(({ kind, path, code }) => `${kind} ${path} ${code}`) };
+}
+
+describe('a path that rsync tells', () => {
+  const rows: [told: string, path: string | undefined][] = [
+    ['/s/a', 'a'],
+    ['/disk/s/d/a', 'd/a'],
+    ['/data/backup/a', 'a'],
+    ['/data/backup/', ''],
+    ['/data/backup/.', ''],
+    ['/srv/copy/d/a', 'd/a'],
+    ['d/a', 'd/a'],
+    ['./d/a', 'd/a'],
+    ['d/', 'd'],
+    ['/data/backup/gone', undefined],
+    ['', undefined],
+  ];
+  for (const [told, path] of rows) test(`${told} is ${path ?? 'not known'}`, () => expect(locate(told)).toBe(path));
+});
+
+test('names in what rsync says are found although they may hold quotes and brackets', () => {
+  expect(pathsIn('mkstemp "/b/.a.x1y2z3" failed')).toEqual(['/b/.a.x1y2z3']);
+  expect(pathsIn('write failed on "/b/q"u o"')).toEqual(['/b/q', '/b/q"u o']);
+  expect(pathsIn('delete_file: unlink(a)b/c) failed')).toEqual(['a', 'a)b/c']);
+  expect(pathsIn('set_acl: sys_acl_set_file(d/a, ACL_TYPE_ACCESS)')[0]).toBe('d/a');
+  expect(pathsIn('fstat failed')).toEqual([]);
+});
+
+describe('a fault', () => {
+  const rows: [line: string, found: string][] = [
+    ['rsync: [receiver] write failed on "/data/backup/a": No space left on device (28)', 'content a 28'],
+    ['rsync: [receiver] write failed on "/data/backup/q"u o": Disk quota exceeded (122)', 'content q"u o 122'],
+    ['rsync: [receiver] mkstemp "/data/backup/d/.a.nfb6ef" failed: Permission denied (13)', 'content d/a 13'],
+    ['rsync: [receiver] mkstemp "/data/backup/ab/..f.nfb6ef" failed: File name too long (36)', 'content ab/.f 36'],
+    ['rsync: [receiver] rename "/data/backup/.a.x1y2z3" -> "a": Operation not permitted (1)', 'content a 1'],
+    ['rsync: [generator] recv_generator: mkdir "/data/backup/d" failed: Read-only file system (30)', 'content d 30'],
+    ['rsync: [generator] recv_generator: failed to stat "/data/backup/a": File name too long (36)', 'content a 36'],
+    ['rsync: mkstemp "/data/backup/.a.x1y2z3" failed: Permission denied (13)', 'content a 13'],
+    ['rsync: [sender] send_files failed to open "/s/a": Permission denied (13)', 'reading a 13'],
+    ['rsync: [sender] opendir "/s/d" failed: Permission denied (13)', 'reading d 13'],
+    ['rsync: [sender] readlink_stat("/s/d/a") failed: Permission denied (13)', 'reading d/a 13'],
+    ['rsync: [sender] read errors mapping "/s/a": Input/output error (5)', 'reading a 5'],
+    ['rsync: opendir "/s/d" failed: Permission denied (13)', 'reading d 13'],
+    ['rsync: [sender] get_acl: sys_acl_get_file(x y, ACL_TYPE_ACCESS): Input/output error (5)', 'reading x y 5'],
+    ['ERROR: d/a failed verification -- update discarded.', 'content d/a undefined'],
+    ['rsync: [receiver] temporary filename too long: d/a', 'content d/a undefined'],
+    ['could not make way for new regular file: d', 'content d undefined'],
+    [
+      'rsync: [receiver] write failed on "/data/backup/caf\\#303\\#251": No space left on device (28)',
+      'content caf\xc3\xa9 28',
+    ],
+  ];
+  for (const [line, found] of rows)
+    test(line, () => {
+      const { faults, passed, list } = heard(line);
+      expect(list).toEqual([found]);
+      expect(faults).toMatchObject({ isComplete: true, isOfAttributes: false });
+      expect(passed).toBe(`${line}\n`);
+    });
+
+  test('of which the path is not known, or which is not understood, is told apart', () => {
+    expect(
+      heard('rsync: [generator] delete_file: unlink(gone) failed: Read-only file system (30)').faults.isComplete,
+    ).toBe(false);
+    expect(heard('rsync: something new').faults.isComplete).toBe(false);
+    expect(heard('rsync: [sender] fstat failed: Input/output error (5)').faults.isComplete).toBe(false);
+  });
+
+  test('is not what rsync says besides', () => {
+    const { faults, list } = heard(
+      'rsync error: error in file IO (code 11) at receiver.c(657) [receiver=3.5.0]',
+      'rsync: [sender] write error: Broken pipe (32)',
+      'rsync: connection unexpectedly closed (0 bytes received so far) [sender]',
+      'file has vanished: "/s/b"',
+      'IO error encountered -- skipping file deletion',
+      'Warning: Permanently added a host',
+    );
+    expect(list).toEqual([]);
+    expect(faults).toMatchObject({ isComplete: true, hasSkippedDeletions: true });
+  });
+});
+
+describe('attributes that cannot be set', () => {
+  const chown = (path: string) => `rsync: [receiver] chown "/data/backup/${path}" failed: Operation not permitted (1)`;
+
+  test('are told apart from what lacks content, by their kinds', () => {
+    const { faults, list } = heard(
+      chown('d/.a.x1y2z3'),
+      'rsync: [generator] chgrp "/data/backup/d" failed: Operation not permitted (1)',
+      'rsync: [generator] failed to set times on "/data/backup/.": Operation not permitted (1)',
+      'rsync: [receiver] failed to set permissions on "/data/backup/a": Operation not permitted (1)',
+      'rsync: [receiver] rsync_xal_set: lsetxattr("/data/backup/a","user.x") failed: Operation not supported (95)',
+      'rsync: [receiver] set_acl: sys_acl_set_file(d/a, ACL_TYPE_ACCESS): Operation not supported (95)',
+    );
+    expect([...faults.attributes.keys()]).toEqual(['owner', 'group', 'times', 'mode', 'xattr', 'acl']);
+    expect(faults.isOfAttributes).toBe(true);
+    expect(list).toEqual(['attributes d/a 1', 'attributes d 1', 'attributes  1', 'attributes a 1']);
+    expect(
+      heard(chown('a'), 'rsync: [receiver] mkstemp "/data/backup/.a.x1y2z3" failed: Permission denied (13)').faults
+        .isOfAttributes,
+    ).toBe(false);
+    expect(heard('rsync: something new', chown('a')).faults.isOfAttributes).toBe(false);
+  });
+
+  test('fill no log: a few lines are passed on, and none where they were told before', () => {
+    const many = Array.from({ length: 2000 }, () => chown('a'));
+    expect(heard(...many).passed.split('\n')).toHaveLength(6);
+    const faults = new Faults(locate, new Set(['owner'] as const));
+    expect(faults.read(`${chown('a')}\nrsync: other\n`)).toBe('rsync: other\n');
+    expect([...faults.attributes.keys()]).toEqual(['owner']);
+  });
+});
+
+test('memory stays bounded, whatever rsync says', () => {
+  const everything = new Faults((told) => told);
+  for (let n = 0; n < 3000; n++) everything.read(`rsync: [sender] opendir "${n}" failed: Permission denied (13)\n`);
+  expect(everything.list).toHaveLength(1000);
+  expect(everything.isComplete).toBe(false);
+  const endless = new Faults((told) => told);
+  for (let n = 0; n < 100; n++) endless.read('x'.repeat(10_000));
+  expect(endless.isComplete).toBe(false);
+});
+
+test('a line may come in pieces', () => {
+  const faults = new Faults(locate);
+  const line = 'rsync: [sender] opendir "/s/d" failed: Permission denied (13)\n';
+  expect([...line].map((byte) => faults.read(byte)).join('')).toBe(line);
+  expect(faults.list).toHaveLength(1);
+});
