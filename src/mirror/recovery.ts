@@ -19,6 +19,8 @@ import { isLostAndFound } from './unmirrored.ts';
 
 /** How many parts a batch is sent in at most, until it has to wait like any other that fails. */
 const MAX_PARTS = 64;
+/** How long no batch is divided after one was, ms: where its parts do not fail, that has found nothing. */
+const DIVISION_REST_MS = 600_000;
 /** Errors that say that a file is too large for the room that there is: ENOSPC, EDQUOT and EFBIG (errno(3)). */
 const NO_ROOM = [28, 122, 27];
 /** By how much the size of files that are sent is lowered where those that were left out were not enough. */
@@ -65,6 +67,8 @@ export class Recovery {
   private lastStatus: number | null = null;
   private backoff = newBackoff();
   private isResting = false;
+  /** When a batch may be divided again at the earliest, ms on the clock of `performance.now()`. */
+  private dividableAt = 0;
   /** How long the last try of what failed has taken, where it failed again, ms. */
   private lastTryMs = 0;
   private readonly flaws: Flaws;
@@ -101,6 +105,11 @@ export class Recovery {
   /** How large a file may be that is sent with a batch, bytes; nothing where it does not matter. */
   ceilingOf(batch: Batch): number | undefined {
     return this.known.get(batch)?.ceiling;
+  }
+
+  /** Whether a batch is sent because another one has failed, so that it says nothing of the target when it does not. */
+  isPart(batch: Batch): boolean {
+    return this.known.has(batch);
   }
 
   private push(batch: Batch, part: Part): Batch {
@@ -240,7 +249,7 @@ export class Recovery {
 
   /** Looks for what fails by sending the batch in parts, unless no sync would work at all. */
   private async find(batch: Batch, part: Part, { status }: Outcome): Promise<boolean> {
-    if (!part.isPart && !(await this.parts.sender.answers())) return false;
+    if (!part.isPart && (performance.now() < this.dividableAt || !(await this.parts.sender.answers()))) return false;
     const smaller = divide(batch, this.parts.list);
     const [path] = batch.keys();
     if (!smaller) {
@@ -249,6 +258,7 @@ export class Recovery {
       return true;
     }
     if (!part.isPart) {
+      this.dividableAt = performance.now() + DIVISION_REST_MS;
       const message = `这批变化反复失败，分成小份查找失败的文件，其余先行同步`;
       this.parts.state.warn('sync.divided', message, { changes: batch.size, exit_code: status });
       this.queue.unshift(this.push(new Map(batch), part)); // at last as a whole once more, without what fails

@@ -37,7 +37,7 @@ interface Parts {
   state: TargetState;
   connection: EventEmitter & Pick<Connection, 'socket'>;
   sender: Pick<Sender, 'send' | 'arm' | 'answers'>;
-  recovery: Pick<Recovery, 'next' | 'isDue' | 'ceilingOf' | 'meet' | 'settle' | 'retryApart'>;
+  recovery: Pick<Recovery, 'next' | 'isDue' | 'isPart' | 'ceilingOf' | 'meet' | 'settle'>;
   doubts: Pick<Doubts, 'paths'>;
   announcer: Pick<Announcer, 'closeBatch'>;
 }
@@ -156,8 +156,8 @@ export class Target extends EventEmitter {
     const isWell = kind === 'done' || kind === 'limited';
     if (!isWell && lifecycle.stopping) return this.giveUp(batch);
     const isSettled = !this.isCutOff(outcome) && (await this.parts.recovery.settle(batch, outcome));
-    if (isSettled) this.backoff = newBackoff();
-    else await this.retry(batch, outcome);
+    if (!isSettled) await this.retry(batch, outcome);
+    else if (!this.parts.recovery.isPart(batch)) this.backoff = newBackoff();
   }
 
   /** Whether a sync says nothing of what was sent, for it was not let run, or had no connection, or one that is lost. */

@@ -1,6 +1,6 @@
 /** What cannot be mirrored costs itself only: a file for which the backup has no room, a name that it cannot hold, owners that it cannot set. */
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
-import { mkdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { chownSync, existsSync, mkdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { mayHaveNamespace, Namespace } from '../namespace.ts';
 import { isRoot, Pair } from '../pair.ts';
 import { eventually, type Program } from '../processes.ts';
@@ -66,7 +66,7 @@ describe.if(mayMount)('a file for which the backup has no room', () => {
     rmSync(pair.path('source', 'old'));
     await until(source, () => bed.holds('z') && bed.holds('a') && !bed.holds('old'));
     writeFileSync(pair.path('source', 'later'), 'later');
-    await until(source, () => bed.holds('later'), 5000);
+    await until(source, () => bed.holds('later'));
     await source.shows('无法同步 m-large：No space left on device，请检查目标的磁盘空间和 inode');
     expect(bed.holds('m-large')).toBe(false);
     truncateSync(pair.path('source', 'm-large'), 1_048_576);
@@ -85,7 +85,7 @@ describe.if(mayMount)('a file for which the backup has no room', () => {
     await source.shows('✓ 服务运行中');
     await until(source, () => bed.holds('a') && bed.holds('z'));
     writeFileSync(pair.path('source', 'd', 'later'), 'later');
-    await until(source, () => bed.holds('d/later'), 10_000);
+    await until(source, () => bed.holds('d/later'));
     const status = () => JSON.parse(readFileSync(pair.path('source-status.json'), 'utf8'));
     await until(
       source,
@@ -93,5 +93,104 @@ describe.if(mayMount)('a file for which the backup has no room', () => {
       60_000,
     );
     expect(status().targets[0].failed.paths[0].path).toStartWith('d/large-');
+  });
+});
+
+describe.if(mayMount)('a backup that can take nothing', () => {
+  test('for it has no inodes left is told, and catches up once it has', async () => {
+    await using bed = await smallBackup('size=20m,nr_inodes=12');
+    const { pair } = bed;
+    const source = bed.start();
+    await source.shows('✓ 服务运行中');
+    for (let n = 0; n < 20; n++) writeFileSync(pair.path('source', `file-${n}`), '');
+    await source.shows(/无法同步 file-\d+：No space left on device，请检查目标的磁盘空间和 inode/);
+    bed.inside('mount -o remount,nr_inodes=100 .');
+    await until(source, () => Array.from({ length: 20 }, (_, n) => n).every((n) => bed.holds(`file-${n}`)), 90_000);
+    await source.shows(/file-\d+ 已同步 ✓/);
+  });
+
+  test('for it is read-only is told, and catches up once it is not', async () => {
+    await using bed = await smallBackup('size=20m');
+    const { pair } = bed;
+    writeFileSync(pair.path('source', 'old'), 'old');
+    const source = bed.start();
+    await source.shows('✓ 服务运行中');
+    bed.inside('mount -o remount,ro .');
+    writeFileSync(pair.path('source', 'new'), 'new');
+    rmSync(pair.path('source', 'old'));
+    await source.shows(/同步失败 \(退出码: \d+\)/);
+    await until(source, () => problemsOf(pair).length > 0, 60_000);
+    bed.inside('mount -o remount,rw .');
+    await until(source, () => bed.holds('new') && !bed.holds('old'), 90_000);
+    await until(source, () => problemsOf(pair).length === 0, 60_000);
+  });
+});
+
+/** What is wrong, as the status file has it. */
+const problemsOf = (pair: Pair): string[] =>
+  JSON.parse(readFileSync(pair.path('source-status.json'), 'utf8')).problems.map(
+    ({ problem }: { problem: string }) => problem,
+  );
+
+describe('what rsync does not name', () => {
+  /** An rsync that fails as long as it has to do with something of that name. */
+  function poisoned(pair: Pair): string {
+    mkdirSync(pair.path('bin'));
+    const real = Bun.which('rsync');
+    const script = `#!/bin/sh
+case " $* " in
+*--dry-run*|*'H /d/poison'*|*--version*) exec ${real} "$@" ;;
+*--files-from=-*) cat >"$0.$$"; ! tr '\\0' '\\n' <"$0.$$" | grep -qx './d/\\|./d/poison' || exit 13; exec ${real} "$@" <"$0.$$" ;;
+*) exit 13 ;;
+esac
+`;
+    writeFileSync(pair.path('bin', 'rsync'), script, { mode: 0o755 });
+    return `${pair.path('bin')}:${process.env.PATH}`;
+  }
+
+  test('is found in parts, at the start and later, and costs itself only', async () => {
+    await using pair = await Pair.withKeys('unnamed');
+    for (const name of ['a', 'b', 'd', 'e']) mkdirSync(pair.path('source', name));
+    for (const path of ['a/1', 'd/0', 'd/poison', 'd/z', 'e/1']) writeFileSync(pair.path('source', path), path);
+    mkdirSync(pair.path('backup', 'd'), { recursive: true });
+    for (const path of ['gone', 'd/gone']) writeFileSync(pair.path('backup', path), '');
+    const { source } = await pair.run({ PATH: poisoned(pair), SYNC_INTERVAL: '0.1' });
+    const backup = (...names: string[]) => pair.path('backup', ...names);
+    await source.shows('分成小份查找失败的文件');
+    await source.shows('无法同步 d/poison：程序诊断错误');
+    await until(source, () => ['a/1', 'd/0', 'd/z', 'e/1'].every((path) => existsSync(backup(path))));
+    await until(source, () => !existsSync(backup('gone')) && !existsSync(backup('d/gone')));
+    writeFileSync(pair.path('source', 'd', 'later'), '');
+    await until(source, () => existsSync(backup('d', 'later')));
+    expect(existsSync(backup('d', 'poison'))).toBe(false);
+    rmSync(pair.path('source', 'd', 'poison'));
+    await until(source, () => problemsOf(pair).length === 0, 60_000);
+  });
+});
+
+describe.if(isRoot && Bun.which('setpriv') !== null)('a backup that cannot set owners', () => {
+  test('has the content, is told of once with what to set, and is well', async () => {
+    await using pair = await Pair.withKeys('owners');
+    for (const name of ['a', 'b']) writeFileSync(pair.path('source', name), name);
+    for (const name of ['a', 'b']) chownSync(pair.path('source', name), 1234, 1234);
+    pair.start('start-sshd', {}, ['setpriv', '--bounding-set', '-chown', '--inh-caps', '-chown']);
+    const source = pair.start('rsync-inotify', { SYNC_INTERVAL: '0.1' });
+    await source.shows('首次全量同步完成 ✓');
+    expect(source.output).toMatch(
+      /目标上不能设置属主，例如 \S+：Operation not permitted。内容已同步，不影响镜像；.*--no-owner/,
+    );
+    await source.shows('✓ 服务运行中');
+    const said = () => source.output.match(/^rsync: .*chown/gm)?.length ?? 0;
+    const before = said();
+    for (let n = 0; n < 5; n++) {
+      writeFileSync(pair.path('source', `c${n}`), '');
+      chownSync(pair.path('source', `c${n}`), 1234, 1234);
+      await until(source, () => existsSync(pair.path('backup', `c${n}`)));
+    }
+    expect(source.output.match(/目标上不能设置属主/g)).toHaveLength(1);
+    expect(said()).toBe(before);
+    expect(source.output).not.toContain('同步失败');
+    expect(problemsOf(pair)).toEqual([]);
+    expect(JSON.parse(readFileSync(pair.path('source-status.json'), 'utf8')).targets[0].unsettable).toContain('owner');
   });
 });
