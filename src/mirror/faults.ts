@@ -6,6 +6,7 @@
  *   faults.read('rsync: [receiver] write failed on "/data/backup/a": No space left on device (28)\n');
  *   faults.list; // [{ path: 'a', kind: 'content', text: 'No space left on device', code: 28 }]
  */
+import { withParents } from '../service/files.ts';
 import { unescapeName } from './differences.ts';
 import type { Source } from './source.ts';
 
@@ -167,20 +168,29 @@ const MAX_LEFT_OUT = 40;
 
 /**
  * Makes what says what a path that rsync tells is called below the source: it names the source's in full, and the backup's in full
- * or from where it is.
+ * or from where it is. What lies in a directory that may not be entered is told by the name of that.
  * @param directory the destination
  */
-export function locatorFor(source: Pick<Source, 'root' | 'realRoot' | 'look'>, directory: string) {
+export function locatorFor(source: Pick<Source, 'root' | 'realRoot' | 'look' | 'isReadable'>, directory: string) {
   const destination = `${Buffer.from(directory).toString('latin1').replace(/\/+$/, '')}/`;
   return (told: string): string | undefined => {
     const roots = [source.root, `${source.realRoot}/`, destination];
     const root = roots.find((it) => told.startsWith(it)) ?? '';
     let path = told.slice(root.length).replace(/^(\.?\/)+|(\/\.?)+$/g, '');
     if (path === '.' || (path === '' && root)) return '';
+    const closed = root && root !== destination ? closedAbove(source, path) : undefined;
+    if (closed !== undefined) return closed;
     for (let n = 0; path && n < MAX_LEFT_OUT; n++) {
       if (source.look(path)) return path;
       path = path.includes('/') ? path.slice(path.indexOf('/') + 1) : '';
     }
     return undefined;
   };
+}
+
+/** Finds the directory above a path that may not be entered, if there is one. */
+function closedAbove({ look, isReadable }: Pick<Source, 'look' | 'isReadable'>, path: string): string | undefined {
+  if (look(path)) return undefined;
+  const [nearest] = withParents(path).filter((it) => it !== path && look(it));
+  return nearest && !isReadable(nearest) ? nearest : undefined;
 }

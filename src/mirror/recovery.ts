@@ -14,6 +14,7 @@ import type { Fault } from './faults.ts';
 import { Flaws } from './flaws.ts';
 import { meaningOf, type Outcome } from './rsync.ts';
 import type { Sender } from './sender.ts';
+import { LOST_AND_FOUND } from './source.ts';
 import type { TargetState } from './target-state.ts';
 import { isLostAndFound } from './unmirrored.ts';
 
@@ -87,6 +88,11 @@ export class Recovery {
     const batch = this.queue.shift();
     this.sent = batch ? this.sent + 1 : 0;
     return batch ?? (this.flaws.isDue ? this.flaws.take() : undefined);
+  }
+
+  /** Leaves out beforehand what is nobody's loss: where all of a disk is mirrored, most users may not read what it keeps for itself. */
+  prepare(): void {
+    if (!this.parts.isReadable(LOST_AND_FOUND)) this.leavesAlone({ path: LOST_AND_FOUND, kind: 'reading' });
   }
 
   /** Has what could not be read looked at again that has changed, and can be read now. */
@@ -172,7 +178,7 @@ export class Recovery {
   }
 
   /** Leaves out for good what is nobody's loss; returns whether it is. */
-  private leavesAlone({ path, kind }: Fault): boolean {
+  private leavesAlone({ path, kind }: Pick<Fault, 'path' | 'kind'>): boolean {
     const { state, look } = this.parts;
     if (kind !== 'reading' || !isLostAndFound(path, look(path))) return false;
     if (state.unmirrored.ignore(path))

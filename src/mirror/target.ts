@@ -37,7 +37,7 @@ interface Parts {
   state: TargetState;
   connection: EventEmitter & Pick<Connection, 'socket'>;
   sender: Pick<Sender, 'send' | 'arm' | 'answers'>;
-  recovery: Pick<Recovery, 'next' | 'isDue' | 'isPart' | 'ceilingOf' | 'meet' | 'settle'>;
+  recovery: Pick<Recovery, 'prepare' | 'next' | 'isDue' | 'isPart' | 'ceilingOf' | 'meet' | 'settle'>;
   doubts: Pick<Doubts, 'paths'>;
   announcer: Pick<Announcer, 'closeBatch'>;
 }
@@ -67,11 +67,12 @@ export class Target extends EventEmitter {
 
   /** Mirrors a batch, or all of the source if none is given, and has the next rsync wait. */
   async send(batch?: Batch): Promise<Outcome> {
-    const { state, connection, sender } = this.parts;
+    const { state, connection, sender, recovery } = this.parts;
+    if (!batch) recovery.prepare();
     this.lastStart = performance.now();
     this.socket = connection.socket;
     state.begin(batch ?? new Map());
-    const outcome = await sender.send(batch ?? ALL, batch && this.parts.recovery.ceilingOf(batch));
+    const outcome = await sender.send(batch ?? ALL, batch && recovery.ceilingOf(batch));
     state.record(outcome);
     sender.arm(); // also where the one that waited has died meanwhile
     return outcome;

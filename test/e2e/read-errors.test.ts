@@ -47,11 +47,10 @@ async function failsAgain(source: Program, times = 2): Promise<void> {
   });
 }
 
-/** Deletes a file where all can be read, and sees that it is deleted on the backup; a comparison of everything may not delete anything. */
-async function deletionIsMirrored(pair: Pair, path: string, RSYNC_OPTS: string): Promise<void> {
+/** Deletes a file where all can be read, and sees that it is deleted on the backup. */
+async function deletionIsMirrored(pair: Pair, path: string): Promise<void> {
   expect(namesIn(pair.path('backup'))).toContain(path);
   rmSync(pair.path('source', path));
-  if (RSYNC_OPTS.includes('--delete-excluded')) return;
   await eventually(() => !namesIn(pair.path('backup')).includes(path));
 }
 
@@ -92,7 +91,7 @@ describe.skipIf(!mayBeAnother)('directories that an ordinary user cannot read', 
     }
     await failsAgain(source, 3);
     expect(keptIn(pair)).toEqual(before);
-    await deletionIsMirrored(pair, 'open/one', RSYNC_OPTS);
+    await deletionIsMirrored(pair, 'open/one');
     await failsAgain(source);
     expect(keptIn(pair)).toEqual(before);
 
@@ -101,7 +100,7 @@ describe.skipIf(!mayBeAnother)('directories that an ordinary user cannot read', 
     await next.shows('首次全量同步未能传输全部文件');
     await next.shows('✓ 服务运行中');
     await failsAgain(next);
-    await deletionIsMirrored(pair, 'open/two', RSYNC_OPTS);
+    await deletionIsMirrored(pair, 'open/two');
     expect(keptIn(pair)).toEqual(before);
 
     for (const name of NAMES) {
@@ -111,6 +110,27 @@ describe.skipIf(!mayBeAnother)('directories that an ordinary user cannot read', 
     await pair.isMirrored();
     expect(keptIn(pair)).toEqual(NAMES.map((name) => [name, 'one']));
     expect(namesIn(pair.path('backup', 'open'))).toEqual(['three']);
+  });
+});
+
+describe.skipIf(!mayBeAnother)('the root of a disk, for an ordinary user', () => {
+  test('has a lost+found that is left out, said once, and is no reason to keep what was deleted', async () => {
+    using user = ordinaryUser();
+    await using pair = await Pair.make('lost-found', user);
+    fill(pair.path('source'), 'one', 'two', 'lost+found/chain');
+    fill(pair.path('backup'), 'gone', 'lost+found/kept');
+    spawnSync('chown', ['-R', `${user.name}:`, pair.path('source'), pair.path('backup')]);
+    spawnSync('chown', ['-R', '0:0', pair.path('source', 'lost+found')]);
+    chmodSync(pair.path('source', 'lost+found'), 0o700);
+    const { source } = await pair.run({ SYNC_INTERVAL: '0', FULL_SYNC_INTERVAL: '1' });
+    await eventually(() => namesIn(pair.path('backup')).join() === 'lost+found,lost+found/kept,one,two');
+    rmSync(pair.path('source', 'two'));
+    await eventually(() => !namesIn(pair.path('backup')).includes('two'));
+    await eventually(() => count(source.output, '触发定期全量同步') >= 2);
+    expect(count(source.output, 'lost+found 是文件系统自用的目录')).toBe(1);
+    expect(count(source.output, FAILED)).toBe(0);
+    expect(source.output).toContain('首次全量同步完成 ✓');
+    expect(source.output).not.toContain('无法同步');
   });
 });
 
@@ -186,7 +206,7 @@ describe.skipIf(!isPossible).concurrent('a disk below the source that is broken'
     const { pair, namespace, source, start, image, disk, copy, damage } = bed;
     damage(DAMAGES.names);
     await failsAgain(source);
-    await deletionIsMirrored(pair, 'open/one', options);
+    await deletionIsMirrored(pair, 'open/one');
     namespace.run('echo more >"$1/whole/more"; rm "$1/whole/one"', disk);
     await eventually(() => namesIn(copy).includes('whole/more'));
     await failsAgain(source);
@@ -195,7 +215,7 @@ describe.skipIf(!isPossible).concurrent('a disk below the source that is broken'
     expect(await source.stop()).toBe(0);
     const next = await start();
     await failsAgain(next);
-    await deletionIsMirrored(pair, 'open/two', options);
+    await deletionIsMirrored(pair, 'open/two');
     expect(lostOf(copy)).toEqual([]);
 
     namespace.run(`${UNMOUNT}; e2fsck -fy "$1" >/dev/null 2>&1 || true; mount -o loop "$1" "$2"`, image, disk);

@@ -3,8 +3,12 @@ import { Faults, locatorFor, pathsIn } from '../../../src/mirror/faults.ts';
 import { statsOf } from './stand-ins.ts';
 
 /** What is in the source. */
-const HELD = new Set(['a', 'd/a', 'd', 'q"u o', 'ab/.f', 'data/backup/a', 'x y', 'caf\xc3\xa9']);
-const source = { root: '/s/', realRoot: '/disk/s', look: (path: string) => (HELD.has(path) ? statsOf() : undefined) };
+const HELD = new Set(['a', 'd/a', 'd', 'q"u o', 'ab/.f', 'data/backup/a', 'x y', 'closed', 'caf\xc3\xa9']);
+const source = {
+  ...{ root: '/s/', realRoot: '/disk/s' },
+  look: (path: string) => (HELD.has(path) ? statsOf() : undefined),
+  isReadable: (path: string) => path !== 'closed',
+};
 const locate = locatorFor(source, '/data/backup/');
 
 /** What is found in what an rsync says. */
@@ -26,6 +30,8 @@ describe('a path that rsync tells', () => {
     ['./d/a', 'd/a'],
     ['d/', 'd'],
     ['/data/backup/gone', undefined],
+    ['/s/closed/a/b', 'closed'],
+    ['/s/d/gone', undefined],
     ['', undefined],
   ];
   for (const [told, path] of rows) test(`${told} is ${path ?? 'not known'}`, () => expect(locate(told)).toBe(path));
