@@ -168,6 +168,27 @@ esac
   });
 });
 
+describe.if(Bun.which('prlimit') !== null)('a file that is larger than the backup can hold', () => {
+  const LIMIT = 'exec prlimit --fsize=1000000 "$@"';
+  const ROWS = [
+    ['and says so', `trap '' XFSZ; ${LIMIT}`, '无法同步 large：File too large，目标的文件系统放不下这么大的文件'],
+    ['for which its rsync is killed', LIMIT, '无法同步 large：'],
+  ] as const;
+
+  test.each(ROWS)('%s costs itself only', async (_, script, said) => {
+    await using pair = await Pair.withKeys('file-size');
+    pair.start('start-sshd', {}, ['sh', '-c', script, 'sh']);
+    const source = pair.start('rsync-inotify', { SYNC_INTERVAL: '0.1' });
+    await source.shows('✓ 服务运行中');
+    makeSparse(pair.path('source', 'large'), 5);
+    for (const name of ['a', 'z']) writeFileSync(pair.path('source', name), name);
+    await source.shows(said);
+    await until(source, () => ['a', 'z'].every((name) => existsSync(pair.path('backup', name))));
+    rmSync(pair.path('source', 'large'));
+    await pair.isMirrored();
+  });
+});
+
 describe.if(isRoot && Bun.which('setpriv') !== null)('a backup that cannot set owners', () => {
   test('has the content, is told of once with what to set, and is well', async () => {
     await using pair = await Pair.withKeys('owners');
