@@ -51,18 +51,22 @@ export async function checkConfig(): Promise<{ config: Config; hosts: LocatedHos
   return { config, hosts };
 }
 
-/** Asks rsync what it refuses of its options. */
-async function refusedByRsync(options: string): Promise<Mistake[]> {
-  if (!Bun.which('rsync')) return [];
-  const asked = [...parseWords(options), '--log-file=/dev/null', '--version']; // or it would answer in the user's log, too
-  const { exitCode, stderr } = await run`rsync ${asked}`;
-  if (exitCode === 0) return [];
-  const [reason = ''] = stderr.trim().split('\n');
-  return [mistake('RSYNC_OPTS', options, `rsync 不接受这些选项：${escapeText(reason)}`)];
-}
-
 /** A host that nobody names. */
 const STAND_IN = 'target.invalid';
+/** How an rsync ends whose options leave nothing to be mirrored, are wrong, or name a file that cannot be read. */
+const NOT_BEGUN = [0, 1, 2, 3, 4, 11];
+
+/** Has rsync go as far as it does before it would connect, and says what it refuses: some options only together, or only then. */
+async function refusedByRsync(options: string): Promise<Mistake[]> {
+  if (!Bun.which('rsync')) return [];
+  // Otherwise it would write into the user's log, or a batch.
+  const ours = ['--log-file=/dev/null', '--dry-run', '-e', 'false', '--', '/', `${STAND_IN}:/`];
+  const { exitCode, stderr } = await run`rsync ${parseWords(options)} ${ours}`;
+  if (!NOT_BEGUN.includes(exitCode ?? 0)) return [];
+  const [reason = ''] = stderr.trim().split('\n');
+  const why = exitCode === 0 ? 'rsync 不传输任何内容就结束' : `rsync 不接受这些选项：${escapeText(reason)}`;
+  return [mistake('RSYNC_OPTS', options, why)];
+}
 
 /** Asks ssh what it makes of its options: words that are no options, and options that leave no way to run rsync, are refused too. */
 async function refusedBySsh(options: string): Promise<Mistake[]> {

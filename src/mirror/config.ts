@@ -29,6 +29,7 @@ import {
   seconds,
 } from '../service/variables.ts';
 import { type Plan, parseWords, planFor } from './options.ts';
+import { complaintsAbout } from './rsync-options.ts';
 
 const target = checked(parseTarget);
 const targets = checked((value) => wordsOf(value).forEach(parseDestination));
@@ -58,10 +59,9 @@ const remoteDirectory = checked((value) => {
   if (/^:|[\r\n]/.test(value)) throw new Error('应为目标主机上的目录，不能以冒号开头或包含换行符');
 });
 
-/** Words that rsync would take for files have no place among options. */
 const rsyncOptions = checked((value) => {
-  const words = parseWords(value);
-  if (words.includes('--') || /^[^-]/.test(words[0] ?? '-')) throw new Error('只能包含选项，例如 -avz --delete');
+  const complaints = complaintsAbout(parseWords(value));
+  if (complaints.length > 0) throw new Error(complaints.join('；'));
 });
 
 const sshOptions = checked(parseWords);

@@ -12,8 +12,8 @@ import type { Host } from './config.ts';
 import type { Connection } from './connection.ts';
 import { parseDifference, pathBelow } from './differences.ts';
 import { temporaryDirectory } from './host-keys.ts';
-import { withoutQuiet } from './options.ts';
 import { outcomeOf, passOn, UNREACHABLE } from './rsync.ts';
+import { withoutQuiet } from './rsync-options.ts';
 import { LOST_AND_FOUND, type Source } from './source.ts';
 import { rsyncArgs } from './ssh.ts';
 

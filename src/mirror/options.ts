@@ -7,6 +7,7 @@
 import { resolve } from 'node:path';
 import { split } from 'shlex';
 import { wordsOf } from '../service/text.ts';
+import { isDeleting, isSet, type Option, parseOptions, withoutDeleting, withoutOptions } from './rsync-options.ts';
 
 /** How rsync is told what to look at. */
 export type Method = 'list' | 'rules' | 'full';
@@ -24,13 +25,6 @@ export function parseWords(list: string): string[] {
 }
 
 const wordSet = (list: string) => new Set(wordsOf(list));
-/** Options whose value may be the next word. */
-const WITH_VALUE = wordSet(
-  `-B -T -e -f -M -@ --compress-choice --zc --compress-level --zl --compress-threads --zt --skip-compress --checksum-choice
-  --cc --chmod --backup-dir --suffix --max-delete --max-size --min-size --chown --usermap --groupmap --modify-window
-  --block-size --temp-dir --bwlimit --timeout --rsync-path --rsh --info --debug --out-format --log-file --log-file-format
-  --outbuf --stderr --exclude --exclude-from --include --include-from --filter`,
-);
 /** Options that let in what they let in by rules that come before ours. */
 const FILTERS = wordSet('-f -F --filter --exclude --exclude-from --include --include-from');
 /** Other rules name a file in each directory that holds more of them. */
@@ -43,7 +37,11 @@ const FOR_LISTS = wordSet(
   --checksum --update --inplace --append --append-verify --sparse --preallocate --partial --fsync --backup --numeric-ids
   --super --fake-super --omit-dir-times --omit-link-times --ignore-times --size-only --existing --ignore-existing --delete
   --del --delete-before --delete-during --delete-delay --delete-after --force --ignore-errors --safe-links --munge-links
-  --fuzzy --blocking-io --ipv4 --ipv6 --mkpath --open-noatime --secluded-args --protect-args --old-args --no-inc-recursive`,
+  --fuzzy --blocking-io --ipv4 --ipv6 --mkpath --open-noatime --secluded-args --protect-args --old-args --no-inc-recursive
+  -B -T -e -@ --compress-choice --zc --compress-level --zl --compress-threads --zt --skip-compress --checksum-choice --cc
+  --chmod --backup-dir --suffix --max-delete --max-size --min-size --chown --usermap --groupmap --modify-window
+  --block-size --temp-dir --bwlimit --timeout --rsync-path --rsh --info --debug --out-format --log-file --log-file-format
+  --outbuf --stderr`,
 );
 /** Those under which a thing that is new to the backup is treated otherwise than one that it has. */
 const AGAINST_RENAMES = wordSet(
@@ -52,35 +50,9 @@ const AGAINST_RENAMES = wordSet(
 );
 const NEGATED = /^--no-(perms|p|owner|o|group|g|times|t|devices|specials|D|links|l|compress|z|whole-file|W|verbose|v)$/;
 
-export interface Option {
-  name: string;
-  value?: string | undefined;
-}
-
-/** Finds names and values of the options in a list of words, `-avz` as `-a`, `-v` and `-z`. */
-export function parseOptions(list: readonly string[]): Option[] {
-  const options: Option[] = [];
-  const rest = [...list];
-  for (let word = rest.shift(); word !== undefined; word = rest.shift()) {
-    const [, long, attached] = /^(--[^=]+)=?(.*)$/s.exec(word) ?? [];
-    if (long) {
-      const value = word.includes('=') ? attached : WITH_VALUE.has(long) ? rest.shift() : undefined;
-      options.push({ name: long, value });
-      continue;
-    }
-    for (let n = 1; n < word.length; n++) {
-      const name = `-${word[n]}`;
-      const value = WITH_VALUE.has(name) ? word.slice(n + 1).replace(/^=/, '') || rest.shift() : undefined;
-      options.push({ name, value });
-      if (value !== undefined) break;
-    }
-  }
-  return options;
-}
-
 /** Options that mean something else where rsync is started in the source, unless they name an absolute path. */
 const FROM_HERE = wordSet(
-  `-R -e -f --relative --rsh --filter --exclude-from --include-from --files-from --password-file --log-file --early-input
+  `-R -f --relative --filter --exclude-from --include-from --files-from --password-file --log-file --early-input
   --read-batch --write-batch --only-write-batch`,
 );
 
@@ -98,8 +70,7 @@ export function methodFor(words: readonly string[]): Method {
   const has = (...names: string[]) => options.some(({ name }) => names.includes(name));
   const isFilter = ({ name, value = '' }: Option) =>
     FILTERS.has(name) && (!/^(-f|--filter)$/.test(name) || SIMPLE_RULE.test(value));
-  const isKnown = ({ name }: Option) =>
-    FOR_LISTS.has(name) || NEGATED.test(name) || (WITH_VALUE.has(name) && !FILTERS.has(name) && name !== '-M');
+  const isKnown = ({ name }: Option) => FOR_LISTS.has(name) || NEGATED.test(name);
   const isRecursive = has('-a', '-r', '--archive', '--recursive');
   if (!isRecursive || !options.every((option) => isFilter(option) || isKnown(option))) return 'full';
   if (!options.some(isFilter)) return 'list';
@@ -109,24 +80,12 @@ export function methodFor(words: readonly string[]): Method {
 
 /** What is never passed on: after an error in reading, rsync would delete what it has not been able to read. */
 const DANGEROUS = '--ignore-errors';
-/** Has the other side's rsync get an option: short ones before it, and the option, if it is not the next word. */
-const REMOTE = /^(?:--remote-option(?:=|$)|-([^\W_BTefM@]*)M=?)(.*)$/s;
-
 /** Takes out what would turn errors in reading into deletions, on either side. */
-function withoutDangerous(words: string[]): string[] {
-  const kept: string[] = [];
-  for (let n = 0; n < words.length; n++) {
-    const word = words[n] ?? '';
-    const [isRemote, letters = '', attached] = isValueOf(words[n - 1]) ? [] : (REMOTE.exec(word) ?? []);
-    const option = isRemote === undefined ? word : attached || words[n + 1];
-    if (isValueOf(words[n - 1]) || option !== DANGEROUS) kept.push(word);
-    else {
-      if (letters) kept.push(`-${letters}`);
-      if (isRemote !== undefined && !attached) n++; // the option is a word of its own
-    }
-  }
-  return kept;
-}
+const withoutDangerous = (words: readonly string[]) =>
+  withoutOptions(
+    words,
+    ({ name, value }) => name === DANGEROUS || (/^(-M|--remote-option)$/.test(name) && value === DANGEROUS),
+  );
 
 interface Options {
   RSYNC_OPTS: string;
@@ -139,9 +98,9 @@ export function planFor({ RSYNC_OPTS, SSH_OPTS, RENAME_ON_TARGET }: Options) {
   const given = parseWords(RSYNC_OPTS);
   const words = withoutDangerous(given);
   const options = parseOptions(words);
-  const has = (names: RegExp) => options.some(({ name }) => names.test(name));
+  const has = (...names: string[]) => options.some(({ name }) => names.includes(name));
   const method = methodFor(words);
-  const deletes = has(/^--del/);
+  const deletes = isDeleting(options);
   const isAgainstRenames = options.some(({ name }) => AGAINST_RENAMES.has(name));
   const asksForProgress = options.some(({ name, value }) => name === '--info' && value?.includes('progress'));
   const maxDelete = options.findLast(({ name }) => name === '--max-delete')?.value;
@@ -155,47 +114,26 @@ export function planFor({ RSYNC_OPTS, SSH_OPTS, RENAME_ON_TARGET }: Options) {
     deletes,
     /** How many entries an rsync may delete as far as the options say. */
     maxDelete: maxDelete === undefined ? Number.POSITIVE_INFINITY : Math.max(0, Number(maxDelete)),
-    mayArm: method === 'list' && !has(/^--timeout$/), // rsync would give up while it waits
+    mayArm: method === 'list' && !has('--timeout'), // rsync would give up while it waits
     mayRename: RENAME_ON_TARGET && method === 'list' && deletes && !isAgainstRenames,
-    mayProgress: !asksForProgress && !has(/^(-P|--progress|-q|--quiet|--stderr|--msgs2stderr)$/),
+    mayProgress: !asksForProgress && !has('-P', '--progress', '-q', '--quiet', '--stderr', '--msgs2stderr'),
     /** Whether the options say how large a file may be. */
-    limitsSize: has(/^--max-size$/),
+    limitsSize: has('--max-size'),
     hasFilters: options.some(({ name }) => FILTERS.has(name)),
-    asksForStats: has(/^(--stats|--info)$/) || options.filter(({ name }) => /^(-v|--verbose)$/.test(name)).length > 1,
-    isVerbose: has(/^(-v|--verbose)$/),
-    mayReport: !has(/^--log-file$/), // a log that the options ask for is the user's
-    isRelative: has(/^(-R|--relative)$/),
+    asksForStats: has('--stats', '--info') || options.filter(({ name }) => /^(-v|--verbose)$/.test(name)).length > 1,
+    isVerbose: isSet(options, ['-v', '--verbose'], ['--no-v', '--no-verbose']),
+    mayReport: !has('--log-file'), // a log that the options ask for is the user's
+    isRelative: isSet(options, ['-R', '--relative'], ['--no-R', '--no-relative']),
     /** Whether what is mounted below the source is left out. */
-    isOneFileSystem: has(/^(-x|--one-file-system)$/),
+    isOneFileSystem: isSet(options, ['-x', '--one-file-system'], ['--no-x', '--no-one-file-system']),
     /** Has errors told apart from the rest where the options mix them. */
-    errorOptions: has(/^--(stderr|msgs2stderr)$/) ? ['--stderr=errors'] : [],
+    errorOptions: has('--stderr', '--msgs2stderr') ? ['--stderr=errors'] : [],
     /** Whether rsync may start in the source, so that what is mounted in its place in the meantime cannot be taken for it. */
     mayPin: !namesFiles(options, SSH_OPTS),
     /** With -H, an rsync that scans as it goes waits for itself forever when files vanish on the way (seen in 3.5.0). */
-    scanOptions: has(/^(-H|--hard-links)$/) ? ['--no-inc-recursive'] : [],
+    scanOptions: has('-H', '--hard-links') ? ['--no-inc-recursive'] : [],
     ruleFiles: ruleFiles.map(({ value = '' }) => Buffer.from(resolve(value)).toString('latin1')),
   };
 }
 
 export type Plan = ReturnType<typeof planFor>;
-
-/** Whether a word is the value of the one before it. */
-const isValueOf = (before = '') => WITH_VALUE.has(before) || /^-[^\W_]*[BTefM]$/.test(before);
-
-/** Takes the options that silence rsync out of a list of words. */
-export function withoutQuiet(words: readonly string[]): string[] {
-  const louder = words.map((word, n) =>
-    isValueOf(words[n - 1]) ? word : word.replace(/^-[^\W_BTefM]+/, (flags) => flags.replaceAll('q', '')),
-  );
-  return louder.filter((word) => word !== '-' && word !== '--quiet');
-}
-
-/** Options that delete, and those that make no sense without them. */
-const DELETING =
-  /^--(del|delete(-(before|during|delay|after|excluded|missing-args))?|max-delete|force|ignore-errors)(=|$)/;
-
-/** Takes the options that delete out of a list of words, with their values. */
-export function withoutDeleting(words: readonly string[]): string[] {
-  const isDeleting = (n: number) => DELETING.test(words[n] ?? '') && !isValueOf(words[n - 1]);
-  return words.filter((_, n) => !isDeleting(n) && !(words[n - 1] === '--max-delete' && isDeleting(n - 1)));
-}

@@ -57,10 +57,10 @@ describe('an empty source at the start', () => {
     expect(namesIn(pair.path('backup'))).toEqual([]);
   });
 
-  test('is no obstacle where options delete nothing', async () => {
+  test.each(['-av', '-av --delay-updates'])('is no obstacle where options delete nothing: %s', async (RSYNC_OPTS) => {
     await using pair = await Pair.withKeys('no-delete');
     fill(pair.path('backup'));
-    await pair.run({ RSYNC_OPTS: '-av', SYNC_INTERVAL: '0' });
+    await pair.run({ RSYNC_OPTS, SYNC_INTERVAL: '0' });
     expect(namesIn(pair.path('backup'))).toEqual(KEPT);
     writeFileSync(pair.path('source', 'more'), '');
     await eventually(() => namesIn(pair.path('backup')).includes('more'));

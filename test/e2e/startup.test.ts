@@ -184,6 +184,15 @@ describe('bad configuration', () => {
     ['RSYNC_OPTS', '-avz --no-such-option', 'rsync 不接受这些选项：'],
     ['RSYNC_OPTS', 'avz --delete', '只能包含选项'],
     ['RSYNC_OPTS', '-avz -- /etc', '只能包含选项'],
+    ['RSYNC_OPTS', '-avz --exclude .git node_modules', '只能包含选项，例如 -avz --delete：“node_modules” 不是选项'],
+    ['RSYNC_OPTS', '-avz –delete', '只能包含选项：“–delete” 开头的长横线不是连字符'],
+    ['RSYNC_OPTS', '-avzn --delete', '不能包含 -n：只是演练'],
+    ['RSYNC_OPTS', '-a --daemon', '不能包含 --daemon：会让 rsync 作为服务端运行'],
+    ['RSYNC_OPTS', '-a --remove-source-files', '不能包含 --remove-source-files：会删除源目录中已经传输的文件'],
+    ['RSYNC_OPTS', '-a --rsh=rsh', '不能包含 --rsh：连接总是由 ssh 建立'],
+    ['RSYNC_OPTS', '-lpt', '没有 -a 或 -r'],
+    ['RSYNC_OPTS', '-a --append -W', 'rsync 不接受这些选项：rsync: --append cannot be used with --whole-file'],
+    ['RSYNC_OPTS', '-a --contimeout=5', 'rsync 不接受这些选项：The --contimeout option may only be used'],
     ['SSH_OPTS', '-o "open', '引号或反斜杠没有配对'],
     ['SSH_OPTS', '-o NoSuchOption=1', 'ssh 不接受这些选项：'],
     ['SSH_OPTS', '-p 70000', 'ssh 不接受这些选项：Bad port'],
@@ -235,6 +244,9 @@ describe('bad configuration', () => {
     const source = pair.start('rsync-inotify', { SYNC_INTERVAL: 'x', MAX_RETRIES: 'y', SOURCE_DIR: '/nowhere' });
     expect(await source.exited).toBe(2);
     expect(source.lines).toHaveLength(3);
+    const rehearsal = pair.start('rsync-inotify', { RSYNC_OPTS: '-avn' });
+    expect(await rehearsal.exited).toBe(2);
+    expect(rehearsal.lines).toHaveLength(1);
     const within = pair.start('rsync-inotify', { SYNC_INTERVAL: 'x', STATUS_FILE: pair.path('source', 'status.json') });
     expect(await within.exited).toBe(2);
     expect(within.lines).toHaveLength(2);

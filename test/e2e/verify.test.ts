@@ -276,13 +276,6 @@ describe.concurrent('a comparison', () => {
     expect(stateOf(pair)).toEqual(before);
   });
 
-  test('takes no file away from the source that others would', async () => {
-    await using pair = await mirrored('verify-removes', fillForAll, { ALLOW_SHELL: 'true' });
-    const before = stateOf(pair);
-    expect(await verify(pair, { RSYNC_OPTS: '-a --delete --remove-source-files' })).toMatchObject({ status: 0 });
-    expect(stateOf(pair)).toEqual(before);
-  });
-
   const rules: [string, string, (pair: Pair) => void, string[]][] = [
     ['no extra files without --delete', '-a', ({ path }) => writeFileSync(path('backup', 'extra'), ''), []],
     [

@@ -6,7 +6,7 @@ import { modules, ROOT } from '../project.ts';
 /** The rooms of src/, each in the order in which its modules stand on each other: one imports only what is named before it. */
 const SERVICE = 'text log files keys processes mounts lifecycle variables status control'.split(' ');
 const MIRROR = [
-  'options config memory held allowance ssh check keys events changes moves departures estimate renames scopes source',
+  'rsync-options options config memory held allowance ssh check keys events changes moves departures estimate renames scopes source',
   'mount-states mounts source-guard announcer doubts',
   'inotifywait progress differences faults size-limit rsync unmirrored target-state watch host-keys connection backup-guard remote-renames',
   'tally census ledger forecast losses brake transfers sender division flaws recovery target commands status metrics monitor comparison horizon verify',

@@ -47,6 +47,9 @@ test.each([
   ['SSH_OPTS', '-p 70000', 'ssh 不接受这些选项：Bad port'],
   ['RSYNC_OPTS', "-a 'open", '引号或反斜杠没有配对'],
   ['RSYNC_OPTS', '-a --delete-nothing', 'rsync 不接受这些选项：'],
+  ['RSYNC_OPTS', '-a --password-file=/x', 'rsync 不接受这些选项：The --password-file option may only be used'],
+  ['RSYNC_OPTS', '-a --delete-before --delete-after', 'rsync 不接受这些选项：rsync: You may not combine multiple'],
+  ['RSYNC_OPTS', '-a --exclude-from=/no/such', 'rsync 不接受这些选项：rsync: '],
 ])('%s="%s" is refused', (name, value, reason) => {
   const { status, lines } = check({ [name]: value });
   expect(status).toBe(2);
@@ -65,9 +68,10 @@ test('mirrors of which one lies in the other are refused', () => {
   expect(nested('a:/data a:/database b:/data').status).toBe(0);
 });
 
-test('all that is right is said to be', () => {
-  expect(check({ RSYNC_OPTS: "-avz --delete --exclude='a b'", SSH_OPTS: '-p 2222' })).toEqual({
-    status: 0,
-    lines: ['配置有效，所需程序齐全 ✓'],
-  });
+test.each([
+  "-avz --delete --exclude='a b'",
+  '-aHAX -e ssh --rsync-path="sudo rsync" -M--fake-super',
+  '-a --write-batch=/no/such/batch --port=1 --timeout=1 --files-from=/dev/null --log-file=/no/such/log',
+])('all that is right is said to be: %s', (RSYNC_OPTS) => {
+  expect(check({ RSYNC_OPTS, SSH_OPTS: '-p 2222' })).toEqual({ status: 0, lines: ['配置有效，所需程序齐全 ✓'] });
 });

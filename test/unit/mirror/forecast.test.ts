@@ -3,8 +3,9 @@ import { spawnSync } from 'node:child_process';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DryRunReader } from '../../../src/mirror/forecast.ts';
-import { planFor, withoutDeleting } from '../../../src/mirror/options.ts';
+import { planFor } from '../../../src/mirror/options.ts';
 import { countEntries, statsFilter, tellingOf } from '../../../src/mirror/rsync.ts';
+import { withoutDeleting } from '../../../src/mirror/rsync-options.ts';
 import { scratch } from '../service/scratch.ts';
 
 describe('what rsync tells of a dry run', () => {

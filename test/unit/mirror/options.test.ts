@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'bun:test';
 import fc from 'fast-check';
-import { methodFor, namesFiles, parseOptions, parseWords, planFor, withoutQuiet } from '../../../src/mirror/options.ts';
+import { methodFor, namesFiles, parseWords, planFor } from '../../../src/mirror/options.ts';
+import { parseOptions } from '../../../src/mirror/rsync-options.ts';
 
 describe('parseWords', () => {
   test('splits at spaces, honours quotes, and expands nothing', () => {
@@ -84,21 +85,6 @@ describe('what RSYNC_OPTS allow', () => {
     "-a --filter='. /rules'",
     '-a --an-option-of-the-future',
   ])('%s: only all of the source', (options) => expect(method(options)).toBe('full'));
-
-  test('names and values are told apart as rsync does', () => {
-    expect(parseOptions(parseWords('-avz --delete -T /tmp -B4 -f "- x" --exclude y --chmod=F644 -e=ssh'))).toEqual([
-      { name: '-a' },
-      { name: '-v' },
-      { name: '-z' },
-      { name: '--delete' },
-      { name: '-T', value: '/tmp' },
-      { name: '-B', value: '4' },
-      { name: '-f', value: '- x' },
-      { name: '--exclude', value: 'y' },
-      { name: '--chmod', value: 'F644' },
-      { name: '-e', value: 'ssh' },
-    ]);
-  });
 });
 
 test.each<[string, string, boolean]>([
@@ -113,7 +99,6 @@ test.each<[string, string, boolean]>([
   ['-a --log-file log', '', true],
   ['-a --filter=. rules', '', true],
   ['-aR', '', true],
-  ['-a -e ./ssh', '', true],
   ['-a', '-F config', true],
   ['-a', '-p 2222 -i keys/id', true],
   ['-a', '-o "IdentityFile keys/id"', true],
@@ -121,12 +106,6 @@ test.each<[string, string, boolean]>([
 ])('rsync is started in the source unless options name files from here: %s, %s', (rsync, ssh, isFromHere) => {
   const words = rsync.includes('rules') ? ['-a', '--filter=. rules'] : parseWords(rsync);
   expect(namesFiles(parseOptions(words), ssh)).toBe(isFromHere);
-});
-
-test('an rsync that was asked to be quiet speaks, and whatever merely looks like that request stays', () => {
-  expect(withoutQuiet(parseWords(`-aqzq -q --quiet -e 'ssh -q' --exclude -q* -vf -_q -f'- q' -Tq`))).toEqual([
-    ...['-az', '-e', 'ssh -q', '--exclude', '-q*', '-vf', '-_q', '-f- q', '-Tq'],
-  ]);
 });
 
 describe('the plan', () => {
@@ -173,6 +152,32 @@ describe('the plan', () => {
     ['-a --delete --max-delete 7 --max-delete 6', 6],
     ['-a --delete --max-delete=-1', 0],
   ])('knows how much may be deleted with %s', (options, most) => expect(plan(options).maxDelete).toBe(most));
+
+  test.each([
+    ['-a --delay-updates', false],
+    ['-a --no-delay-updates', false],
+    ['-a --max-delete=5', false],
+    ['-a --delete-missing-args', false],
+    ['-a --delete-missing-args --files-from=/list', true],
+    ['-a --exclude --delete', false],
+    ['-aT --delete', false],
+    ['-a --del', true],
+    ['-a --delete-excluded', true],
+    ['-a --delete-during', true],
+  ])('knows whether %s deletes', (options, deletes) => expect(plan(options).deletes).toBe(deletes));
+
+  test('has the last option count of those that undo each other', () => {
+    expect(plan('-axRv --no-x --no-relative --no-v')).toMatchObject({
+      isOneFileSystem: false,
+      isRelative: false,
+      isVerbose: false,
+    });
+    expect(plan('-a --no-one-file-system --no-R -xvR')).toMatchObject({
+      isOneFileSystem: true,
+      isRelative: true,
+      isVerbose: true,
+    });
+  });
 
   test('leaves progress and the log to the user who asks for them', () => {
     const own = [
