@@ -29,7 +29,7 @@ import {
   seconds,
 } from '../service/variables.ts';
 import { type Plan, parseWords, planFor } from './options.ts';
-import { complaintsAbout } from './rsync-options.ts';
+import { complaintsAbout, complaintsAboutSource } from './rsync-options.ts';
 
 const target = checked(parseTarget);
 const targets = checked((value) => wordsOf(value).forEach(parseDestination));
@@ -135,7 +135,19 @@ export type Config = CleanedEnv<typeof variables>;
 export function readEnvironment(env: NodeJS.ProcessEnv) {
   const { config, mistakes } = readVariables(variables, env);
   const isRight = (name: string) => mistakes.every((other) => other.name !== name);
-  return { config, isRight, mistakes: [...mistakes, ...mistakesInFiles(config, isRight)] };
+  return {
+    config,
+    isRight,
+    mistakes: [...mistakes, ...mistakesInFiles(config, isRight), ...mistakesInSource(env, config, isRight)],
+  };
+}
+
+/** Finds what is wrong with a source under the options. */
+function mistakesInSource(env: NodeJS.ProcessEnv, config: Config, isRight: (name: string) => boolean): Mistake[] {
+  if (!isRight('SOURCE_DIR') || !isRight('RSYNC_OPTS')) return [];
+  const given = env.SOURCE_DIR || config.SOURCE_DIR;
+  const complaints = complaintsAboutSource(parseWords(config.RSYNC_OPTS), given);
+  return complaints.map((complaint) => mistake('SOURCE_DIR', given, complaint));
 }
 
 /**

@@ -180,15 +180,39 @@ function complaintsAboutGroup({ words: [word = ''], options }: Group): string[] 
   return isMistyped ? [`“${escapeText(word)}” 应以两个连字符开头：-${escapeText(word)}`] : complaints;
 }
 
+const RECURSIVE = ['-r', '--recursive', '-a', '--archive'];
+const NOT_RECURSIVE = ['--no-r', '--no-recursive'];
+const isRecursive = (options: readonly Option[]) => isSet(options, RECURSIVE, NOT_RECURSIVE);
+
+const OLD_DIRS = ['--old-d', '--old-dirs'];
+const DIRS = ['-d', '--dirs'];
+const NO_DIRS = ['--no-d', '--no-dirs'];
+
 /** Whether rsync goes into the source, of which it would otherwise only say that it skips it. */
 function entersSource(options: readonly Option[]): boolean {
-  const isRecursive = isSet(options, ['-r', '--recursive', '-a', '--archive'], ['--no-r', '--no-recursive']);
-  return isRecursive || isShallow(options) || options.some(({ name }) => name === '--files-from');
+  const listsTop = isSet(options, [...DIRS, ...OLD_DIRS], NO_DIRS);
+  return isRecursive(options) || listsTop || options.some(({ name }) => name === '--files-from');
 }
 
-/** Whether options copy what lies in a directory itself, and nothing below. */
-function isShallow(options: readonly Option[]): boolean {
-  return isSet(options, ['-d', '--dirs', '--old-d', '--old-dirs'], ['--no-d', '--no-dirs']);
+/**
+ * Says why a source would be mirrored as nobody expects it.
+ * @param given SOURCE_DIR as it was given, before it was made absolute
+ */
+export function complaintsAboutSource(words: readonly string[], given: string): string[] {
+  const options = parseOptions(words);
+  const isRelative = isSet(options, ['-R', '--relative'], ['--no-R', '--no-relative']);
+  const listsTop = isSet(options, OLD_DIRS, [...DIRS, ...NO_DIRS]) || !isRecursive(options);
+  const hasList = options.some(({ name }) => name === '--files-from');
+  return [
+    ...(isRelative && !hasList && (!given.startsWith('/') || given.includes('/./'))
+      ? [
+          '与 -R 一起使用时应为不含 /./ 的完整路径；要在目标上省去前面的目录，请从 RSYNC_OPTS 中去掉 -R，并把其余目录写入 DEST_DIR',
+        ]
+      : []),
+    ...(listsTop && !hasList && !/(^|\/)\.{0,2}$/.test(given)
+      ? ['RSYNC_OPTS 只复制一层，没有结尾的斜杠时仅在目标上建立一个空目录；请加上结尾的斜杠']
+      : []),
+  ];
 }
 
 /** Says why rsync would mirror nothing, or not the source alone, with these words; nothing where it would. */

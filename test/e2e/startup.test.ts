@@ -225,6 +225,15 @@ describe('bad configuration', () => {
     expect(status).toBe(2);
   });
 
+  test.each([
+    ['/tmp/./', '-aR', '与 -R 一起使用时应为不含 /./ 的完整路径'],
+    ['/tmp', '-d', 'RSYNC_OPTS 只复制一层'],
+  ])('of the source, SOURCE_DIR=%s under %s, is named with what is expected', (SOURCE_DIR, RSYNC_OPTS, expected) => {
+    const { stdout, status } = run('rsync-inotify', ['--check'], { SOURCE_DIR, RSYNC_OPTS });
+    expect(stdout).toContain(`配置错误: SOURCE_DIR="${SOURCE_DIR}"：${expected}`);
+    expect(status).toBe(2);
+  });
+
   const wrongForSshd: [string, string, string][] = [
     ['SSHD_PORT', '65536', '应为 1 到 65535 之间的整数'],
     ['SSHD_PORT', 'ssh', '应为 1 到 65535 之间的整数'],

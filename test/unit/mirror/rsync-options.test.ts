@@ -4,6 +4,7 @@ import fc from 'fast-check';
 import { parseWords } from '../../../src/mirror/options.ts';
 import {
   complaintsAbout,
+  complaintsAboutSource,
   parseOptions,
   withoutDeleting,
   withoutOptions,
@@ -136,6 +137,36 @@ describe('what makes no mirror is refused by name', () => {
   test('with nothing in it that could start a line', () => {
     expect(complaintsAbout(['-a', 'x\n[ERROR] forged', '—\n']).join()).not.toContain('\n');
   });
+});
+
+describe('a source', () => {
+  const about = (options: string, source: string) => complaintsAboutSource(parseWords(options), source).join();
+
+  test.each([
+    ['-aR', '/x/./y/'],
+    ['-aR', 'x/y/'],
+    ['-a --no-R --relative', '/./x'],
+  ])('under %s, %s, would lie on the target where nobody looks for it', (options, source) =>
+    expect(about(options, source)).toContain('与 -R 一起使用时应为不含 /./ 的完整路径'),
+  );
+
+  test.each([
+    ['-d', '/x'],
+    ['-a --old-dirs', '/x'],
+    ['-a --no-r -d', '/x/y'],
+  ])('under %s, %s, would be an empty directory on the target', (options, source) =>
+    expect(about(options, source)).toContain('请加上结尾的斜杠'),
+  );
+
+  test.each([
+    ['-aR', '/x/y/'],
+    ['-aR --no-R', '/x/./y/'],
+    ['-a', '/x/./y'],
+    ['-aR --files-from=/list', '/x/./y/'],
+    ['-d', '/x/'],
+    ['-d', '/x/.'],
+    ['-ad', '/x'],
+  ])('under %s, %s, is mirrored as one expects', (options, source) => expect(about(options, source)).toBe(''));
 });
 
 /** How rsync ends once it has read its options: it cannot connect, or it says how it is used where words are left over. */
