@@ -41,6 +41,7 @@ import { hasKey, keyFile, makeKey, publicHalfOf, sharePublicKey } from '../src/m
 import { Memory } from '../src/mirror/memory.ts';
 import { openViews } from '../src/mirror/monitor.ts';
 import { Mounts } from '../src/mirror/mounts.ts';
+import { refuseNested } from '../src/mirror/nesting.ts';
 import { meaningOf, type Outcome } from '../src/mirror/rsync.ts';
 import { Source } from '../src/mirror/source.ts';
 import { SourceGuard } from '../src/mirror/source-guard.ts';
@@ -131,8 +132,9 @@ async function reach(backup: Backup): Promise<void> {
   try {
     await waitForSsh(backup);
     if (!lifecycle.stopping) await testSshConnection(backup);
+    if (!lifecycle.stopping) await refuseNested(backup.host, backup.connection);
   } catch (cause) {
-    throw cause instanceof Failure ? new Failure(backup.state.addName(cause.message)) : cause;
+    throw cause instanceof Failure ? new Failure(backup.state.addName(cause.message), cause.status) : cause;
   }
 }
 
@@ -142,7 +144,7 @@ async function reachAny(reaching: Promise<void>[]): Promise<void> {
     await Promise.any(reaching);
   } catch (cause) {
     const { errors } = cause as AggregateError;
-    const fault = errors.find((error) => !(error instanceof Failure));
+    const fault = errors.find((error) => !(error instanceof Failure) || error.status === 2);
     throw fault ?? new Failure(errors.map(({ message }) => message).join('\n'));
   }
 }
@@ -220,9 +222,9 @@ async function mirror(backup: Backup, reaching: Promise<void>): Promise<void> {
   await mirrorChanges(backup);
 }
 
-/** Tells why a target was not reached, where that is no reason to end. */
+/** Tells why a target was not reached, where that is no reason to end. @throws {Failure} where the configuration is wrong */
 function tellMissed({ state }: Backup, cause: unknown): false {
-  if (!(cause instanceof Failure)) throw cause;
+  if (!(cause instanceof Failure) || cause.status === 2) throw cause;
   for (const line of cause.message.split('\n'))
     warn('target.missed', `${line}。其他目标照常同步，此目标恢复后自动加入`, { target: state.name });
   return false;

@@ -105,10 +105,17 @@ export class BackupGuard {
   }
 }
 
+type Route = Pick<Connection, 'findRoute'>;
+
 /** Asks start-sshd on the backup what it is; nothing where something else is there, or it does not answer in time. */
-async function askBackup(host: Host, connection: Pick<Connection, 'findRoute'>): Promise<string | undefined> {
+export async function askBackup(host: Host, connection: Route): Promise<string | undefined> {
+  const said = await askRemote(host, connection, `start-sshd --identify ${quote(host.directory)}`);
+  return said === undefined ? undefined : ANSWER.exec(said)?.slice(1).join(' ');
+}
+
+/** Has the backup run a command, and tells the end of what it says; nothing where it refuses, fails or does not answer in time. */
+export async function askRemote(host: Host, connection: Route, command: string): Promise<string | undefined> {
   try {
-    const command = `start-sshd --identify ${quote(host.directory)}`;
     const args = [...sshArgs(host, connection.findRoute()), loginOf(host), command];
     const ssh = start('ssh', args, { stdio: ['ignore', 'pipe', 'ignore'] });
     const said = tailOf(ssh.stdout);
@@ -120,8 +127,7 @@ async function askBackup(host: Host, connection: Pick<Connection, 'findRoute'>):
     const status = await exitStatus(ssh);
     over.abort();
     await late;
-    const answer = ANSWER.exec(said());
-    return status === 0 && answer ? answer.slice(1).join(' ') : undefined;
+    return status === 0 ? said() : undefined;
   } catch {
     return undefined; // nothing is known any more of the host's keys, for example
   }

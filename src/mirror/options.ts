@@ -52,8 +52,7 @@ const NEGATED = /^--no-(perms|p|owner|o|group|g|times|t|devices|specials|D|links
 
 /** Options that mean something else where rsync is started in the source, unless they name an absolute path. */
 const FROM_HERE = wordSet(
-  `-R -f --relative --filter --exclude-from --include-from --files-from --password-file --log-file --early-input
-  --read-batch --write-batch --only-write-batch`,
+  `-R -f --relative --filter --exclude-from --include-from --files-from --log-file --early-input --write-batch`,
 );
 
 /** Whether options name, or may name, files from where this program was started. */
@@ -63,6 +62,10 @@ export function namesFiles(options: Option[], sshOptions: string): boolean {
   const mayBeRelative = /(^|\s)-[FiIEw]\s*[^/~\s]|(File|Path|Command|Provider)["\s=]+(?!["\s=/~])/i;
   return options.some(isFromHere) || mayBeRelative.test(sshOptions);
 }
+
+/** Picks the filters out of a list of words. */
+export const filterWords = (words: readonly string[]) =>
+  withoutOptions(words, ({ name }) => !FILTERS.has(name) && !/^(-C|--cvs-exclude)$/.test(name));
 
 /** Decides what the options allow: a list, rules where they hold filter rules, else only all of the source each time. */
 export function methodFor(words: readonly string[]): Method {

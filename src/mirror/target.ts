@@ -16,6 +16,7 @@ import type { Doubts } from './doubts.ts';
 import { HostKeys } from './host-keys.ts';
 import type { Memory } from './memory.ts';
 import type { Mounts } from './mounts.ts';
+import { refuseNested } from './nesting.ts';
 import { Recovery } from './recovery.ts';
 import type { Outcome } from './rsync.ts';
 import { Sender } from './sender.ts';
@@ -234,6 +235,8 @@ export function backupsFor(hosts: LocatedHost[], { source, memory, mounts, doubt
     const sender = new Sender(host, source, mounts, state, connection, brake);
     const recovery = recoveryFor(host, { source, state, sender });
     const target = new Target(host.config, { state, connection, sender, recovery, doubts, announcer });
+    // One that comes late was not there to be asked at the start.
+    connection.on('connected', () => lifecycle.background(refuseNested(host, connection)));
     new BackupGuard({
       ...{ host, state, connection, remembered: memory.target(state.name) },
       save: () => memory.save(),

@@ -8,7 +8,7 @@ const SERVICE = 'text log files keys processes mounts lifecycle variables status
 const MIRROR = [
   'rsync-options options config memory held allowance ssh check keys events changes moves departures estimate renames scopes source',
   'mount-states mounts source-guard announcer doubts',
-  'inotifywait progress differences faults size-limit rsync unmirrored target-state watch host-keys connection backup-guard remote-renames',
+  'inotifywait progress differences faults size-limit rsync unmirrored target-state watch host-keys connection backup-guard nesting remote-renames',
   'tally census ledger forecast losses brake transfers sender division flaws recovery target commands status metrics monitor comparison horizon verify',
 ].flatMap((line) => line.split(' '));
 const BACKUP = [
