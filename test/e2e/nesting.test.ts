@@ -4,7 +4,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { mayHaveNamespace, Namespace } from '../namespace.ts';
 import { Pair, userName } from '../pair.ts';
-import { eventually, Program } from '../processes.ts';
+import { eventually, freePort, Program } from '../processes.ts';
 
 setDefaultTimeout(120_000);
 
@@ -60,6 +60,25 @@ describe('is refused at the start', () => {
   });
 });
 
+test('is refused when it comes late, too', async () => {
+  const { pair: made, env } = await nested('backup');
+  await using pair = made;
+  const port = await freePort();
+  const entry = (name: string, its: number) => `Host ${name}\nHostName 127.0.0.1\nPort ${its}\n`;
+  writeFileSync(pair.path('config'), entry('early', pair.port) + entry('late', port));
+  pair.start('start-sshd');
+  const source = pair.start('rsync-inotify', {
+    ...env,
+    DEST_HOSTS: `early:${pair.path('backup')}/ late:${pair.path('source', 'copy')}/`,
+    SSH_OPTS: `-F ${pair.path('config')}`,
+    MAX_RETRIES: '1',
+  });
+  await source.shows(/SSH 服务未就绪.*late:.*此目标恢复后自动加入/);
+  await startPlainSshd(pair, port);
+  expect(await source.exited).toBe(2);
+  expect(source.output).toMatch(/配置错误: .*late:.* 就在本机上，位于源目录 .* 之内/);
+});
+
 describe('is mirrored to', () => {
   test.each([
     ['around the source, where nothing is deleted', '.', '-a', 'deep'],
@@ -92,12 +111,12 @@ describe('is mirrored to', () => {
 });
 
 /** Starts an sshd that lets the source do what it wants. */
-async function startPlainSshd(pair: Pair): Promise<void> {
+async function startPlainSshd(pair: Pair, port = pair.port): Promise<void> {
   const key = pair.path('source-ssh', 'id_rsa');
   const keys = pair.path('authorized_keys');
   writeFileSync(keys, spawnSync('ssh-keygen', ['-y', '-f', key], { encoding: 'utf8' }).stdout, { mode: 0o600 });
   const settings = [
-    `Port=${pair.port}`,
+    `Port=${port}`,
     'ListenAddress=127.0.0.1',
     `HostKey=${pair.path('host-keys', 'ssh_host_ed25519_key')}`,
     `AuthorizedKeysFile=${keys}`,
