@@ -16,7 +16,7 @@ import { eventually } from './processes.ts';
 const script = (rsync: string, hold: string) => `#!/bin/sh
 wait_for_leave() { trap '' TERM; while [ -e '${hold}' ]; do touch '${hold}.on'; sleep 0.05; done; }
 case "$*" in
-  *--version|*--dry-run*) ;;
+  *--dry-run*) ;;
   *--files-from=-*)
     names='${hold}'.names.$$
     cat > "$names"

@@ -218,7 +218,8 @@ describe('files that vanish during a sync', () => {
   test('are no failure', async () => {
     await using pair = await Pair.withKeys('vanished');
     mkdirSync(pair.path('bin'));
-    const rsync = '#!/bin/sh\ncase "$*" in *--version) exit 0 ;; esac\n/usr/bin/rsync "$@"\nexit 24\n';
+    const rsync =
+      '#!/bin/sh\ncase "$*" in *target.invalid*) exec /usr/bin/rsync "$@" ;; esac\n/usr/bin/rsync "$@"\nexit 24\n';
     writeFileSync(pair.path('bin', 'rsync'), rsync, { mode: 0o755 });
     const { source } = await pair.run({ SYNC_INTERVAL: '0', PATH: `${pair.path('bin')}:${process.env.PATH}` });
     writeFileSync(pair.path('source', 'file'), '');

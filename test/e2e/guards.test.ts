@@ -194,7 +194,7 @@ describe('a source that is mounted', async () => {
 /** An rsync that begins a full sync only when it may. */
 const HELD_RSYNC = (rsync: string, hold: string) => `#!/bin/sh
 case "$*" in
-  *--version|*--files-from=-*) ;;
+  *target.invalid*|*--files-from=-*) ;;
   *) while [ -e '${hold}' ]; do touch '${hold}.on'; sleep 0.05; done ;;
 esac
 exec ${rsync} "$@"
@@ -241,7 +241,7 @@ describe('a source that is replaced', () => {
 /** An rsync that tells when it starts to work, which is when it has all names, and when it ends. */
 const TELLING_RSYNC = (rsync: string, log: string) => `#!/bin/sh
 case "$*" in
-  *--version) exec ${rsync} "$@" ;;
+  *target.invalid*) exec ${rsync} "$@" ;;
   *--files-from=-*) names='${log}'.$$; cat > "$names" ;;
   *) names=/dev/null ;;
 esac
