@@ -6,7 +6,7 @@
 import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { readSmallFile, replaceFile } from '../service/files.ts';
+import { readSmallFile, realPath, replaceFile } from '../service/files.ts';
 import { fingerprint, MAX_KEY_BYTES, parsePublicKey } from '../service/keys.ts';
 import { error, warn } from '../service/log.ts';
 import { escapeText, Failure, reasonOf } from '../service/text.ts';
@@ -14,18 +14,28 @@ import { type Config, UNQUOTABLE } from './config.ts';
 import type { TargetState } from './target-state.ts';
 
 /**
- * Makes a directory that nobody else may enter. Its path is short, for a socket (unix(7): 108 bytes, of which ssh needs some).
+ * Makes a directory that nobody else may enter. Its path is short, for a socket (unix(7): 108 bytes, of which ssh needs some), and
+ * has no links: rsync follows none that belongs to another user, not even to write its log (seen in 3.5.0).
  * @throws {Failure}
  */
 export function temporaryDirectory(config: Config): string {
   const isUsable = (path: string) => Buffer.byteLength(path) <= 60 && !UNQUOTABLE.test(path);
-  const parents = [tmpdir(), '/tmp', config.SSH_DIR].filter(isUsable);
+  const parents = [tmpdir(), '/tmp', config.SSH_DIR].map(withoutLinks).filter(isUsable);
   for (const parent of parents) {
     try {
       return mkdtempSync(join(parent, 'rsync-inotify-'));
     } catch {}
   }
   throw new Failure(`无法在 ${parents.join('、')} 中创建临时目录，请检查权限和磁盘空间`);
+}
+
+/** Says where a path leads, as far as it leads anywhere. */
+function withoutLinks(path: string): string {
+  try {
+    return realPath(path);
+  } catch {
+    return path;
+  }
 }
 
 export class HostKeys {

@@ -1,10 +1,13 @@
 import { expect, test } from 'bun:test';
-import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { lchownSync, mkdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { readConfig } from '../../../src/mirror/config.ts';
-import { HostKeys } from '../../../src/mirror/host-keys.ts';
+import { HostKeys, temporaryDirectory } from '../../../src/mirror/host-keys.ts';
 import { parsePublicKey } from '../../../src/service/keys.ts';
+import { isRoot } from '../../pair.ts';
 import { withKeys } from '../service/key-files.ts';
+import { scratch } from '../service/scratch.ts';
 
 const SOURCE_DIR = '/tmp/';
 
@@ -30,4 +33,25 @@ test('the published host keys are kept in one file in the order of their names, 
     hostKeys.refresh();
     expect(readFileSync(file, 'utf8')).toBe(lines[1] ?? '');
   });
+});
+
+test('a directory behind a link of another user is named without it, for rsync writes no log through that', () => {
+  using directory = scratch();
+  const [real, link] = [join(directory.path, 'real'), join(directory.path, 'link')];
+  mkdirSync(real);
+  symlinkSync(real, link);
+  if (isRoot) lchownSync(link, 65534, 65534);
+  const { TMPDIR } = process.env;
+  process.env.TMPDIR = link;
+  try {
+    const made = temporaryDirectory(readConfig({ SOURCE_DIR, SSH_DIR: directory.path }));
+    expect(made).toStartWith(`${real}/rsync-inotify-`);
+    const log = join(made, 'log');
+    const { stderr } = spawnSync('rsync', ['-a', `--log-file=${log}`, '--dry-run', `${real}/`, `${real}/`]);
+    expect(stderr.toString()).toBe('');
+    expect(readFileSync(log, 'utf8')).toContain('building file list');
+  } finally {
+    if (TMPDIR === undefined) delete process.env.TMPDIR;
+    else process.env.TMPDIR = TMPDIR;
+  }
 });
