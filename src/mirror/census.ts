@@ -38,7 +38,8 @@ export class Census {
       this.take(chunk);
     });
     const ended = once(this.find, 'close').then(
-      () => (this.seen >= 0 && !this.isStopped ? this.seen : undefined), // what it may not enter is not compared either
+      // What it may not enter is not compared either; but one that was killed had not seen all.
+      ([status]) => (status !== null && this.seen >= 0 && !this.isStopped ? this.seen : undefined),
       () => undefined,
     );
     this.total = Promise.race([ended, hung]).finally(() => clearTimeout(timer));

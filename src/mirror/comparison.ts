@@ -12,13 +12,14 @@ import { exitStatus, start } from '../service/processes.ts';
 import { Failure, showPath } from '../service/text.ts';
 import { UNKNOWN } from './changes.ts';
 import type { Host } from './config.ts';
+import { statusOf } from './connection.ts';
 import { type Differences, parseDifference, pathBelow } from './differences.ts';
 import { HostKeys } from './host-keys.ts';
 import { meaningOf, outcomeOf } from './rsync.ts';
 import { withoutQuiet } from './rsync-options.ts';
 import { hideRules, keepRules, LIST_OPTIONS, listOf, rulesOf } from './scopes.ts';
 import type { Source } from './source.ts';
-import { rsyncArgs } from './ssh.ts';
+import { type Route, rsyncArgs } from './ssh.ts';
 
 /** What rsync is told after the user's options: to change nothing, to tell all that it would change, and not to give up. */
 const VERIFY_OPTIONS = [
@@ -70,7 +71,8 @@ export class Comparison {
     readLines(rsync.stderr, (line) => {
       if (!NO_REASON.test(line)) said = line;
     });
-    this.checkStatus(await exitStatus(rsync), said);
+    const status = await exitStatus(rsync);
+    this.checkStatus(await statusOf(status, this.host, () => this.route), said);
     if (!this.files) throw new Failure('rsync 没有说明比较了多少文件，请检查 RSYNC_OPTS');
     if (isOld) throw new Failure('rsync 没有说明差异是什么，请检查两端 rsync 版本');
     return found;
@@ -97,10 +99,15 @@ export class Comparison {
     const names = scopes && method === 'list' ? listOf(scopes, source.prefix) : undefined;
     const rules = (scopes && !names && rulesOf(scopes, source.prefix)) || [];
     const options = [...extra, ...errorOptions, ...scanOptions, ...(names ? LIST_OPTIONS : rules)];
-    const route = { knownHosts: this.hostKeys.refresh() };
-    const rsync = start('rsync', rsyncArgs(this.host, route, options, names && source.base, this.words), {});
+    const args = rsyncArgs(this.host, this.route, options, names && source.base, this.words);
+    const rsync = start('rsync', args, {});
     rsync.stdin?.end(names);
     return rsync;
+  }
+
+  /** How ssh gets to the target: nothing is shared. */
+  private get route(): Route {
+    return { knownHosts: this.hostKeys.refresh() };
   }
 
   private checkStatus(status: number, said: string): void {

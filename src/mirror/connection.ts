@@ -25,6 +25,18 @@ const CONNECT_MS = 30_000;
 /** The exit status of an rsync whose pipe to the other side has ended. */
 const PIPE_ENDED = 12;
 
+/**
+ * Says what an rsync's exit status means where ssh could not connect for it alone: rsync ends with 255 or with 12, by whether it
+ * notices the end of ssh or that of the pipe to it first.
+ */
+export async function statusOf(status: number, host: Host, findRoute: () => Route): Promise<number> {
+  if (status !== PIPE_ENDED || lifecycle.stopping) return status;
+  const answer = await Promise.try(findRoute)
+    .then((route) => tryLogin(host, route))
+    .catch(() => undefined);
+  return answer?.exitCode === UNREACHABLE ? UNREACHABLE : status;
+}
+
 /** Emits `tried` after each try to connect, `connected` and `lost`. */
 export class Connection extends EventEmitter {
   /** Where it is shared, while it stands. */
@@ -76,14 +88,9 @@ export class Connection extends EventEmitter {
     return (await tryLogin(this.host, this.findRoute())).exitCode === 0;
   }
 
-  /**
-   * Says what an rsync's exit status means where ssh could not connect: rsync ends with 255 or with 12, by whether it notices
-   * the end of ssh or that of the pipe to it first.
-   */
+  /** Says what an rsync's exit status means where ssh could not connect. */
   async statusOf(status: number): Promise<number> {
-    if (status !== PIPE_ENDED || this.socket || lifecycle.stopping) return status;
-    const answer = await tryLogin(this.host, this.findRoute()).catch(() => undefined);
-    return answer?.exitCode === UNREACHABLE ? UNREACHABLE : status;
+    return this.socket ? status : statusOf(status, this.host, () => this.findRoute());
   }
 
   /** Resolves when it has ended. */

@@ -12,7 +12,7 @@ import type { Host } from './config.ts';
 import type { Connection } from './connection.ts';
 import { parseDifference, pathBelow } from './differences.ts';
 import { temporaryDirectory } from './host-keys.ts';
-import { outcomeOf, passOn, UNREACHABLE } from './rsync.ts';
+import { LIMITED, meaningOf, passOn, UNREACHABLE } from './rsync.ts';
 import { withoutQuiet } from './rsync-options.ts';
 import { LOST_AND_FOUND, type Source } from './source.ts';
 import { rsyncArgs } from './ssh.ts';
@@ -40,7 +40,7 @@ interface Answer {
 interface Parts {
   host: Host;
   source: Pick<Source, 'base' | 'root' | 'prefix' | 'isEmpty'>;
-  connection: Pick<Connection, 'findRoute'>;
+  connection: Pick<Connection, 'findRoute' | 'statusOf'>;
   /** The target for the log. */
   target: string;
   /** The rules by which rsync leaves copies of mounts alone. */
@@ -91,10 +91,11 @@ export class Forecast {
     const { plan, config } = this.parts.host;
     if (!plan.deletes || config.ALLOW_EMPTY_SOURCE || !this.parts.source.isEmpty()) return;
     const { exitCode, stderr } = await this.compareWith(config.SOURCE_DIR);
-    const kind = outcomeOf(exitCode ?? UNREACHABLE);
-    if (kind === 'done') return;
-    const reason = `退出码: ${exitCode}，${escapeText(stderr.trim().split('\n')[0] ?? '')}`;
-    if (kind !== 'limited') throw new Failure(`源目录为空，且无法确定备份是否为空 (${reason})，拒绝同步`);
+    if (exitCode === 0) return;
+    const status = await this.parts.connection.statusOf(exitCode ?? UNREACHABLE);
+    const reason = `退出码: ${status}，${escapeText(stderr.trim().split('\n')[0] ?? '')}`;
+    if (status !== LIMITED)
+      throw new Failure(`源目录为空，且无法确定备份是否为空 (${reason})，拒绝同步：${meaningOf(status)}`);
     throw new Failure(
       '源目录为空而备份不为空，为保护备份拒绝同步。请检查源目录的挂载；若确实要清空备份，请设置 ALLOW_EMPTY_SOURCE=true',
     );

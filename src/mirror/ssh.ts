@@ -7,6 +7,7 @@ import { connect } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { run } from '../service/processes.ts';
+import { Failure, reasonOf } from '../service/text.ts';
 import { destinationOf, type Host, loginOf } from './config.ts';
 
 /** How ssh gets to the backup. */
@@ -58,11 +59,13 @@ function pinnedTo(knownHosts: string): string[] {
 /** Settings for the same end that only some ssh know: since 8.5, or with the distributions' patch for Kerberos, which needs no host key. */
 const SOMETIMES_KNOWN = ['KnownHostsCommand=none', 'GSSAPIKeyExchange=no'];
 
-/** Asks this machine's ssh which of them it knows. */
+/** Asks this machine's ssh which of them it knows. @throws {Failure} where it does not say: without them it might trust other hosts */
 export async function knownSettings(): Promise<string[]> {
   const answers = SOMETIMES_KNOWN.map(async (setting) => {
-    const { exitCode, stderr } = await run`ssh -G -T -F none -o ${setting} host`;
-    return exitCode === 0 && stderr === '' ? [setting] : [];
+    const answer = await run`ssh -G -T -F none -o ${setting} host`;
+    if (/^.*(Bad configuration|Unsupported) option/m.test(answer.stderr)) return [];
+    if (answer.exitCode !== 0) throw new Failure(`ssh 没有说明它是否支持 ${setting}：${reasonOf(answer)}`);
+    return [setting];
   });
   return (await Promise.all(answers)).flat();
 }

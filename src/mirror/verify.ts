@@ -4,17 +4,16 @@
  *
  *   const { status } = await verify();
  */
-import { accessSync, constants } from 'node:fs';
 import { type Answer, lifecycle } from '../service/lifecycle.ts';
 import { isJson } from '../service/log.ts';
-import { run } from '../service/processes.ts';
-import { decodePath, escapeText, Failure, reasonOf, showPath, toJson } from '../service/text.ts';
+import { decodePath, Failure, reasonOf, showPath, toJson } from '../service/text.ts';
 import { checkConfig } from './check.ts';
 import { Comparison } from './comparison.ts';
 import { type Host, nameOf } from './config.ts';
 import { type Difference, type Differences, describeDifference, mayBeOfRsync } from './differences.ts';
 import { type Horizon, horizonOf } from './horizon.ts';
 import { Memory } from './memory.ts';
+import { findUnreadable, isReadable } from './readability.ts';
 import { Source } from './source.ts';
 
 /** How often differences are looked at again that may be changes on their way. */
@@ -97,25 +96,19 @@ class Verification {
     const isMirrored = changed < mirrored || (print === before.print && before.seen < mirrored);
     if (!isMirrored || (isBusy && mayBeOfRsync(difference))) return;
     found.delete(path);
-    if (difference.difference === 'content' && !this.isReadable(path)) this.unreadable.push(showPath(path));
+    if (difference.difference === 'content' && !isReadable(this.placeOf(path))) this.unreadable.push(showPath(path));
     else this.differences.set(path, difference);
   }
 
-  /** Looks for a file that cannot be read: where neither side can read one, rsync has the same checksum for both. Filters may leave it out. */
+  /** Looks for a file that cannot be read: rsync gives such a one a checksum of its own, the same on both sides, and says nothing. */
   private async findUnreadable(): Promise<void> {
-    if (process.getuid?.() === 0 || this.host.plan.method === 'rules') return;
-    const { exitCode, stdout } = await run`find ${this.host.config.SOURCE_DIR} -type f ! -readable -print -quit`;
-    if (exitCode === 0 && stdout) this.unreadable.push(escapeText(stdout.trimEnd()));
+    const found = await findUnreadable(this.host, (told) => this.placeOf(told));
+    if (found !== undefined) this.unreadable.push(showPath(this.placeOf(found)));
   }
 
-  /** Whether rsync has read a file: it gives one that it cannot read a checksum of its own, and says nothing. */
-  private isReadable(path: string): boolean {
-    try {
-      accessSync(Buffer.from(this.source.root + this.comparison.below(path), 'latin1'), constants.R_OK);
-      return true;
-    } catch {
-      return false;
-    }
+  /** Says where a file is that rsync has named. */
+  private placeOf(told: string): string {
+    return this.source.root + this.comparison.below(told);
   }
 
   /** Notes what is on the source at a path, so that a change of it is seen. */

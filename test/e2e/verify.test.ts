@@ -445,6 +445,16 @@ describe.concurrent('that nothing can be told', () => {
   });
 });
 
+test('a target that ssh cannot reach is told as that whatever rsync ends with', async () => {
+  await using pair = await Pair.withKeys('verify-away');
+  mkdirSync(pair.path('bin'));
+  const rsync = `case " $* " in *" --version "*) exit 0 ;; esac; exit 12`;
+  writeFileSync(pair.path('bin', 'rsync'), `#!/bin/sh\n${rsync}\n`, { mode: 0o755 });
+  const { status, headline } = await verify(pair, { PATH: `${pair.path('bin')}:${process.env.PATH}` });
+  expect(status).toBe(2);
+  expect(headline).toContain('SSH 连接失败，请检查 SSH 服务、密钥配置 (退出码: 255)');
+});
+
 test.skipIf(!isRoot)('that nothing can be told is said where files cannot be read', async () => {
   using user = ordinaryUser();
   await using pair = await Pair.make('verify-unreadable', user);
@@ -461,4 +471,21 @@ test.skipIf(!isRoot)('that nothing can be told is said where files cannot be rea
   chmodSync(pair.path('backup', 'secret'), 0); // now neither side can
   age(pair.path('source'), pair.path('backup'));
   expect(await verify(pair, { RSYNC_OPTS: '-rlt' })).toMatchObject(untold);
+  // BusyBox' find knows no -readable.
+  const find = `case " $* " in *readable*) exit 1 ;; esac; exec ${Bun.which('find')} "$@"`;
+  mkdirSync(pair.path('bin'));
+  writeFileSync(pair.path('bin', 'find'), `#!/bin/sh\n${find}\n`, { mode: 0o755 });
+  const PATH = `${pair.path('bin')}:${process.env.PATH}`;
+  expect(await verify(pair, { RSYNC_OPTS: '-rlt', PATH })).toMatchObject(untold);
+  expect(await verify(pair, { RSYNC_OPTS: '-rltq --exclude=other' })).toMatchObject(untold);
+  expect(await verify(pair, { RSYNC_OPTS: '-rlt --exclude=/secret' })).toMatchObject({ status: 0 });
+  for (const name of ['secret', 'readable']) writeFileSync(pair.path(name), `${name}\n`);
+  for (const place of ['source', 'backup']) {
+    writeFileSync(pair.path(place, 'readable'), '');
+    chmodSync(pair.path(place, 'readable'), 0o644);
+    age(pair.path(place));
+  }
+  const listed = (name: string) => verify(pair, { RSYNC_OPTS: `-rlt --files-from=${pair.path(name)}` });
+  expect(await listed('readable')).toMatchObject({ status: 0 });
+  expect(await listed('secret')).toMatchObject(untold);
 });

@@ -63,7 +63,7 @@ describe('a sync that is not let run', () => {
     const { sender } = senderFor(directory.path, { DEST_HOST: 'root@127.0.0.1', SSH_OPTS: '-F none -p 1' });
     const { kind, status, reason } = await sender.send(ALL);
     expect({ kind, status }).toEqual({ kind: 'failed', status: null });
-    expect(reason).toMatch(/^源目录为空，且无法确定备份是否为空 \(退出码: \d+，.*拒绝同步$/);
+    expect(reason).toMatch(/^源目录为空，且无法确定备份是否为空 \(退出码: 255，.*\)，拒绝同步：SSH 连接失败/);
   });
 
   test('for a program fails otherwise is told as one that could not be started', async () => {

@@ -4,7 +4,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { knownSettings, quoteForRsh, rsyncArgs, sshArgs } from '../../../src/mirror/ssh.ts';
-import { scratch } from '../service/scratch.ts';
+import { scratch, standIn } from '../service/scratch.ts';
 import { hostFor } from './stand-ins.ts';
 
 describe('the arguments of ssh and rsync', () => {
@@ -58,6 +58,12 @@ describe('the arguments of ssh and rsync', () => {
       { numRuns: 30 },
     );
   }, 60_000);
+
+  test('leave out no setting because ssh has not said whether it knows it', async () => {
+    using directory = scratch();
+    using _ = standIn('ssh', directory.path, 'echo no memory >&2; exit 255');
+    await expect(knownSettings()).rejects.toThrow('no memory');
+  });
 
   test('end with source and target, which are never options', () => {
     const args = rsyncArgs(hostFor({ DEST_HOST: 'me@[::1]', DEST_DIR: '/b c/', RSYNC_OPTS: '-a' }));
