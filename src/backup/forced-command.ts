@@ -4,13 +4,14 @@
  *
  *   SSH_ORIGINAL_COMMAND='rsync --server -vlogDtpre.iLsfxCIvu . /data/backup/' start-sshd --forced-command
  */
-import { writeSync } from 'node:fs';
+import { readlinkSync, writeSync } from 'node:fs';
 import { basename, resolve } from 'node:path';
 import { isWithin } from '../service/files.ts';
 import { escapeText } from '../service/text.ts';
 import { admit, Barred, readAdmission } from './admission.ts';
 import { confinedPath, enter, fence, forbidDevices, locate, neededBy, Refusal } from './confinement.ts';
 import { identify } from './identification.ts';
+import { deletesLast, deletingFirst, foldingOf } from './letter-case.ts';
 import { findProgram } from './programs.ts';
 import { renameIn } from './renames.ts';
 import { MAX_SHOWN, sendReport } from './reports.ts';
@@ -83,8 +84,17 @@ async function receive(words: string[], allowed: string): Promise<never> {
   if (!rsync || !process.execve) throw new Refusal('本机没有 rsync');
   const rest = enter(real, root) + (destination.endsWith('/') ? '/' : ''); // a directory to be, for a single file
   if (options.some((option) => /^--(inplace|append)$/.test(option))) await protectDevices();
+  const safe = deletesLast(options) ? await deleteInTime(options) : options;
   fence(root, neededBy(rsync));
-  return process.execve(rsync, ['rsync', '--server', ...options, '.', rest], process.env);
+  return process.execve(rsync, ['rsync', '--server', ...safe, '.', rest], process.env);
+}
+
+/** Has rsync delete first where it would otherwise delete what it has just received: a file that was renamed in letter case only. */
+async function deleteInTime(options: string[]): Promise<string[]> {
+  const folding = foldingOf(Buffer.from(readlinkSync('/proc/self/cwd')).toString('latin1'));
+  if (folding === 'no') return options;
+  if (folding === 'yes') await sendReport('reordered', '');
+  return deletingFirst(options);
 }
 
 /** Forbids devices; where the kernel should have done that and has not, the service tells it, and rsync runs all the same. */

@@ -16,8 +16,13 @@ export const MAX_SHOWN = 500;
 /** How long a session waits for the service to take its report, ms. */
 const SEND_MS = 1000;
 
-/** What a report is about: a command that was refused, for what it is or as all are, or one with less protection than it should have. */
-type Kind = 'refused' | 'barred' | 'unprotected';
+/**
+ * What a report is about: a command that was refused, for what it is or as all are, one with less protection than it should have,
+ * or one that deletes sooner than it was to.
+ */
+type Kind = 'refused' | 'barred' | 'unprotected' | 'reordered';
+const REORDERED =
+  '目标目录不区分文件名的大小写，rsync 若在传输之后删除，会误删只改了大小写的文件：--delete-after 和 --delete-delay 按 --delete-during 执行';
 
 /** Tells the service. node:net is loaded only here: it takes half as long as all that a session does without it. */
 export async function sendReport(kind: Kind, message: string): Promise<void> {
@@ -33,6 +38,7 @@ export class Reports {
   private refused = 0;
   /** Whether it is told already that all commands are refused. */
   private hasToldBar = false;
+  private hasToldOrder = false;
 
   /** Listens on a socket; where that is not possible, this is told. */
   async listen(path: string): Promise<void> {
@@ -54,6 +60,11 @@ export class Reports {
     const [, kind, message = ''] = /^(.*?)\n(.*)$/s.exec(report) ?? [];
     if (kind === 'unprotected') {
       warn('command.unprotected', `源端的命令可能打开备份内的设备文件：${escapeText(message)}`);
+      return;
+    }
+    if (kind === 'reordered') {
+      if (!this.hasToldOrder) warn('command.reordered', REORDERED);
+      this.hasToldOrder = true;
       return;
     }
     this.refused++;

@@ -34,6 +34,9 @@ test('reports of sessions are told, and only commands that were refused are coun
     await sendReport('unprotected', 'mount_setattr');
     await told('command.unprotected', '源端的命令可能打开备份内的设备文件：mount_setattr');
     expect(reports.report()).toBe(1);
+    for (let n = 0; n < 3; n++) await sendReport('reordered', '');
+    await eventually(() => complaints[0]?.event === 'command.reordered');
+    expect(complaints[0]?.count).toBe(1);
     await sendReport('refused', 'x'.repeat(1_000_000));
     await eventually(() => reports.report() === 2);
     expect(complaints[0]?.message.length).toBeLessThan(2100);
