@@ -43,6 +43,7 @@ import { openViews } from '../src/mirror/monitor.ts';
 import { Mounts } from '../src/mirror/mounts.ts';
 import { refuseNested } from '../src/mirror/nesting.ts';
 import { meaningOf, type Outcome } from '../src/mirror/rsync.ts';
+import { RuleFiles } from '../src/mirror/rule-files.ts';
 import { Source } from '../src/mirror/source.ts';
 import { SourceGuard } from '../src/mirror/source-guard.ts';
 import { answersWithin, tryLogin } from '../src/mirror/ssh.ts';
@@ -331,6 +332,7 @@ async function main(): Promise<void> {
   if (!hosts[0]?.plan.isOneFileSystem) await watchMounts(mounts, watch);
   await startWatching(watch); // for 5: nothing that changes in between may be lost
   lifecycle.background(guard.keep());
+  lifecycle.background(new RuleFiles(config).keep(targets));
   service.phase = 'syncing';
   lifecycle.background(source.findLinks());
   const begun = Promise.race(backups.map(({ target }) => once(target, 'begun')));

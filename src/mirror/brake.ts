@@ -21,6 +21,7 @@ import { type Count, Losses } from './losses.ts';
 import type { Held, Memory, RememberedTarget } from './memory.ts';
 import type { Mounts } from './mounts.ts';
 import { type Entries, hasRun, type Outcome } from './rsync.ts';
+import { RuleFiles } from './rule-files.ts';
 import type { Scopes } from './scopes.ts';
 import type { Source } from './source.ts';
 import type { Tally } from './tally.ts';
@@ -45,6 +46,7 @@ interface Parts {
   allowance: Allowance;
   forecast: Pick<Forecast, 'isEmpty' | 'checkNotEmptied'>;
   losses: Pick<Losses, 'count'>;
+  rules: Pick<RuleFiles, 'describe'>;
   /** Whether an rsync that compares all will tell how many files the source holds, as `Census` counts them. */
   willCount: () => boolean;
   /** Whether something of the source is hidden from rsync, whose copy stays. */
@@ -56,6 +58,8 @@ export class Brake extends EventEmitter {
   private readonly remembered: RememberedTarget;
   private readonly ledger: Ledger;
   private weighed: Weighed | undefined;
+  /** What RSYNC_OPTS meant when all was weighed last: files that they name may have been changed. */
+  private options: string;
   /** Whether the next comparison of all may delete whatever it likes. */
   private isAccepted = false;
   /** How many entries the sync that runs has deleted where it would have deleted more than was foreseen, and is weighed once more. */
@@ -68,11 +72,12 @@ export class Brake extends EventEmitter {
 
   constructor(private readonly parts: Parts) {
     super();
+    this.options = parts.host.config.RSYNC_OPTS;
     this.remembered = parts.memory.target(parts.state.name);
-    const { allowance, host, memory, source, state } = parts;
+    const { allowance, memory, source, state } = parts;
     this.ledger = new Ledger({
       ...{ remembered: this.remembered, memory, allowance, departures: state.departures },
-      ...{ directory: source.directory, options: host.config.RSYNC_OPTS },
+      ...{ directory: source.directory, options: () => this.options },
     });
     if (!this.isOn) this.ledger.forget();
     state.held = this.remembered.held;
@@ -170,6 +175,7 @@ export class Brake extends EventEmitter {
   async weighAll(): Promise<number | undefined> {
     const { source, host, state } = this.parts;
     if (!this.isOn) return undefined;
+    this.options = await this.parts.rules.describe();
     const census = new Census(`${source.directory}/`, host.plan.isOneFileSystem ? ['-xdev'] : []);
     state.departures.arrived = 0;
     const { isAccepted } = this;
@@ -329,13 +335,14 @@ interface Surroundings {
 export function brakeFor(host: Host, { source, memory, mounts, state, connection }: Surroundings): Brake {
   const allowance = new Allowance(parseLimit(host.config.MAX_DELETE), memory.target(state.name));
   const prefix = host.plan.isRelative ? source.root : source.prefix;
-  const rules = () => [...mounts.rules(prefix), ...state.unmirrored.rules(prefix)];
-  const forecast = new Forecast({ host, source, connection, target: state.name, rules });
+  const protection = () => [...mounts.rules(prefix), ...state.unmirrored.rules(prefix)];
+  const forecast = new Forecast({ host, source, connection, target: state.name, rules: protection });
   const isHidden = (path: string) => mounts.isHidden(path) || state.unmirrored.isHidden(path);
   const survey = (batch: Batch) => source.survey(batch, isHidden);
   const losses = new Losses({ forecast, look: source.look, survey, state });
   const { mayReport, hasFilters } = host.plan;
   const willCount = () => mayReport && !hasFilters && !!connection.socket && !!connection.directory;
-  const isHiding = () => rules().length > 0;
-  return new Brake({ host, source, state, memory, allowance, forecast, losses, willCount, isHiding });
+  const isHiding = () => protection().length > 0;
+  const rules = new RuleFiles(host.config);
+  return new Brake({ host, source, state, memory, allowance, forecast, losses, rules, willCount, isHiding });
 }

@@ -29,9 +29,9 @@ interface Parts {
   memory: Pick<Memory, 'save' | 'saveSoon'>;
   allowance: Allowance;
   departures: Pick<Departures, 'arrived'>;
-  /** The source, and RSYNC_OPTS. */
+  /** The source, and what RSYNC_OPTS mean now. */
   directory: string;
-  options: string;
+  options: () => string;
 }
 
 export class Ledger {
@@ -45,7 +45,7 @@ export class Ledger {
   /** Whether that was with the same options, and from the same directory. */
   get isFamiliar(): boolean {
     const { remembered, options } = this.parts;
-    return this.isKnown && remembered.options === options && this.isSamePlace;
+    return this.isKnown && remembered.options === options() && this.isSamePlace;
   }
 
   /** Whether that was from the same directory. */
@@ -138,7 +138,10 @@ export class Ledger {
     const [source, known] = [counted ?? listed, isWhole ? 0 : (remembered.sourceFiles ?? 0) + (growth ?? 0)];
     remembered.growth = source !== undefined && (isWhole || after !== undefined) ? 0 : undefined;
     if (source !== undefined)
-      Object.assign(remembered, { sourceFiles: Math.max(source, known), files, options, place: this.place });
+      Object.assign(remembered, {
+        ...{ sourceFiles: Math.max(source, known), files },
+        ...{ options: options(), place: this.place },
+      });
     memory.save();
   }
 

@@ -139,7 +139,9 @@ export class Sender {
     await this.repeatMoves(attempt);
     this.source.check(); // the backup may have taken long
     const { method } = this.host.plan;
-    const isWhole = method === 'full' || [...batch.keys()].some((path) => this.holdsRules(path));
+    const hasNewRules = [...batch.keys()].some((path) => this.holdsRules(path));
+    if (hasNewRules) this.brake.distrust(); // they may exclude what --delete-excluded would delete
+    const isWhole = method === 'full' || hasNewRules;
     const scopes = isWhole ? undefined : await this.source.survey(batch, this.isHidden);
     const names = scopes && method === 'list' ? listOf(scopes, this.source.prefix) : undefined;
     const rules = scopes && !names ? rulesOf(scopes, this.source.prefix) : undefined;
@@ -184,7 +186,7 @@ export class Sender {
   private holdsRules(path: string): boolean {
     const { method, ruleFiles } = this.host.plan;
     const isRuleFile = basename(path) === '.rsync-filter' || ruleFiles.includes(this.source.root + path);
-    return method === 'rules' && isRuleFile;
+    return method !== 'list' && isRuleFile;
   }
 
   /**

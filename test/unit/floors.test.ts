@@ -9,7 +9,7 @@ const MIRROR = [
   'rsync-options options config memory held allowance ssh check keys events changes moves departures estimate renames scopes source',
   'mount-states mounts source-guard announcer doubts',
   'inotifywait progress differences faults size-limit rsync unmirrored target-state watch host-keys connection backup-guard nesting remote-renames',
-  'tally census ledger forecast losses brake transfers sender division flaws recovery target commands status metrics monitor comparison readability horizon verify',
+  'tally rule-files census ledger forecast losses brake transfers sender division flaws recovery target commands status metrics monitor comparison readability horizon verify',
 ].flatMap((line) => line.split(' '));
 const BACKUP = [
   'programs config confinement admission identification renames destination mount-memory reports letter-case forced-command',

@@ -64,6 +64,7 @@ function brakeIn(directory: string, { remembered = {}, variables = {}, files = 0
     isEmpty: false,
     asked: 0,
     willCount: false,
+    options: host.config.RSYNC_OPTS,
     isHiding: false,
   };
   const clock = { now: Date.now() };
@@ -77,6 +78,7 @@ function brakeIn(directory: string, { remembered = {}, variables = {}, files = 0
     memory: { target: () => known, save: () => {}, saveSoon: () => {} },
     allowance: new Allowance(parseLimit(host.config.MAX_DELETE), known, () => clock.now),
     forecast: { isEmpty: async () => rsync.isEmpty, checkNotEmptied: async () => {} },
+    rules: { describe: async () => rsync.options },
     willCount: () => rsync.willCount,
     isHiding: () => rsync.isHiding,
   });
@@ -335,6 +337,11 @@ describe('a comparison of all', () => {
     brake.distrust();
     await compareAll();
     expect(rsync.asked).toBe(2);
+    rsync.options = 'the same, of which a file says something else';
+    await compareAll();
+    expect(rsync.asked).toBe(3);
+    await compareAll();
+    expect(rsync.asked).toBe(3);
   });
 
   test.each([

@@ -109,7 +109,7 @@ describe('an exit status of rsync', () => {
   test('is put into words that say what to do', () => {
     const words: Record<number, string> = {
       1: '语法或用法错误，请检查 RSYNC_OPTS',
-      11: '文件读写错误，请检查备份端磁盘空间、目录和权限',
+      11: '文件读写错误，请检查备份端磁盘空间、目录和权限，以及 RSYNC_OPTS 所指的规则文件',
       12: 'rsync 协议数据流错误或协议版本不匹配，请检查网络、备份端磁盘空间和两端 rsync 版本',
       23: '部分文件传输失败，请检查权限、磁盘空间',
       25: '达到 --max-delete 限制，部分文件没有删除',
