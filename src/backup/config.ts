@@ -3,9 +3,9 @@
  *
  *   const config = readConfig({ SSHD_PORT: '2222', DEST_DIR: '/backup/web/' });
  */
-import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { version } from '../../package.json';
+import { homeDirectory, missingUser } from '../service/user.ts';
 import {
   address,
   colourVariable,
@@ -31,11 +31,14 @@ const directoryBelow = (base: string) =>
   );
 const directory = directoryBelow('.');
 /** A relative path means to rsync one below the home directory. */
-const destination = directoryBelow(homedir());
+const destination = directoryBelow(homeDirectory());
 
 export const variables = {
   SHARED_KEYS_DIR: directory({ default: '/shared-keys', desc: '用来交换公钥的共享卷' }),
-  SSH_DIR: directory({ default: join(homedir(), '.ssh'), desc: 'authorized_keys 所在目录；其他人的公钥保留不变' }),
+  SSH_DIR: directory({
+    default: join(homeDirectory(), '.ssh'),
+    desc: 'authorized_keys 所在目录；其他人的公钥保留不变',
+  }),
   HOST_KEY_DIR: directory({
     default: '/etc/ssh',
     desc: '主机密钥所在目录；缺少的会生成。其中的 destination.json 记着 DEST_DIR 所在的挂载点',
@@ -73,7 +76,8 @@ export type Config = ReturnType<typeof readConfig>;
  * Reads the variables for a start, which needs all programs as well.
  * @throws {Failure}
  */
-export const readStartConfig = (): Config => readConfig(process.env, missingPrograms(PROGRAMS, findProgram));
+export const readStartConfig = (): Config =>
+  readConfig(process.env, [...missingPrograms(PROGRAMS, findProgram), ...missingUser()]);
 
 /** Writes the text of --help. */
 export const help = () => `${PROGRAM} ${version}：运行 sshd，接收 rsync-inotify 的镜像

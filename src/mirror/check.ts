@@ -6,6 +6,7 @@
 import { isAbsolute, join } from 'node:path';
 import { run } from '../service/processes.ts';
 import { escapeText, Failure, lastLine, reasonOf } from '../service/text.ts';
+import { missingUser } from '../service/user.ts';
 import { type Mistake, missingPrograms, mistake, refuseMistakes } from '../service/variables.ts';
 import { type Config, type Host, hostsOf, loginOf, nameOf, readEnvironment, variables } from './config.ts';
 import { parseWords } from './options.ts';
@@ -38,11 +39,13 @@ export interface LocatedHost extends Host {
  */
 export async function checkConfig(): Promise<{ config: Config; hosts: LocatedHost[] }> {
   const { config, isRight, mistakes } = readEnvironment(process.env);
+  const strangers = missingUser();
   const refused = await Promise.all([
     isRight('RSYNC_OPTS') ? refusedByRsync(config.RSYNC_OPTS) : [],
-    isRight('SSH_OPTS') ? refusedBySsh(config.SSH_OPTS) : [],
+    isRight('SSH_OPTS') && strangers.length === 0 ? refusedBySsh(config.SSH_OPTS) : [],
   ]);
-  refuseMistakes(variables, [...mistakes, ...refused.flat()], missingPrograms(PROGRAMS, Bun.which));
+  const missing = [...missingPrograms(PROGRAMS, Bun.which), ...strangers];
+  refuseMistakes(variables, [...mistakes, ...refused.flat()], missing);
   const settings = await knownSettings();
   const located = hostsOf(config, settings).map(async (host) => ({ ...host, address: await resolveAddress(host) }));
   const hosts = await Promise.all(located);

@@ -6,12 +6,12 @@
  */
 import { accessSync, constants, lstatSync, statSync } from 'node:fs';
 import { isIPv6 } from 'node:net';
-import { homedir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { type CleanedEnv, makeExactValidator } from 'envalid';
 import { version } from '../../package.json';
 import { isWithin, realPath } from '../service/files.ts';
 import { escapeText, wordsOf } from '../service/text.ts';
+import { homeDirectory } from '../service/user.ts';
 import {
   address,
   checked,
@@ -110,7 +110,7 @@ export const variables = {
   }),
   RENAME_ON_TARGET: flag({ default: true, desc: 'true = 目录树内移动的文件和目录在目标上直接重命名，不再传输' }),
   SHARED_KEYS_DIR: directory({ default: '/shared-keys', desc: '用来交换公钥的共享卷' }),
-  SSH_DIR: directory({ default: join(homedir(), '.ssh'), desc: '密钥对所在目录' }),
+  SSH_DIR: directory({ default: join(homeDirectory(), '.ssh'), desc: '密钥对所在目录' }),
   STATUS_FILE: file({
     default: '/run/rsync-inotify/status.json',
     desc: '状态文件，供 --status 和 --healthcheck 使用，整体替换',

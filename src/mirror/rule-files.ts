@@ -8,12 +8,12 @@
  */
 import { createHash } from 'node:crypto';
 import { readFile, stat } from 'node:fs/promises';
-import { homedir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { lifecycle } from '../service/lifecycle.ts';
 import { error, log } from '../service/log.ts';
 import { cwd } from '../service/processes.ts';
 import { escapeText } from '../service/text.ts';
+import { homeDirectory } from '../service/user.ts';
 import { ALL } from './changes.ts';
 import type { Config } from './config.ts';
 import { type Option, parseOptions, parseWords } from './options.ts';
@@ -72,7 +72,7 @@ function namedBy({ name, value = '' }: Option, source: string): RuleFile[] {
 /** Lists the files that options name. */
 export function ruleFilesOf({ RSYNC_OPTS, SOURCE_DIR }: Pick<Config, 'RSYNC_OPTS' | 'SOURCE_DIR'>): RuleFile[] {
   const options = parseOptions(parseWords(RSYNC_OPTS));
-  const ignored = { path: join(homedir(), '.cvsignore'), hasRules: false, isOptional: true };
+  const ignored = { path: join(homeDirectory(), '.cvsignore'), hasRules: false, isOptional: true };
   const isCvs = options.some(({ name }) => name === '-C' || name === '--cvs-exclude');
   return [...options.flatMap((option) => namedBy(option, SOURCE_DIR)), ...(isCvs ? [ignored] : [])];
 }

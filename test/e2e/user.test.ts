@@ -1,8 +1,9 @@
-import { expect, setDefaultTimeout, test } from 'bun:test';
+import { describe, expect, setDefaultTimeout, test } from 'bun:test';
+import { spawnSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { isRoot, ordinaryUser, Pair } from '../pair.ts';
+import { copyOfBinary, isRoot, ordinaryUser, Pair } from '../pair.ts';
 import { cleanEnv, eventually, freePort, Program } from '../processes.ts';
 import { ROOT } from '../project.ts';
 
@@ -34,6 +35,35 @@ test.if(canMakeUsers)('what ~/.bashrc has bash do is not in the way of a transfe
     await eventually(() => existsSync(pair.path('backup', name)));
   }
   for (const { output } of [source, backup]) expect(output).not.toMatch(/Welcome|失败|拒绝/);
+});
+
+/** Says what a program finds wrong at its start as a user whom nobody knows. */
+function checkAsStranger(name: 'rsync-inotify' | 'start-sshd', env: Record<string, string>): string {
+  const directory = mkdtempSync(join(tmpdir(), 'stranger-'));
+  try {
+    chmodSync(directory, 0o755);
+    const { PATH } = process.env;
+    const { stdout, stderr, status } = spawnSync(copyOfBinary(name, directory), ['--check'], {
+      ...{ uid: 61_234, gid: 61_234, cwd: '/', encoding: 'utf8' },
+      env: { PATH, NO_COLOR: '1', SOURCE_DIR: '/tmp/', DEST_DIR: '/tmp/backup', ...env },
+    });
+    expect(stderr).toBe('');
+    expect(status).toBe(1);
+    return stdout;
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+}
+
+describe.if(isRoot)('a user without an entry in passwd is told what is missing', () => {
+  test.each(['rsync-inotify', 'start-sshd'] as const)('by %s, with a home directory and without', (name) => {
+    const line = (home: string) => `请在 /etc/passwd 中加上一行 mirror:x:61234:61234::${home}:/bin/sh（`;
+    for (const [env, home] of [[{}, '/'] as const, [{ HOME: '/tmp' }, '/tmp'] as const]) {
+      const told = checkAsStranger(name, env);
+      expect(told).toMatch(/^\[ERROR [^\n]*运行本程序的用户 \(uid 61234\) 在 \/etc\/passwd 中没有条目[^\n]*\n$/);
+      expect(told).toContain(line(home));
+    }
+  });
 });
 
 test('the demo mirrors ./data/source, shows both logs and where to write, and Ctrl-C ends all of it', async () => {
