@@ -46,7 +46,7 @@ import { meaningOf, type Outcome } from '../src/mirror/rsync.ts';
 import { RuleFiles } from '../src/mirror/rule-files.ts';
 import { Source } from '../src/mirror/source.ts';
 import { SourceGuard } from '../src/mirror/source-guard.ts';
-import { answersWithin, tryLogin } from '../src/mirror/ssh.ts';
+import { answersWithin, reasonOfSsh, tryLogin } from '../src/mirror/ssh.ts';
 import { judge, readStatus, Service, tellStatus } from '../src/mirror/status.ts';
 import { type Backup, backupsFor } from '../src/mirror/target.ts';
 import { verify } from '../src/mirror/verify.ts';
@@ -113,7 +113,7 @@ async function testSshConnection({ host, hostKeys, state }: Backup): Promise<voi
     if (result.exitCode === 0) break;
     if (lifecycle.stopping) return;
     hostKeys.explain(result.stderr);
-    const reason = reasonOf(result);
+    const reason = reasonOfSsh(result.stderr) || reasonOf(result);
     if (attempt > most) {
       throw new Failure(`SSH 免密登录测试失败 (退出码: ${result.exitCode})：${reason}。请检查密钥、用户和备份端日志`);
     }

@@ -26,6 +26,8 @@ interface Address {
   port: number;
   /** Reached through another host or program, so that a TCP connection of our own says nothing. */
   proxied: boolean;
+  /** The host or hosts that it is reached through, as `-J` names them, '' if none are. */
+  jump: string;
 }
 
 /** A target as it is to be reached. */
@@ -94,8 +96,9 @@ async function resolveAddress(host: Host): Promise<Address> {
   const result = await run`ssh -G ${sshArgs(host)} ${loginOf(host)}`;
   if (result.exitCode !== 0) throw new Failure(`无法确定目标主机的地址：${reasonOf(result)}`);
   const setting = (name: string) => new RegExp(`^${name} (.*)$`, 'm').exec(result.stdout)?.[1];
-  const proxied = ['proxycommand', 'proxyjump'].some((name) => (setting(name) ?? 'none') !== 'none');
-  return { host: setting('hostname') ?? host.host, port: Number(setting('port')), proxied };
+  const [command, jump] = ['proxycommand', 'proxyjump'].map((way) => (setting(way) ?? 'none').replace(/^none$/, ''));
+  const [real, port] = [setting('hostname') ?? host.host, Number(setting('port'))];
+  return { host: real, port, proxied: !!(command || jump), jump: jump ?? '' };
 }
 
 /** Says where a mirror is kept: what lies in it begins with the same. */

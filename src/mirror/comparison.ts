@@ -27,7 +27,8 @@ const VERIFY_OPTIONS = [
   ...['--debug=none', '--log-file=/dev/null', '--max-delete=2147483647', '--timeout=0', '--no-append'],
 ];
 /** What is said besides why it failed: what follows from that, and ssh's frames and greetings. */
-const NO_REASON = /^(rsync error:|rsync: connection unexpectedly closed|@|Warning: Permanently added)/;
+const NO_REASON =
+  /^(rsync error:|rsync: connection unexpectedly closed|@|Warning: Permanently added|kex_exchange_identification:|.*UNKNOWN port 65535)/;
 /** How many differences of a target are told at most. */
 const MAX_DIFFERENCES = 100_000;
 

@@ -12,11 +12,11 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { lifecycle, newBackoff } from '../service/lifecycle.ts';
 import { children, signalGroup, startOnLeash, tailOf } from '../service/processes.ts';
 import { touch } from '../service/status.ts';
-import { Failure, lastLine, reasonOf } from '../service/text.ts';
+import { Failure, reasonOf } from '../service/text.ts';
 import { type Host, isWatched, loginOf } from './config.ts';
 import { type HostKeys, temporaryDirectory } from './host-keys.ts';
 import { UNREACHABLE } from './rsync.ts';
-import { type Route, sshArgs, tryLogin } from './ssh.ts';
+import { type Route, reasonOfSsh, sshArgs, tryLogin } from './ssh.ts';
 import type { TargetState } from './target-state.ts';
 
 /** How long it may take to connect, ms. */
@@ -125,6 +125,6 @@ export class Connection extends EventEmitter {
     }
     signalGroup(ssh, 'SIGKILL');
     this.hostKeys.explain(said());
-    throw new Failure(lastLine(said()) || '超时');
+    throw new Failure(reasonOfSsh(said()) || '超时');
   }
 }

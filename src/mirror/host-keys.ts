@@ -11,6 +11,7 @@ import { fingerprint, MAX_KEY_BYTES, parsePublicKey } from '../service/keys.ts';
 import { error, warn } from '../service/log.ts';
 import { escapeText, Failure, reasonOf } from '../service/text.ts';
 import { type Config, UNQUOTABLE } from './config.ts';
+import { hasProxyFailed } from './ssh.ts';
 import type { TargetState } from './target-state.ts';
 
 /**
@@ -43,12 +44,15 @@ export class HostKeys {
   file: string | undefined;
   private keys: string[] = [];
   private ignored: string[] = [];
-  private isRefusalTold = false;
+  /** The refusals that are told already. */
+  private readonly told = new Set<'backup' | 'jump'>();
   private ownDirectory: string | undefined;
 
+  /** @param jump the host or hosts that the backup is reached through, as ssh knows them */
   constructor(
     private readonly config: Config,
     private readonly target: Pick<TargetState, 'error'> = { error },
+    private readonly jump = '',
   ) {}
 
   /**
@@ -108,14 +112,26 @@ export class HostKeys {
     }
   }
 
-  /** Tells, once until a connection stands, why the host is not trusted, if ssh said so. */
+  /** Tells, once until a connection stands, why the backup or a host on the way to it is not trusted, if ssh said so. */
   explain(said: string): void {
-    if (said.includes('Host key verification failed')) this.tellRefusal();
+    if (!said.includes('Host key verification failed')) return;
+    if (hasProxyFailed(said)) this.tellJumpRefusal();
+    else this.tellRefusal();
+  }
+
+  /** The ssh that gets to a jump host is started by ssh, which passes on neither host keys of ours nor options. */
+  private tellJumpRefusal(): void {
+    if (this.told.has('jump')) return;
+    this.told.add('jump');
+    const what = `跳板机 ${escapeText(this.jump)} 的主机密钥未知，或已改变，ssh 拒绝经由它连接，没有发送任何数据。这与备份主机的身份无关。`;
+    const advice =
+      '请核对跳板机的密钥指纹，再写入它所用的 known_hosts：ssh 连接跳板机时不用 SSH_DIR 和 SSH_OPTS，只用 ~/.ssh 和 ssh 的配置文件（可用 -F 指定，在其中为跳板机写明 UserKnownHostsFile 和 IdentityFile）';
+    this.target.error('host_key.jump_refused', `${what}${advice}`, { jump: this.jump });
   }
 
   private tellRefusal(): void {
-    if (this.isRefusalTold) return;
-    this.isRefusalTold = true;
+    if (this.told.has('backup')) return;
+    this.told.add('backup');
     const where = escapeText(this.directory);
     const expected = this.keys.map(fingerprint).join(' 或 ');
     const [what, advice] = expected
@@ -134,7 +150,7 @@ export class HostKeys {
 
   /** Has a refusal be news again: a connection stands. */
   forgetRefusal(): void {
-    this.isRefusalTold = false;
+    this.told.clear();
   }
 }
 

@@ -7,7 +7,7 @@ import { connect } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { run } from '../service/processes.ts';
-import { Failure, reasonOf } from '../service/text.ts';
+import { Failure, lastLine, reasonOf } from '../service/text.ts';
 import { destinationOf, type Host, loginOf } from './config.ts';
 
 /** How ssh gets to the backup. */
@@ -93,6 +93,20 @@ export function rsyncArgs(
 ): string[] {
   const ssh = ['ssh', ...sshArgs(host, route)].map(quoteForRsh).join(' ');
   return [TO_THE_NANOSECOND, ...words, ...extra, '-e', ssh, '--', source, destinationOf(host)];
+}
+
+/** What ssh says where the ssh or the program has ended that it connects through; of why, it says nothing. */
+const PROXY_ENDED = /\bUNKNOWN port 65535\b[^\n]*\s*$/; // last: a jump host may have its ssh print anything before
+const AFTERMATH = /^((kex|ssh)_exchange_identification:|stdio forwarding failed|.*\bUNKNOWN port 65535\b)/;
+
+/** Whether it was not ssh itself that has failed, but what it connects through. */
+export const hasProxyFailed = (said: string) => PROXY_ENDED.test(said);
+
+/** Finds in what ssh says why it could not connect, '' where it says nothing. */
+export function reasonOfSsh(said: string): string {
+  if (!hasProxyFailed(said)) return lastLine(said);
+  const lines = said.split(/\r?\n/).filter((line) => !AFTERMATH.test(line));
+  return `经由跳板机或 ProxyCommand 连接失败：${lastLine(lines.join('\n')) || lastLine(said)}`;
 }
 
 /** Tries to log in: exit status 0 says that it works. */

@@ -229,7 +229,7 @@ interface Shared {
 export function backupsFor(hosts: LocatedHost[], { source, memory, mounts, doubts, announcer }: Shared): Backup[] {
   return hosts.map((host) => {
     const state = new TargetState(nameOf(host), hosts.length > 1);
-    const hostKeys = new HostKeys(host.config, state);
+    const hostKeys = new HostKeys(host.config, state, host.address.jump);
     const connection = new Connection(host, hostKeys, state);
     const brake = brakeFor(host, { source, memory, mounts, state, connection });
     const sender = new Sender(host, source, mounts, state, connection, brake);

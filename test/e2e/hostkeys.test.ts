@@ -15,7 +15,7 @@ import {
 } from 'node:fs';
 import { basename, join } from 'node:path';
 import { isRoot, Pair } from '../pair.ts';
-import { content, count, eventually, Program } from '../processes.ts';
+import { content, count, eventually, freePort, Program } from '../processes.ts';
 
 setDefaultTimeout(120_000);
 
@@ -439,4 +439,40 @@ exit "$status"
     await refused.shows('SSH 连接重试... (1/1)：\\x1b]0;title\\x07\\x1b[31mlast words');
     expect(refused.output).not.toMatch(/[^\P{Cc}\n\r\t]/u);
   });
+});
+
+/** Starts an sshd on the way to the backup, which lets the source in by its key; returns the options that lead through it. */
+async function startJump(pair: Pair): Promise<string> {
+  const port = await freePort();
+  mkdirSync(pair.path('jump'));
+  makeKey(hostKey(pair, 'jump'));
+  const settings = [`HostKey=${hostKey(pair, 'jump')}`, `AuthorizedKeysFile=${pair.path('source-ssh', 'id_rsa.pub')}`];
+  const options = ['ListenAddress=127.0.0.1', 'PidFile=none', 'UsePAM=no', ...settings].flatMap((it) => ['-o', it]);
+  const sshd = new Program('/usr/sbin/sshd', ['-D', '-e', '-f', '/dev/null', '-p', `${port}`, ...options], {});
+  await pair.keep(sshd).shows('Server listening');
+  const files = [
+    `IdentityFile ${pair.path('source-ssh', 'id_rsa')}`,
+    `UserKnownHostsFile ${pair.path('jump', 'known')}`,
+  ];
+  const config = ['Host jump', 'HostName 127.0.0.1', `Port ${port}`, 'StrictHostKeyChecking yes', ...files, ''];
+  writeFileSync(pair.path('jump', 'config'), config.join('\n'));
+  writeFileSync(pair.path('jump', 'line'), `[127.0.0.1]:${port} ${content(`${hostKey(pair, 'jump')}.pub`)}`);
+  return `-F ${pair.path('jump', 'config')} -J jump -p ${pair.port}`;
+}
+
+test('a jump host that is not known is told as that, and the mirror begins once it is', async () => {
+  await using pair = await makePair('jump');
+  await startHost(pair, 'host');
+  publishKeyOf(pair, 'host');
+  const SSH_OPTS = await startJump(pair);
+  const source = pair.start('rsync-inotify', { ...NOW, SSH_OPTS });
+  await source.shows(/\[ERROR .*跳板机 jump 的主机密钥未知，或已改变/);
+  await source.shows(
+    /SSH 连接重试\.\.\. \(1\/10\)：经由跳板机或 ProxyCommand 连接失败：.*Host key verification failed/,
+  );
+  expect(source.output).not.toContain(IMPERSONATED);
+  renameSync(pair.path('jump', 'line'), pair.path('jump', 'known'));
+  await source.shows('✓ 服务运行中');
+  await writeAndWait(pair, 'through the jump host');
+  expect(count(source.output, '跳板机 jump')).toBe(1);
 });

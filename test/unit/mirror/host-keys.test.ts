@@ -35,6 +35,29 @@ test('the published host keys are kept in one file in the order of their names, 
   });
 });
 
+test('a host on the way that is not trusted is told as that, and not as an impostor of the backup', () => {
+  withKeys((directory, [rsa = '']) => {
+    const config = readConfig({ SOURCE_DIR, SSH_DIR: directory, SHARED_KEYS_DIR: join(directory, 'shared') });
+    mkdirSync(join(directory, 'shared', 'host_keys'), { recursive: true });
+    writeFileSync(join(directory, 'shared', 'host_keys', 'rsa.pub'), rsa);
+    const told: string[] = [];
+    const target = { error: (event: string, message: string) => void told.push(`${event} ${message}`) };
+    const hostKeys = new HostKeys(config, target, 'me@bastion:2222');
+    hostKeys.refresh();
+    const refused = 'Host key verification failed.\r\n';
+    const ended =
+      'kex_exchange_identification: Connection closed by remote host\r\nConnection closed by UNKNOWN port 65535\r\n';
+    hostKeys.explain(`ssh: connect to host bastion port 2222: Connection refused\r\n${ended}`);
+    expect(told).toEqual([]);
+    for (let n = 0; n < 2; n++) hostKeys.explain(refused + ended);
+    expect(told).toHaveLength(1);
+    expect(told[0]).toStartWith('host_key.jump_refused 跳板机 me@bastion:2222 的主机密钥未知，或已改变');
+    for (let n = 0; n < 2; n++) hostKeys.explain(`a banner of ${ended}${refused}`);
+    expect(told).toHaveLength(2);
+    expect(told[1]).toMatch(/^host_key.refused .*可能有人在冒充备份主机/);
+  });
+});
+
 test('a directory behind a link of another user is named without it, for rsync writes no log through that', () => {
   using directory = scratch();
   const [real, link] = [join(directory.path, 'real'), join(directory.path, 'link')];

@@ -3,9 +3,31 @@ import { spawnSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
-import { knownSettings, quoteForRsh, rsyncArgs, sshArgs } from '../../../src/mirror/ssh.ts';
+import { knownSettings, quoteForRsh, reasonOfSsh, rsyncArgs, sshArgs } from '../../../src/mirror/ssh.ts';
 import { scratch, standIn } from '../service/scratch.ts';
 import { hostFor } from './stand-ins.ts';
+
+describe('the reason why ssh could not connect', () => {
+  const ENDED =
+    'kex_exchange_identification: Connection closed by remote host\r\nConnection closed by UNKNOWN port 65535\r\n';
+
+  test('is what it says last', () => {
+    expect(reasonOfSsh('banner\nPermission denied (publickey).\r\n')).toBe('Permission denied (publickey)');
+    expect(reasonOfSsh('')).toBe('');
+  });
+
+  test('is that of the jump host where that has failed', () => {
+    const via = (said: string) =>
+      reasonOfSsh(`${said}\r\n${ENDED}`).replace('经由跳板机或 ProxyCommand 连接失败：', '> ');
+    expect(via('ssh: connect to host bastion port 22: Connection refused')).toBe(
+      '> ssh: connect to host bastion port 22: Connection refused',
+    );
+    expect(via('channel 0: open failed: connect failed: Connection refused\r\nstdio forwarding failed')).toBe(
+      '> channel 0: open failed: connect failed: Connection refused',
+    );
+    expect(reasonOfSsh(ENDED)).toEndWith('Connection closed by UNKNOWN port 65535');
+  });
+});
 
 describe('the arguments of ssh and rsync', () => {
   test('let the user’s options win, but not over which connection is shared', () => {
