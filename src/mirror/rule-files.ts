@@ -16,7 +16,8 @@ import { escapeText } from '../service/text.ts';
 import { homeDirectory } from '../service/user.ts';
 import { ALL } from './changes.ts';
 import type { Config } from './config.ts';
-import { type Option, parseOptions, parseWords } from './options.ts';
+import { parseWords } from './options.ts';
+import { type Option, parseOptions } from './rsync-options.ts';
 import type { TargetState } from './target-state.ts';
 
 /** How often they are looked at, ms. What one of them says counts once it has been the same twice. */
