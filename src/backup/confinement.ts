@@ -6,7 +6,7 @@
  *   const rest = enter(real, root);
  *   fence(root, neededBy('/usr/bin/rsync'));
  */
-import { dlopen, type FFIFunction, ptr } from 'bun:ffi';
+import { ptr } from 'bun:ffi';
 import {
   closeSync,
   constants,
@@ -21,6 +21,7 @@ import {
 import { homedir } from 'node:os';
 import { dirname, relative } from 'node:path';
 import { isWithin, realPath } from '../service/files.ts';
+import { cFunctions } from '../service/libc.ts';
 
 /** Why a command of the source is not run. */
 export class Refusal extends Error {}
@@ -67,16 +68,6 @@ export function enter(destination: string, root: string): string {
 export const O_PATH = 0o10000000;
 /** Numbers of system calls, the same on every machine. */
 const [MOUNT_SETATTR, CREATE_RULESET, ADD_RULE, RESTRICT_SELF] = [442, 444, 445, 446];
-
-/** Finds functions of the C library, nothing where there is none that it knows. */
-export function cFunctions<const F extends Record<string, FFIFunction>>(functions: F) {
-  const musl = `libc.musl-${process.arch === 'arm64' ? 'aarch64' : 'x86_64'}.so.1`;
-  for (const name of ['libc.so.6', musl]) {
-    try {
-      return dlopen(name, functions).symbols;
-    } catch {}
-  }
-}
 
 /** Finds calls of the kernel that Bun has no function for. */
 const systemCalls = () =>

@@ -6,8 +6,9 @@
 import { ptr } from 'bun:ffi';
 import { statSync } from 'node:fs';
 import { hasLastingInodes } from '../service/files.ts';
+import { cFunctions } from '../service/libc.ts';
 import { type Admission, placeOf } from './admission.ts';
-import { cFunctions, enter, locate } from './confinement.ts';
+import { enter, locate } from './confinement.ts';
 
 /** Marks the answer for a directory that is not there yet: it is that of the last one on the way that is. */
 const ABOVE = 'above:';

@@ -8,6 +8,7 @@ import { type EventEmitter, once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { closeLog, error, log, print } from './log.ts';
+import { reapOrphans } from './orphans.ts';
 import { endChildren } from './processes.ts';
 import { escapeText, Failure, printable } from './text.ts';
 
@@ -58,8 +59,9 @@ class Lifecycle {
     void work.catch((cause) => this.fail(cause));
   }
 
-  /** Stops the program on SIGTERM, SIGINT and SIGHUP. */
+  /** Stops the program on SIGTERM, SIGINT and SIGHUP. Where it is the first one of a container, it reaps what others leave behind. */
   handleSignals(): void {
+    reapOrphans();
     for (const signal of stopSignals()) process.on(signal, () => this.background(this.react(signal)));
   }
 
