@@ -295,11 +295,10 @@ interface Guards {
   guard: SourceGuard;
 }
 
-/** Listens for commands from now on, and writes down at the exit what is remembered. */
+/** Listens for commands from now on, and writes down at the exit what is remembered. @throws {Failure} where another service does */
 async function obeyCommands({ STATUS_FILE }: Config, backups: Backup[], parts: Guards): Promise<void> {
-  const { memory, mounts, guard } = parts;
-  await commandsFor({ backups, guard, mounts }).listen(STATUS_FILE);
-  lifecycle.onExit(() => memory.save());
+  await commandsFor({ backups, ...parts }).listen(STATUS_FILE);
+  if (!lifecycle.stopping) lifecycle.onExit(() => parts.memory.save());
 }
 
 /** Takes the steps of the script; each target takes those from 2 on by itself. */
@@ -318,8 +317,9 @@ async function main(): Promise<void> {
   const watch = new Watch({ source, doubts, targets, announcer }, (tell) => startInotifywait(config, tell));
   const guard = new SourceGuard(source, memory, () => watch.distrust(''));
   const service = new Service({ config, source, guard, mounts, watch, targets, announcer });
-  await openViews(config, { service, watch, targets });
   await obeyCommands(config, backups, { memory, mounts, guard });
+  if (lifecycle.stopping) return;
+  await openViews(config, { service, watch, targets });
   logConfig(config, backups);
 
   await setupSshKeys(config); // 1

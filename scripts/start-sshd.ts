@@ -205,6 +205,7 @@ async function main(): Promise<void> {
   const guard = new Guard({ config, destination, sshd, reports });
   const status = new ServiceStatus({ config, destination, guard, key, sshd, reports });
   for (const prepare of [
+    () => status.standAlone(),
     () => status.publishFirst(),
     () => heading('service.start', 'SSH 服务器 - 自动配置启动', { version }),
     () => lifecycle.finishFirst(generateHostKeys(config)), // 1

@@ -5,6 +5,7 @@
  *   await status.publishFirst();
  */
 import { hostname } from 'node:os';
+import { serveAlone } from '../service/control.ts';
 import { type Answer, lifecycle } from '../service/lifecycle.ts';
 import {
   ageOf,
@@ -17,7 +18,7 @@ import {
   StateFile,
   touch,
 } from '../service/status.ts';
-import { table } from '../service/text.ts';
+import { Failure, table } from '../service/text.ts';
 import type { SharedKey } from './authorized-keys.ts';
 import { type Config, PROGRAM, variables, version } from './config.ts';
 import { type Destination, isFull } from './destination.ts';
@@ -50,6 +51,15 @@ export class ServiceStatus {
 
   constructor(private readonly parts: Parts) {
     this.file = new StateFile('STATUS_FILE', parts.config.STATUS_FILE, () => this.publisher.shown);
+  }
+
+  /** Sees to it that no other service writes the same file. @throws {Failure} where one does */
+  async standAlone(): Promise<void> {
+    try {
+      lifecycle.onExit(await serveAlone(this.parts.config.STATUS_FILE, {}));
+    } catch (cause) {
+      if (cause instanceof Failure) throw cause; // where the file cannot be written either, that is told
+    }
   }
 
   /** Publishes the state from now on. What hangs, DEST_DIR or the file, makes nobody wait for long. */

@@ -6,10 +6,10 @@
  *   const { status } = await acceptDeletions(); // elsewhere
  */
 import { resolve } from 'node:path';
-import { ask, type Command, serve, socketOf } from '../service/control.ts';
+import { ask, type Command, serveAlone, socketOf } from '../service/control.ts';
 import { type Answer, lifecycle } from '../service/lifecycle.ts';
 import { warn } from '../service/log.ts';
-import { escapeText, reasonOf, showPath } from '../service/text.ts';
+import { escapeText, Failure, reasonOf, showPath } from '../service/text.ts';
 import type { Brake } from './brake.ts';
 import { ALL } from './changes.ts';
 import { variables } from './config.ts';
@@ -48,13 +48,16 @@ export class Commands {
   /** @param kinds what may be accepted, in the order in which that is done: one kind at a time, so that nobody accepts what he does not think of */
   constructor(private readonly kinds: readonly Pending[]) {}
 
-  /** Listens for commands from now on, until the exit. Where that is not possible, it is told, and the mirror goes on. */
+  /**
+   * Listens for commands from now on, until the exit. Where that is not possible, it is told, and the mirror goes on.
+   * @throws {Failure} where another service has this STATUS_FILE
+   */
   async listen(statusFile: string): Promise<void> {
-    const path = socketOf(statusFile);
     try {
-      lifecycle.onExit(await serve(path, { 'accept-deletions': this.accept }));
+      lifecycle.onExit(await serveAlone(statusFile, { 'accept-deletions': this.accept }));
     } catch (cause) {
-      const what = `无法监听 ${escapeText(path)}：${reasonOf(cause)}`;
+      if (cause instanceof Failure) throw cause;
+      const what = `无法监听 ${escapeText(socketOf(statusFile))}：${reasonOf(cause)}`;
       warn('control.failed', `${what}。--accept-deletions 不可用，镜像不受影响。请检查目录和权限，或更改 STATUS_FILE`);
     }
   }

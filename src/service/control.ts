@@ -1,7 +1,7 @@
 /**
  * Commands for a running service, over a socket that only its user may enter: one request a connection, one line of JSON each way.
  *
- *   await serve(socketOf(config.STATUS_FILE), { pause: async () => ({ isDone: true, text: '…' }) });
+ *   await serveAlone(config.STATUS_FILE, { pause: async () => ({ isDone: true, text: '…' }) });
  *   const { isDone, text } = await ask(socketOf(path), { command: 'pause' });
  */
 import { once } from 'node:events';
@@ -16,9 +16,12 @@ import {
   renameSync,
   rmSync,
 } from 'node:fs';
-import { connect, createServer, type Server, type Socket } from 'node:net';
+import { mkdir } from 'node:fs/promises';
+import type { Server, Socket } from 'node:net'; // which is loaded where it is used: sessions of sshd do without it
 import { basename, dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { lifecycle } from './lifecycle.ts';
+import { warn } from './log.ts';
 import { escapeText, Failure, reasonOf } from './text.ts';
 
 /** How long a request or a reply may be, bytes. */
@@ -29,6 +32,12 @@ const MAX_TEXT = 10_000;
 const PATIENCE_MS = 5000;
 /** How many may ask at a time. */
 const MAX_CONNECTIONS = 16;
+/** How long another service may take to end, ms: a container that is made anew may still be ending, and a service takes 8 s at most. */
+const GRACE_MS = 10_000;
+/** How often it is looked whether it has, ms. */
+const POLL_MS = 200;
+/** How long the disk may take to answer, ms. */
+const HANG_MS = 1000;
 
 /** What a service is asked for. Other fields are for the command. */
 export interface Request {
@@ -68,6 +77,7 @@ export async function serve(path: string, commands: Record<string, Command>): Pr
   const workshop = mkdtempSync(join(directory, `.${entry}-`));
   const place = openPlace(workshop); // stays open: at its end the server removes what it has made by that name
   try {
+    const { createServer } = await import('node:net');
     const server = createServer((socket) => void answer(socket, commands));
     server.maxConnections = MAX_CONNECTIONS;
     server.listen(place.name(entry));
@@ -87,6 +97,66 @@ export async function serve(path: string, commands: Record<string, Command>): Pr
 function close(server: Server, place: Disposable, remove: () => unknown): void {
   remove();
   server.close(() => place[Symbol.dispose]());
+}
+
+/**
+ * Obeys commands as the one service that has this STATUS_FILE; two would take each other's state for their own. Another one that
+ * lives is waited for: it may be ending.
+ * @param ms how long
+ * @returns what ends it; nothing is served where we are to end meanwhile
+ * @throws {Failure} where it does not end, or has come at the same moment
+ * @throws where no socket can be made
+ */
+export async function serveAlone(
+  statusFile: string,
+  commands: Record<string, Command>,
+  ms = GRACE_MS,
+): Promise<() => void> {
+  const path = socketOf(statusFile);
+  const isReady = await Promise.race([mkdir(dirname(path), { recursive: true }).then(() => true), sleep(HANG_MS)]);
+  if (!isReady) throw new Error('磁盘没有应答');
+  const deadline = performance.now() + ms;
+  for (let isTold = false; (await isServed(path)) && !lifecycle.stopping; isTold = true) {
+    if (performance.now() > deadline) throw taken(statusFile);
+    if (!isTold) warn('service.waiting', `另一个服务使用同一个 STATUS_FILE=${escapeText(statusFile)}，等待它结束...`);
+    await lifecycle.pause(POLL_MS);
+  }
+  if (lifecycle.stopping) return () => {};
+  const end = await serve(path, commands);
+  lifecycle.background(failIfReplaced(statusFile, lstatSync(path).ino));
+  return end;
+}
+
+/** Ends the program where another one has taken the same place at the same moment. @throws {Failure} */
+async function failIfReplaced(statusFile: string, inode: number): Promise<void> {
+  const path = socketOf(statusFile);
+  await lifecycle.pause(5 * POLL_MS);
+  const isReplaced = lstatSync(path, { throwIfNoEntry: false })?.ino !== inode;
+  if (isReplaced && !lifecycle.stopping && (await isServed(path))) throw taken(statusFile);
+}
+
+function taken(statusFile: string): Failure {
+  const what = `另一个服务正在运行，并使用同一个 STATUS_FILE=${escapeText(statusFile)}`;
+  return new Failure(`${what}。请先停止它；若两个服务各有用处，请为每个服务设置各自的 STATUS_FILE`);
+}
+
+/** Whether a service listens on a socket; one that has been killed has left it behind. */
+async function isServed(path: string): Promise<boolean> {
+  try {
+    (await enter(path)).destroy();
+    return true;
+  } catch (cause) {
+    return (cause as NodeJS.ErrnoException).code === 'EAGAIN'; // more ask than it takes
+  }
+}
+
+/** Connects to a socket. @throws where nobody listens on it */
+async function enter(path: string): Promise<Socket> {
+  const { connect } = await import('node:net');
+  using place = openPlace(dirname(path));
+  const socket = connect({ path: place.name(basename(path)) }).on('error', () => {});
+  await once(socket, 'connect', { signal: AbortSignal.timeout(PATIENCE_MS) });
+  return socket;
 }
 
 /** Takes a request and sends what comes of it. */
@@ -133,9 +203,7 @@ function readLine(socket: Socket, ms: number): Promise<string> {
 export async function ask(path: string, request: Request, ms = PATIENCE_MS): Promise<Reply> {
   let socket: Socket | undefined;
   try {
-    using place = openPlace(dirname(path));
-    socket = connect({ path: place.name(basename(path)) }).on('error', () => {});
-    await once(socket, 'connect', { signal: AbortSignal.timeout(PATIENCE_MS) });
+    socket = await enter(path);
     socket.write(`${JSON.stringify(request)}\n`);
     const { isDone, text } = JSON.parse(await readLine(socket, ms));
     return { isDone: isDone === true, text: String(text) };

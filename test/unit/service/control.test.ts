@@ -3,7 +3,9 @@ import { once } from 'node:events';
 import { mkdirSync, readdirSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import { basename, join } from 'node:path';
-import { ask, type Command, serve, socketOf } from '../../../src/service/control.ts';
+import { ask, type Command, serve, serveAlone, socketOf } from '../../../src/service/control.ts';
+import { complaints } from '../../../src/service/status.ts';
+import { eventually } from '../../processes.ts';
 import { scratch } from './scratch.ts';
 
 const echo: Command = async ({ command, ...fields }) => ({ isDone: true, text: JSON.stringify(fields) });
@@ -156,5 +158,43 @@ describe('the socket', () => {
       await answer.catch(() => {});
       server.close();
     }
+  });
+});
+
+describe('the one service that has a STATUS_FILE', () => {
+  /** Listens on a socket and is killed: the socket stays. */
+  async function leaveSocket(path: string): Promise<void> {
+    const code = `require('net').createServer().listen(${JSON.stringify(path)}, () => process.kill(process.pid, 'SIGKILL'))`;
+    await Bun.spawn(['bun', '-e', code]).exited;
+    expect(statSync(path).isSocket()).toBe(true);
+  }
+
+  test('takes the place of one that was killed at once', async () => {
+    using directory = scratch();
+    const file = join(directory.path, 'status.json');
+    await leaveSocket(socketOf(file));
+    const close = await serveAlone(file, { echo }, 0);
+    expect((await ask(socketOf(file), { command: 'echo' })).isDone).toBe(true);
+    close();
+  });
+
+  test('waits for one that is ending', async () => {
+    using directory = scratch();
+    const file = join(directory.path, 'status.json');
+    const closeFirst = await serve(socketOf(file), { echo });
+    const second = serveAlone(file, { echo }, 60_000);
+    await eventually(() => complaints.some(({ message }) => message.includes(`STATUS_FILE=${file}，等待它结束`)));
+    closeFirst();
+    (await second)();
+    expect(readdirSync(directory.path)).toEqual([]);
+  });
+
+  test('does not begin beside another one, which goes on', async () => {
+    using directory = scratch();
+    const file = join(directory.path, 'status.json');
+    const close = await serveAlone(file, { echo });
+    await expect(serveAlone(file, { echo }, 0)).rejects.toThrow(`同一个 STATUS_FILE=${file}。请先停止它`);
+    expect((await ask(socketOf(file), { command: 'echo' })).isDone).toBe(true);
+    close();
   });
 });

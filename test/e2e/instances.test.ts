@@ -1,0 +1,44 @@
+import { describe, expect, setDefaultTimeout, test } from 'bun:test';
+import { readFileSync } from 'node:fs';
+import { Pair } from '../pair.ts';
+import { eventually, freePort } from '../processes.ts';
+
+setDefaultTimeout(90_000);
+
+/** The process that has written a STATUS_FILE last. */
+const writerOf = (path: string): number => JSON.parse(readFileSync(path, 'utf8')).pid;
+
+describe('a second service with the same STATUS_FILE', () => {
+  test.each(['rsync-inotify', 'start-sshd'] as const)(
+    'ends and says why, and the first one goes on: %s',
+    async (name) => {
+      await using pair = await Pair.withKeys('same-status-file');
+      const { source, backup } = await pair.run();
+      const [first, file] = name === 'start-sshd' ? [backup, 'backup-status.json'] : [source, 'source-status.json'];
+      const second = pair.start(name, { SSHD_PORT: String(await freePort()) });
+      expect(await second.exited).toBe(1);
+      expect(second.output).toContain(`另一个服务正在运行，并使用同一个 STATUS_FILE=${pair.path(file)}`);
+      expect(second.lines.length).toBe(2);
+      expect(writerOf(pair.path(file))).toBe(first.pid);
+      expect(first.running).toBe(true);
+    },
+  );
+
+  test.each(['rsync-inotify', 'start-sshd'] as const)(
+    'begins when the first one has ended, however: %s',
+    async (name) => {
+      await using pair = await Pair.withKeys('next-status-file');
+      const { source, backup } = await pair.run();
+      const [first, file] = name === 'start-sshd' ? [backup, 'backup-status.json'] : [source, 'source-status.json'];
+      const second = pair.start(name, { SSHD_PORT: String(await freePort()) });
+      await second.shows('等待它结束');
+      first.signal('SIGKILL');
+      await second.shows(name === 'start-sshd' ? '服务器就绪' : '✓ 服务运行中');
+      await eventually(() => writerOf(pair.path(file)) === second.pid);
+      await second.stop('SIGKILL');
+      const third = pair.start(name, { SSHD_PORT: String(await freePort()) });
+      await eventually(() => writerOf(pair.path(file)) === third.pid);
+      expect(third.output).not.toContain('等待它结束');
+    },
+  );
+});
