@@ -5,7 +5,7 @@
  *   lifecycle.background(connection.keep());
  */
 import type { ChildProcess } from 'node:child_process';
-import { EventEmitter, once } from 'node:events';
+import { EventEmitter } from 'node:events';
 import { existsSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -21,6 +21,9 @@ import type { TargetState } from './target-state.ts';
 
 /** How long it may take to connect, ms. */
 const CONNECT_MS = 30_000;
+
+/** How often it is looked whether its socket is still there, ms. */
+const LOOK_MS = 1000;
 
 /** The exit status of an rsync whose pipe to the other side has ended. */
 const PIPE_ENDED = 12;
@@ -76,7 +79,7 @@ export class Connection extends EventEmitter {
       wasUp = this.state.up;
       if (ssh) {
         if (isLost) this.state.log('connection.restored', 'SSH 连接已恢复 ✓');
-        await this.outlast(ssh);
+        await this.outlast(ssh, this.socket ?? '');
       } else {
         await lifecycle.pause(backoff.next().value);
       }
@@ -93,15 +96,30 @@ export class Connection extends EventEmitter {
     return this.socket ? status : statusOf(status, this.host, () => this.findRoute());
   }
 
-  /** Resolves when it has ended. */
-  private async outlast(ssh: ChildProcess): Promise<void> {
+  /** Resolves when it has ended, or is to be made anew. */
+  private async outlast(ssh: ChildProcess, socket: string): Promise<void> {
     this.hostKeys.forgetRefusal();
     this.emit('connected');
-    if (children.has(ssh)) await once(ssh, 'exit');
+    const isRemoved = await this.isRemoved(ssh, socket);
     this.socket = undefined;
     this.state.up = false;
     this.emit('lost');
-    if (!lifecycle.stopping) this.state.warn('connection.lost', 'SSH 连接已断开，正在重新连接...');
+    signalGroup(ssh, 'SIGTERM');
+    if (lifecycle.stopping) return;
+    const what = isRemoved ? `共享的 SSH 连接的套接字 ${socket} 被删除，例如被清理临时文件的程序` : 'SSH 连接已断开';
+    this.state.warn('connection.lost', `${what}，正在重新连接...`);
+  }
+
+  /**
+   * Resolves when it has ended, with false, or with true once its socket is gone, without which each rsync would connect by itself and
+   * could not report. A sync that is under way is let finish.
+   */
+  private isRemoved(ssh: ChildProcess, socket: string): Promise<boolean> {
+    const { promise, resolve } = Promise.withResolvers<boolean>();
+    const look = setInterval(() => !existsSync(socket) && !this.state.syncing && resolve(true), LOOK_MS);
+    if (children.has(ssh)) ssh.once('exit', () => resolve(false));
+    else resolve(false);
+    return promise.finally(() => clearInterval(look));
   }
 
   /** Resolves once it stands. @throws {Failure} with the last words of ssh */

@@ -5,8 +5,8 @@
  */
 import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { readSmallFile, realPath, replaceFile } from '../service/files.ts';
+import { dirname, join } from 'node:path';
+import { isWithin, readSmallFile, realPath, replaceFile } from '../service/files.ts';
 import { fingerprint, MAX_KEY_BYTES, parsePublicKey } from '../service/keys.ts';
 import { error, warn } from '../service/log.ts';
 import { escapeText, Failure, reasonOf } from '../service/text.ts';
@@ -21,7 +21,8 @@ import type { TargetState } from './target-state.ts';
  */
 export function temporaryDirectory(config: Config): string {
   const isUsable = (path: string) => Buffer.byteLength(path) <= 60 && !UNQUOTABLE.test(path);
-  const parents = [tmpdir(), '/tmp', config.SSH_DIR].map(withoutLinks).filter(isUsable);
+  const places = [...runtimeDirectories(config), tmpdir(), '/tmp', config.SSH_DIR];
+  const parents = places.map(withoutLinks).filter(isUsable);
   for (const parent of parents) {
     try {
       return mkdtempSync(join(parent, 'rsync-inotify-'));
@@ -37,6 +38,13 @@ function withoutLinks(path: string): string {
   } catch {
     return path;
   }
+}
+
+/** Lists directories that no cleaner looks through, as some do with what is old in /tmp: that of systemd's unit, and that of the state in /run. */
+function runtimeDirectories({ STATUS_FILE }: Config): string[] {
+  const [ofUnit] = (process.env.RUNTIME_DIRECTORY ?? '').split(':');
+  const ofState = dirname(STATUS_FILE);
+  return [...(ofUnit ? [ofUnit] : []), ...(isWithin(ofState, '/run') ? [ofState] : [])];
 }
 
 export class HostKeys {

@@ -12,6 +12,9 @@ setDefaultTimeout(120_000);
 const sshdPid = (backup: Program) => Number(/PID: (\d+)/.exec(backup.output)?.[1]);
 const watcherOf = (pair: Pair) =>
   [...processesWith(`${pair.directory}/source/`)].find(([, command]) => /^inotifywait/.test(command))?.[0] ?? 0;
+/** What a second backup of a pair needs of its own. */
+const ofItsOwn = async (pair: Pair) => ({ SSHD_PORT: `${await freePort()}`, STATUS_FILE: pair.path('second.json') });
+
 describe('stopping', () => {
   test.each(['SIGTERM', 'SIGINT'] as const)(
     'by %s ends both with a line, status 0 and no child left',
@@ -36,7 +39,7 @@ describe('stopping', () => {
     const { source, backup } = await pair.run();
     const underNohup = pair.keep(
       new Program('nohup', [binary('start-sshd')], {
-        env: { ...cleanEnv(), NO_COLOR: '1', ...pair.backupEnv, SSHD_PORT: `${await freePort()}` },
+        env: { ...cleanEnv(), NO_COLOR: '1', ...pair.backupEnv, ...(await ofItsOwn(pair)) },
       }),
     );
     await underNohup.shows('SSH 服务器就绪');

@@ -1,7 +1,8 @@
 import { expect, test } from 'bun:test';
 import { spawnSync } from 'node:child_process';
 import { lchownSync, mkdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
 import { readConfig } from '../../../src/mirror/config.ts';
 import { HostKeys, temporaryDirectory } from '../../../src/mirror/host-keys.ts';
 import { parsePublicKey } from '../../../src/service/keys.ts';
@@ -76,5 +77,22 @@ test('a directory behind a link of another user is named without it, for rsync w
   } finally {
     if (TMPDIR === undefined) delete process.env.TMPDIR;
     else process.env.TMPDIR = TMPDIR;
+  }
+});
+
+test('a temporary directory is made where no cleaner looks, if there is such a place', () => {
+  using directory = scratch();
+  const before = process.env.RUNTIME_DIRECTORY;
+  try {
+    process.env.RUNTIME_DIRECTORY = `${directory.path}:/other`;
+    expect(dirname(temporaryDirectory(readConfig({ SOURCE_DIR })))).toBe(directory.path);
+    process.env.RUNTIME_DIRECTORY = join(directory.path, 'none'.repeat(30));
+    const STATUS_FILE = '/var/lib/rsync-inotify/status.json';
+    const made = temporaryDirectory(readConfig({ SOURCE_DIR, STATUS_FILE }));
+    expect(dirname(made)).toBe(tmpdir());
+    rmSync(made, { recursive: true });
+  } finally {
+    if (before === undefined) delete process.env.RUNTIME_DIRECTORY;
+    else process.env.RUNTIME_DIRECTORY = before;
   }
 });
