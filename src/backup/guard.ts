@@ -7,8 +7,9 @@
  *   await guard.watch();
  */
 import { randomUUID } from 'node:crypto';
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { chmod, mkdir, stat, statfs } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { hasLastingInodes } from '../service/files.ts';
 import { lifecycle } from '../service/lifecycle.ts';
 import { error, log, warn } from '../service/log.ts';
@@ -23,7 +24,7 @@ import {
 } from '../service/mounts.ts';
 import { touch } from '../service/status.ts';
 import { localTime, reasonOf, showPath } from '../service/text.ts';
-import { isSamePlace, type Place, writeAdmission } from './admission.ts';
+import { type Admission, isSamePlace, type Place, writeAdmission } from './admission.ts';
 import type { Config } from './config.ts';
 import { type Destination, placeAt, prepareDestination } from './destination.ts';
 import { bytesOf, homeMount, latin1Of, MountMemory } from './mount-memory.ts';
@@ -55,7 +56,7 @@ interface Parts {
 export class Guard {
   private trouble: Trouble | undefined;
   private home: Home | undefined;
-  private start = randomUUID();
+  private admission: Admission | undefined;
   /** What is mounted below DEST_DIR, and the text that this was found in. */
   private below: string[] = [];
   private mountinfo = '';
@@ -94,6 +95,7 @@ export class Guard {
         });
       await Promise.race([this.looking, lifecycle.pause(LOOK_MS)]);
       this.compareMounts();
+      await this.restoreFiles();
       await lifecycle.pause(LOOK_MS);
     }
   }
@@ -234,10 +236,21 @@ export class Guard {
 
   private begin(place: Place | null, reason: string): number {
     const { sshd } = this.parts;
-    this.start = randomUUID();
-    writeAdmission(sshd.sessionFiles.admission, { start: this.start, boot: bootId(), place, reason });
+    this.admission = { start: randomUUID(), boot: bootId(), place, reason };
+    writeAdmission(sshd.sessionFiles.admission, this.admission);
     touch();
     return sshd.endSessions();
+  }
+
+  /** Writes anew what sessions go by where somebody has removed it, as cleaners of /tmp do; without it nothing would be received. */
+  private async restoreFiles(): Promise<void> {
+    const { sshd, reports } = this.parts;
+    const { admission, reports: socket } = sshd.sessionFiles;
+    if (!this.admission || (existsSync(admission) && !reports.isRemoved)) return;
+    sshd.restoreDirectory();
+    writeAdmission(admission, this.admission);
+    if (reports.isRemoved) await reports.listen(socket);
+    warn('sshd.files_restored', `${dirname(admission)} 中的文件被删除，例如被清理临时文件的程序，已重新写入`);
   }
 }
 

@@ -6,6 +6,7 @@
  *   await sendReport('refused', '不提供 shell。命令: '); // in the session
  */
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { warn } from '../service/log.ts';
 import { touch } from '../service/status.ts';
@@ -39,6 +40,8 @@ export class Reports {
   /** Whether it is told already that all commands are refused. */
   private hasToldBar = false;
   private hasToldOrder = false;
+  /** Where it listens. */
+  private path: string | undefined;
 
   /** Listens on a socket; where that is not possible, this is told. */
   async listen(path: string): Promise<void> {
@@ -53,7 +56,14 @@ export class Reports {
     });
     server
       .on('error', (cause) => warn('command.unreported', `拒绝执行的命令不会记入日志：${reasonOf(cause)}`))
-      .listen(path);
+      .listen(path, () => {
+        this.path = path;
+      });
+  }
+
+  /** Whether somebody has removed the socket, as cleaners of /tmp do. */
+  get isRemoved(): boolean {
+    return this.path !== undefined && !existsSync(this.path);
   }
 
   private take(report: string): void {

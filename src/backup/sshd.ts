@@ -6,7 +6,7 @@
  *   await sshd.listen();
  */
 import type { ChildProcess } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { lstatSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { networkInterfaces, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
@@ -36,6 +36,17 @@ export class Sshd {
   /** What sessions and the service know each other by. */
   get sessionFiles(): SessionFiles {
     return { reports: join(this.directory, 'reports'), admission: join(this.directory, 'admission') };
+  }
+
+  /**
+   * Makes the directory of these files again where somebody has removed it, as cleaners of /tmp do.
+   * @throws {Failure} where somebody else has
+   */
+  restoreDirectory(): void {
+    mkdirSync(this.directory, { recursive: true, mode: 0o700 });
+    const found = lstatSync(this.directory);
+    if (found.isDirectory() && found.uid === process.getuid?.() && (found.mode & 0o077) === 0) return;
+    throw new Failure(`运行目录 ${this.directory} 被他人替换。请重新启动 start-sshd`);
   }
 
   get pid(): number | undefined {
@@ -127,7 +138,8 @@ const withAllStarted = (pid: number): number[] => [pid, ...startedBy(pid).flatMa
  * @throws {Failure}
  */
 function makeRuntimeDirectory(): string {
-  const parents = ['/run', process.env.XDG_RUNTIME_DIR, tmpdir()].filter((path) => path !== undefined);
+  const { RUNTIME_DIRECTORY, XDG_RUNTIME_DIR } = process.env; // of systemd, which may name several
+  const parents = [RUNTIME_DIRECTORY?.split(':')[0] ?? '', '/run', XDG_RUNTIME_DIR ?? '', tmpdir()].filter(Boolean);
   for (const parent of parents) {
     try {
       return mkdtempSync(join(parent, 'start-sshd-'));
