@@ -4,41 +4,34 @@
  *
  *   const destination = new Destination('/data/backup/');
  *   await destination.inspect();
- *   destination.report(); // { directory: '/data/backup/', writable: true, free_bytes: 52428800 }
+ *   destination.report(); // { directory: '/data/backup/', writable: true, free_bytes: 52428800, … }
  */
-import { access, constants, mkdir, realpath, stat, statfs } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { access, constants, mkdir, realpath, stat } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { isWithin, realPath } from '../service/files.ts';
 import { warn } from '../service/log.ts';
 import { touch } from '../service/status.ts';
 import { reasonOf } from '../service/text.ts';
 import { isAbsence, type Place, placeOf } from './admission.ts';
 import type { Config } from './config.ts';
+import { newRoomSurvey, type Room } from './room.ts';
 
 /** A look at the directory that takes longer has not come back, ms. */
 const PATIENCE_MS = 10_000;
-/** With less room, a disk is as good as full, bytes. */
-const LEAST_FREE = 1_000_000;
-
-interface Found {
-  writable: boolean;
-  free_bytes: number;
+interface Found extends Room {
   /** Which directory it is: null for none, nothing where that cannot be said. */
   place?: Place | null;
 }
 
-/** Whether there is too little room to go on. */
-export const isFull = ({ free_bytes }: Pick<Found, 'free_bytes'>) => free_bytes < LEAST_FREE;
-
 /** What is known of a directory from the last look at it. */
 export class Destination {
-  private found: Found = { writable: false, free_bytes: Number.MAX_SAFE_INTEGER };
+  private found: Found = { writable: false, free_bytes: Number.MAX_SAFE_INTEGER, free_files: null, shortage: null };
   /** The look that is under way: of a disk that hangs only one hangs with it. */
   private inspection: Promise<void> | undefined;
 
   constructor(
     private readonly directory: string,
-    private readonly ask: (directory: string) => Promise<Found> = askSystem,
+    private readonly ask: () => Promise<Found> = newLook(directory),
     private readonly patience = PATIENCE_MS,
   ) {}
 
@@ -51,15 +44,17 @@ export class Destination {
   }
 
   private async inspectOnce(): Promise<void> {
-    const alarm = setTimeout(() => this.record({ free_bytes: this.found.free_bytes, writable: false }), this.patience);
-    const found = await this.ask(this.directory);
+    const { free_bytes, free_files, shortage } = this.found;
+    const unanswered = { writable: false, free_bytes, free_files, shortage };
+    const alarm = setTimeout(() => this.record(unanswered), this.patience);
+    const found = await this.ask();
     clearTimeout(alarm);
     this.record(found);
   }
 
   /** Records what was found. Room alone comes and goes all the time: that it does is no news. */
   private record(found: Found): void {
-    const isNews = found.writable !== this.found.writable || isFull(found) !== isFull(this.found);
+    const isNews = found.writable !== this.found.writable || found.shortage !== this.found.shortage;
     this.found = found;
     if (isNews) touch();
   }
@@ -71,15 +66,18 @@ export class Destination {
 
   /** Tells what the last look has found. */
   report() {
-    const { writable, free_bytes } = this.found;
-    return { directory: this.directory, writable, free_bytes };
+    const { writable, free_bytes, free_files, shortage } = this.found;
+    return { directory: this.directory, writable, free_bytes, free_files, shortage };
   }
 }
 
-async function askSystem(directory: string): Promise<Found> {
-  const place = await placeAt(directory);
-  const [writable, free_bytes] = [await isWritable(directory), await freeBytes(directory)];
-  return { writable, free_bytes, ...(place === undefined ? {} : { place }) };
+/** Makes what looks at a directory. */
+function newLook(directory: string): () => Promise<Found> {
+  const survey = newRoomSurvey(directory);
+  return async () => {
+    const place = await placeAt(directory);
+    return { ...(await survey()), ...(place === undefined ? {} : { place }) };
+  };
 }
 
 /** Finds which directory is there: null for none, nothing where the file system does not say. */
@@ -89,24 +87,6 @@ export async function placeAt(path: string): Promise<Place | null | undefined> {
   } catch (cause) {
     return isAbsence(cause) ? null : undefined;
   }
-}
-
-async function isWritable(directory: string): Promise<boolean> {
-  try {
-    await access(join(directory, '/'), constants.W_OK | constants.X_OK);
-    return true;
-  } catch {
-    return false;
-  }
-}
-
-/** Asks for the room that is left for us on the disk of a directory, any amount where its file system does not tell. */
-async function freeBytes(directory: string): Promise<number> {
-  try {
-    const { bavail, bfree, blocks, bsize } = await statfs(directory);
-    if (blocks > 0) return bsize * (process.getuid?.() === 0 ? bfree : bavail);
-  } catch {}
-  return Number.MAX_SAFE_INTEGER;
 }
 
 /**

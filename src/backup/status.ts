@@ -18,12 +18,13 @@ import {
   StateFile,
   touch,
 } from '../service/status.ts';
-import { Failure, table } from '../service/text.ts';
+import { Failure, inUnits, table } from '../service/text.ts';
 import type { SharedKey } from './authorized-keys.ts';
 import { type Config, PROGRAM, variables, version } from './config.ts';
-import { type Destination, isFull } from './destination.ts';
+import type { Destination } from './destination.ts';
 import type { Guard, Trouble } from './guard.ts';
 import type { Reports } from './reports.ts';
+import type { Shortage } from './room.ts';
 import type { Sshd } from './sshd.ts';
 
 /** How long the first state waits for a look at DEST_DIR, and the start for that state to be written, ms. */
@@ -118,9 +119,26 @@ const TROUBLES: Record<Trouble, string> = {
   failed: '无法写入',
 };
 
+const SHORTAGES: Record<Shortage, string> = {
+  read_only: '所在的文件系统是只读的',
+  full: '所在的磁盘已满',
+  nearly_full: '所在的磁盘几乎已满',
+  no_files: '所在的磁盘没有空闲的 inode，不能再创建文件',
+  quota: '的磁盘配额已用完',
+};
+
 /** Says what is wrong with DEST_DIR, '' where it can take a mirror. */
-const troubleOf = ({ destination: { trouble, writable } }: Status) =>
-  trouble ? TROUBLES[trouble] : writable ? '' : TROUBLES.failed;
+function troubleOf({ destination: { trouble, writable, shortage } }: Status): string {
+  if (trouble) return TROUBLES[trouble];
+  if (shortage === 'read_only') return SHORTAGES.read_only;
+  return writable ? '' : TROUBLES.failed;
+}
+
+/** Says what DEST_DIR has too little of, '' where it has enough. */
+function shortageOf({ destination: { shortage, free_bytes } }: Status): string {
+  if (!shortage || shortage === 'read_only') return '';
+  return `${SHORTAGES[shortage]}${shortage === 'nearly_full' ? `，剩余 ${inUnits(free_bytes)}` : ''}`;
+}
 
 /** Lists what is wrong, nothing where the backup can take a mirror. */
 export function problemsOf(status: Status, now = Date.parse(status.updated)): Problem[] {
@@ -130,7 +148,7 @@ export function problemsOf(status: Status, now = Date.parse(status.updated)): Pr
   const problems: Problem[] = [];
   if (!status.key) problems.push('no_key');
   if (troubleOf(status)) problems.push('destination');
-  if (isFull(status.destination)) problems.push('disk_full');
+  if (shortageOf(status)) problems.push('disk_full');
   return problems;
 }
 
@@ -143,7 +161,7 @@ export function judge(status: Status): { healthy: boolean; line: string } {
     stale: `状态已过期 ${ageOf(status, now).age} 秒，服务可能已不在运行`,
     no_key: '没有源端公钥，源端无法登录',
     destination: `目标目录 ${status.destination.directory} ${troubleOf(status)}`,
-    disk_full: `目标目录 ${status.destination.directory} 所在的磁盘已满`,
+    disk_full: `目标目录 ${status.destination.directory} ${shortageOf(status)}`,
   };
   const problems = problemsOf(status, now).map((problem) => words[problem]);
   if (problems.length > 0) return { healthy: false, line: `不健康: ${problems.join('；')}` };
@@ -166,7 +184,7 @@ export function showStatus(): Answer {
 /** Describes the state as a table for people. */
 export function describe(status: Status): string {
   const { sshd, destination, key, sessions, refused, errors } = status;
-  const trouble = troubleOf(status);
+  const trouble = troubleOf(status) || shortageOf(status);
   const rows = table([
     ['SSH 服务', `PID ${sshd.pid ?? '–'}，${sshd.listen ?? '所有地址'}，端口 ${sshd.port}`],
     ['目标目录', `${destination.directory}${trouble && `（${trouble}）`}`],

@@ -12,7 +12,7 @@ const MIRROR = [
   'tally rule-files census ledger forecast losses brake transfers sender division flaws recovery target commands status metrics monitor comparison readability horizon verify',
 ].flatMap((line) => line.split(' '));
 const BACKUP = [
-  'programs config confinement admission identification renames destination mount-memory reports letter-case forced-command',
+  'programs config confinement admission identification renames room destination mount-memory reports letter-case forced-command',
   'authorized-keys sshd-options sshd guard status',
 ].flatMap((line) => line.split(' '));
 

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { readConfig } from '../../../src/backup/config.ts';
 import { Destination, prepareDestination } from '../../../src/backup/destination.ts';
+import type { Room } from '../../../src/backup/room.ts';
 import { complaints } from '../../../src/service/status.ts';
 import { eventually } from '../../processes.ts';
 
@@ -30,21 +31,22 @@ describe('a destination', () => {
   });
 
   test('that hangs is asked once, counts as not writable after a while, and as it is found when it comes back', async () => {
-    const answers = [Promise.resolve({ writable: true, free_bytes: 5_000_000 })];
-    const slow = Promise.withResolvers<{ writable: boolean; free_bytes: number }>();
+    const room = { writable: true, free_bytes: 5_000_000, free_files: 7, shortage: null } as const;
+    const answers: Promise<Room>[] = [Promise.resolve(room)];
+    const slow = Promise.withResolvers<Room>();
     answers.push(slow.promise);
     let asked = 0;
     const ask = () => answers[asked++] ?? Promise.reject(new Error('asked once more'));
     const destination = new Destination('/hangs', ask, 50);
     await destination.inspect();
     const looks = Array.from({ length: 5 }, () => destination.inspect());
-    expect(destination.report()).toEqual({ directory: '/hangs', writable: true, free_bytes: 5_000_000 });
+    expect(destination.report()).toEqual({ directory: '/hangs', ...room });
     await eventually(() => !destination.report().writable);
-    expect(destination.report()).toEqual({ directory: '/hangs', writable: false, free_bytes: 5_000_000 });
+    expect(destination.report()).toEqual({ directory: '/hangs', ...room, writable: false });
     expect(asked).toBe(2);
-    slow.resolve({ writable: true, free_bytes: 0 });
+    slow.resolve({ ...room, free_bytes: 0, shortage: 'full' });
     await Promise.all(looks);
-    expect(destination.report()).toEqual({ directory: '/hangs', writable: true, free_bytes: 0 });
+    expect(destination.report()).toEqual({ directory: '/hangs', ...room, free_bytes: 0, shortage: 'full' });
   });
 });
 

@@ -1,8 +1,12 @@
 import { describe as about, expect, test } from 'bun:test';
 import type { Trouble } from '../../../src/backup/guard.ts';
+import type { Shortage } from '../../../src/backup/room.ts';
 import { describe, judge, problemsOf, type Status } from '../../../src/backup/status.ts';
 
 const now = () => new Date().toISOString();
+const destination = (writable: boolean, shortage: Shortage | null = null) => ({
+  ...{ directory: '/data/backup', writable, free_bytes: 5_000_000, free_files: 1000, shortage, trouble: null },
+});
 const statusWith = (change: Partial<Status>): Status => ({
   program: 'start-sshd',
   version: '1.0.0',
@@ -12,21 +16,15 @@ const statusWith = (change: Partial<Status>): Status => ({
   updated: now(),
   phase: 'serving',
   sshd: { pid: 8, port: 22, listen: null },
-  destination: { directory: '/data/backup', writable: true, free_bytes: 5_000_000, trouble: null },
+  destination: destination(true),
   key: 'SHA256:abc',
   sessions: 2,
   refused: 3,
   errors: [],
   ...change,
 });
-const destination = (writable: boolean, free_bytes: number) => ({
-  directory: '/data/backup',
-  writable,
-  free_bytes,
-  trouble: null,
-});
 const troubled = (trouble: Trouble) => ({
-  destination: { ...destination(trouble === 'replaced', 5_000_000), trouble },
+  destination: { ...destination(trouble === 'replaced'), trouble },
 });
 const minuteAgo = () => new Date(Date.now() - 60_000).toISOString();
 
@@ -37,21 +35,31 @@ about('the health of the backup', () => {
     ['不健康: 服务已停止', { phase: 'stopped', updated: minuteAgo() }],
     ['不健康: 状态已过期 60 秒，服务可能已不在运行', { updated: minuteAgo() }],
     ['不健康: 没有源端公钥，源端无法登录', { key: null }],
-    ['不健康: 目标目录 /data/backup 无法写入', { destination: destination(false, 5_000_000) }],
+    ['不健康: 目标目录 /data/backup 无法写入', { destination: destination(false) }],
     ['不健康: 目标目录 /data/backup 已不是启动时的目录', troubled('replaced')],
     ['不健康: 目标目录 /data/backup 所在的磁盘没有挂载', troubled('unmounted')],
     ['不健康: 目标目录 /data/backup 无法写入', troubled('failed')],
-    ['不健康: 目标目录 /data/backup 所在的磁盘已满', { destination: destination(true, 999_999) }],
+    ['不健康: 目标目录 /data/backup 所在的文件系统是只读的', { destination: destination(false, 'read_only') }],
+    [
+      '不健康: 目标目录 /data/backup 所在的磁盘几乎已满，剩余 5.0 MB',
+      { destination: destination(true, 'nearly_full') },
+    ],
+    [
+      '不健康: 目标目录 /data/backup 所在的磁盘没有空闲的 inode，不能再创建文件',
+      { destination: destination(true, 'no_files') },
+    ],
+    ['不健康: 目标目录 /data/backup 的磁盘配额已用完', { destination: destination(true, 'quota') }],
+    ['不健康: 目标目录 /data/backup 所在的磁盘已满', { destination: destination(true, 'full') }],
     [
       '不健康: 没有源端公钥，源端无法登录；目标目录 /data/backup 无法写入；目标目录 /data/backup 所在的磁盘已满',
-      { key: null, destination: destination(false, 0) },
+      { key: null, destination: destination(false, 'full') },
     ],
   ])('is told in a line: %s', (line, change) => {
     expect(judge(statusWith(change))).toEqual({ healthy: line.startsWith('健康'), line });
   });
 
   test('goes by names in the file', () => {
-    expect(problemsOf(statusWith({ key: null, destination: destination(false, 0) }))).toEqual([
+    expect(problemsOf(statusWith({ key: null, destination: destination(false, 'full') }))).toEqual([
       'no_key',
       'destination',
       'disk_full',
@@ -63,7 +71,7 @@ about('the health of the backup', () => {
 
 test('the status is a table, with the last warnings and errors below it', () => {
   const errors = [{ time: now(), level: 'warn' as const, event: 'x', message: 'full', count: 1 }];
-  const lines = describe(statusWith({ key: null, destination: destination(false, 0), errors })).split('\n');
+  const lines = describe(statusWith({ key: null, destination: destination(false, 'full'), errors })).split('\n');
   expect(lines[0]).toStartWith('start-sshd 1.0.0 (PID 7)，启动于 20');
   expect(lines.slice(2, 9)).toEqual([
     '',
