@@ -6,7 +6,7 @@
  */
 import { readlinkSync, writeSync } from 'node:fs';
 import { basename, resolve } from 'node:path';
-import { isWithin } from '../service/files.ts';
+import { isWithin, realPath } from '../service/files.ts';
 import { escapeText } from '../service/text.ts';
 import { admit, Barred, readAdmission } from './admission.ts';
 import { confinedPath, enter, fence, forbidDevices, locate, neededBy, Refusal } from './confinement.ts';
@@ -14,7 +14,7 @@ import { identify } from './identification.ts';
 import { deletesLast, deletingFirst, foldingOf } from './letter-case.ts';
 import { findProgram } from './programs.ts';
 import { renameIn } from './renames.ts';
-import { MAX_SHOWN, sendReport } from './reports.ts';
+import { announce, MAX_SHOWN, sendReport } from './reports.ts';
 
 /** What sshd starts this program with. */
 export const FORCED_COMMAND = '--forced-command';
@@ -22,6 +22,8 @@ export const FORCED_COMMAND = '--forced-command';
 const RENAME = '--rename';
 /** What it asks for to know whether it has reached the same backup as before: `start-sshd --identify DIRECTORY`. */
 const IDENTIFY = '--identify';
+/** What it asks for to know whether another one mirrors there, too: `start-sshd --announce DIRECTORY INSTANCE@HOST`. */
+const ANNOUNCE = '--announce';
 
 // ── How commands are answered ────────────────────────────────────────────────────────────────────
 
@@ -30,6 +32,8 @@ export async function answerSource([flag, directory, ...more]: string[]): Promis
   if (flag === FORCED_COMMAND) await respond(process.env.SSH_ORIGINAL_COMMAND ?? '', answerTo);
   else if ((flag === RENAME || flag === IDENTIFY) && directory && more.length === 0)
     await respond(`start-sshd ${flag} ${directory}`, () => answerShell(flag, directory));
+  else if (flag === ANNOUNCE && directory && more.length === 1)
+    await respond(`start-sshd ${flag} ${directory}`, () => announce(realPath(resolve(directory)), String(more[0])));
   else return false;
   return true;
 }
@@ -65,6 +69,8 @@ async function answerTo(command: string): Promise<string | number> {
   const [program, option, directory = ''] = words;
   if (program === 'echo') return words.slice(1).join(' ');
   const asked = program === 'start-sshd' && words.length === 3 ? option : undefined;
+  if (program === 'start-sshd' && option === ANNOUNCE && words.length === 4 && admit())
+    return announce(locate(directory, DEST_DIR).real, words[3] ?? '');
   if (asked === IDENTIFY) return identify(directory, DEST_DIR, admit());
   if (asked !== RENAME) return receive(words, DEST_DIR);
   admit();

@@ -11,6 +11,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { warn } from '../service/log.ts';
 import { touch } from '../service/status.ts';
 import { escapeText, reasonOf } from '../service/text.ts';
+import { Refusal } from './confinement.ts';
+import { Sources } from './sources.ts';
 
 /** How much is told of a command that is refused, characters. */
 export const MAX_SHOWN = 500;
@@ -19,23 +21,46 @@ const SEND_MS = 1000;
 
 /**
  * What a report is about: a command that was refused, for what it is or as all are, one with less protection than it should have,
- * or one that deletes sooner than it was to.
+ * one that deletes sooner than it was to, or a source that says who it is.
  */
-type Kind = 'refused' | 'barred' | 'unprotected' | 'reordered';
+type Kind = 'refused' | 'barred' | 'unprotected' | 'reordered' | 'announced';
 const REORDERED =
   '目标目录不区分文件名的大小写，rsync 若在传输之后删除，会误删只改了大小写的文件：--delete-after 和 --delete-delay 按 --delete-during 执行';
 
-/** Tells the service. node:net is loaded only here: it takes half as long as all that a session does without it. */
-export async function sendReport(kind: Kind, message: string): Promise<void> {
+/**
+ * Tells the service; returns what it answers, '' where it does not.
+ * node:net is loaded only here: it takes half as long as all that a session does without it.
+ */
+export async function sendReport(kind: Kind, message: string): Promise<string> {
   const { START_SSHD_REPORTS: service } = process.env;
-  if (!service) return;
+  if (!service) return '';
   const { connect } = await import('node:net');
-  const socket = connect(service).resume().end(`${kind}\n${message}`);
+  const socket = connect(service).setEncoding('utf8').end(`${kind}\n${message}`);
+  let answer = '';
+  socket.on('data', (chunk: string) => {
+    answer = `${answer}${chunk}`.slice(0, 4 * MAX_SHOWN);
+  });
   await Promise.race([once(socket, 'close'), sleep(SEND_MS)]).catch(() => {}); // without the service there is no log
+  return answer;
+}
+
+/**
+ * Tells the service which source mirrors into a directory; returns the names of others that do, as JSON.
+ * @param who INSTANCE@HOST, by which the source calls itself
+ * @throws {Refusal} where that is none
+ */
+export async function announce(directory: string, who: string): Promise<string> {
+  const [, instance, host] = /^([\w-]{1,64})@([\w.-]{1,64})$/.exec(who) ?? [];
+  if (!instance) throw new Refusal('源端的名称无效');
+  const address = process.env.SSH_CONNECTION?.split(' ')[0] ?? '';
+  const answer = await sendReport('announced', `${instance} ${host} (${address}) ${directory}`);
+  if (!answer) throw new Refusal('服务没有应答');
+  return answer;
 }
 
 /** Takes the reports of sessions into the log. */
 export class Reports {
+  readonly sources = new Sources();
   private refused = 0;
   /** Whether it is told already that all commands are refused. */
   private hasToldBar = false;
@@ -46,12 +71,12 @@ export class Reports {
   /** Listens on a socket; where that is not possible, this is told. */
   async listen(path: string): Promise<void> {
     const { createServer } = await import('node:net');
-    const server = createServer((socket) => {
+    const server = createServer({ allowHalfOpen: true }, (socket) => {
       let report = '';
       socket.setEncoding('utf8').on('data', (chunk: string) => {
         report = `${report}${chunk}`.slice(0, 4 * MAX_SHOWN);
       });
-      socket.once('end', () => this.take(report));
+      socket.once('end', () => socket.end(this.take(report)));
       socket.on('error', () => {});
     });
     server
@@ -66,8 +91,22 @@ export class Reports {
     return this.path !== undefined && !existsSync(this.path);
   }
 
-  private take(report: string): void {
+  /** Takes a report; returns what it is answered. */
+  private take(report: string): string {
     const [, kind, message = ''] = /^(.*?)\n(.*)$/s.exec(report) ?? [];
+    if (kind === 'announced') return this.greet(message);
+    this.complain(kind, message);
+    return '';
+  }
+
+  private greet(message: string): string {
+    const [, instance = '', name = '', directory = ''] = /^(\S+) (\S+ \(\S*\)) (.*)$/s.exec(message) ?? [];
+    const others = this.sources.note({ directory, instance, name });
+    touch();
+    return JSON.stringify(others);
+  }
+
+  private complain(kind: string | undefined, message: string): void {
     if (kind === 'unprotected') {
       warn('command.unprotected', `源端的命令可能打开备份内的设备文件：${escapeText(message)}`);
       return;

@@ -101,6 +101,7 @@ export class ServiceStatus {
       key: key.report(),
       sessions: sshd.countSessions(),
       refused: reports.report(),
+      doubled: reports.sources.report(),
       errors: complaints,
     };
   }
@@ -111,7 +112,7 @@ const briefly = (work: Promise<unknown>) => Promise.race([work, lifecycle.pause(
 
 export type Status = ReturnType<ServiceStatus['report']>;
 
-type Problem = 'stopped' | 'stale' | 'starting' | 'no_key' | 'destination' | 'disk_full';
+type Problem = 'stopped' | 'stale' | 'starting' | 'no_key' | 'destination' | 'disk_full' | 'doubled';
 
 const TROUBLES: Record<Trouble, string> = {
   replaced: '已不是启动时的目录',
@@ -140,6 +141,8 @@ function shortageOf({ destination: { shortage, free_bytes } }: Status): string {
   return `${SHORTAGES[shortage]}${shortage === 'nearly_full' ? `，剩余 ${inUnits(free_bytes)}` : ''}`;
 }
 
+const describeDoubled = ({ directory, sources }: Status['doubled'][0]) => `${directory} (${sources.join('、')})`;
+
 /** Lists what is wrong, nothing where the backup can take a mirror. */
 export function problemsOf(status: Status, now = Date.parse(status.updated)): Problem[] {
   if (status.phase === 'stopped') return ['stopped'];
@@ -149,6 +152,7 @@ export function problemsOf(status: Status, now = Date.parse(status.updated)): Pr
   if (!status.key) problems.push('no_key');
   if (troubleOf(status)) problems.push('destination');
   if (shortageOf(status)) problems.push('disk_full');
+  if (status.doubled?.length > 0) problems.push('doubled');
   return problems;
 }
 
@@ -161,6 +165,7 @@ export function judge(status: Status): { healthy: boolean; line: string } {
     stale: `状态已过期 ${ageOf(status, now).age} 秒，服务可能已不在运行`,
     no_key: '没有源端公钥，源端无法登录',
     destination: `目标目录 ${status.destination.directory} ${troubleOf(status)}`,
+    doubled: `多个 rsync-inotify 同时镜像到 ${status.doubled?.map(describeDoubled).join('、')}，请只保留一个`,
     disk_full: `目标目录 ${status.destination.directory} ${shortageOf(status)}`,
   };
   const problems = problemsOf(status, now).map((problem) => words[problem]);

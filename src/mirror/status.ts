@@ -95,6 +95,7 @@ interface Problem {
     | 'moved'
     | 'mount'
     | 'deletions'
+    | 'rivals'
     | 'watcher'
     | 'target_down'
     | 'failed'
@@ -121,6 +122,9 @@ export function problemsOf(status: Status, now = Date.parse(status.updated)): Pr
     ...(status.source_moved ? [{ problem: 'moved' } as const] : []),
     ...(status.mounts ?? []).map(({ path }) => ({ problem: 'mount', mount: path }) as const),
     ...status.targets.filter(({ held }) => held).map(({ target }) => ({ problem: 'deletions', target }) as const),
+    ...status.targets
+      .filter(({ rivals }) => rivals?.length > 0)
+      .map(({ target }) => ({ problem: 'rivals', target }) as const),
     ...(status.watch.running ? [] : [{ problem: 'watcher' } as const]),
     ...status.targets.filter(({ up }) => !up).map(({ target }) => ({ problem: 'target_down', target }) as const),
     ...status.targets.filter(isFailing).map(({ target }) => ({ problem: 'failed', target }) as const),
@@ -142,6 +146,7 @@ export function judge(status: Status, now = Date.parse(status.updated)): { healt
     moved: '源目录指向了新的位置，正在重新同步',
     mount: '挂载点不见了，它在备份上的内容保持不变:',
     deletions: '删除过多，已暂缓，确认后请执行 rsync-inotify --accept-deletions:',
+    rivals: '另一个 rsync-inotify 也在镜像到目标，请只保留一个:',
     watcher: '监控进程不在运行，正在重新启动',
     target_down: '无法连接目标',
     failed: '有内容无法同步，见日志:',
@@ -205,6 +210,9 @@ function showStatus(status: Status): string {
     ...targets.flatMap(({ target, progress }) => (progress ? [`${target} ${describeProgress(progress)}`] : [])),
     ...targets.flatMap(({ target, failed }) => (failed?.count ? [`${target} ${showFailed(failed)}`] : [])),
     ...targets.flatMap(({ target, held }) => (held ? [`${target} ${showHeld(held)}`] : [])),
+    ...targets.flatMap(({ target, rivals }) =>
+      rivals?.length > 0 ? [`${target} 也被另一个 rsync-inotify 镜像: ${rivals.join('、')}`] : [],
+    ),
     ...describeComplaints(status.errors),
   ];
   return `${lines.join('\n')}\n`;

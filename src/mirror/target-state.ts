@@ -63,6 +63,8 @@ export class TargetState extends EventEmitter {
   readonly departures = new Departures();
   /** The deletions that wait for somebody to let them through. */
   held: Held | undefined;
+  /** The names of others that mirror into the same directory. */
+  rivals: string[] = [];
   /** The directories of the batch that is on its way below which something may have taken the place of another thing. */
   private mixed: { batch: Batch; paths: Set<string> } | undefined;
   private readonly history = new Map<number, Minute>();
@@ -190,6 +192,7 @@ export class TargetState extends EventEmitter {
       held: this.held ? reportHeld(this.held) : null,
       failed: this.reportFailed(),
       unsettable: [...this.unsettable],
+      rivals: this.rivals,
       history: Array.from({ length: MINUTES }, (_, n) => this.history.get(first + n) ?? NO_MINUTE),
     };
   }

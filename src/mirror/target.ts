@@ -18,6 +18,7 @@ import type { Memory } from './memory.ts';
 import type { Mounts } from './mounts.ts';
 import { refuseNested } from './nesting.ts';
 import { Recovery } from './recovery.ts';
+import { Rivals } from './rivals.ts';
 import type { Outcome } from './rsync.ts';
 import { Sender } from './sender.ts';
 import type { Source } from './source.ts';
@@ -245,6 +246,7 @@ export function backupsFor(hosts: LocatedHost[], { source, memory, mounts, doubt
         state.changes.add(ALL);
       },
     });
+    new Rivals({ host, state, connection });
     return { host, state, hostKeys, connection, brake, target };
   });
 }

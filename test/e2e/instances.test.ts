@@ -1,12 +1,29 @@
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
+import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
-import { Pair } from '../pair.ts';
+import { Pair, userName } from '../pair.ts';
 import { eventually, freePort } from '../processes.ts';
 
 setDefaultTimeout(90_000);
 
 /** The process that has written a STATUS_FILE last. */
 const writerOf = (path: string): number => JSON.parse(readFileSync(path, 'utf8')).pid;
+
+test('a source says who it is, and is told of no other one, not even after a restart', async () => {
+  await using pair = await Pair.withKeys('alone');
+  const { source, backup } = await pair.run();
+  await source.stop('SIGKILL');
+  await pair.start('rsync-inotify').shows('✓ 服务运行中');
+  const command = `start-sshd --announce ${pair.path('backup')} one@host`;
+  const options = ['-p', `${pair.port}`, '-i', pair.path('source-ssh', 'id_rsa'), '-o', 'StrictHostKeyChecking=no'];
+  const args = [...options, '-o', 'UserKnownHostsFile=/dev/null', `${userName()}@127.0.0.1`];
+  const ask = (words: string) => spawnSync('ssh', [...args, words], { encoding: 'utf8' });
+  expect(ask(command)).toMatchObject({ status: 0, stdout: '[]\n' });
+  expect(backup.output).not.toContain('拒绝执行');
+  expect(ask(command.replace('backup', '')).stderr).toContain('不在 DEST_DIR=');
+  expect(ask(`${command}!`).stderr).toContain('源端的名称无效');
+  expect(JSON.parse(readFileSync(pair.path('backup-status.json'), 'utf8')).doubled).toEqual([]);
+});
 
 describe('a second service with the same STATUS_FILE', () => {
   test.each(['rsync-inotify', 'start-sshd'] as const)(

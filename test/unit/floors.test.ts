@@ -8,11 +8,11 @@ const SERVICE = 'text log files userlibc keys processes orphans mounts lifecycle
 const MIRROR = [
   'rsync-options options config memory held allowance ssh check keys events changes moves departures estimate renames scopes source',
   'mount-states mounts source-guard announcer doubts',
-  'inotifywait progress differences faults size-limit rsync unmirrored target-state watch host-keys connection backup-guard nesting remote-renames',
+  'inotifywait progress differences faults size-limit rsync unmirrored target-state watch host-keys connection backup-guard nestingrivals remote-renames',
   'tally rule-files census ledger forecast losses brake transfers sender division flaws recovery target commands status metrics monitor comparison readability horizon verify',
 ].flatMap((line) => line.split(' '));
 const BACKUP = [
-  'programs config confinement admission identification renames room destination mount-memory reports letter-case forced-command',
+  'programs config confinement admission identification renames room destination mount-memory sources reports letter-case forced-command',
   'authorized-keys sshd-options sshd guard status',
 ].flatMap((line) => line.split(' '));
 

@@ -2,7 +2,7 @@ import { expect, test } from 'bun:test';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Reports, sendReport } from '../../../src/backup/reports.ts';
+import { announce, Reports, sendReport } from '../../../src/backup/reports.ts';
 import { complaints } from '../../../src/service/status.ts';
 import { eventually } from '../../processes.ts';
 
@@ -41,6 +41,9 @@ test('reports of sessions are told, and only commands that were refused are coun
     await eventually(() => reports.report() === 2);
     expect(complaints[0]?.message.length).toBeLessThan(2100);
     await isToldOnce(reports);
+    expect(await announce('/data/backup', 'one@web1')).toBe('[]');
+    expect(announce('/data/backup', 'one@web 1')).rejects.toThrow('源端的名称无效');
+    expect(reports.report()).toBe(6);
   } finally {
     process.env.START_SSHD_REPORTS = START_SSHD_REPORTS ?? '';
     rmSync(directory, { recursive: true });

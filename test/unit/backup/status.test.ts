@@ -20,6 +20,7 @@ const statusWith = (change: Partial<Status>): Status => ({
   key: 'SHA256:abc',
   sessions: 2,
   refused: 3,
+  doubled: [],
   errors: [],
   ...change,
 });
@@ -47,6 +48,10 @@ about('the health of the backup', () => {
     [
       '不健康: 目标目录 /data/backup 所在的磁盘没有空闲的 inode，不能再创建文件',
       { destination: destination(true, 'no_files') },
+    ],
+    [
+      '不健康: 多个 rsync-inotify 同时镜像到 /data/backup/web (one (::1)、two (::1))，请只保留一个',
+      { doubled: [{ directory: '/data/backup/web', sources: ['one (::1)', 'two (::1)'] }] },
     ],
     ['不健康: 目标目录 /data/backup 的磁盘配额已用完', { destination: destination(true, 'quota') }],
     ['不健康: 目标目录 /data/backup 所在的磁盘已满', { destination: destination(true, 'full') }],

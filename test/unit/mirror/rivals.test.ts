@@ -1,0 +1,59 @@
+import { describe, expect, test } from 'bun:test';
+import { EventEmitter } from 'node:events';
+import { parseRivals, Rivals } from '../../../src/mirror/rivals.ts';
+import { TargetState } from '../../../src/mirror/target-state.ts';
+import { hostFor, passSeconds, settle, withOwnClock } from './stand-ins.ts';
+
+const log = withOwnClock();
+
+/** A target whose backup answers what a test has it answer. */
+function bed(answer: string[] | undefined) {
+  const state = new TargetState('backup', false);
+  const connection = Object.assign(new EventEmitter(), { findRoute: () => ({ knownHosts: undefined }) });
+  const it = { state, connection, answer, asked: 0 };
+  new Rivals({ host: hostFor({}), state, connection: connection as never }, async () => {
+    it.asked++;
+    return it.answer;
+  });
+  return it;
+}
+
+describe('other sources of a target', () => {
+  test('are asked for at once and every two minutes, told once, and that they have gone', async () => {
+    const it = bed([]);
+    it.connection.emit('connected');
+    await settle();
+    expect([it.asked, it.state.rivals]).toEqual([1, []]);
+    it.answer = ['web2 (10.0.0.2)\n'];
+    await passSeconds(360);
+    expect([it.asked, it.state.report().rivals]).toEqual([4, ['web2 (10.0.0.2)\n']]);
+    expect(log.text.match(/镜像到此目标.*/g)).toEqual([
+      '镜像到此目标: web2 (10.0.0.2)\\n。它们会互相覆盖和删除，请只保留一个',
+    ]);
+    it.answer = undefined; // in time
+    await passSeconds(120);
+    expect(it.state.rivals).toEqual(['web2 (10.0.0.2)\n']);
+    it.answer = [];
+    await passSeconds(120);
+    expect(it.state.rivals).toEqual([]);
+    expect(log.text).toContain('没有其他 rsync-inotify 镜像到此目标了');
+    it.connection.emit('lost');
+    await passSeconds(300);
+    expect(it.asked).toBe(6);
+  });
+
+  test('are asked for once on each connection of a backup that does not know', async () => {
+    const it = bed(undefined);
+    for (const times of [1, 2]) {
+      it.connection.emit('connected');
+      await passSeconds(600);
+      expect(it.asked).toBe(times);
+    }
+  });
+
+  test('are a short list of names, whatever the backup says', () => {
+    expect(parseRivals('["a","b","c","d"]\n')).toEqual(['a', 'b', 'c']);
+    expect(parseRivals(`["${'x'.repeat(500)}",7]`)).toEqual(['x'.repeat(200), '7']);
+    for (const wrong of [undefined, '', '{}', 'null', '[', '["a"', 'words']) expect(parseRivals(wrong)).toBeUndefined();
+  });
+});
