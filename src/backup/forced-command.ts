@@ -6,7 +6,7 @@
  */
 import { readlinkSync, writeSync } from 'node:fs';
 import { basename, resolve } from 'node:path';
-import { isWithin, realPath } from '../service/files.ts';
+import { isWithin } from '../service/files.ts';
 import { escapeText } from '../service/text.ts';
 import { admit, Barred, readAdmission } from './admission.ts';
 import { confinedPath, enter, fence, forbidDevices, locate, neededBy, Refusal } from './confinement.ts';
@@ -33,7 +33,7 @@ export async function answerSource([flag, directory, ...more]: string[]): Promis
   else if ((flag === RENAME || flag === IDENTIFY) && directory && more.length === 0)
     await respond(`start-sshd ${flag} ${directory}`, () => answerShell(flag, directory));
   else if (flag === ANNOUNCE && directory && more.length === 1)
-    await respond(`start-sshd ${flag} ${directory}`, () => announce(realPath(resolve(directory)), String(more[0])));
+    await respond(`start-sshd ${flag} ${directory}`, () => announce(directory, String(more[0])));
   else return false;
   return true;
 }
@@ -69,8 +69,7 @@ async function answerTo(command: string): Promise<string | number> {
   const [program, option, directory = ''] = words;
   if (program === 'echo') return words.slice(1).join(' ');
   const asked = program === 'start-sshd' && words.length === 3 ? option : undefined;
-  if (program === 'start-sshd' && option === ANNOUNCE && words.length === 4 && admit())
-    return announce(locate(directory, DEST_DIR).real, words[3] ?? '');
+  if (program === 'start-sshd' && option === ANNOUNCE && words.length === 4) return announce(directory, words[3] ?? '');
   if (asked === IDENTIFY) return identify(directory, DEST_DIR, admit());
   if (asked !== RENAME) return receive(words, DEST_DIR);
   admit();

@@ -7,6 +7,8 @@
  */
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
+import { homedir } from 'node:os';
+import { resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { warn } from '../service/log.ts';
 import { touch } from '../service/status.ts';
@@ -45,7 +47,8 @@ export async function sendReport(kind: Kind, message: string): Promise<string> {
 }
 
 /**
- * Tells the service which source mirrors into a directory; returns the names of others that do, as JSON.
+ * Tells the service which source mirrors into a directory; returns the names of others that do, as JSON. The directory is not
+ * looked at: on a disk that hangs, one session after the other would hang with it.
  * @param who INSTANCE@HOST, by which the source calls itself
  * @throws {Refusal} where that is none
  */
@@ -53,9 +56,7 @@ export async function announce(directory: string, who: string): Promise<string> 
   const [, instance, host] = /^([\w-]{1,64})@([\w.-]{1,64})$/.exec(who) ?? [];
   if (!instance) throw new Refusal('源端的名称无效');
   const address = process.env.SSH_CONNECTION?.split(' ')[0] ?? '';
-  const answer = await sendReport('announced', `${instance} ${host} (${address}) ${directory}`);
-  if (!answer) throw new Refusal('服务没有应答');
-  return answer;
+  return sendReport('announced', `${instance} ${host} (${address}) ${resolve(homedir(), directory)}`);
 }
 
 /** Takes the reports of sessions into the log. */

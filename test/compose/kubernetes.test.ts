@@ -88,7 +88,7 @@ function mountsOf(workload: Workload, name: string, isFlat: boolean): string[] {
 
 /** Starts the container of a pod with what its manifest says. */
 function run(workload: Workload, name: string, hostname: string, isFlat = false): void {
-  const { pod, container, env } = podOf(workload);
+  const { container, env } = podOf(workload);
   const { readOnlyRootFilesystem, allowPrivilegeEscalation, capabilities } = container.securityContext ?? {};
   const [program = '', ...args] = container.command ?? [];
   const aliases = [hostname, service.metadata?.name ?? ''].slice(0, workload === backup ? 2 : 1);
@@ -96,7 +96,6 @@ function run(workload: Workload, name: string, hostname: string, isFlat = false)
   docker([
     ...['run', '-d', '--name', name, '--hostname', hostname, '--network', NAME],
     ...aliases.map((alias) => `--network-alias=${alias}`),
-    ...(pod.shareProcessNamespace ? ['--init'] : []),
     ...(readOnlyRootFilesystem ? ['--read-only'] : []),
     ...(allowPrivilegeEscalation === false ? ['--security-opt', 'no-new-privileges'] : []),
     ...(capabilities?.drop ?? []).map((capability) => `--cap-drop=${capability}`),
