@@ -133,13 +133,16 @@ export class Sshd {
 /** Lists a process and all that it has started. sshd has each connection and each command lead a group of its own. */
 const withAllStarted = (pid: number): number[] => [pid, ...startedBy(pid).flatMap(withAllStarted)];
 
+/** Whether a directory can hold one with a socket: an address has room for 107 bytes (unix(7)). */
+const isUsable = (path: string) => path !== '' && Buffer.byteLength(path) <= 80;
+
 /**
  * Makes a directory that nobody else can enter.
  * @throws {Failure}
  */
 function makeRuntimeDirectory(): string {
   const { RUNTIME_DIRECTORY, XDG_RUNTIME_DIR } = process.env; // of systemd, which may name several
-  const parents = [RUNTIME_DIRECTORY?.split(':')[0] ?? '', '/run', XDG_RUNTIME_DIR ?? '', tmpdir()].filter(Boolean);
+  const parents = [RUNTIME_DIRECTORY?.split(':')[0] ?? '', '/run', XDG_RUNTIME_DIR ?? '', tmpdir()].filter(isUsable);
   for (const parent of parents) {
     try {
       return mkdtempSync(join(parent, 'start-sshd-'));

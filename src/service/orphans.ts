@@ -15,9 +15,10 @@ export function reapOrphans(): void {
   if (process.pid !== 1) return;
   let seen: number[] = [];
   setInterval(async () => {
-    const dead = startedBy(process.pid).filter(isDead);
-    for (const pid of dead) if (seen.includes(pid)) await reap(pid);
-    seen = dead.filter((pid) => !isOwn(pid)); // Bun waits for what it has started itself
+    const dead = startedBy(process.pid).filter((pid) => isDead(pid) && !isOwn(pid)); // Bun waits for what it has started itself
+    const [old, fresh] = [dead.filter((pid) => seen.includes(pid)), dead.filter((pid) => !seen.includes(pid))];
+    seen = fresh;
+    for (const pid of old) await reap(pid);
   }, LOOK_MS).unref();
 }
 
