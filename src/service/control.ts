@@ -16,7 +16,7 @@ import {
   renameSync,
   rmSync,
 } from 'node:fs';
-import { mkdir } from 'node:fs/promises';
+import { lstat, mkdir, rm } from 'node:fs/promises';
 import type { Server, Socket } from 'node:net'; // which is loaded where it is used: sessions of sshd do without it
 import { basename, dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -70,7 +70,7 @@ function openPlace(directory: string) {
  * @returns what ends it
  * @throws where that is not possible
  */
-export async function serve(path: string, commands: Record<string, Command>): Promise<() => void> {
+export async function serve(path: string, commands: Record<string, Command>): Promise<() => Promise<void>> {
   const [directory, entry] = [dirname(path), basename(path)];
   mkdirSync(directory, { recursive: true });
   if (lstatSync(path, { throwIfNoEntry: false })?.isSocket() === false) throw new Error('不是套接字');
@@ -85,7 +85,7 @@ export async function serve(path: string, commands: Record<string, Command>): Pr
     chmodSync(join(workshop, entry), 0o600);
     renameSync(join(workshop, entry), path);
     const { ino } = lstatSync(path);
-    return () => close(server, place, () => lstatSync(path, { throwIfNoEntry: false })?.ino === ino && rmSync(path));
+    return () => close(server, place, path, ino);
   } catch (cause) {
     place[Symbol.dispose]();
     throw cause;
@@ -94,9 +94,11 @@ export async function serve(path: string, commands: Record<string, Command>): Pr
   }
 }
 
-function close(server: Server, place: Disposable, remove: () => unknown): void {
-  remove();
+/** Ends a server; its socket is removed where it is still its own. Where the disk hangs, this does, and nothing else. */
+async function close(server: Server, place: Disposable, path: string, inode: number): Promise<void> {
   server.close(() => place[Symbol.dispose]());
+  const found = await lstat(path).catch(() => undefined);
+  if (found?.ino === inode) await rm(path, { force: true });
 }
 
 /**
@@ -111,7 +113,7 @@ export async function serveAlone(
   statusFile: string,
   commands: Record<string, Command>,
   ms = GRACE_MS,
-): Promise<() => void> {
+): Promise<() => Promise<void>> {
   const path = socketOf(statusFile);
   const isReady = await Promise.race([mkdir(dirname(path), { recursive: true }).then(() => true), sleep(HANG_MS)]);
   if (!isReady) throw new Error('磁盘没有应答');
@@ -121,7 +123,7 @@ export async function serveAlone(
     if (!isTold) warn('service.waiting', `另一个服务使用同一个 STATUS_FILE=${escapeText(statusFile)}，等待它结束...`);
     await lifecycle.pause(POLL_MS);
   }
-  if (lifecycle.stopping) return () => {};
+  if (lifecycle.stopping) return async () => {};
   const end = await serve(path, commands);
   lifecycle.background(failIfReplaced(statusFile, lstatSync(path).ino));
   return end;

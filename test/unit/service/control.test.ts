@@ -33,7 +33,7 @@ describe('a command for a running service', () => {
     const close = await serve(path, { echo });
     const text = '{"for":"10m","name":"换行\\n"}';
     expect(await ask(path, { command: 'echo', for: '10m', name: '换行\n' })).toEqual({ isDone: true, text });
-    close();
+    await close();
     expect(readdirSync(directory.path)).toEqual([]);
   });
 
@@ -45,7 +45,7 @@ describe('a command for a running service', () => {
     expect(await ask(path, { command: 'fail' })).toEqual({ isDone: false, text: 'no\\nroom' });
     for (const command of ['other', 'constructor', 'toString'])
       expect(await ask(path, { command })).toEqual({ isDone: false, text: `正在运行的服务不支持命令 ${command}` });
-    close();
+    await close();
   });
 
   test('is one line of 64 KiB at most, and so is the reply', async () => {
@@ -59,7 +59,7 @@ describe('a command for a running service', () => {
     for (const wrong of ['nonsense\n', '[]\n', 'null\n', '7\n', '\n'])
       expect(JSON.parse(await rawAnswer(path, wrong)).isDone).toBe(false);
     expect((await ask(path, { command: 'long' })).text.length).toBe(10_000);
-    close();
+    await close();
   });
 
   test('learns that nobody waits for it any more', async () => {
@@ -74,7 +74,7 @@ describe('a command for a running service', () => {
     const close = await serve(path, { wait });
     expect(ask(path, { command: 'wait' }, 200)).rejects.toThrow('服务没有应答');
     await promise;
-    close();
+    await close();
   });
 });
 
@@ -86,7 +86,7 @@ describe('the socket', () => {
     const close = await serve(path, { echo }).finally(() => process.umask(before));
     expect(statSync(path).mode & 0o777).toBe(0o600);
     expect(readdirSync(join(directory.path, 'new'))).toEqual(['s']);
-    close();
+    await close();
   });
 
   test('may have a longer path than an address has room for', async () => {
@@ -94,7 +94,7 @@ describe('the socket', () => {
     const path = join(directory.path, 'd'.repeat(150), 'e'.repeat(150), 'status.json.sock');
     const close = await serve(path, { echo });
     expect((await ask(path, { command: 'echo' })).isDone).toBe(true);
-    close();
+    await close();
   });
 
   test('takes the place of one that was left behind, and of nothing else', async () => {
@@ -104,7 +104,7 @@ describe('the socket', () => {
     await once(stale, 'listening');
     const close = await serve(path, { echo });
     expect((await ask(path, { command: 'echo' })).isDone).toBe(true);
-    close();
+    await close();
     stale.close();
     const other = join(directory.path, 'file');
     writeFileSync(other, 'words');
@@ -120,9 +120,9 @@ describe('the socket', () => {
     const path = join(directory.path, 's');
     const closeFirst = await serve(path, { echo });
     const closeSecond = await serve(path, { echo });
-    closeFirst();
+    await closeFirst();
     expect((await ask(path, { command: 'echo' })).isDone).toBe(true);
-    closeSecond();
+    await closeSecond();
     expect(readdirSync(directory.path)).toEqual([]);
   });
 
@@ -175,7 +175,7 @@ describe('the one service that has a STATUS_FILE', () => {
     await leaveSocket(socketOf(file));
     const close = await serveAlone(file, { echo }, 0);
     expect((await ask(socketOf(file), { command: 'echo' })).isDone).toBe(true);
-    close();
+    await close();
   });
 
   test('waits for one that is ending', async () => {
@@ -184,8 +184,8 @@ describe('the one service that has a STATUS_FILE', () => {
     const closeFirst = await serve(socketOf(file), { echo });
     const second = serveAlone(file, { echo }, 60_000);
     await eventually(() => complaints.some(({ message }) => message.includes(`STATUS_FILE=${file}，等待它结束`)));
-    closeFirst();
-    (await second)();
+    await closeFirst();
+    await (await second)();
     expect(readdirSync(directory.path)).toEqual([]);
   });
 
@@ -195,6 +195,6 @@ describe('the one service that has a STATUS_FILE', () => {
     const close = await serveAlone(file, { echo });
     await expect(serveAlone(file, { echo }, 0)).rejects.toThrow(`同一个 STATUS_FILE=${file}。请先停止它`);
     expect((await ask(socketOf(file), { command: 'echo' })).isDone).toBe(true);
-    close();
+    await close();
   });
 });
