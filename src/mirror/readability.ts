@@ -9,7 +9,7 @@ import { exitStatus, signalGroup, start, tailOf } from '../service/processes.ts'
 import { Failure, lastLine } from '../service/text.ts';
 import type { Host } from './config.ts';
 import { unescapeName } from './differences.ts';
-import { withoutQuiet } from './options.ts';
+import { withoutQuiet } from './rsync-options.ts';
 
 /** What rsync is told after the user's options: to tell what it would look at, and nothing else. */
 const LIST_OPTIONS = [
