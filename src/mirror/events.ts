@@ -23,15 +23,24 @@ export interface Event {
   cookie: string;
   /** All its names as inotifywait prints them, `CREATE,ISDIR`. */
   names: string;
+  /** Whether the path is not whole. */
+  isCut?: boolean;
 }
 
-/** What inotifywait is to print of an event, a NUL behind it. */
-export const FORMAT = '%c|%e|%w%f%0';
+/**
+ * What inotifywait is to print of an event, a NUL behind it and one before it: it cuts off what is too long for it, with what
+ * stands behind it.
+ */
+export const FORMAT = '%0%c|%e|%w%f%0';
+/** How long a record may be that was not cut off, bytes: inotifywait prints 4095 with both NULs (inotifytools_snprintf). */
+const MAX_RECORD = 4093;
 
 /** Reads one record of that form; nothing where it holds no event that was asked for. */
 export function parseEvent(record: string): Event | undefined {
   const [, cookie = '', names = '', path = ''] = /^([^|]*)\|([^|]*)\|(.*)$/s.exec(record) ?? [];
   const words = names.split(',');
   const kind = KINDS.find((known) => words.includes(known.toUpperCase()));
-  return kind && { kind, isDirectory: words.includes('ISDIR'), path, cookie, names };
+  if (!kind) return undefined;
+  const event = { kind, isDirectory: words.includes('ISDIR'), path, cookie, names };
+  return record.length > MAX_RECORD ? { ...event, isCut: true } : event;
 }

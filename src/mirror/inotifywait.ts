@@ -15,6 +15,7 @@ import { children, isWaiting, signalGroup, startOnLeash } from '../service/proce
 import { escapeText, Failure, reasonOf } from '../service/text.ts';
 import type { Config } from './config.ts';
 import { type Event, FORMAT, parseEvent, WATCHED_EVENTS } from './events.ts';
+import { WatcherWords } from './watcher-words.ts';
 
 /** How many of a watcher's complaints the log tells. */
 const MAX_COMPLAINTS = 10;
@@ -98,22 +99,22 @@ class Inotifywait extends EventEmitter implements Watcher {
 /** Resolves once the watches of an inotifywait stand. @throws {Failure} with its last words where it ends before that */
 function establishment(watcher: ChildProcess): Promise<void> {
   const { promise, resolve: done, reject } = Promise.withResolvers<void>();
-  let said = '';
+  const words = new WatcherWords();
   let told = 0;
   if (watcher.stderr) {
     createInterface({ input: watcher.stderr }).on('line', (line) => {
-      if (line.startsWith('Watches established')) return done();
-      // A directory that is gone again needs no watch, and one that was moved is in doubt.
-      if (/^Setting up watches|No such file or directory$|Not a directory$|remov(e|ing) watch/.test(line)) return;
-      said = escapeText(line);
-      if (told++ < MAX_COMPLAINTS) warn('watch.complaint', `inotifywait: ${said}`);
+      const meaning = words.hear(line);
+      if (meaning === 'established') done();
+      if (meaning === 'complaint' && told++ < MAX_COMPLAINTS)
+        warn('watch.complaint', `inotifywait: ${escapeText(line)}`);
     });
   }
   watcher.once('error', (cause) => reject(new Failure(`无法启动 inotifywait：${reasonOf(cause)}`)));
   watcher.once('close', (code, signal) => {
-    if (code === 126 || code === 127) return reject(new Failure(`无法启动 inotifywait：${said}`));
-    const advice = '若达到监控数量上限，请执行 sysctl fs.inotify.max_user_watches=1048576';
-    reject(new Failure(`inotifywait 退出 (退出码: ${code ?? signal})：${said}。${advice}`));
+    const { last, advice } = words;
+    if (code === 126 || code === 127) return reject(new Failure(`无法启动 inotifywait：${last}`));
+    const said = [last, advice].filter(Boolean).join('。');
+    reject(new Failure(`inotifywait 退出 (退出码: ${code ?? signal})：${said}`));
   });
   return promise;
 }

@@ -116,6 +116,10 @@ export class Watch extends EventEmitter {
     }
     if (!absolute.startsWith(source.root)) return; // a directory that was moved, so in doubt, and has lost its name
     const path = absolute.slice(source.root.length).replace(/\/$/, '');
+    if (event.isCut) {
+      this.lookInto([parentOf(path)]); // too long to be told
+      return;
+    }
     const isSelf = kind === 'delete_self' || kind === 'move_self';
     if (kind === 'unmount' || (isSelf && path === '')) this.doubt(path);
     if (isSelf) return; // its parent has told as well, and under the right name

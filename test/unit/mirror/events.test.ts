@@ -27,3 +27,9 @@ test('parseEvent passes over events that were not asked for, and what is no reco
     expect(parseEvent(other)).toBeUndefined();
   expect(parseEvent('0|Q_OVERFLOW|')).toMatchObject({ kind: 'q_overflow', path: '' });
 });
+
+test('parseEvent says of a record that may have been cut off that its path is not whole', () => {
+  const record = (length: number) => '0|CREATE|/'.padEnd(length, 'd');
+  expect(parseEvent(record(4093))).not.toHaveProperty('isCut');
+  expect(parseEvent(record(4094))).toMatchObject({ kind: 'create', isCut: true });
+});

@@ -123,6 +123,14 @@ describe('an event', () => {
     expect(bed.waitingAt('several')).toMatchObject({ open: false, fresh: false });
   });
 
+  test('whose path is too long to be told has the directory looked into that holds it', async () => {
+    const bed = await Bed.watching();
+    bed.tell('close_write', 'long/dddd', { isCut: true });
+    expect(bed.waiting).toEqual(['long']);
+    expect(bed.waitingAt('long')).toMatchObject({ tree: true });
+    expect(bed.doubts.size).toBe(0);
+  });
+
   test('outside of the source is none, whatever it is called', async () => {
     const bed = await Bed.watching();
     const [tell] = (bed as unknown as { tells: ((event: Event) => void)[] }).tells;
