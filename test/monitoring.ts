@@ -22,6 +22,7 @@ export const METRICS: Record<string, string[]> = {
   rsync_watched_directories: [],
   rsync_held_deletions: ['target'],
   rsync_failed_paths: ['target'],
+  rsync_unwatched_places: [],
   rsync_missing_mounts: [],
   rsync_source_found: [],
   rsync_start_time_seconds: [],

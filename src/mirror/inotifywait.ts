@@ -1,20 +1,19 @@
 /**
  * One inotifywait: it tells of events until it ends.
  *
- *   const watcher = startInotifywait(config, (event) => console.log(event.names));
+ *   const watcher = startInotifywait(['-m', '-r', …, '/data/source/'], (event) => console.log(event.names));
  *   await watcher.established;
  */
 import type { ChildProcess } from 'node:child_process';
 import { EventEmitter } from 'node:events';
 import { readdir, readFile } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { warn } from '../service/log.ts';
 import { children, isWaiting, signalGroup, startOnLeash } from '../service/processes.ts';
 import { escapeText, Failure, reasonOf } from '../service/text.ts';
-import type { Config } from './config.ts';
-import { type Event, FORMAT, parseEvent, WATCHED_EVENTS } from './events.ts';
+import { type Event, parseEvent } from './events.ts';
 import { WatcherWords } from './watcher-words.ts';
 
 /** How many of a watcher's complaints the log tells. */
@@ -32,18 +31,25 @@ export interface Watcher extends EventEmitter {
    */
   waitForSilence(least: number, most: number): Promise<boolean>;
   countWatches(): Promise<number>;
+  /** Lists the inodes of what it watches, in hexadecimal. */
+  listInodes(): Promise<string[]>;
   end(): void;
 }
 
-function inotifywaitArgs(config: Config): string[] {
-  const events = WATCHED_EVENTS.flatMap((event) => ['-e', event.toLowerCase()]);
-  const exclusions = config.WATCH_EXCLUDE.map((path) => `@${resolve(config.SOURCE_DIR, path)}`);
-  return ['-m', '-r', ...events, '--format', FORMAT, '--no-newline', ...exclusions, '--', config.SOURCE_DIR];
-}
+/** Becomes inotifywait; paths may be written in octal, for no argument of ours can hold all bytes. */
+const START = `for word do
+  shift
+  case $word in \\\\*) word=$(printf "\${word}x"); word=\${word%x};; esac
+  set -- "$@" "$word"
+done
+exec inotifywait "$@"`;
 
-/** Starts an inotifywait that hands each event to `tell`. */
-export const startInotifywait = (config: Config, tell: (event: Event) => void): Watcher =>
-  new Inotifywait(startOnLeash(['inotifywait', ...inotifywaitArgs(config)], 'pipe'), tell);
+/** Starts an inotifywait that hands each event to `tell`. @param words its arguments, paths among them as text or in octal */
+export function startInotifywait(words: readonly string[], tell: (event: Event) => void): Watcher {
+  const isPlain = !words.some((word) => word.startsWith('\\'));
+  const command = isPlain ? ['inotifywait', ...words] : ['sh', '-c', START, 'sh', ...words];
+  return new Inotifywait(startOnLeash(command, 'pipe'), tell);
+}
 
 class Inotifywait extends EventEmitter implements Watcher {
   readonly established: Promise<void>;
@@ -84,11 +90,16 @@ class Inotifywait extends EventEmitter implements Watcher {
     return true;
   }
 
-  /** Counts the lines that the kernel tells of its files, one for each watch (proc(5), fdinfo). */
   async countWatches(): Promise<number> {
+    return (await this.listInodes()).length;
+  }
+
+  /** Reads the lines that the kernel tells of its files, one for each watch (proc(5), fdinfo). */
+  async listInodes(): Promise<string[]> {
     const directory = `/proc/${this.process.pid}/fdinfo`;
     const files = (await readdir(directory)).map((name) => readFile(join(directory, name), 'latin1'));
-    return (await Promise.all(files)).join('').match(/^inotify /gm)?.length ?? 0;
+    const lines = (await Promise.all(files)).join('').matchAll(/^inotify .*?\bino:([0-9a-f]+)/gm);
+    return Array.from(lines, ([, inode = '']) => inode);
   }
 
   end(): void {

@@ -66,6 +66,7 @@ function metricsOf({ service, watch, targets }: Parts): Metric[] {
       'When the program was started',
       () => [[service.started.getTime() / 1000]],
     ],
+    ['Gauge', 'rsync_unwatched_places', '', 'Places that cannot be watched', () => [[watch.report().unwatched.count]]],
     ['Gauge', 'rsync_missing_mounts', '', 'Gone file systems below the source', () => [[service.missingMounts]]],
     ['Gauge', 'rsync_source_found', '', 'Whether the source is the right one', () => [[Number(service.isSourceFound)]]],
     ['Gauge', 'rsync_build_info', 'version', 'The version, in a label', () => [[1, { version }]]],

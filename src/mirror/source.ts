@@ -220,7 +220,7 @@ export class Source {
 }
 
 /** Gives way to events every few milliseconds of long work: inotifywait must never wait for us, or the kernel's queue overflows. */
-function breather(): () => Promise<void> {
+export function breather(): () => Promise<void> {
   let since = performance.now();
   return async () => {
     if (performance.now() - since < 10) return;

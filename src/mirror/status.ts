@@ -14,6 +14,7 @@ import { describeProgress } from './progress.ts';
 import type { Source } from './source.ts';
 import type { SourceGuard } from './source-guard.ts';
 import type { TargetState } from './target-state.ts';
+import { describeReason } from './unwatched.ts';
 import type { Watch } from './watch.ts';
 
 /** `syncing` is the phase of the first full sync. */
@@ -188,6 +189,15 @@ function showFailed({ count, since, paths }: NonNullable<Status['targets'][0]['f
   return `自 ${localTime(since)} 起有 ${count} 个路径无法同步：${some}`;
 }
 
+/** Lists what cannot be watched, as far as it is told by name. */
+function showUnwatched({ count, places }: Status['watch']['unwatched']): string[] {
+  if (count === 0) return [];
+  const told = places.map(
+    ({ path, reason, since }) => `  ${path}：${describeReason(reason)}，自 ${localTime(since)} 起`,
+  );
+  return [`无法监控 ${count} 处，其中的变化由全量同步镜像：`, ...told, ...(count > places.length ? ['  …'] : [])];
+}
+
 /** Shows the state as a table for people. */
 function showStatus(status: Status): string {
   const now = Date.now();
@@ -205,6 +215,7 @@ function showStatus(status: Status): string {
     describeProgram(status),
     judge(status, now).line,
     `源目录: ${status.source}，监控 ${watch.directories} 个目录，${watch.events} 个事件，重启 ${watch.restarts} 次，溢出 ${watch.overflows} 次`,
+    ...showUnwatched(watch.unwatched),
     '',
     ...table([['目标', '状态', '落后', '待同步', '最近成功', '成功/失败', '传输'], ...rows]),
     ...targets.flatMap(({ target, progress }) => (progress ? [`${target} ${describeProgress(progress)}`] : [])),

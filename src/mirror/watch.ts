@@ -8,6 +8,7 @@
  */
 import { EventEmitter } from 'node:events';
 import type { Stats } from 'node:fs';
+import { resolve } from 'node:path';
 import { parentOf } from '../service/files.ts';
 import { type Backoff, lifecycle, newBackoff } from '../service/lifecycle.ts';
 import { error, log, warn } from '../service/log.ts';
@@ -15,13 +16,18 @@ import { touch } from '../service/status.ts';
 import { reasonOf } from '../service/text.ts';
 import type { Announcer } from './announcer.ts';
 import { TREE } from './changes.ts';
+import type { Config } from './config.ts';
+import { Coverage } from './coverage.ts';
 import type { Doubts } from './doubts.ts';
 import type { Event } from './events.ts';
 import type { Watcher } from './inotifywait.ts';
+import { watcherFor } from './inotifywaits.ts';
 import { identityOf } from './moves.ts';
 import { Renames } from './renames.ts';
 import type { Source } from './source.ts';
 import type { TargetState } from './target-state.ts';
+import { Terrain } from './terrain.ts';
+import { Unwatched } from './unwatched.ts';
 
 /** How large a file is at least that is worth a rename on the target, which takes some 30 ms, bytes. */
 const MIN_MOVED = 262_144;
@@ -35,12 +41,18 @@ const REPLACE_MS = 1000;
 /** How long the next watcher waits where two do not fit into the limits, for each costs a full sync, ms. */
 const ALONE_MS = 60_000;
 
-/** What a watch works with. */
-interface Parts {
+/** What a watch is about. */
+interface Subject {
   source: Pick<Source, 'root' | 'look' | 'check'>;
   doubts: Doubts;
   targets: TargetState[];
   announcer: Announcer;
+}
+
+/** What it works with besides. */
+interface Parts extends Subject {
+  coverage: Pick<Coverage, 'inspect'>;
+  unwatched: Unwatched;
 }
 
 /** Emits `lost` when a watcher has died. */
@@ -58,6 +70,8 @@ export class Watch extends EventEmitter {
   private counting: NodeJS.Timeout | undefined;
   /** Whether the limits leave no room for two watchers at a time. */
   private isAlone = false;
+  /** How long it took to look for what the last watcher has missed, ms. */
+  private inspection = 0;
   /** Whether events were lost for certain. */
   private isRecovering = false;
 
@@ -67,12 +81,14 @@ export class Watch extends EventEmitter {
   ) {
     super();
     lifecycle.signal.addEventListener('abort', () => this.watcher?.end());
+    parts.unwatched.on('open', (path: string) => this.doubt(path));
   }
 
   report() {
     const { directories, events, overflows, restarts } = this;
     const in_doubt = this.parts.doubts.since?.toISOString() ?? null;
-    return { running: this.watcher !== undefined, directories, events, overflows, restarts, in_doubt };
+    const unwatched = this.parts.unwatched.report();
+    return { running: this.watcher !== undefined, directories, events, overflows, restarts, in_doubt, unwatched };
   }
 
   /** Starts a watcher; resolves when its watches stand and what was in doubt before is settled. @throws {Failure} */
@@ -92,6 +108,15 @@ export class Watch extends EventEmitter {
     watcher.once('exit', (code, signal) => this.noticeDeath(watcher, code, signal));
     this.settle(number, began);
     lifecycle.background(this.count());
+    lifecycle.background(this.inspect(watcher));
+  }
+
+  /** Has the next watcher watch what this one has missed. */
+  private async inspect(watcher: Watcher): Promise<void> {
+    const began = performance.now();
+    const missed = await this.parts.coverage.inspect(watcher);
+    this.inspection = performance.now() - began;
+    if (watcher === this.watcher) for (const path of missed) this.doubt(path);
   }
 
   private noticeDeath(watcher: Watcher, code: number | null, signal: NodeJS.Signals | null): void {
@@ -128,6 +153,7 @@ export class Watch extends EventEmitter {
     const found = isArrival && !(kind === 'create' && isDirectory) ? source.look(path) : undefined;
     this.note(path, event, found);
     if (kind === 'delete' && isDirectory) this.countSoon(); // new ones have a new watcher anyway
+    if (kind === 'attrib' && isDirectory) lifecycle.background(this.parts.unwatched.retry(path));
     // One that was moved away is still watched, wherever it is now.
     if (isDirectory && (isArrival || kind === 'moved_from')) this.doubt(path);
   }
@@ -213,9 +239,10 @@ export class Watch extends EventEmitter {
     let backoff = newBackoff();
     let rest = SILENCE_MS;
     let least = rest; // of it, where no watcher sees anything meanwhile
+    lifecycle.background(this.parts.unwatched.keep());
     while (!lifecycle.stopping) {
       if (this.parts.doubts.size === 0) await lifecycle.waitFor(this.parts.doubts, 'added');
-      if (this.watcher) await lifecycle.pauseOr(rest - least, this, 'lost');
+      if (this.watcher) await lifecycle.pauseOr(rest - least + 9 * this.inspection, this, 'lost');
       await lifecycle.pause(least);
       if (lifecycle.stopping) return;
       const old = this.watcher;
@@ -270,4 +297,17 @@ export class Watch extends EventEmitter {
     this.lookInto(this.parts.doubts.paths); // what is not watched is looked at now and then
     return delay;
   }
+}
+
+/** Puts together what watches the source. */
+export function watchFor(config: Config, subject: Subject): Watch {
+  const { root } = subject.source;
+  const excluded = config.WATCH_EXCLUDE.map((path) => resolve('/', path).slice(1));
+  const terrain = new Terrain(
+    root,
+    excluded.map((path) => Buffer.from(path).toString('latin1')),
+  );
+  const unwatched = new Unwatched(root);
+  const coverage = new Coverage(root, terrain, unwatched);
+  return new Watch({ ...subject, coverage, unwatched }, watcherFor(config, root, terrain));
 }

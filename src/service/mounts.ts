@@ -95,7 +95,7 @@ const PATIENCE = '10';
 /** XFS numbers a file system by its device, which may have another number after the next boot. */
 const XFS = '58465342';
 /** Writes a path for printf(1): no argument can hold all bytes. */
-const inOctal = (path: string) =>
+export const inOctal = (path: string) =>
   [...Buffer.from(path, 'latin1')].map((byte) => `\\${byte.toString(8).padStart(3, '0')}`).join('');
 
 /** Has stat(1) tell of a path that is written in octal. */

@@ -8,7 +8,7 @@ const SERVICE = 'text log files userlibc keys processes orphans mounts lifecycle
 const MIRROR = [
   'rsync-options options config memory held allowance ssh check keys events changes moves departures estimate renames scopes source',
   'mount-states mounts source-guard announcer doubts',
-  'watcher-words inotifywait',
+  'unwatched terrain directories watcher-words inotifywait inotifywaits coverage',
   'progress differences faults size-limit rsync unmirrored target-state watch host-keys connection backup-guard nestingrivals remote-renames',
   'tally rule-files census ledger forecast losses brake transfers sender division flaws recovery target commands status metrics monitor comparison readability horizon verify',
 ].flatMap((line) => line.split(' '));

@@ -10,9 +10,10 @@ import { Doubts } from '../../../src/mirror/doubts.ts';
 import type { Event, Kind } from '../../../src/mirror/events.ts';
 import type { Move } from '../../../src/mirror/moves.ts';
 import { TargetState } from '../../../src/mirror/target-state.ts';
+import { Unwatched } from '../../../src/mirror/unwatched.ts';
 import { Watch } from '../../../src/mirror/watch.ts';
 import { parentOf, withParents } from '../../../src/service/files.ts';
-import { event, outcome, StandInWatcher, statsOf } from './stand-ins.ts';
+import { event, outcome, StandInCoverage, StandInWatcher, statsOf } from './stand-ins.ts';
 
 interface Thing {
   type: 'file' | 'directory';
@@ -70,7 +71,8 @@ export class Model {
     this.state.mirrored = true;
     const source = { root: '/source/', check: () => {}, look: (path: string) => this.look(path) };
     const parts = { source, doubts: this.doubts, targets: [this.state], announcer: new Announcer() };
-    this.watch = new Watch(parts, (tell) => {
+    const [coverage, unwatched] = [new StandInCoverage(), new Unwatched('/source/')];
+    this.watch = new Watch({ ...parts, coverage, unwatched }, (tell) => {
       this.tell = tell;
       return new StandInWatcher();
     });

@@ -4,10 +4,21 @@ import { Announcer } from '../../../src/mirror/announcer.ts';
 import { Doubts } from '../../../src/mirror/doubts.ts';
 import type { Event } from '../../../src/mirror/events.ts';
 import { TargetState } from '../../../src/mirror/target-state.ts';
+import { Unwatched } from '../../../src/mirror/unwatched.ts';
 import { Watch } from '../../../src/mirror/watch.ts';
 import { lifecycle } from '../../../src/service/lifecycle.ts';
 import { Failure } from '../../../src/service/text.ts';
-import { event, pass, passSeconds, request, StandInWatcher, settle, statsOf, withOwnClock } from './stand-ins.ts';
+import {
+  event,
+  pass,
+  passSeconds,
+  request,
+  StandInCoverage,
+  StandInWatcher,
+  settle,
+  statsOf,
+  withOwnClock,
+} from './stand-ins.ts';
 
 const ROOT = '/data/source/';
 /** How large a file is at least that is worth a rename, bytes. */
@@ -26,6 +37,13 @@ class Bed {
   readonly things: Record<string, Stats> = {};
   /** Makes the next watcher. */
   make = () => new StandInWatcher();
+  readonly coverage = new StandInCoverage();
+  /** The errors with which places in the source are opened now. */
+  readonly faults: Record<string, string> = {};
+  readonly unwatched = new Unwatched(ROOT, async (path) => {
+    const code = this.faults[path.slice(ROOT.length)];
+    if (code) throw Object.assign(new Error(code), { code });
+  });
   checks = 0;
   /** What is wrong with the source when it is looked at. */
   fault: Failure | undefined;
@@ -43,7 +61,8 @@ class Bed {
       },
     };
     const { doubts, targets, announcer } = this;
-    this.watch = new Watch({ source, doubts, targets, announcer }, (tell) => {
+    const { coverage, unwatched } = this;
+    this.watch = new Watch({ source, doubts, targets, announcer, coverage, unwatched }, (tell) => {
       const watcher = this.make();
       this.watchers.push(watcher);
       this.tells.push(tell);
@@ -267,6 +286,40 @@ describe('a new directory', () => {
     expect(bed.watchers).toHaveLength(2);
     await passSeconds(0.3);
     expect(bed.watchers).toHaveLength(3);
+  });
+});
+
+describe('what a watcher has missed', () => {
+  test('is in doubt until the next one stands', async () => {
+    const bed = new Bed();
+    bed.coverage.missed = ['passed over'];
+    await bed.watch.start();
+    await settle();
+    expect(bed.doubts.paths).toEqual(['passed over']);
+    bed.coverage.missed = [];
+    lifecycle.background(bed.watch.keep());
+    await passSeconds(1);
+    expect(bed.watchers).toHaveLength(2);
+    expect(bed.doubts.paths).toEqual([]);
+    expect(bed.waitingAt('passed over')).toMatchObject({ tree: true });
+  });
+
+  test('for it may not be entered is in no doubt, and is watched at once when it may', async () => {
+    const bed = await Bed.watching();
+    bed.faults.closed = 'EACCES';
+    bed.unwatched.update(new Map([['closed', 'EACCES']]));
+    bed.tell('attrib', 'closed', DIRECTORY);
+    await passSeconds(1);
+    expect(bed.doubts.paths).toEqual([]);
+    expect(bed.watchers).toHaveLength(1);
+    expect(bed.watch.report().unwatched).toMatchObject({ count: 1, places: [{ path: 'closed', reason: 'EACCES' }] });
+    delete bed.faults.closed;
+    bed.tell('attrib', 'closed', DIRECTORY);
+    await settle();
+    expect(bed.doubts.paths).toEqual(['closed']);
+    await passSeconds(1);
+    expect(bed.watchers).toHaveLength(2);
+    expect(bed.waitingAt('closed')).toMatchObject({ tree: true });
   });
 });
 
