@@ -1,6 +1,6 @@
 /** What cannot be watched costs itself only: it is told once, and all else is mirrored, at the start and later. */
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { mayHaveNamespace, Namespace } from '../namespace.ts';
 import { isRoot, ordinaryUser, Pair, watchersOf } from '../pair.ts';
@@ -9,7 +9,11 @@ import { count, eventually } from '../processes.ts';
 setDefaultTimeout(180_000);
 
 interface Watching {
-  watch: { in_doubt: string | null; unwatched: { count: number; places: { path: string; reason: string }[] } };
+  watch: {
+    directories: number;
+    in_doubt: string | null;
+    unwatched: { count: number; places: { path: string; reason: string }[] };
+  };
 }
 
 const watchingOf = (pair: Pair) =>
@@ -63,6 +67,25 @@ describe('a path that is too long', () => {
     await eventually(() => unwatchedOf(pair).length === 0);
     await eventually(() => watchersOf(pair).length === 1);
   });
+});
+
+/** Has files come and go in all directories until it is killed. */
+const CHURN = 'cd "$1"; while :; do for d in */; do for f in 1 2 3 4 5; do : >$d$f; done; done; rm -f */[1-5]; done';
+
+test('a directory in which files go while inotifywait looks at them is watched nevertheless', async () => {
+  await using pair = await Pair.withKeys('churn');
+  const names = Array.from({ length: 200 }, (_, n) => `d${n}`);
+  for (const name of names)
+    for (let n = 0; n < 20; n++) mkdirSync(pair.path('source', name, `s${n}`), { recursive: true });
+  const churn = spawn('bash', ['-c', CHURN, 'bash', pair.path('source')]);
+  try {
+    await pair.run({ SYNC_INTERVAL: '0' });
+  } finally {
+    churn.kill('SIGKILL');
+  }
+  await eventually(() => watchingOf(pair).directories === 4201 && watchingOf(pair).in_doubt === null);
+  for (const name of names) writeFileSync(pair.path('source', name, 's19', 'later'), 'later');
+  await pair.isMirrored();
 });
 
 const mayBeAnother = isRoot && Bun.which('useradd') !== null;
