@@ -153,6 +153,8 @@ export class Watch extends EventEmitter {
     const found = isArrival && !(kind === 'create' && isDirectory) ? source.look(path) : undefined;
     this.note(path, event, found);
     if (kind === 'delete' && isDirectory) this.countSoon(); // new ones have a new watcher anyway
+    // What was in it was not seen to go: nobody can say how much that was.
+    if (kind === 'delete' && isDirectory && this.parts.unwatched.has(path)) this.lookInto([path]);
     if (kind === 'attrib' && isDirectory) lifecycle.background(this.parts.unwatched.retry(path));
     // One that was moved away is still watched, wherever it is now.
     if (isDirectory && (isArrival || kind === 'moved_from')) this.doubt(path);

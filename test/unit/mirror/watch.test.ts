@@ -321,6 +321,15 @@ describe('what a watcher has missed', () => {
     expect(bed.watchers).toHaveLength(2);
     expect(bed.waitingAt('closed')).toMatchObject({ tree: true });
   });
+
+  test('takes along what nobody has seen when it goes', async () => {
+    const bed = await Bed.watching();
+    bed.unwatched.update(new Map([['closed', 'EACCES']]));
+    bed.tell('delete', 'closed', DIRECTORY);
+    bed.tell('delete', 'other', DIRECTORY);
+    expect(bed.waitingAt('closed')).toMatchObject({ kind: 'delete', tree: true });
+    expect(bed.waitingAt('other')).toMatchObject({ kind: 'delete', tree: false });
+  });
 });
 
 describe('a watcher that dies', () => {
