@@ -29,6 +29,8 @@ import type { Scope, Scopes } from './scopes.ts';
 
 /** What a new file system holds. */
 export const LOST_AND_FOUND = 'lost+found';
+/** How long a path may be, bytes (PATH_MAX, with the NUL behind it): others can go deeper, step by step. */
+const MAX_PATH = 4095;
 
 export class Source {
   /** What stands before every path that inotifywait prints. */
@@ -205,7 +207,7 @@ export class Source {
       const directory = rest.pop() ?? '';
       for (const entry of this.list(directory)) {
         const path = `${directory}/${entry.name}`;
-        if (isHidden(path)) continue;
+        if (isHidden(path) || this.root.length + path.length > MAX_PATH) continue; // rsync cannot name it either
         const found = entry.isDirectory() ? entry : this.look(path); // some file systems do not tell types here
         if (found?.isDirectory()) {
           rest.push(path);

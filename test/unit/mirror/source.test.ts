@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'bun:test';
+import { spawnSync } from 'node:child_process';
 import { linkSync, mkdirSync, renameSync, rmdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { type Batch, type Change, MAX_PENDING } from '../../../src/mirror/changes.ts';
@@ -101,6 +102,16 @@ describe('what rsync has to look at', () => {
     ]);
     expect(await surveyed(it.source, Object.fromEntries(changes))).toEqual(Object.fromEntries(expected));
     for (const name of names) expect(it.source.look(`${name}/file ${name}`)?.isFile()).toBe(true);
+  });
+
+  test('is nothing that is too deep to be named', async () => {
+    using it = sourceOf('a/');
+    const chain = 'cd "$1"; n=$(printf %0250d 0); i=0; while [ $i -lt 18 ]; do mkdir $n; cd -P $n; i=$((i+1)); done';
+    spawnSync('bash', ['-c', chain, 'bash', it.at('a').toString()]);
+    const found = Object.keys((await surveyed(it.source, { a: TREE })) ?? {});
+    expect(found.length).toBeGreaterThan(10);
+    expect(Math.max(...found.map((path) => it.path.length + 1 + path.length))).toBeLessThan(4096);
+    spawnSync('rm', ['-rf', it.at('a').toString()]);
   });
 
   test('is nothing to be found where nothing has changed', async () => {
