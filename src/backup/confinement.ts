@@ -111,12 +111,13 @@ export function canFence(): boolean {
  * Fences this process and what it becomes off from all files but those below a directory: versions of rsync before
  * 3.5.0 can be led out of it by links that the source has planted there. Without Landlock it does nothing.
  * @param readable what may be read and executed besides
- * @throws where the fence does not stand
+ * @returns whether there is a fence
+ * @throws where it does not stand
  */
-export function fence(root: string, readable: string[] = []): void {
+export function fence(root: string, readable: string[] = []): boolean {
   const calls = systemCalls();
   const version = calls ? landlockVersion(calls) : 0;
-  if (!calls || version < LEAST_LANDLOCK) return;
+  if (!calls || version < LEAST_LANDLOCK) return false;
   const all = version === LEAST_LANDLOCK ? 0x3fff : 0x7fff;
   const ruleset = calls.syscall(CREATE_RULESET, ptr(new BigUint64Array([BigInt(all)])), 8, 0, 0, 0);
   const allow = (path: string, rights: number) => addRule(calls, ruleset, path, rights);
@@ -128,6 +129,7 @@ export function fence(root: string, readable: string[] = []): void {
   if (calls.prctl(NO_NEW_PRIVS, 1, 0, 0, 0) || calls.syscall(RESTRICT_SELF, ruleset, 0, 0, 0, 0))
     throw new Error('Landlock');
   if (!isAll && canOpen('/')) throw new Error('Landlock 没有生效');
+  return true;
 }
 
 /** Lets what is below a path be used, if it is there. */

@@ -87,11 +87,14 @@ async function receive(words: string[], allowed: string): Promise<never> {
   for (const directory of directories) confinedPath(directory, real, root);
   const rsync = findProgram('rsync');
   if (!rsync || !process.execve) throw new Refusal('本机没有 rsync');
-  const rest = enter(real, root) + (destination.endsWith('/') ? '/' : ''); // a directory to be, for a single file
+  const rest = enter(real, root);
   if (options.some((option) => /^--(inplace|append)$/.test(option))) await protectDevices();
   const safe = deletesLast(options) ? await deleteInTime(options) : options;
-  fence(root, neededBy(rsync));
-  return process.execve(rsync, ['rsync', '--server', ...safe, '.', rest], process.env);
+  // It may wait for days, and not in DEST_DIR, which could not be unmounted then: the fence is around that and no other directory.
+  const isFenced = fence(root, neededBy(rsync));
+  if (isFenced) process.chdir('/');
+  const place = (isFenced ? real : rest) + (destination.endsWith('/') ? '/' : ''); // a directory to be, for a single file
+  return process.execve(rsync, ['rsync', '--server', ...safe, '.', place], process.env);
 }
 
 /** Has rsync delete first where it would otherwise delete what it has just received: a file that was renamed in letter case only. */

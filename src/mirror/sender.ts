@@ -104,7 +104,7 @@ export class Sender {
     const { state, connection, host } = this;
     if (lifecycle.stopping || state.syncing || this.armed || !connection.socket || !host.plan.mayArm) return;
     const started = performance.now();
-    const transfer = this.transfers.startList(false); // for it may wait for days
+    const transfer = this.transfers.startWaiting();
     this.armed = transfer;
     const replace = () => {
       if (this.armed !== transfer) return;
@@ -204,7 +204,7 @@ export class Sender {
       const isStale = mayBeDisconnected(sent.status) && performance.now() - started < LOST_BEFORE_MS;
       if (!isStale || lifecycle.stopping) return sent;
     }
-    return this.transfers.finish(this.transfers.startList(true), { names });
+    return this.transfers.finish(this.transfers.startList(), { names });
   }
 
   /** Compares the whole tree and tells how far it has come. */

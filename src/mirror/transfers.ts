@@ -14,6 +14,7 @@ import type { Brake } from './brake.ts';
 import type { Host } from './config.ts';
 import type { Connection } from './connection.ts';
 import { Faults, locatorFor } from './faults.ts';
+import { Foothold, mayFindFiles } from './foothold.ts';
 import type { Mounts } from './mounts.ts';
 import {
   addTotals,
@@ -35,6 +36,8 @@ import type { TargetState } from './target-state.ts';
 
 /** How often it is looked at whether a mount has gone while an rsync runs, ms. */
 const LOOK_MS = 50;
+/** Where an rsync looks that has to be told where the source is. */
+const ROOT = '/';
 
 /** An rsync that was started, and what it has told of its transfer once it has ended. */
 export interface Transfer {
@@ -44,6 +47,8 @@ export interface Transfer {
   rules: string[];
   /** How many entries it may delete at most. */
   limit: number;
+  /** Whether it was started in the source, or will go there by itself; otherwise it has to be told with its names where that is. */
+  isHome: boolean;
   /** Whether it was ended because it might delete what it must not. */
   isOutdated: boolean;
 }
@@ -106,10 +111,9 @@ export class Transfers {
    */
   start(
     extra: readonly string[],
-    { source = this.parts.host.config.SOURCE_DIR, format = '%i', keepsMounts = true } = {},
+    { place = this.homeFor(this.parts.host.config.SOURCE_DIR), format = '%i', keepsMounts = true } = {},
   ): Transfer {
     const { host, brake, connection } = this.parts;
-    const place = this.isPinned ? { from: './', cwd: this.parts.source.base } : { from: source, cwd };
     const report = this.nextReport();
     const options = report ? [`--log-file=${report}`, `--log-file-format=${format}`] : [];
     const rules = this.protection();
@@ -122,15 +126,27 @@ export class Transfers {
     const command = kept.length > 0 ? keepMounted(this.parts.source.realRoot, kept, place.cwd, rsync) : rsync;
     const transfer: Transfer = {
       rsync: start(command[0] as string, command.slice(1), { cwd: place.cwd }),
-      ...{ totals: {}, rules, limit, isOutdated: false },
+      ...{ totals: {}, rules, limit, isHome: place.from !== ROOT, isOutdated: false },
     };
     if (report) transfer.rsync.once('close', () => Object.assign(transfer.totals, takeReport(report)));
     return transfer;
   }
 
-  /** Starts one that is given names. */
-  startList(keepsMounts: boolean): Transfer {
-    return this.start(LIST_OPTIONS, { source: this.parts.source.base, keepsMounts });
+  /** Starts one that is given names at once. */
+  startList(): Transfer {
+    return this.start(LIST_OPTIONS, { place: this.homeFor(this.parts.source.base) });
+  }
+
+  /** Starts one that may wait for its names for days: neither in the source, which could not be unmounted then, nor with what is mounted in it. */
+  startWaiting(): Transfer {
+    const { host, source } = this.parts;
+    const away = { from: ROOT, cwd: host.plan.mayPin ? ROOT : cwd };
+    return this.start(LIST_OPTIONS, { place: mayFindFiles() ? away : this.homeFor(source.base), keepsMounts: false });
+  }
+
+  /** Where an rsync starts that looks at the source, or at what that lies in, and what it looks at there. */
+  private homeFor(directory: string) {
+    return this.isPinned ? { from: './', cwd: this.parts.source.base } : { from: directory, cwd };
   }
 
   /** The files that were left out in the sync that is under way because they are too large, nothing where size does not matter. */
@@ -170,8 +186,8 @@ export class Transfers {
   }
 
   /** Whether an rsync that was started in the source is in what the source is. */
-  private holdsSource({ rsync }: Transfer): boolean {
-    return !this.isPinned || this.parts.source.holds(rsync);
+  private holdsSource({ rsync, isHome }: Transfer): boolean {
+    return !isHome || !this.isPinned || this.parts.source.holds(rsync);
   }
 
   /** Ends the rsync that runs where it might delete the copy of a mount that is gone. */
@@ -186,25 +202,35 @@ export class Transfers {
     signalGroup(transfer.rsync, 'SIGTERM');
   }
 
+  /** Finds how an rsync gets to the source that is not there; ends one that would look at something else. @throws {Failure} */
+  private findFoothold(transfer: Transfer): Foothold | undefined {
+    const { source } = this.parts;
+    try {
+      if (!transfer.isHome) return new Foothold(source);
+      if (!this.holdsSource(transfer)) source.refuse();
+    } catch (cause) {
+      signalGroup(transfer.rsync, 'SIGKILL');
+      throw cause;
+    }
+  }
+
   /**
    * Lets a started rsync run to its end.
-   * @throws {Failure} where it was started in something else than the source
+   * @throws {Failure} where it would look at something else than the source
    */
   async finish(transfer: Transfer, { names, filter }: { names?: Buffer; filter?: Filter } = {}): Promise<Sent> {
     const { rsync } = transfer;
-    const { source, state, host } = this.parts;
-    if (!this.holdsSource(transfer)) {
-      signalGroup(rsync, 'SIGKILL');
-      source.refuse();
-    }
+    const { state, host } = this.parts;
+    using foothold = this.findFoothold(transfer);
     using _ = holdOpen(this.mounted); // none of them goes any more but by force
     if (!this.isProtective(transfer)) this.abandon(transfer);
     const faults = new Faults(this.locate, state.unsettable);
     const pass = this.size?.filter ?? ((bytes: string) => bytes);
-    if (rsync.stdout) passOn(rsync.stdout, state.name, (bytes) => pass(filter ? filter(bytes) : bytes));
+    const explain = foothold?.explain ?? ((bytes: string) => bytes);
+    if (rsync.stdout) passOn(rsync.stdout, state.name, (bytes) => pass(explain(filter ? filter(bytes) : bytes)));
     const isLimited = rsync.stderr ? hearLimit(rsync.stderr) : () => false;
-    if (rsync.stderr) passOn(rsync.stderr, state.name, faults.read);
-    rsync.stdin?.end(names);
+    if (rsync.stderr) passOn(rsync.stderr, state.name, (bytes) => faults.read(explain(bytes)));
+    rsync.stdin?.end(names && foothold ? foothold.locate(names) : names);
     this.running = transfer;
     const status = await exitStatus(rsync);
     this.running = undefined;

@@ -141,7 +141,8 @@ export async function isStill(path: string, identity: Identity): Promise<boolean
 /** Says what the kernel calls a mount: a number that is free is given to the next one. */
 export const nameOfMount = ({ id, device, root, type }: Mount) => `${id} ${device} ${root} ${type}`;
 
-const O_PATH = 0o10000000;
+/** Opens a directory only to hold on to it, without the right to read it (open(2)). */
+export const O_PATH = 0o10000000;
 
 /** Keeps directories in use, so that what is mounted there cannot be unmounted meanwhile, unless it is done lazily. */
 export function holdOpen(directories: string[]): Disposable {

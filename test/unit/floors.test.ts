@@ -7,7 +7,7 @@ import { modules, ROOT } from '../project.ts';
 const SERVICE = 'text log files userlibc keys processes orphans mounts lifecycle variables status control'.split(' ');
 const MIRROR = [
   'rsync-options options config memory held allowance ssh check keys events changes moves departures estimate renames scopes source',
-  'mount-states mounts source-guard announcer doubts',
+  'foothold mount-states mounts source-guard announcer doubts',
   'unwatched terrain directories watcher-words inotifywait inotifywaits coverage',
   'progress differences faults size-limit rsync unmirrored target-state watch host-keys connection backup-guard nestingrivals remote-renames',
   'tally rule-files census ledger forecast losses brake transfers sender division flaws recovery target commands status metrics monitor comparison readability horizon verify',
