@@ -35,6 +35,7 @@ import { Guard } from '../src/backup/guard.ts';
 import { Reports } from '../src/backup/reports.ts';
 import { makePrivsepDirectory, ownAddress, Sshd } from '../src/backup/sshd.ts';
 import { HOST_KEY_TYPES, hostKeyFile } from '../src/backup/sshd-options.ts';
+import { Stalls } from '../src/backup/stalls.ts';
 import { checkHealth, ServiceStatus, showStatus } from '../src/backup/status.ts';
 import { replaceFile } from '../src/service/files.ts';
 import { generateKeyPair } from '../src/service/keys.ts';
@@ -203,7 +204,8 @@ async function main(): Promise<void> {
   const [key, sshd, reports] = [new SharedKey(config), new Sshd(config), new Reports()];
   const destination = new Destination(config.DEST_DIR);
   const guard = new Guard({ config, destination, sshd, reports });
-  const status = new ServiceStatus({ config, destination, guard, key, sshd, reports });
+  const stalls = new Stalls(() => sshd.commands());
+  const status = new ServiceStatus({ config, destination, guard, key, sshd, reports, stalls });
   for (const prepare of [
     () => status.standAlone(),
     () => status.publishFirst(),
@@ -221,7 +223,7 @@ async function main(): Promise<void> {
   await startSshd(sshd); // 5
   status.enterService();
   logReady(config, sshd);
-  lifecycle.background(guard.watch());
+  for (const watch of [guard.watch(), stalls.keep()]) lifecycle.background(watch);
   await followSharedKey(key, sshd); // 6
 }
 

@@ -6,7 +6,7 @@
  *   await sshd.listen();
  */
 import type { ChildProcess } from 'node:child_process';
-import { lstatSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { lstatSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { networkInterfaces, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
@@ -116,6 +116,11 @@ export class Sshd {
     return this.pid ? startedBy(this.pid).length : 0;
   }
 
+  /** Lists the processes that lead what runs for sessions: each is started by one of sshd's own. */
+  commands(): number[] {
+    return this.pid ? startedBy(this.pid).flatMap(commandsBelow) : [];
+  }
+
   /** Ends all connections with what runs for them; sshd itself goes on. Returns how many there were. */
   endSessions(): number {
     const connections = this.pid ? startedBy(this.pid) : [];
@@ -127,6 +132,18 @@ export class Sshd {
   report() {
     const { SSHD_PORT, SSHD_LISTEN } = this.config;
     return { pid: this.pid ?? null, port: SSHD_PORT, listen: SSHD_LISTEN || null };
+  }
+}
+
+/** Lists what processes of sshd have started, and they alone, that is none of them. */
+const commandsBelow = (pid: number): number[] => (isSshd(pid) ? startedBy(pid).flatMap(commandsBelow) : [pid]);
+
+/** Whether a process is one of sshd's own, by its name (proc(5), comm): sshd, sshd-session or sshd-auth. */
+function isSshd(pid: number): boolean {
+  try {
+    return readFileSync(`/proc/${pid}/comm`, 'latin1').startsWith('sshd');
+  } catch {
+    return true; // it has ended
   }
 }
 

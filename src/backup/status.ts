@@ -26,6 +26,7 @@ import type { Guard, Trouble } from './guard.ts';
 import type { Reports } from './reports.ts';
 import type { Shortage } from './room.ts';
 import type { Sshd } from './sshd.ts';
+import type { Stalls } from './stalls.ts';
 
 /** How long the first state waits for a look at DEST_DIR, and the start for that state to be written, ms. */
 const FIRST_MS = 1000;
@@ -38,6 +39,7 @@ interface Parts {
   key: SharedKey;
   sshd: Sshd;
   reports: Reports;
+  stalls: Pick<Stalls, 'report'>;
 }
 
 /** The state of the service in STATUS_FILE. */
@@ -87,7 +89,7 @@ export class ServiceStatus {
 
   /** Pulls the state from all parts. */
   report() {
-    const { destination, guard, key, sshd, reports } = this.parts;
+    const { destination, guard, key, sshd, reports, stalls } = this.parts;
     return {
       program: PROGRAM,
       version,
@@ -100,6 +102,7 @@ export class ServiceStatus {
       destination: { ...destination.report(), trouble: guard.report() },
       key: key.report(),
       sessions: sshd.countSessions(),
+      stalled: stalls.report(),
       refused: reports.report(),
       doubled: reports.sources.report(),
       errors: complaints,
@@ -112,7 +115,7 @@ const briefly = (work: Promise<unknown>) => Promise.race([work, lifecycle.pause(
 
 export type Status = ReturnType<ServiceStatus['report']>;
 
-type Problem = 'stopped' | 'stale' | 'starting' | 'no_key' | 'destination' | 'disk_full' | 'doubled';
+type Problem = 'stopped' | 'stale' | 'starting' | 'no_key' | 'destination' | 'disk_full' | 'stalled' | 'doubled';
 
 const TROUBLES: Record<Trouble, string> = {
   replaced: '已不是启动时的目录',
@@ -152,6 +155,7 @@ export function problemsOf(status: Status, now = Date.parse(status.updated)): Pr
   if (!status.key) problems.push('no_key');
   if (troubleOf(status)) problems.push('destination');
   if (shortageOf(status)) problems.push('disk_full');
+  if (status.stalled) problems.push('stalled');
   if (status.doubled?.length > 0) problems.push('doubled');
   return problems;
 }
@@ -167,6 +171,7 @@ export function judge(status: Status): { healthy: boolean; line: string } {
     destination: `目标目录 ${status.destination.directory} ${troubleOf(status)}`,
     doubled: `多个 rsync-inotify 同时镜像到 ${status.doubled?.map(describeDoubled).join('、')}，请只保留一个`,
     disk_full: `目标目录 ${status.destination.directory} ${shortageOf(status)}`,
+    stalled: `目标目录 ${status.destination.directory} 所在的磁盘没有应答`,
   };
   const problems = problemsOf(status, now).map((problem) => words[problem]);
   if (problems.length > 0) return { healthy: false, line: `不健康: ${problems.join('；')}` };

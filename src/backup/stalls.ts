@@ -1,0 +1,142 @@
+/**
+ * Notices sessions that have come to a stand: somebody has stopped a process of theirs, their disk does not answer, or both
+ * sides wait for each other. Nothing of that ends by itself, nor by rsync's --timeout, and the source would wait for ever.
+ *
+ *   const stalls = new Stalls(() => sshd.commands());
+ *   lifecycle.background(stalls.keep());
+ */
+import { readFileSync } from 'node:fs';
+import { lifecycle } from '../service/lifecycle.ts';
+import { log, warn } from '../service/log.ts';
+import { endGroups, startedBy } from '../service/processes.ts';
+import { touch } from '../service/status.ts';
+
+/** How often it is looked at, ms. */
+const LOOK_MS = 5000;
+/** How long a session may stand still because a process of it is stopped, or waits for a disk, ms: a full one may write out its cache for some time. */
+const STOPPED_MS = 30_000;
+const DISK_MS = 60_000;
+/** How long a receiving rsync may wait for the source in the midst of its work, ms; for ever where that reads whole files first. */
+const SILENT_MS = 900_000;
+
+/** What a process does (proc(5), stat): it was stopped, it waits for a disk, or for something else, or works. */
+type State = 'stopped' | 'disk' | 'waiting' | 'working';
+
+/** A process that runs for a session. */
+export interface Activity {
+  state: State;
+  /** Whether it receives what the source need not read before. */
+  isPrompt: boolean;
+  /** What it has done so far, in any form: the same as long as it does nothing. */
+  work: string;
+}
+
+/** A command that runs for the source, and since when it has done nothing. */
+interface Standing {
+  work: string;
+  since: number;
+  isTold: boolean;
+}
+
+export class Stalls {
+  private standing = new Map<number, Standing>();
+
+  /**
+   * @param commands lists the processes that lead what runs for sessions
+   * @param look finds what they and all that they have started do; a stand-in serves tests
+   * @param end ends such a command
+   */
+  constructor(
+    private readonly commands: () => number[],
+    private readonly look = activitiesOf,
+    private readonly end = (pid: number) => lifecycle.background(endGroups([pid])),
+  ) {}
+
+  /** Looks again and again, until the program ends. */
+  async keep(): Promise<void> {
+    while (!lifecycle.stopping) {
+      this.inspect(performance.now());
+      await lifecycle.pause(LOOK_MS);
+    }
+  }
+
+  /** Looks once. @param now ms on the clock of `performance.now()` */
+  inspect(now: number): void {
+    const before = this.standing;
+    this.standing = new Map();
+    for (const pid of this.commands()) {
+      const activities = this.look(pid);
+      const work = activities.map((activity) => activity.work).join(' ');
+      const known = before.get(pid);
+      const standing = known?.work === work ? known : { work, since: now, isTold: false };
+      this.standing.set(pid, standing);
+      if (standing !== known && known?.isTold) this.tellMoving(pid);
+      this.judge(pid, activities, standing, now - standing.since);
+    }
+  }
+
+  /** Tells of a session that has stood still for too long, and ends it where that helps: a disk that hangs holds it all the same. */
+  private judge(pid: number, activities: Activity[], standing: Standing, ms: number): void {
+    const is = (state: State) => activities.some((activity) => activity.state === state);
+    const seconds = Math.round(ms / 1000);
+    if (is('stopped') && ms >= STOPPED_MS) {
+      warn('session.stalled', `接收镜像的进程 ${pid} 已被暂停 ${seconds} 秒，已结束它，由源端重试`, { pid, seconds });
+      this.end(pid);
+    } else if (is('disk') && ms >= DISK_MS && !standing.isTold) {
+      standing.isTold = true;
+      const what = `接收镜像的进程 ${pid} 等待磁盘已 ${seconds} 秒。请检查 DEST_DIR 所在的磁盘；它应答后镜像自动继续`;
+      warn('session.stalled', what, { pid, seconds });
+      touch();
+    } else if (isDeserted(activities) && ms >= SILENT_MS) {
+      warn('session.stalled', `接收镜像的进程 ${pid} 等待源端已 ${seconds} 秒，已结束它，由源端重试`, { pid, seconds });
+      this.end(pid);
+    }
+  }
+
+  private tellMoving(pid: number): void {
+    log('session.resumed', `接收镜像的进程 ${pid} 又有进展 ✓`, { pid });
+    touch();
+  }
+
+  /** Tells how many sessions wait for a disk that does not answer. */
+  report(): number {
+    return [...this.standing.values()].filter(({ isTold }) => isTold).length;
+  }
+}
+
+/** Whether the two processes that an rsync has once it has its list wait for the source, or for each other. */
+const isDeserted = (activities: Activity[]) =>
+  activities.length === 2 && activities.every(({ state, isPrompt }) => state === 'waiting' && isPrompt);
+
+/** Lists what a process and all that it has started do. One that ends meanwhile is left out. */
+function activitiesOf(pid: number): Activity[] {
+  const activity = activityOf(pid);
+  return [...(activity ? [activity] : []), ...startedBy(pid).flatMap(activitiesOf)];
+}
+
+/** Whether a word has rsync compare by checksum: short options stand together, and what stands behind the e says other things. */
+const asksForChecksums = (word: string) => /^-[^\We]*c|^--checksum$/.test(word);
+
+const STATES: Record<string, State> = { T: 'stopped', t: 'stopped', D: 'disk', S: 'waiting', I: 'waiting' };
+
+/** Finds what a process does: nothing where it has ended. */
+export function activityOf(pid: number): Activity | undefined {
+  try {
+    const [state = '', ...fields] = /\) (.*)/s.exec(readFileSync(`/proc/${pid}/stat`, 'latin1'))?.[1]?.split(' ') ?? [];
+    const [user, system] = fields.slice(10, 12);
+    const words = readFileSync(`/proc/${pid}/cmdline`, 'latin1').split('\0');
+    const isPrompt = words[0] === 'rsync' && words.includes('--server') && !words.some(asksForChecksums);
+    return { state: STATES[state] ?? 'working', isPrompt, work: `${pid} ${user} ${system} ${transferredBy(pid)}` };
+  } catch {
+    return undefined;
+  }
+}
+
+/** What a process has read and written, '' where that is nobody's to know. */
+function transferredBy(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/io`, 'latin1');
+  } catch {
+    return '';
+  }
+}
