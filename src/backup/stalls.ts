@@ -8,7 +8,7 @@
 import { readFileSync } from 'node:fs';
 import { lifecycle } from '../service/lifecycle.ts';
 import { log, warn } from '../service/log.ts';
-import { endGroups, startedBy } from '../service/processes.ts';
+import { type Doing, endGroups, observe, startedBy } from '../service/processes.ts';
 import { touch } from '../service/status.ts';
 
 /** How often it is looked at, ms. */
@@ -19,12 +19,9 @@ const DISK_MS = 60_000;
 /** How long a receiving rsync may wait for the source in the midst of its work, ms; for ever where that reads whole files first. */
 const SILENT_MS = 900_000;
 
-/** What a process does (proc(5), stat): it was stopped, it waits for a disk, or for something else, or works. */
-type State = 'stopped' | 'disk' | 'waiting' | 'working';
-
 /** A process that runs for a session. */
 export interface Activity {
-  state: State;
+  state: Doing;
   /** Whether it receives what the source need not read before. */
   isPrompt: boolean;
   /** What it has done so far, in any form: the same as long as it does nothing. */
@@ -77,7 +74,7 @@ export class Stalls {
 
   /** Tells of a session that has stood still for too long, and ends it where that helps: a disk that hangs holds it all the same. */
   private judge(pid: number, activities: Activity[], standing: Standing, ms: number): void {
-    const is = (state: State) => activities.some((activity) => activity.state === state);
+    const is = (state: Doing) => activities.some((activity) => activity.state === state);
     const seconds = Math.round(ms / 1000);
     if (is('stopped') && ms >= STOPPED_MS) {
       warn('session.stalled', `接收镜像的进程 ${pid} 已被暂停 ${seconds} 秒，已结束它，由源端重试`, { pid, seconds });
@@ -117,26 +114,19 @@ function activitiesOf(pid: number): Activity[] {
 /** Whether a word has rsync compare by checksum: short options stand together, and what stands behind the e says other things. */
 const asksForChecksums = (word: string) => /^-[^\We]*c|^--checksum$/.test(word);
 
-const STATES: Record<string, State> = { T: 'stopped', t: 'stopped', D: 'disk', S: 'waiting', I: 'waiting' };
-
 /** Finds what a process does: nothing where it has ended. */
 export function activityOf(pid: number): Activity | undefined {
-  try {
-    const [state = '', ...fields] = /\) (.*)/s.exec(readFileSync(`/proc/${pid}/stat`, 'latin1'))?.[1]?.split(' ') ?? [];
-    const [user, system] = fields.slice(10, 12);
-    const words = readFileSync(`/proc/${pid}/cmdline`, 'latin1').split('\0');
-    const isPrompt = words[0] === 'rsync' && words.includes('--server') && !words.some(asksForChecksums);
-    return { state: STATES[state] ?? 'working', isPrompt, work: `${pid} ${user} ${system} ${transferredBy(pid)}` };
-  } catch {
-    return undefined;
-  }
+  const found = observe(pid);
+  if (!found) return undefined;
+  const words = wordsOf(pid);
+  const isPrompt = words[0] === 'rsync' && words.includes('--server') && !words.some(asksForChecksums);
+  return { state: found.doing, work: found.done, isPrompt };
 }
 
-/** What a process has read and written, '' where that is nobody's to know. */
-function transferredBy(pid: number): string {
+function wordsOf(pid: number): string[] {
   try {
-    return readFileSync(`/proc/${pid}/io`, 'latin1');
+    return readFileSync(`/proc/${pid}/cmdline`, 'latin1').split('\0');
   } catch {
-    return '';
+    return []; // it has ended
   }
 }

@@ -124,6 +124,8 @@ export function planFor({ RSYNC_OPTS, SSH_OPTS, RENAME_ON_TARGET }: Options) {
     limitsSize: has('--max-size'),
     hasFilters: options.some(({ name }) => FILTERS.has(name)),
     asksForStats: has('--stats', '--info') || options.filter(({ name }) => /^(-v|--verbose)$/.test(name)).length > 1,
+    /** Whether a side reads whole files before it says anything. */
+    comparesContent: has('-c', '--checksum'),
     isVerbose: isSet(options, ['-v', '--verbose'], ['--no-v', '--no-verbose']),
     mayReport: !has('--log-file'), // a log that the options ask for is the user's
     isRelative: isSet(options, ['-R', '--relative'], ['--no-R', '--no-relative']),

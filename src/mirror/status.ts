@@ -100,6 +100,7 @@ interface Problem {
     | 'watcher'
     | 'target_down'
     | 'failed'
+    | 'stalled'
     | 'lag';
   target?: string;
   mount?: string;
@@ -129,6 +130,7 @@ export function problemsOf(status: Status, now = Date.parse(status.updated)): Pr
     ...(status.watch.running ? [] : [{ problem: 'watcher' } as const]),
     ...status.targets.filter(({ up }) => !up).map(({ target }) => ({ problem: 'target_down', target }) as const),
     ...status.targets.filter(isFailing).map(({ target }) => ({ problem: 'failed', target }) as const),
+    ...status.targets.filter(({ stalled }) => stalled).map(({ target }) => ({ problem: 'stalled', target }) as const),
     ...status.targets.filter(isLate).map(({ target }) => ({ problem: 'lag', target }) as const),
   ];
 }
@@ -151,6 +153,7 @@ export function judge(status: Status, now = Date.parse(status.updated)): { healt
     watcher: '监控进程不在运行，正在重新启动',
     target_down: '无法连接目标',
     failed: '有内容无法同步，见日志:',
+    stalled: '同步没有任何进展，请检查备份端的磁盘:',
     lag: `落后 ${lag} 秒，超过了 MAX_LAG=${status.max_lag_seconds}`,
   };
   const problems = problemsOf(status, now);

@@ -39,6 +39,8 @@ export class TargetState extends EventEmitter {
   /** Whether it can be reached. */
   up = false;
   syncing = false;
+  /** Since when nothing has happened in the sync that is under way, ms since 1970; nothing where it goes on. */
+  stalledSince: number | undefined;
   /** Since when its syncs have failed one after the other, ms since 1970, nothing where the last one did not. */
   failingSince: number | undefined;
   /** Whether it has been compared as a whole, so that what it lacks are changes. */
@@ -191,6 +193,7 @@ export class TargetState extends EventEmitter {
       progress: this.progress,
       held: this.held ? reportHeld(this.held) : null,
       failed: this.reportFailed(),
+      stalled: this.stalledSince === undefined ? null : new Date(this.stalledSince).toISOString(),
       unsettable: [...this.unsettable],
       rivals: this.rivals,
       history: Array.from({ length: MINUTES }, (_, n) => this.history.get(first + n) ?? NO_MINUTE),

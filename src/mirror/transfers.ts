@@ -32,6 +32,7 @@ import { LIST_OPTIONS } from './scopes.ts';
 import { type LeftOut, SizeLimit } from './size-limit.ts';
 import type { Source } from './source.ts';
 import { rsyncArgs } from './ssh.ts';
+import { Standstill } from './standstill.ts';
 import type { TargetState } from './target-state.ts';
 
 /** How often it is looked at whether a mount has gone while an rsync runs, ms. */
@@ -60,7 +61,7 @@ interface Parts {
   mounts: Mounts;
   connection: Connection;
   brake: Brake;
-  state: Pick<TargetState, 'name' | 'unmirrored' | 'unsettable'>;
+  state: Pick<TargetState, 'name' | 'unmirrored' | 'unsettable' | 'warn' | 'log' | 'stalledSince'>;
 }
 
 export class Transfers {
@@ -231,6 +232,7 @@ export class Transfers {
     const isLimited = rsync.stderr ? hearLimit(rsync.stderr) : () => false;
     if (rsync.stderr) passOn(rsync.stderr, state.name, (bytes) => faults.read(explain(bytes)));
     rsync.stdin?.end(names && foothold ? foothold.locate(names) : names);
+    using _standstill = new Standstill(rsync, { state, isPrompt: !host.plan.comparesContent });
     this.running = transfer;
     const status = await exitStatus(rsync);
     this.running = undefined;

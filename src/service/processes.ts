@@ -83,10 +83,10 @@ export async function endChildren(): Promise<void> {
   }
 }
 
-/** Ends groups of processes: by SIGTERM, and what is left of them after 1 s by SIGKILL. */
+/** Ends groups of processes, stopped ones too: by SIGTERM, and what is left of them after 1 s by SIGKILL. */
 export async function endGroups(groups: number[]): Promise<void> {
   for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
-    for (const group of groups) sendSignal(-group, signal);
+    for (const group of groups) for (const each of [signal, 'SIGCONT'] as const) sendSignal(-group, each);
     await groupsEnd(groups);
   }
 }
@@ -95,6 +95,31 @@ export async function endGroups(groups: number[]): Promise<void> {
 async function groupsEnd(groups: number[]): Promise<void> {
   const deadline = performance.now() + 1000;
   while (groups.some((group) => sendSignal(-group, 0)) && performance.now() < deadline) await sleep(10);
+}
+
+/** What a process does (proc(5), stat): somebody has stopped it, it waits for a disk, or for something else, or it works. */
+export type Doing = 'stopped' | 'disk' | 'waiting' | 'working';
+
+const DOING: Record<string, Doing> = { T: 'stopped', t: 'stopped', D: 'disk', S: 'waiting', I: 'waiting' };
+
+/** What a process does now, and all that it has done so far in a form that stays the same while it does nothing; nothing where it has ended. */
+export function observe(pid: number): { doing: Doing; done: string } | undefined {
+  try {
+    const [state = '', ...fields] = /\) (.*)/s.exec(readFileSync(`/proc/${pid}/stat`, 'latin1'))?.[1]?.split(' ') ?? [];
+    const [user, system] = fields.slice(10, 12);
+    return { doing: DOING[state] ?? 'working', done: `${pid} ${user} ${system} ${transferredBy(pid)}` };
+  } catch {
+    return undefined;
+  }
+}
+
+/** What a process has read and written, '' where that is nobody's to know. */
+function transferredBy(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/io`, 'latin1');
+  } catch {
+    return '';
+  }
 }
 
 /** Keeps the end of what a program says, at most 1000 characters. */

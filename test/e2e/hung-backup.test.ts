@@ -1,8 +1,10 @@
 /** A backup whose disk hangs: the service goes on, tells it, and ends when it is asked to. */
 import { expect, setDefaultTimeout, test } from 'bun:test';
 import { spawnSync } from 'node:child_process';
-import { copyFileSync, existsSync, mkdirSync, readlinkSync } from 'node:fs';
-import { isRoot, Pair } from '../pair.ts';
+import { randomBytes } from 'node:crypto';
+import { copyFileSync, existsSync, mkdirSync, readlinkSync, writeFileSync } from 'node:fs';
+import { startedBy } from '../../src/service/processes.ts';
+import { isRoot, Pair, remoteRsyncsOf } from '../pair.ts';
 import { cleanEnv, content, eventually, Program } from '../processes.ts';
 import { binary } from '../project.ts';
 
@@ -56,4 +58,31 @@ test.skipIf(!canHang)('a disk that hangs at the start holds up no end', async ()
   await backup.shows('配置 SSH 服务...');
   expect(healthOf(pair)).toBe('不健康: 正在启动\n');
   expect(await backup.stop()).toBe(0);
+});
+
+test('a receiving rsync that was stopped is ended, and what it was sent is sent again', async () => {
+  await using pair = await Pair.withKeys('stopped');
+  const { backup } = await pair.run({ SYNC_INTERVAL: '0', RSYNC_OPTS: '-a --delete --bwlimit=4000' });
+  writeFileSync(pair.path('source', 'big'), randomBytes(16_000_000));
+  const receiving = await eventually(() => {
+    const found = remoteRsyncsOf(pair).filter((pid) => startedBy(pid).length > 0);
+    return found.length > 0 ? found : undefined;
+  });
+  for (const pid of receiving.flatMap(startedBy)) process.kill(pid, 'SIGSTOP'); // one of the two that receive
+  await backup.shows(/\[WARN .*接收镜像的进程 \d+ 已被暂停 \d+ 秒，已结束它，由源端重试/, 0, 60_000);
+  await pair.isMirrored(60_000);
+});
+
+test.skipIf(!canHang)('a receiving rsync whose disk hangs is told', async () => {
+  await using pair = await Pair.withKeys('hung-disk');
+  for (const name of ['backup/disk', 'shared']) mkdirSync(pair.path(name), { recursive: true });
+  copyFileSync(pair.path('source-ssh', 'id_rsa.pub'), pair.path('shared', 'id_rsa.pub'));
+  const backup = pair.start('start-sshd', {}, ['unshare', '-m', '--propagation', 'private']);
+  await backup.shows('SSH 服务器就绪');
+  await hang(pair, backup, pair.path('backup', 'disk'));
+  mkdirSync(pair.path('source', 'disk'));
+  writeFileSync(pair.path('source', 'disk', 'file'), 'words');
+  pair.start('rsync-inotify');
+  await backup.shows(/\[WARN .*接收镜像的进程 \d+ 等待磁盘已 \d+ 秒/, 0, 90_000);
+  await eventually(() => healthOf(pair) === `不健康: 目标目录 ${pair.path('backup')}/ 所在的磁盘没有应答\n`);
 });
