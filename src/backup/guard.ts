@@ -27,6 +27,7 @@ import { localTime, reasonOf, showPath } from '../service/text.ts';
 import { type Admission, isSamePlace, type Place, writeAdmission } from './admission.ts';
 import type { Config } from './config.ts';
 import { type Destination, placeAt, prepareDestination } from './destination.ts';
+import { LinkWatch } from './links.ts';
 import { bytesOf, homeMount, latin1Of, MountMemory } from './mount-memory.ts';
 import type { Reports } from './reports.ts';
 import type { Sshd } from './sshd.ts';
@@ -62,6 +63,7 @@ export class Guard {
   private mountinfo = '';
   /** The look that is under way: of a disk that hangs only one hangs with it. */
   private looking: Promise<void> | undefined;
+  private readonly links = new LinkWatch(() => lifecycle.background(this.followLink()));
   private readonly memory: MountMemory;
   private readonly name: string;
 
@@ -117,6 +119,12 @@ export class Guard {
     const { place } = destination;
     if (place && (await this.isRemounted(place))) return;
     this.tellReplaced();
+  }
+
+  /** Ends sessions at once where DEST_DIR leads elsewhere by now: they would still go to where it has led. The next look tells it. */
+  private async followLink(): Promise<void> {
+    const place = await placeAt(this.parts.config.DEST_DIR);
+    if (place && this.home && !isSamePlace(this.home.place, place)) this.parts.sshd.endSessions();
   }
 
   /** Whether the last look has found DEST_DIR as it was, or nothing that says otherwise. */
@@ -225,6 +233,7 @@ export class Guard {
     this.mountinfo = readMountinfo();
     this.below = mountsWithin(this.mountinfo, home.root);
     this.parts.reports.renewBar();
+    this.links.follow(this.parts.config.DEST_DIR);
     return this.begin(home.place, this.reasonToRefuse(home));
   }
 

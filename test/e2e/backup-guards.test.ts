@@ -15,6 +15,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { dirname } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { Namespace } from '../namespace.ts';
 import { isRoot, Pair, remoteRsyncsOf, theOnly, userName } from '../pair.ts';
 import { type Answer, answerOf, cleanEnv, count, eventually, type Program } from '../processes.ts';
@@ -277,6 +278,24 @@ describe.concurrent('DEST_DIR', () => {
     expect(back).toEqual({ ...first, start: back.start });
     expect(back.start).not.toBe(first.start);
     expect(count(program.output, 'Server listening')).toBe(0);
+  });
+
+  test('that is a link is left at once by what waits when that leads elsewhere', async () => {
+    for (let n = 0; n < 3; n++) {
+      await using backup = await Backup.start('flipped', (its) => {
+        symlinkSync('backup', its.path('current'));
+        return { DEST_DIR: `${its.path('current')}/` };
+      });
+      const { pair } = backup;
+      writeFileSync(pair.path('source', 'file'), 'words');
+      const send = await backup.beginRsync(pair.path('current'));
+      symlinkSync('volume', pair.path('next'));
+      renameSync(pair.path('next'), pair.path('current'));
+      await sleep(500); // a look alone comes within a second or two
+      expect((await send('file\n')).status).not.toBe(0);
+      expect((await backup.mirror(pair.path('current'))).stderr).toContain(REPLACED);
+      for (const name of ['backup', 'volume']) expect(readdirSync(pair.path(name))).toEqual([]);
+    }
   });
 
   test('that was replaced on purpose is taken by the next start, as another one', async () => {
