@@ -90,10 +90,12 @@ async function receive(words: string[], allowed: string): Promise<never> {
   const rest = enter(real, root);
   if (options.some((option) => /^--(inplace|append)$/.test(option))) await protectDevices();
   const safe = deletesLast(options) ? await deleteInTime(options) : options;
-  // It may wait for days, and not in DEST_DIR, which could not be unmounted then: the fence is around that and no other directory.
   const isFenced = fence(root, neededBy(rsync));
-  if (isFenced) process.chdir('/');
-  const place = (isFenced ? real : rest) + (destination.endsWith('/') ? '/' : ''); // a directory to be, for a single file
+  // It may wait for days, and not in DEST_DIR, which could not be unmounted then: the fence is around that and no other directory. In
+  // the way to one below, the source might put a link meanwhile, and modes and owners of what that leads to are not behind the fence.
+  const mayLeave = isFenced && real === root;
+  if (mayLeave) process.chdir('/');
+  const place = (mayLeave ? real : rest) + (destination.endsWith('/') ? '/' : ''); // a directory to be, for a single file
   return process.execve(rsync, ['rsync', '--server', ...safe, '.', place], process.env);
 }
 

@@ -84,5 +84,5 @@ test.skipIf(!canHang)('a receiving rsync whose disk hangs is told', async () => 
   writeFileSync(pair.path('source', 'disk', 'file'), 'words');
   pair.start('rsync-inotify');
   await backup.shows(/\[WARN .*接收镜像的进程 \d+ 等待磁盘已 \d+ 秒/, 0, 90_000);
-  await eventually(() => healthOf(pair) === `不健康: 目标目录 ${pair.path('backup')}/ 所在的磁盘没有应答\n`);
+  await eventually(() => healthOf(pair) === `不健康: 目标目录 ${pair.path('backup')} 所在的磁盘没有应答\n`);
 });
