@@ -330,10 +330,8 @@ async function main(): Promise<void> {
   if (lifecycle.stopping) return;
   if (!hosts[0]?.plan.isOneFileSystem) await watchMounts(mounts, watch);
   await startWatching(watch); // for 5: nothing that changes in between may be lost
-  lifecycle.background(guard.keep());
-  lifecycle.background(new RuleFiles(config).keep(targets));
   service.phase = 'syncing';
-  lifecycle.background(source.findLinks());
+  for (const work of [guard.keep(), new RuleFiles(config).keep(targets), source.findLinks()]) lifecycle.background(work);
   const begun = Promise.race(backups.map(({ target }) => once(target, 'begun')));
   const mirroring = Promise.all(tries.map(({ backup, reaching }) => mirror(backup, reaching))); // 4
   lifecycle.finishFirst(mirroring).catch(() => {}); // it is awaited below
