@@ -331,7 +331,8 @@ async function main(): Promise<void> {
   if (!hosts[0]?.plan.isOneFileSystem) await watchMounts(mounts, watch);
   await startWatching(watch); // for 5: nothing that changes in between may be lost
   service.phase = 'syncing';
-  for (const work of [guard.keep(), new RuleFiles(config).keep(targets), source.findLinks()]) lifecycle.background(work);
+  for (const work of [guard.keep(), new RuleFiles(config).keep(targets), source.findLinks()])
+    lifecycle.background(work);
   const begun = Promise.race(backups.map(({ target }) => once(target, 'begun')));
   const mirroring = Promise.all(tries.map(({ backup, reaching }) => mirror(backup, reaching))); // 4
   lifecycle.finishFirst(mirroring).catch(() => {}); // it is awaited below

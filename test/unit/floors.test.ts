@@ -4,12 +4,12 @@ import { dirname, join } from 'node:path';
 import { modules, ROOT } from '../project.ts';
 
 /** The rooms of src/, each in the order in which its modules stand on each other: one imports only what is named before it. */
-const SERVICE = 'text log files userlibc keys processes orphans mounts lifecycle variables status control'.split(' ');
+const SERVICE = 'text log files user libc keys processes orphans mounts lifecycle variables status control'.split(' ');
 const MIRROR = [
   'rsync-options options config memory held allowance ssh check keys events changes moves departures estimate renames scopes source',
   'foothold mount-states mounts source-guard announcer doubts',
   'unwatched terrain directories watcher-words inotifywait inotifywaits coverage',
-  'progress differences faults size-limit rsync unmirrored target-state watch host-keys connection backup-guard nestingrivals remote-renames',
+  'progress differences faults size-limit rsync unmirrored target-state watch host-keys connection backup-guard nesting rivals remote-renames',
   'tally rule-files census ledger forecast losses brake standstill transfers sender division flaws recovery target commands status metrics monitor comparison readability horizon verify',
 ].flatMap((line) => line.split(' '));
 const BACKUP = [
