@@ -13,7 +13,7 @@ const SILENCE_MS = 30_000;
 const MAX_PATH = 4096;
 
 /**
- * Lists what find(1) tells; nothing where it falls silent, or knows nothing.
+ * Lists what find(1) tells; nothing where it falls silent, is ended, or knows nothing.
  * @param excluded directories that are left out, with all that is in them
  * @returns `beyond` where there are paths that no program can use
  */
@@ -32,9 +32,10 @@ export async function listByFind(root: string, excluded: readonly string[]): Pro
     for (const path of paths) found.push(path.slice(root.length));
     if (rest.length > MAX_PATH || paths.some(({ length }) => length > MAX_PATH)) giveUp('beyond');
   });
-  const end = await Promise.race([givenUp, once(find, 'close').catch(() => undefined)]);
+  const ended = once(find, 'close').then(([, signal]) => (signal ? 'killed' : 'done'));
+  const end = await Promise.race([givenUp, ended.catch(() => 'killed')]);
   clearTimeout(timer);
   signalGroup(find, 'SIGKILL');
   if (end === 'beyond') return 'beyond';
-  return end === 'hung' || found.length === 0 ? undefined : found;
+  return end !== 'done' || found.length === 0 ? undefined : found;
 }
