@@ -12,6 +12,19 @@ import type { Source } from './source.ts';
 /** Where the files that this process holds open are found by others (proc(5)). */
 const FILES = `/proc/${process.pid}/fd`;
 
+/** How long a name may be so that there is room before it for the way to the source, bytes: rsync cuts what is longer than PATH_MAX. */
+const MAX_NAME = 4000;
+
+/** Whether each of these names, with a zero byte behind it, leaves room for the way to the source. */
+export function leaveRoom(names: Buffer): boolean {
+  for (let start = 0; start < names.length; ) {
+    const end = names.indexOf(0, start);
+    if (end - start > MAX_NAME) return false;
+    start = end + 1;
+  }
+  return true;
+}
+
 /** Holds on to what names of the source are relative to, whatever is mounted in its place meanwhile. */
 export class Foothold implements Disposable {
   private readonly file: number;

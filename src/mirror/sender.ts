@@ -12,6 +12,7 @@ import type { Brake } from './brake.ts';
 import type { Batch } from './changes.ts';
 import type { Host } from './config.ts';
 import type { Connection } from './connection.ts';
+import { leaveRoom } from './foothold.ts';
 import type { Mounts } from './mounts.ts';
 import type { Move } from './moves.ts';
 import { RemoteRenames } from './remote-renames.ts';
@@ -196,7 +197,7 @@ export class Sender {
   private async sendList(names: Buffer, reachesMounts: boolean): Promise<Sent> {
     const { armed } = this;
     this.armed = undefined;
-    const isTooEarly = reachesMounts && this.transfers.mayKeepMounts;
+    const isTooEarly = (reachesMounts && this.transfers.mayKeepMounts) || !leaveRoom(names);
     if (armed && (isTooEarly || !this.transfers.isUpToDate(armed))) signalGroup(armed.rsync, 'SIGKILL');
     else if (armed && children.has(armed.rsync)) {
       const started = performance.now();

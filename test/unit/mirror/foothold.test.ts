@@ -2,7 +2,7 @@ import { describe, expect, test } from 'bun:test';
 import { spawn, spawnSync } from 'node:child_process';
 import { mkdirSync, readdirSync, renameSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { Foothold, mayFindFiles } from '../../../src/mirror/foothold.ts';
+import { Foothold, leaveRoom, mayFindFiles } from '../../../src/mirror/foothold.ts';
 import { LIST_OPTIONS, listOf, type Scope } from '../../../src/mirror/scopes.ts';
 import { Source } from '../../../src/mirror/source.ts';
 import { Failure } from '../../../src/service/text.ts';
@@ -64,6 +64,12 @@ test('there is no foothold in what has taken the place of the source', () => {
   expect(() => new Foothold(source)).toThrow('不见了');
   mkdirSync(path);
   expect(() => new Foothold(source)).toThrow(Failure);
+});
+
+test('a name that would leave no room for the way to the source is told from others', () => {
+  const names = (...lengths: number[]) => Buffer.from(lengths.map((length) => `${'x'.repeat(length)}\0`).join(''));
+  expect([names(), names(4000), names(1, 4000, 1)].map(leaveRoom)).toEqual([true, true, true]);
+  expect([names(4001), names(1, 4050)].map(leaveRoom)).toEqual([false, false]);
 });
 
 test('programs that are started here find what this process holds open', () => {
