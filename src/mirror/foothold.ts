@@ -35,12 +35,20 @@ export class Foothold implements Disposable {
   /** @throws {Failure} where the source is not what it was */
   constructor(source: Pick<Source, 'base' | 'prefix' | 'is' | 'check' | 'refuse'>) {
     source.check();
-    this.file = openSync(source.base, O_PATH | constants.O_DIRECTORY);
+    this.file = openIn(source);
     this.path = `${FILES}/${this.file}`.slice(1);
     this.name = readlinkSync(`/${this.path}`, 'latin1').slice(1);
-    if (source.is(statSync(Buffer.from(`/${this.path}${source.prefix}`, 'latin1'), { bigint: true }))) return;
+    if (this.isOf(source)) return;
     this[Symbol.dispose]();
     source.refuse();
+  }
+
+  private isOf(source: Pick<Source, 'prefix' | 'is'>): boolean {
+    try {
+      return source.is(statSync(Buffer.from(`/${this.path}${source.prefix}`, 'latin1'), { bigint: true }));
+    } catch {
+      return false; // it has gone this moment
+    }
   }
 
   /** Says of names, each with a zero byte behind it, where they are; rsync keeps of each what stands behind the first dot. */
@@ -54,6 +62,15 @@ export class Foothold implements Disposable {
 
   [Symbol.dispose](): void {
     closeSync(this.file);
+  }
+}
+
+/** Opens what names are relative to. @throws {Failure} where it has gone this moment */
+function openIn(source: Pick<Source, 'base' | 'refuse'>): number {
+  try {
+    return openSync(source.base, O_PATH | constants.O_DIRECTORY);
+  } catch {
+    source.refuse();
   }
 }
 
