@@ -58,7 +58,7 @@ describe.skipIf(!isPossible).concurrent('while an rsync waits for names, somebod
     await using bed = await withDisks('unmount-backup');
     const { pair, namespace, backup, mirror } = bed;
     namespace.run('umount "$1/inner"; umount "$1"', pair.path('backup'));
-    await backup.shows('已不是启动时的目录');
+    await backup.shows(/\[ERROR .*已不是启动时的目录/);
     namespace.run('mount --bind "$1" "$2"', pair.path('disk-of-backup'), pair.path('backup'));
     namespace.run('mount --bind "$1" "$2"', pair.path('inner-of-backup'), pair.path('backup', 'inner'));
     await backup.shows('又是启动时的目录');
@@ -76,7 +76,7 @@ describe.skipIf(!isPossible).concurrent('while an rsync waits for names, somebod
     await source.shows(/同步失败 \(退出码: 23\)/, offset);
     expect(readdirSync(pair.path('backup'))).toEqual(['kept']);
     backup.signal('SIGCONT');
-    await backup.shows('已不是启动时的目录');
+    await backup.shows(/\[ERROR .*已不是启动时的目录/);
     namespace.run('mount --bind "$1" "$2"', pair.path('disk-of-backup'), pair.path('backup'));
     namespace.run('mount --bind "$1" "$2"', pair.path('inner-of-backup'), pair.path('backup', 'inner'));
     await eventually(() => namespace.run('ls "$1"', pair.path('backup')) === 'inner\nsecond\n');
