@@ -69,6 +69,22 @@ describe('a path that is too long', () => {
   });
 });
 
+/** Makes a directory whose path is nearly as long as one can be; with `$2`, a file in it whose path is too long. */
+const DEEPEST = `cd "$1"; n=$(printf %0200d 0); while [ $(pwd | wc -c) -lt 3850 ]; do mkdir -p $n; cd $n; done
+  n=$(printf %0$((4075 - $(pwd | wc -c)))d 0); mkdir -p $n; cd $n; [ -z "$2" ] || touch $(printf %0100d 1)`;
+
+test('a change that is told behind one with a path that is too long is not lost', async () => {
+  await using pair = await Pair.withKeys('cut');
+  const deepest = (more: string) => spawnSync('bash', ['-c', DEEPEST, 'bash', pair.path('source'), more]);
+  deepest('');
+  const { source } = await pair.run({ SYNC_INTERVAL: '0' });
+  await isSettled(pair);
+  deepest('and a file');
+  mkdirSync(pair.path('source', 'new')); // of which one event tells
+  await source.shows(`检测到文件变化: ${pair.path('source', 'new')} CREATE,ISDIR\n`);
+  await eventually(() => existsSync(pair.path('backup', 'new')));
+});
+
 /** Has files come and go in all directories until it is killed. */
 const CHURN = 'cd "$1"; while :; do for d in */; do for f in 1 2 3 4 5; do : >$d$f; done; done; rm -f */[1-5]; done';
 
