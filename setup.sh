@@ -4,7 +4,8 @@
 #
 #   sh setup.sh [--with-test-tools] [COMMAND [ARGUMENT...]]
 #
-# --with-test-tools also installs Prometheus, Chromium and a Chinese font, for tests that are skipped without them.
+# --with-test-tools also installs Prometheus, Chromium, a Chinese font, and programs whose work is mirrored (Git, Vim, logrotate …),
+# for tests that are skipped without them.
 # Debian, Ubuntu and Alpine; Node.js with npm must be there. Where root is needed and sudo is not there,
 # it says what to install.
 set -eu
@@ -78,8 +79,11 @@ chinese=
 if [ "${1:-}" = --with-test-tools ]; then
   shift
   programs="$programs prometheus:prometheus chromium:chromium fc-list:fontconfig"
+  programs="$programs git:git logrotate:logrotate patch:patch unzip:unzip zip:zip"
   chinese=fonts-wqy-microhei
-  if command -v apk >/dev/null; then chinese=font-wqy-zenhei; fi
+  vim=vim.tiny:vim-tiny
+  if command -v apk >/dev/null; then chinese=font-wqy-zenhei vim=vim:vim; fi
+  programs="$programs $vim"
 fi
 
 command -v npm >/dev/null || { say "Node.js with npm is needed: https://nodejs.org" >&2; exit 1; }
@@ -90,6 +94,7 @@ if [ -n "$packages" ]; then
   install_packages $packages
   case "$packages" in *openssh-server*) disable_services ssh.socket ssh.service ;; esac
   case "$packages" in *prometheus*) disable_services prometheus.service ;; esac
+  case "$packages" in *logrotate*) disable_services logrotate.timer ;; esac
 fi
 
 bun_version=$(node -p 'require("./package.json").packageManager.split("@")[1]')

@@ -52,7 +52,8 @@ function freshMachine(directory: string, packageManagerName: 'apt-get' | 'apk') 
   stub('font-list', 'echo a Chinese font');
   const policy = join(directory, 'policy-rc.d');
   const programs = provide('rsync', 'inotifywait', 'ssh', 'ssh-keygen', 'sshd');
-  const testTools = `${provide('prometheus', 'chromium')}; cp "${bin}/font-list" "${bin}/fc-list"`;
+  const works = provide('git', 'logrotate', 'patch', 'unzip', 'zip', 'vim', 'vim.tiny');
+  const testTools = `${provide('prometheus', 'chromium')}; ${works}; cp "${bin}/font-list" "${bin}/fc-list"`;
   stub(
     packageManagerName,
     `${log(packageManagerName)}; [ -e "${policy}" ] && sh "${policy}" || echo policy $? >> "${directory}/log"
@@ -106,14 +107,15 @@ test.each(['apt-get', 'apk'] as const)(
 );
 
 test.each([
-  ['apt-get', 'fonts-wqy-microhei'],
-  ['apk', 'font-wqy-zenhei'],
-] as const)('with --with-test-tools it installs with %s also what some tests need', (name, font) => {
+  ['apt-get', 'fonts-wqy-microhei', 'vim-tiny'],
+  ['apk', 'font-wqy-zenhei', 'vim'],
+] as const)('with --with-test-tools it installs with %s also what some tests need', (name, font, vim) => {
   const directory = mkdtempSync(join(tmpdir(), 'setup-'));
   try {
     const setup = freshMachine(directory, name);
     expect(setup().asked).not.toMatch(/chromium|prometheus|font/);
-    const packages = `chromium ${font} fontconfig prometheus`.split(' ').sort().join(' ');
+    const works = `git logrotate patch unzip ${vim} zip`;
+    const packages = `chromium ${font} fontconfig prometheus ${works}`.split(' ').sort().join(' ');
     const first = setup('--with-test-tools', 'sh', '-c', 'echo ran');
     expect(first.said).toContain(`setup: installing the system packages ${packages}`);
     expect(first.said).toEndWith('ran\n');
@@ -140,6 +142,7 @@ test('no service of a Debian package is started or enabled, and a policy of the 
     const prometheus = setup('--with-test-tools');
     expect(prometheus.asked).toContain('policy 104\n');
     expect(prometheus.asked).toContain('systemctl disable --quiet --now prometheus.service\n');
+    expect(prometheus.asked).toContain('systemctl disable --quiet --now logrotate.timer\n');
     expect(readFileSync(policy, 'utf8')).toBe('exit 104');
   } finally {
     rmSync(directory, { recursive: true });
