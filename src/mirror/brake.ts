@@ -314,9 +314,9 @@ export class Brake extends EventEmitter {
   }
 
   private settleDepartures(batch: Batch, { mode }: Outcome): void {
-    const { departures, changes, failed } = this.parts.state;
+    const { departures, changes, failed, unmirrored } = this.parts.state;
     const isWaiting = (path: string) =>
-      changes.waiting.has(path) || changes.waiting.has('') || failed.waiting.has(path);
+      [changes.waiting, failed.waiting].some((it) => it.has(path) || it.has('')) || unmirrored.isHidden(path);
     if (mode === 'full') departures.settleAll(isWaiting);
     else departures.settle(batch.keys(), isWaiting);
   }

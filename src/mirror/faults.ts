@@ -26,7 +26,7 @@ export interface Fault {
   code: number | undefined;
 }
 
-/** How many faults are kept of an rsync; of more than that it is only known that there were more. */
+/** How many faults of each kind are kept of an rsync; of more than that it is only known that there were more. */
 const MAX_FAULTS = 1000;
 /** How many lines about attributes are passed on of an rsync where they have not been told before. */
 const MAX_ATTRIBUTE_LINES = 5;
@@ -46,7 +46,6 @@ const OF_ATTRIBUTES =
   /^(chown|chgrp|failed to (set|modify) (times|permissions) on|set_acl|change_sacl_perms|rsync_xal_set|set_xattr_acl|copy_xattrs|failed to (re-)?(read|write) xattr|delete of stat xattr)\b/;
 const OF_READING =
   /^(opendir|readdir|readlink_stat|link_stat|send_files|read errors mapping|get_acl|get_xattr|symlink has)/;
-const SKIPPED_DELETIONS = 'IO error encountered -- skipping file deletion';
 /** A file that rsync writes to until it is whole. */
 const TEMPORARY = /^(.*\/)?\.([^/]+)\.[A-Za-z0-9]{6}$/s;
 
@@ -63,12 +62,11 @@ export type Attribute = 'owner' | 'group' | 'times' | 'mode' | 'acl' | 'xattr';
 
 export class Faults {
   private readonly known = new Map<string, Fault>();
+  private readonly counts: Record<FaultKind, number> = { reading: 0, content: 0, attributes: 0 };
   /** Which attributes could not be set, with one path each. */
   readonly attributes = new Map<Attribute, Fault>();
   /** Whether every fault is known by its path. */
   isComplete = true;
-  /** Whether rsync has left deletions undone. */
-  hasSkippedDeletions = false;
   private rest = '';
   private passed = 0;
 
@@ -103,7 +101,6 @@ export class Faults {
 
   /** Takes in a line; returns whether it is to be passed on. */
   private take(line: string): boolean {
-    this.hasSkippedDeletions ||= line.includes(SKIPPED_DELETIONS);
     const [, who, what = '', text = '', code] = SYSTEM_ERROR.exec(line) ?? [];
     if (NO_FAULT.test(line)) return true;
     if (what && OF_ATTRIBUTES.test(what) && who !== 'sender') return this.takeAttribute(what, text, Number(code));
@@ -135,8 +132,10 @@ export class Faults {
     else this.keep({ path, kind, text, code });
   }
 
+  /** Keeps a fault. That something could not be read counts before all else of it, for it has kept rsync from deleting. */
   private keep(fault: Fault): void {
-    if (this.known.size < MAX_FAULTS) this.known.set(fault.path, fault);
+    if (this.known.get(fault.path)?.kind === 'reading') return;
+    if (this.known.has(fault.path) || this.counts[fault.kind]++ < MAX_FAULTS) this.known.set(fault.path, fault);
     else if (fault.kind !== 'attributes') this.isComplete = false;
   }
 
@@ -171,8 +170,15 @@ const MAX_LEFT_OUT = 40;
  * or from where it is. What lies in a directory that may not be entered is told by the name of that.
  * @param directory the destination
  */
-export function locatorFor(source: Pick<Source, 'root' | 'realRoot' | 'look' | 'isReadable'>, directory: string) {
+export function locatorFor(
+  source: Pick<Source, 'root' | 'realRoot' | 'prefix' | 'look' | 'isReadable'>,
+  directory: string,
+) {
   const destination = `${Buffer.from(directory).toString('latin1').replace(/\/+$/, '')}/`;
+  // The source has its name there where that is no contents, and all of its path with -R.
+  const starts = ['', source.prefix.slice(1), source.root.replace(/^\/+/, '')];
+  const find = (path: string) =>
+    starts.flatMap((start) => (path.startsWith(start) ? path.slice(start.length) : [])).find((it) => source.look(it));
   return (told: string): string | undefined => {
     const roots = [source.root, `${source.realRoot}/`, destination];
     const root = roots.find((it) => told.startsWith(it)) ?? '';
@@ -180,6 +186,8 @@ export function locatorFor(source: Pick<Source, 'root' | 'realRoot' | 'look' | '
     if (path === '.' || (path === '' && root)) return '';
     const closed = root && root !== destination ? closedAbove(source, path) : undefined;
     if (closed !== undefined) return closed;
+    // Only of a place that is called otherwise there it is not known where the source begins.
+    if (path && (root || !told.startsWith('/'))) return find(path);
     for (let n = 0; path && n < MAX_LEFT_OUT; n++) {
       if (source.look(path)) return path;
       path = path.includes('/') ? path.slice(path.indexOf('/') + 1) : '';

@@ -120,8 +120,8 @@ export function planFor({ RSYNC_OPTS, SSH_OPTS, RENAME_ON_TARGET }: Options) {
     mayArm: method === 'list' && !has('--timeout'), // rsync would give up while it waits
     mayRename: RENAME_ON_TARGET && method === 'list' && deletes && !isAgainstRenames,
     mayProgress: !asksForProgress && !has('-P', '--progress', '-q', '--quiet', '--stderr', '--msgs2stderr'),
-    /** Whether the options say how large a file may be. */
-    limitsSize: has('--max-size'),
+    /** Whether rsync may be told how large a file may be, and will say which are larger. */
+    mayLimitSize: !has('--max-size', '-q', '--quiet', '--stderr', '--msgs2stderr'),
     hasFilters: options.some(({ name }) => FILTERS.has(name)),
     asksForStats: has('--stats', '--info') || options.filter(({ name }) => /^(-v|--verbose)$/.test(name)).length > 1,
     /** Whether a side reads whole files before it says anything. */

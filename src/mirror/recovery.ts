@@ -6,12 +6,14 @@
  *   const part = recovery.next();                                       // what is to be sent before all else
  */
 import type { Stats } from 'node:fs';
-import { lifecycle, newBackoff } from '../service/lifecycle.ts';
-import { decodePath, escapeText, showPath } from '../service/text.ts';
-import { type Batch, type Change, UNKNOWN } from './changes.ts';
+import { withParents } from '../service/files.ts';
+import { decodePath, showPath } from '../service/text.ts';
+import { ALL, type Batch, UNKNOWN } from './changes.ts';
 import { divide, type List } from './division.ts';
+import { tellFailures } from './failures.ts';
 import type { Fault } from './faults.ts';
 import { Flaws } from './flaws.ts';
+import { Retries, type Retry } from './retries.ts';
 import { meaningOf, type Outcome } from './rsync.ts';
 import type { Sender } from './sender.ts';
 import { LOST_AND_FOUND } from './source.ts';
@@ -20,28 +22,34 @@ import { isLostAndFound } from './unmirrored.ts';
 
 /** How many parts a batch is sent in at most, until it has to wait like any other that fails. */
 const MAX_PARTS = 64;
-/** How long no batch is divided after one was, ms: where its parts do not fail, that has found nothing. */
+/** The same where every one of them fails: it is hardly what is in them. To come from a million files to one takes 20. */
+const MAX_FAILING = 24;
+/** How long no batch is divided after that has found nothing, ms. */
 const DIVISION_REST_MS = 600_000;
 /** Errors that say that a file is too large for the room that there is: ENOSPC, EDQUOT and EFBIG (errno(3)). */
 const NO_ROOM = [28, 122, 27];
 /** By how much the size of files that are sent is lowered where those that were left out were not enough. */
 const STEP = 16;
-/** How many times as long as a try has taken it rests at least until the next one. */
-const REST_RATIO = 10;
-/** How many paths of a sync are told. */
-const TOLD = 20;
 
 /** What is known of a batch that is sent because another one has failed. */
 interface Part {
   /** Whether it is to find what fails, so that there is no need that it fails again. */
   isPart: boolean;
+  /** Whether one comes after it that holds all of it, and does the deletions that parts of a directory cannot. */
+  isCovered: boolean;
+  /** Whether it is that one. */
+  isLast: boolean;
+  /** Whether it is what failed before, tried again by itself, and whether that was set aside. */
+  isRetry: boolean;
+  isAside: boolean;
   /** How large a file may be that is sent, bytes, and how often there was no room for one. */
-  ceiling?: number | undefined;
+  ceiling: number | undefined;
   timesFull: number;
-  /** Whether it is what was set aside, tried again. */
-  isRetry?: boolean;
 }
-const WHOLE: Part = { isPart: false, timesFull: 0 };
+const WHOLE: Part = {
+  ...{ isPart: false, isCovered: false, isLast: false, isRetry: false, isAside: false },
+  ...{ ceiling: undefined, timesFull: 0 },
+};
 
 /** What it works with. */
 interface Parts {
@@ -53,6 +61,8 @@ interface Parts {
   isReadable: (path: string) => boolean;
   /** Whether rsync may be told how large a file may be. */
   mayLimitSize: boolean;
+  /** Whether a part of the source can be sent by itself. */
+  mayDivide: boolean;
   /** Seconds between two regular comparisons, 0 for never. */
   interval: number;
   /** Says that there is something to be sent. */
@@ -60,22 +70,24 @@ interface Parts {
 }
 
 export class Recovery {
-  private queue: Batch[] = [];
   private readonly known = new WeakMap<Batch, Part>();
-  /** How many parts were sent since the last batch that was none. */
+  /** How many parts were sent since the last batch that was none, and whether one of them was mirrored. */
   private sent = 0;
-  /** The exit status of the last sync, where it failed. */
+  private isFruitful = false;
+  /** The exit status of the last batch that was no part, where it failed. */
   private lastStatus: number | null = null;
-  private backoff = newBackoff();
-  private isResting = false;
   /** When a batch may be divided again at the earliest, ms on the clock of `performance.now()`. */
   private dividableAt = 0;
-  /** How long the last try of what failed has taken, where it failed again, ms. */
-  private lastTryMs = 0;
+  private readonly retries: Retries;
   private readonly flaws: Flaws;
 
   constructor(private readonly parts: Parts) {
     this.flaws = new Flaws(parts);
+    this.retries = new Retries({ ...parts, hand: (retries) => this.queueRetries(retries) });
+  }
+
+  private get queue(): Batch[] {
+    return this.parts.state.queued;
   }
 
   /** Whether there is something to be sent before all else. */
@@ -86,8 +98,20 @@ export class Recovery {
   /** Hands out what is to be sent before all else, if there is anything. */
   next(): Batch | undefined {
     const batch = this.queue.shift();
-    this.sent = batch ? this.sent + 1 : 0;
-    return batch ?? (this.flaws.isDue ? this.flaws.take() : undefined);
+    if (!batch) {
+      this.sent = 0;
+      this.isFruitful = false;
+      return this.flaws.isDue ? this.flaws.take() : undefined;
+    }
+    this.sent++;
+    if (this.known.get(batch)?.isAside) for (const path of batch.keys()) this.unhide(path, batch);
+    return batch;
+  }
+
+  /** Has rsync see a path again with a batch: of what has changed in it meanwhile, nothing has been sent. */
+  private unhide(path: string, batch: Batch): void {
+    this.parts.state.unmirrored.unhide(path);
+    batch.set(path, this.retries.shape(path, batch.get(path)));
   }
 
   /** Leaves out beforehand what is nobody's loss: where all of a disk is mirrored, most users may not read what it keeps for itself. */
@@ -95,16 +119,12 @@ export class Recovery {
     if (!this.parts.isReadable(LOST_AND_FOUND)) this.leavesAlone({ path: LOST_AND_FOUND, kind: 'reading' });
   }
 
-  /** Has what could not be read looked at again that has changed, and can be read now. */
+  /** Has what is set aside looked at again that has changed, where it can be read now, or is gone. */
   meet(batch: Batch): void {
-    const { unmirrored } = this.parts.state;
-    if (unmirrored.size === 0) return;
-    for (const path of unmirrored.filter(
-      ({ isAside, kind, path: it }) => isAside && kind === 'reading' && batch.has(it),
-    )) {
-      if (!this.parts.isReadable(path)) continue;
-      unmirrored.unhide(path);
-      batch.set(path, { ...UNKNOWN, ...batch.get(path), ...this.shapeOf(path) });
+    const { state, look, isReadable } = this.parts;
+    for (const { path, kind, place } of state.unmirrored.allAside) {
+      if (!batch.has(path) || this.retries.mayBeOnlyCopy(path, place)) continue;
+      if (look(path) ? kind === 'reading' && isReadable(path) : !(place && look(place))) this.unhide(path, batch);
     }
   }
 
@@ -123,58 +143,86 @@ export class Recovery {
     return batch;
   }
 
-  /** Takes in how a sync went that was not cut off from the target; resolves with whether nothing of the batch needs to be put back. */
-  async settle(batch: Batch, outcome: Outcome): Promise<boolean> {
-    const { kind, status } = outcome;
-    const isRepeated = status !== null && status === this.lastStatus;
-    this.lastStatus = kind === 'failed' ? status : null;
-    const isRetry = this.known.get(batch)?.isRetry === true;
-    this.flaws.note(outcome);
-    if (isRetry) this.lastTryMs = kind === 'done' ? 0 : outcome.seconds * 1000;
-    if (kind === 'failed') return this.settleFailed(batch, outcome, isRepeated);
-    this.settlePaths(batch, outcome);
-    this.addLeftOut(batch, outcome);
-    if (kind === 'partial') this.settlePartial(batch, outcome);
-    else if (isRetry) this.hasten();
-    if (kind !== 'partial' && this.parts.state.failed.size === 0) this.backoff = newBackoff();
+  private queueRetries(retries: Retry[]): void {
+    for (const { batch, isAside } of retries)
+      this.queue.push(this.push(batch, { ...WHOLE, isRetry: true, isPart: isAside, isAside }));
+    this.parts.wake();
+  }
+
+  /** Takes a batch back that was not sent, or has failed, where it is tried again apart; returns whether it is. */
+  takeBack(batch: Batch): boolean {
+    const part = this.known.get(batch);
+    if (!part?.isRetry) return false;
+    if (part.isAside) for (const path of batch.keys()) this.parts.state.unmirrored.setAside(path);
+    this.retries.add(batch);
+    this.rest();
     return true;
   }
 
-  /** Tells what is mirrored that has failed before. */
-  private settlePaths(batch: Batch, { faults, kind }: Outcome): void {
+  /** Has what has failed tried again after a while, once nothing of it is being tried. */
+  private rest(): void {
+    if (!this.queue.some((batch) => this.known.get(batch)?.isRetry)) this.retries.rest();
+  }
+
+  /** Takes in how a sync went that was not cut off from the target; resolves with whether nothing of the batch needs to be put back. */
+  async settle(batch: Batch, outcome: Outcome): Promise<boolean> {
+    const { kind, status, seconds } = outcome;
+    const part = this.known.get(batch);
+    const isRepeated = part !== undefined || (status !== null && status === this.lastStatus);
+    if (!part) this.lastStatus = kind === 'failed' ? status : null;
+    if (part && kind !== 'failed') this.isFruitful = true;
+    if (part?.isRetry) this.retries.noteTry(seconds);
+    this.flaws.note(outcome);
+    const isSettled =
+      kind === 'failed' ? await this.settleFailed(batch, outcome, isRepeated) : this.settleRun(batch, outcome);
+    this.rest();
+    return isSettled || this.takeBack(batch);
+  }
+
+  private settleRun(batch: Batch, outcome: Outcome): boolean {
+    const isRetry = this.known.get(batch)?.isRetry === true;
+    this.addLeftOut(batch, outcome);
+    const recovered = this.settlePaths(batch, outcome);
+    if (outcome.kind === 'partial') this.settlePartial(batch, outcome);
+    else if (isRetry && recovered > 0) this.retries.hasten();
+    return true;
+  }
+
+  /** Tells what is mirrored that has failed before; returns how many paths. */
+  private settlePaths(batch: Batch, { faults, kind, leftOut }: Outcome): number {
     const { state, look } = this.parts;
     const { unmirrored } = state;
-    if (unmirrored.size === 0 || (kind === 'partial' && !faults?.isComplete)) return;
+    if (unmirrored.size === 0 || leftOut === 'many' || (kind === 'partial' && !faults?.isComplete)) return 0;
     const failing = new Set(faults?.list.filter(({ kind: it }) => it !== 'attributes').map(({ path }) => path));
-    const covered = unmirrored.filter(({ path, isAside }) => !isAside && !failing.has(path) && covers(batch, path));
-    for (const path of covered) {
-      if (state.failed.waiting.has(path)) continue; // it was left out of this one
+    const isLacking = (path: string) =>
+      failing.has(path) || unmirrored.isHidden(path) || state.failed.waiting.has(path);
+    const mirrored = unmirrored.others.filter((path) => covers(batch, path) && !isLacking(path));
+    for (const path of mirrored) {
       unmirrored.settle(path);
-      if (look(path)) state.log('file.recovered', `${showPath(path)} 已同步 ✓`, { path: decodePath(path) });
+      if (path === '' || !look(path)) continue;
+      state.log('file.recovered', `${showPath(path)} 已同步 ✓`, { path: decodePath(path) });
     }
+    return mirrored.length;
   }
 
   /** Keeps the files that were too large for this sync for a later one. */
-  private addLeftOut(batch: Batch, { leftOut }: Outcome): void {
-    if (leftOut === undefined) return;
-    if (leftOut === 'many') this.retryApart(batch);
-    else if (leftOut.length > 0) this.retryApart(new Map(leftOut.map((path) => [path, batch.get(path) ?? UNKNOWN])));
+  private addLeftOut(batch: Batch, { leftOut = [] }: Outcome): void {
+    if (leftOut === 'many') this.retries.add(batch);
+    else this.retries.add(new Map(leftOut.map((path) => [path, batch.get(path) ?? UNKNOWN])));
   }
 
   /** Tries again by themselves the files that have failed, and at once the rest, where they have kept rsync from deleting. */
   private settlePartial(batch: Batch, { faults }: Outcome): void {
     const faulty = faults?.list.filter(({ kind }) => kind !== 'attributes') ?? [];
     const lacking = faulty.filter((fault) => !this.leavesAlone(fault));
-    this.noteAll(lacking);
-    const unread = lacking.filter(({ kind }) => kind === 'reading').map(({ path }) => path);
+    tellFailures(lacking, this.parts);
     const { unmirrored } = this.parts.state;
-    const hidden = unread.filter((path) => unmirrored.setAside(path));
+    const unread = lacking.filter(({ kind }) => kind === 'reading');
+    const hidden = unread.filter(({ path }) => unmirrored.setAside(path));
+    this.retries.add(faults?.isComplete ? this.changesFor(lacking, batch) : batch);
     const isFurther = hidden.length > 0 || lacking.length < faulty.length;
-    if (faults?.isComplete) this.retryApart(this.changesFor(lacking, batch));
-    else this.retryApart(batch);
-    if (!isFurther || this.sent >= MAX_PARTS) return;
-    this.queue.push(this.push(new Map(batch), this.known.get(batch) ?? WHOLE));
-    this.parts.wake();
+    if (isFurther && this.sent < MAX_PARTS) this.sendFirst(batch, this.known.get(batch) ?? WHOLE);
+    else if (isFurther || unread.length > 0) this.retries.add(batch); // something may not have been deleted
   }
 
   /** Leaves out for good what is nobody's loss; returns whether it is. */
@@ -188,60 +236,49 @@ export class Recovery {
     return true;
   }
 
-  /** Says what has changed where these have failed. What is below a directory that cannot be made has not been told. */
+  /** Says what has changed where these have failed. */
   private changesFor(faults: Fault[], batch: Batch): Batch {
-    return new Map(faults.map(({ path }) => [path, { ...(batch.get(path) ?? UNKNOWN), ...this.shapeOf(path) }]));
-  }
-
-  private shapeOf(path: string): Partial<Change> {
-    return this.parts.look(path)?.isDirectory() ? { isDirectory: true, tree: true } : {};
-  }
-
-  /** Tells what fails, though not all of many. */
-  private noteAll(faults: Fault[]): void {
-    const { state, look } = this.parts;
-    const fresh = faults.filter((fault) => state.unmirrored.note(fault, look(fault.path)?.isDirectory() ?? false));
-    for (const fault of fresh.slice(0, TOLD)) {
-      const why = `${escapeText(fault.text)}${adviceFor(fault)}`;
-      const fields = { path: decodePath(fault.path), reason: fault.text };
-      state.error('file.failed', `无法同步 ${showPath(fault.path)}：${why}。其余照常同步，它将单独重试`, fields);
-    }
-    if (fresh.length <= TOLD) return;
-    const more = fresh.length - TOLD;
-    state.error('file.failed_more', `另有 ${more} 个路径无法同步，未逐条列出`, { count: more });
+    return new Map(faults.map(({ path }) => [path, this.retries.shape(path, batch.get(path))]));
   }
 
   private async settleFailed(batch: Batch, outcome: Outcome, isRepeated: boolean): Promise<boolean> {
-    if (this.sent >= MAX_PARTS) {
-      this.queue = [];
-      return false;
-    }
+    if (this.sent >= (this.isFruitful ? MAX_PARTS : MAX_FAILING)) return this.putBack();
     const part = this.known.get(batch) ?? WHOLE;
     const culprits = (outcome.faults?.list ?? []).filter(({ kind }) => kind !== 'attributes');
     const large = culprits.filter(({ code = 0 }) => NO_ROOM.includes(code));
     if (large.length > 0) return this.makeRoom(batch, part, large);
-    if (!part.isPart && !isRepeated) return false;
+    if (!isRepeated) return false;
     if (culprits.length > 0 && this.takeOut(culprits, batch)) return this.sendFirst(batch, part);
     return this.find(batch, part, outcome);
   }
 
+  /** Has all that is left of what was divided wait like any other batch that fails. */
+  private putBack(): false {
+    if (!this.isFruitful) this.dividableAt = performance.now() + DIVISION_REST_MS;
+    for (const batch of this.queue.splice(0)) {
+      if (this.known.get(batch)?.isRetry) this.retries.add(batch);
+      else this.parts.state.changes.add(batch);
+    }
+    return false;
+  }
+
   /** Sets aside what there is no room for, and after the first such file all that is not smaller. */
   private makeRoom(batch: Batch, part: Part, large: Fault[]): boolean {
-    const sizes = large.map(({ path }) => this.parts.look(path)?.size ?? 0);
-    const smaller = Math.min(...sizes) - 1;
+    const { look, mayLimitSize } = this.parts;
+    const smaller = Math.min(...large.map(({ path }) => look(path)?.size ?? 0)) - 1;
     const isNew = this.takeOut(large, batch);
-    const ceiling = part.ceiling === undefined ? smaller : Math.min(smaller, Math.floor(part.ceiling / STEP));
     const timesFull = part.timesFull + 1;
-    if (isNew && (timesFull === 1 || !this.parts.mayLimitSize)) return this.sendFirst(batch, { ...part, timesFull });
-    if (!this.parts.mayLimitSize || ceiling < 0) return false;
+    if (isNew && (timesFull === 1 || !mayLimitSize)) return this.sendFirst(batch, { ...part, timesFull });
+    const ceiling = part.ceiling === undefined ? smaller : Math.min(smaller, Math.floor(part.ceiling / STEP));
+    if (!mayLimitSize || ceiling < 0 || part.ceiling === 0) return false;
     return this.sendFirst(batch, { ...part, ceiling, timesFull });
   }
 
   /** Sets aside what fails, to be tried again by itself; returns whether anything was not before. */
   private takeOut(faults: Fault[], batch: Batch): boolean {
-    this.noteAll(faults);
+    tellFailures(faults, this.parts);
     const hidden = faults.filter(({ path }) => this.parts.state.unmirrored.setAside(path));
-    this.retryApart(this.changesFor(faults, batch));
+    this.retries.add(this.changesFor(faults, batch));
     return hidden.length > 0;
   }
 
@@ -254,87 +291,50 @@ export class Recovery {
   }
 
   /** Looks for what fails by sending the batch in parts, unless no sync would work at all. */
-  private async find(batch: Batch, part: Part, { status }: Outcome): Promise<boolean> {
-    if (!part.isPart && (performance.now() < this.dividableAt || !(await this.parts.sender.answers()))) return false;
-    const smaller = divide(batch, this.parts.list);
-    const [path] = batch.keys();
-    if (!smaller) {
-      if (path !== undefined)
-        this.takeOut([{ path, kind: 'content', text: meaningOf(status ?? 0), code: undefined }], batch);
+  private async find(batch: Batch, part: Part, { status, mode }: Outcome): Promise<boolean> {
+    const blame = ([path = '']: Iterable<string>) => [
+      { path, kind: 'content' as const, text: meaningOf(status ?? 0), code: undefined },
+    ];
+    if (!this.parts.mayDivide) return false;
+    const isOther = mode === 'full' && !batch.get('')?.tree; // all had to be compared for it, and anything may have failed
+    if (part.isLast || (part.isPart && isOther)) {
+      if (!isOther) tellFailures(blame(batch.keys()), this.parts);
+      this.retries.add(batch);
       return true;
     }
+    if (!part.isPart && !(await this.mayDivideNow(batch))) return false;
+    const suspects = isOther ? ALL : batch;
+    const smaller = divide(suspects, this.parts.list);
+    if (smaller) return this.sendParts(suspects, part, smaller, status);
+    if (!part.isRetry) this.dividableAt = 0; // it has found something
+    this.takeOut(blame(suspects.keys()), batch);
+    return true;
+  }
+
+  /** Whether it makes sense to divide a batch: not soon after that has found nothing, nor where nothing can be sent at all. */
+  private async mayDivideNow(batch: Batch): Promise<boolean> {
+    if (performance.now() < this.dividableAt) return false;
+    this.queue.unshift(batch); // the target lacks it meanwhile
+    const answers = await this.parts.sender.answers();
+    this.queue.splice(this.queue.indexOf(batch), 1);
+    return answers;
+  }
+
+  /** Sends a batch in parts. Where it was a directory, that comes as a whole at last, for what is to be deleted in it is in no part. */
+  private sendParts(batch: Batch, part: Part, smaller: Batch[], status: number | null): true {
     if (!part.isPart) {
       this.dividableAt = performance.now() + DIVISION_REST_MS;
       const message = `这批变化反复失败，分成小份查找失败的文件，其余先行同步`;
       this.parts.state.warn('sync.divided', message, { changes: batch.size, exit_code: status });
-      this.queue.unshift(this.push(new Map(batch), part)); // at last as a whole once more, without what fails
     }
-    this.queue.unshift(...smaller.map((it) => this.push(it, { ...part, isPart: true })));
+    const needsLast = batch.size === 1 && !part.isCovered;
+    const common = { ...part, isCovered: part.isCovered || needsLast, isAside: false };
+    const parts = smaller.map((it) => this.push(it, { ...common, isPart: true }));
+    if (needsLast) parts.push(this.push(new Map(batch), { ...common, isLast: true }));
+    this.queue.unshift(...parts);
     return true;
-  }
-
-  /** Tries changes again beside all others, after a while. */
-  retryApart(batch: Batch): void {
-    const { failed } = this.parts.state;
-    failed.add(batch);
-    if (failed.size > 0) this.rest(this.backoff.next().value);
-  }
-
-  /** Tries again at once what is set aside: there may be room now. */
-  private hasten(): void {
-    this.backoff = newBackoff();
-    if (this.parts.state.failed.size > 0) this.rest(0);
-  }
-
-  private rest(ms: number): void {
-    if (this.isResting) return;
-    this.isResting = true;
-    const { state, wake } = this.parts;
-    const delay = Math.max(ms, REST_RATIO * this.lastTryMs);
-    if (ms > 0)
-      state.warn('sync.retry', `${Math.round(delay / 1000)} 秒后重试，${state.failed.size} 处变化等待同步`, {
-        delay_ms: delay,
-        pending: state.failed.size,
-      });
-    const retry = async () => {
-      await lifecycle.pause(delay);
-      this.isResting = false;
-      if (lifecycle.stopping) return;
-      this.queueRetries();
-      wake();
-    };
-    lifecycle.background(retry());
-  }
-
-  /** Has what failed tried again: what is set aside one by one, for each may fail by itself. */
-  private queueRetries(): void {
-    const { failed, unmirrored } = this.parts.state;
-    const all = [...failed.take(0)];
-    const [first, ...others] = all.filter(([path]) => unmirrored.isAside(path));
-    const rest = all.filter(([path]) => !unmirrored.isAside(path));
-    if (others.length > 0) failed.add(new Map(others));
-    if (rest.length > 0) this.queue.push(this.push(new Map(rest), { ...WHOLE, isRetry: true }));
-    if (!first) return;
-    unmirrored.unhide(first[0]);
-    this.queue.push(this.push(new Map([first]), { ...WHOLE, isPart: true, isRetry: true }));
   }
 }
 
 /** Whether a batch holds a path, or a directory as a whole in which that lies. */
-function covers(batch: Batch, path: string): boolean {
-  return (
-    batch.has(path) || [...batch].some(([other, { tree }]) => tree && (other === '' || path.startsWith(`${other}/`)))
-  );
-}
-
-/** Says what to do about a fault, where that is known. */
-function adviceFor({ kind, code = 0 }: Fault): string {
-  if (kind === 'reading') return '，请检查源目录中它的权限或磁盘';
-  if (code === 28) return '，请检查目标的磁盘空间和 inode';
-  if (code === 122) return '，请检查目标的磁盘配额';
-  if (code === 27) return '，目标的文件系统放不下这么大的文件';
-  if (code === 30) return '，目标是只读的';
-  if (code === 36) return '，目标的文件系统不支持这么长的名称';
-  if (code === 22) return '，目标的文件系统不支持这样的名称';
-  return code > 0 ? '，请检查目标上的权限和磁盘' : '';
-}
+const covers = (batch: Batch, path: string) => batch.has(path) || withParents(path).some((it) => batch.get(it)?.tree);

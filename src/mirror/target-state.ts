@@ -52,15 +52,16 @@ export class TargetState extends EventEmitter {
   lastStatus: number | null = null;
   /** When the last comparison of all that has come to an end was started, ms on the clock of `performance.now()`. */
   comparedAt = Number.NEGATIVE_INFINITY;
-  /** The changes that it lacks: those that wait, those on their way and those that failed. */
+  /** The changes that it lacks: those that wait, those on their way, those that failed and those that are tried again. */
   readonly changes = new Changes();
   batch: Batch = new Map();
   readonly failed = new Changes();
+  /** What is sent before all else, for it was part of what failed, or has failed itself before. */
+  readonly queued: Batch[] = [];
   /** What fails by itself, and is tried again apart from all else. */
   readonly unmirrored = new Unmirrored();
-  /** The attributes of which it was told that the target cannot set them, and the paths that lack some. */
+  /** The attributes of which it was told that the target cannot set them. */
   readonly unsettable = new Set<Attribute>();
-  readonly flawed = new Set<string>();
   readonly moves = new Moves();
   readonly departures = new Departures();
   /** The deletions that wait for somebody to let them through. */
@@ -95,7 +96,7 @@ export class TargetState extends EventEmitter {
   }
 
   get lacking(): Batch[] {
-    return [this.changes.waiting, this.batch, this.failed.waiting];
+    return [this.changes.waiting, this.batch, ...this.queued, this.failed.waiting];
   }
 
   /** Notes an event; returns whether it does not merely repeat itself. */

@@ -39,7 +39,7 @@ interface Parts {
   state: TargetState;
   connection: EventEmitter & Pick<Connection, 'socket'>;
   sender: Pick<Sender, 'send' | 'arm' | 'answers'>;
-  recovery: Pick<Recovery, 'prepare' | 'next' | 'isDue' | 'isPart' | 'ceilingOf' | 'meet' | 'settle'>;
+  recovery: Pick<Recovery, 'prepare' | 'next' | 'isDue' | 'isPart' | 'ceilingOf' | 'meet' | 'settle' | 'takeBack'>;
   doubts: Pick<Doubts, 'paths'>;
   announcer: Pick<Announcer, 'closeBatch'>;
 }
@@ -160,7 +160,7 @@ export class Target extends EventEmitter {
     if (!isWell && lifecycle.stopping) return this.giveUp(batch);
     const isSettled = !this.isCutOff(outcome) && (await this.parts.recovery.settle(batch, outcome));
     if (!isSettled) await this.retry(batch, outcome);
-    else if (!this.parts.recovery.isPart(batch)) this.backoff = newBackoff();
+    else if (kind !== 'failed' && !this.parts.recovery.isPart(batch)) this.backoff = newBackoff();
   }
 
   /** Whether a sync says nothing of what was sent, for it was not let run, or had no connection, or one that is lost. */
@@ -178,7 +178,7 @@ export class Target extends EventEmitter {
 
   /** Puts a batch back, and waits before it is tried again unless the target has come back meanwhile. */
   private async retry(batch: Batch, { unrepeated }: Outcome): Promise<void> {
-    this.state.changes.add(batch);
+    if (!this.parts.recovery.takeBack(batch)) this.state.changes.add(batch);
     this.state.moves.restore(unrepeated);
     const delay = this.announceRetry(this.backoff, batch.size);
     const { connection } = this.parts;
@@ -258,7 +258,8 @@ function recoveryFor(
 ) {
   return new Recovery({
     ...{ state, sender, look: source.look, list: source.list, isReadable: source.isReadable },
-    mayLimitSize: !host.plan.limitsSize,
+    mayLimitSize: host.plan.mayLimitSize,
+    mayDivide: host.plan.method !== 'full',
     interval: host.config.FULL_SYNC_INTERVAL,
     wake: () => state.changes.emit('arrived'),
   });

@@ -7,7 +7,7 @@
  *   unmirrored.settle('a');    // it is mirrored now
  */
 import type { Stats } from 'node:fs';
-import { isWithin } from '../service/files.ts';
+import { isWithin, withParents } from '../service/files.ts';
 import type { Fault } from './faults.ts';
 import { hideRules, keepRules } from './scopes.ts';
 import { LOST_AND_FOUND } from './source.ts';
@@ -19,12 +19,15 @@ const MAX_RULES = 100_000;
 interface Entry extends Fault {
   /** When it failed first, ms since 1970. */
   since: number;
-  isAside: boolean;
   isDirectory: boolean;
+  /** Where it is in the source now, if it was moved away from here. */
+  place?: string;
 }
 
 export class Unmirrored {
   private readonly known = new Map<string, Entry>();
+  /** Which of them are set aside, the one that was last at the end, and how long the rules for each are, bytes. */
+  private readonly aside = new Map<string, number>();
   /** What is nobody's loss, and left out for good. */
   private readonly ignored = new Set<string>();
 
@@ -42,7 +45,17 @@ export class Unmirrored {
   }
 
   isAside(path: string): boolean {
-    return this.known.get(path)?.isAside === true;
+    return this.aside.has(path);
+  }
+
+  /** Lists what is set aside, what has waited longest first. */
+  get allAside(): Entry[] {
+    return [...this.aside.keys()].flatMap((path) => this.known.get(path) ?? []);
+  }
+
+  /** Lists what fails and is not set aside, so that it goes with all else. */
+  get others(): string[] {
+    return [...this.known.keys()].filter((path) => !this.aside.has(path));
   }
 
   /** Lists those that were noted first. */
@@ -54,24 +67,30 @@ export class Unmirrored {
   note(fault: Fault, isDirectory: boolean): boolean {
     const before = this.known.get(fault.path);
     if (!before && this.size >= MAX_PATHS) return false;
-    const { since = Date.now(), isAside = false } = before ?? {};
-    this.known.set(fault.path, { ...fault, since, isAside, isDirectory });
+    this.known.set(fault.path, { since: Date.now(), ...before, ...fault, isDirectory });
     return before?.text !== fault.text;
   }
 
   /** Has rsync leave out a path that is known to fail, where there is room for one more rule; returns whether it did not before. */
   setAside(path: string): boolean {
     const entry = this.known.get(path);
-    if (!entry || entry.isAside || path === '') return false; // without the source itself, nothing would be left
-    entry.isAside = true;
-    entry.isAside = this.rules('/').join('').length <= MAX_RULES;
-    return entry.isAside;
+    if (!entry || this.aside.has(path) || path === '') return false; // without the source itself, nothing would be left
+    const length = rulesFor([entry], '/').join('').length;
+    if (length + [...this.aside.values()].reduce((sum, it) => sum + it, 0) > MAX_RULES) return false;
+    this.aside.set(path, length);
+    return true;
   }
 
   /** Has rsync see a path again that was set aside. */
   unhide(path: string): void {
-    const entry = this.known.get(path);
-    if (entry) entry.isAside = false;
+    this.aside.delete(path);
+  }
+
+  /** Notes that something was moved within the source, and with it what lies in it: the only copy may be that of its old name. */
+  move(from: string, to: string): void {
+    for (const entry of this.known.values())
+      for (const old of [entry.path, entry.place])
+        if (old !== undefined && isWithin(old, from)) entry.place = to + old.slice(from.length);
   }
 
   /** Leaves a path out for good that only the system itself has a use for; returns whether it was not left out before. */
@@ -81,30 +100,29 @@ export class Unmirrored {
     return true;
   }
 
-  /** Forgets a path that is mirrored now; returns whether it was known. */
-  settle(path: string): boolean {
-    return this.known.delete(path);
-  }
-
-  /** Lists the paths that a condition holds for. */
-  filter(holds: (entry: Entry) => boolean): string[] {
-    return [...this.known.values()].filter(holds).map(({ path }) => path);
+  /** Forgets a path that is mirrored now. */
+  settle(path: string): void {
+    this.known.delete(path);
+    this.aside.delete(path);
   }
 
   /** Whether a path is left out, or lies in what is. */
   isHidden(path: string): boolean {
-    const isIn = (other: string) => isWithin(path, other);
-    return [...this.ignored].some(isIn) || [...this.known.values()].some((entry) => entry.isAside && isIn(entry.path));
+    if (this.aside.size + this.ignored.size === 0) return false;
+    return withParents(path).some((it) => this.aside.has(it) || this.ignored.has(it));
   }
 
   /** Writes the rules by which rsync leaves out what is set aside. @param prefix what stands before a path of the source where rsync starts */
   rules(prefix: string): string[] {
-    const aside = [...this.known.values()].filter(({ isAside }) => isAside);
-    const trees = [...aside.filter(({ isDirectory }) => isDirectory).map(({ path }) => path), ...this.ignored];
-    const files = aside.filter(({ isDirectory }) => !isDirectory).map(({ path }) => path);
-    const both = (paths: string[], end: string) => [...keepRules(paths, prefix, end), ...hideRules(paths, prefix, end)];
-    return [...both(trees, '/***'), ...both(files, '')];
+    const ignored = [...this.ignored].map((path) => ({ path, isDirectory: true }));
+    return rulesFor([...ignored, ...this.allAside], prefix);
   }
+}
+
+function rulesFor(entries: Pick<Entry, 'path' | 'isDirectory'>[], prefix: string): string[] {
+  const pathsOf = (isTree: boolean) => entries.filter((it) => it.isDirectory === isTree).map(({ path }) => path);
+  const both = (paths: string[], end: string) => [...keepRules(paths, prefix, end), ...hideRules(paths, prefix, end)];
+  return [...both(pathsOf(true), '/***'), ...both(pathsOf(false), '')];
 }
 
 /** Whether what cannot be read is the directory that a file system keeps for its own repairs. */

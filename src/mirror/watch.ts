@@ -181,6 +181,7 @@ export class Watch extends EventEmitter {
     for (const target of this.parts.targets) {
       target.changes.rename(from, to);
       target.departures.arrive(from, to);
+      target.unmirrored.move(from, to);
       if (isRepeatable) target.noteMove({ from, to, cookie, identity });
     }
   }

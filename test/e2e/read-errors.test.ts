@@ -39,10 +39,11 @@ function fill(root: string, ...paths: string[]): void {
   }
 }
 
-/** Waits until so many more syncs have failed for what they could not read. */
+/** Waits until one more sync has failed for what it could not read, and everything was compared so many times more. */
 async function failsAgain(source: Program, times = 2): Promise<void> {
-  const before = count(source.output, FAILED);
-  await eventually(() => count(source.output, FAILED) >= before + times).catch((cause) => {
+  const counts = () => [count(source.output, FAILED), count(source.output, '触发定期全量同步')] as const;
+  const [failed, compared] = counts();
+  await eventually(() => counts()[0] > failed && counts()[1] >= compared + times, 70_000).catch((cause) => {
     throw new Error(`${cause}\n${source.output}`);
   });
 }

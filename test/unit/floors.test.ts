@@ -10,7 +10,7 @@ const MIRROR = [
   'foothold mount-states mounts source-guard announcer doubts',
   'unwatched terrain directories watcher-words inotifywait inotifywaits coverage',
   'progress differences faults size-limit rsync unmirrored target-state watch host-keys connection backup-guard nesting rivals remote-renames',
-  'tally rule-files census ledger forecast losses brake standstill transfers sender division flaws recovery target commands status metrics monitor comparison readability horizon verify',
+  'tally rule-files census ledger forecast losses brake standstill transfers sender division flaws failures retries recovery target commands status metrics monitor comparison readability horizon verify',
 ].flatMap((line) => line.split(' '));
 const BACKUP = [
   'programs config confinement admission identification renames room destination mount-memory sources reports letter-case forced-command',

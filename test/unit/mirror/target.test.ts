@@ -38,6 +38,7 @@ class Bed {
     const { state, connection, doubts } = this;
     const recovery = new Recovery({
       ...{ state, look: () => statsOf(), list: () => [], isReadable: () => true, mayLimitSize: true, interval: 0 },
+      mayDivide: true,
       sender: { answers: async () => false },
       wake: () => state.changes.emit('arrived'),
     });
