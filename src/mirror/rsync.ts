@@ -236,14 +236,21 @@ export function passOn(output: Readable, target: string, filter = (bytes: string
     const lines = Buffer.from(safe, 'latin1').toString().trimEnd().split(/\n+/).filter(Boolean);
     for (const line of lines) info('rsync.output', line, { target });
   };
-  output.setEncoding('latin1').on('data', (chunk: string) => {
+  let isMidLine = false;
+  const take = (chunk: string) => {
+    isMidLine = !chunk.endsWith('\n');
     const bytes = held + filter(chunk);
     // A chunk may end within a character, and an entry for programs is a whole line: the rest waits for the next one.
     const whole = isJson ? bytes.lastIndexOf('\n') + 1 : bytes.length - Number(bytes.endsWith('\xc2'));
     held = bytes.slice(whole);
     if (whole > 0) pass(bytes.slice(0, whole));
+  };
+  output.setEncoding('latin1').on('data', take);
+  output.once('end', () => {
+    const kept = isMidLine ? filter('\n') : ''; // filters may keep the last words until their line ends
+    if (kept !== '\n') held += kept;
+    if (held) pass(held);
   });
-  output.once('end', () => held && pass(held));
 }
 
 /** Shows control characters other than line ends and tabs as rsync does, by their bytes: `\#033`. Bytes are latin1. */

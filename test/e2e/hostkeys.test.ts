@@ -435,7 +435,7 @@ exit "$status"
     expect(source.output).not.toMatch(/[^\P{Cc}\n\r\t]/u);
     rmSync(pair.path('script'));
     writeFileSync(pair.path('script'), script.replace('exit "$status"', 'exit 1'), { mode: 0o755 });
-    const refused = pair.start('rsync-inotify', { MAX_RETRIES: '1' });
+    const refused = pair.start('rsync-inotify', { MAX_RETRIES: '1', STATUS_FILE: pair.path('other.json') });
     await refused.shows('SSH 连接重试... (1/1)：\\x1b]0;title\\x07\\x1b[31mlast words');
     expect(refused.output).not.toMatch(/[^\P{Cc}\n\r\t]/u);
   });
