@@ -12,6 +12,7 @@ import { isDirectory, isWithin } from '../service/files.ts';
 import { lifecycle } from '../service/lifecycle.ts';
 import { error, log, warn } from '../service/log.ts';
 import {
+  isFile,
   isStill as isStillThere,
   type Mount,
   mountOf,
@@ -115,13 +116,19 @@ export class Mounts extends EventEmitter {
     this.refresh();
     const paths = (mounts: Known[]) => mounts.map(({ path }) => path);
     const [fresh, others] = [this.hidden.filter(isFresh), this.hidden.filter((mount) => !isFresh(mount))];
-    const hidden = [...hideRules(paths(others), prefix), ...hideRules(paths(fresh), prefix, '/**')];
+    const hidden = [...hideRules(paths(others), prefix), ...hideRules(paths(fresh), prefix, ['/**'])];
     return [...keepRules(paths(this.kept), prefix), ...hidden];
   }
 
   /** The paths of those that are there and mirrored. */
   get mounted(): string[] {
     return [...this.known.values()].filter(({ state }) => state === 'mounted').map(({ path }) => path);
+  }
+
+  /** The paths of those that are single files. */
+  get files(): string[] {
+    const isSingle = ({ identity, state }: Known) => state === 'mounted' && identity !== undefined && isFile(identity);
+    return [...this.known.values()].filter(isSingle).map(({ path }) => path);
   }
 
   private get kept(): Known[] {

@@ -4,7 +4,7 @@
  *   listOf(new Map([['a/b', 'entry'], ['c', 'gone']]), '/'); // ./a/b and ./
  */
 import { isUtf8 } from 'node:buffer';
-import { isWithin } from '../service/files.ts';
+import { isWithin, parentOf } from '../service/files.ts';
 
 /** A path that is there; a directory, but not what is in it; a path that is gone; a subtree; a directory inside of one. */
 export type Scope = 'entry' | 'directory' | 'gone' | 'tree' | 'inside';
@@ -44,19 +44,30 @@ export function rulesOf(scopes: Scopes, prefix: string): string[] | undefined {
   return rules.join('').length > MAX_RULES ? undefined : rules;
 }
 
-/** Whether something may be deleted at one of these paths, or below it. */
-export const mayDelete = (scopes: Scopes, paths: readonly string[]) =>
-  [...scopes].some(
-    ([path, scope]) => scope !== 'entry' && scope !== 'directory' && paths.some((it) => isWithin(path, it)),
-  );
+/**
+ * Whether something may be deleted at one of these paths or below it, or one of the files be sent anew: where nothing is mounted
+ * there any more, what lies below it would take the place of its copy.
+ */
+export function mayReplace(scopes: Scopes, paths: readonly string[], files: readonly string[]): boolean {
+  const named = new Set(files);
+  const around = new Set(files.map(parentOf));
+  return [...scopes].some(([path, scope]) => {
+    if (scope === 'entry') return named.has(path);
+    if (scope === 'directory') return false;
+    return around.has(scope === 'gone' ? parentOf(path) : path) || paths.some((it) => isWithin(path, it));
+  });
+}
+
+/** What stands behind a path for all that may be there, a file as well as a directory with what is in it. */
+const ALL_OF_IT = ['', '/***'];
 
 /** Writes the rules by which rsync deletes nothing at or below paths. @param prefix what stands before a path of the source */
-export const keepRules = (paths: string[], prefix: string, end = '/***') =>
-  paths.map((path) => `--filter=P ${pattern(`${prefix}${path}`, end)}`);
+export const keepRules = (paths: string[], prefix: string, ends = ALL_OF_IT) =>
+  paths.flatMap((path) => ends.map((end) => `--filter=P ${pattern(`${prefix}${path}`, end)}`));
 
 /** Writes the rules by which rsync does not look at paths nor below them, with `/**` only below them, or with nothing only at them. */
-export const hideRules = (paths: string[], prefix: string, end = '/***') =>
-  paths.map((path) => `--filter=H ${pattern(`${prefix}${path}`, end)}`);
+export const hideRules = (paths: string[], prefix: string, ends = ALL_OF_IT) =>
+  paths.flatMap((path) => ends.map((end) => `--filter=H ${pattern(`${prefix}${path}`, end)}`));
 
 /** Writes a path as a pattern: escapes count only where there are wildcards. */
 function pattern(path: string, end = ''): string {

@@ -26,7 +26,7 @@ import {
   type Sent,
   tellingOf,
 } from './rsync.ts';
-import { LIST_OPTIONS, listOf, mayDelete, rulesOf } from './scopes.ts';
+import { LIST_OPTIONS, listOf, mayReplace, rulesOf } from './scopes.ts';
 import type { Source } from './source.ts';
 import type { TargetState } from './target-state.ts';
 import { type Transfer, Transfers } from './transfers.ts';
@@ -154,7 +154,7 @@ export class Sender {
       () => this.brake.weigh(batch, { options: rules ?? LIST_OPTIONS, names }, scopes),
       () =>
         names
-          ? this.sendList(names, mayDelete(scopes, this.mounts.mounted))
+          ? this.sendList(names, mayReplace(scopes, this.mounts.mounted, this.mounts.files))
           : this.transfers.finish(this.transfers.start(rules ?? [])),
     );
   }

@@ -121,8 +121,11 @@ export class Unmirrored {
 
 function rulesFor(entries: Pick<Entry, 'path' | 'isDirectory'>[], prefix: string): string[] {
   const pathsOf = (isTree: boolean) => entries.filter((it) => it.isDirectory === isTree).map(({ path }) => path);
-  const both = (paths: string[], end: string) => [...keepRules(paths, prefix, end), ...hideRules(paths, prefix, end)];
-  return [...both(pathsOf(true), '/***'), ...both(pathsOf(false), '')];
+  const both = (paths: string[], ends: string[]) => [
+    ...keepRules(paths, prefix, ends),
+    ...hideRules(paths, prefix, ends),
+  ];
+  return [...both(pathsOf(true), ['/***']), ...both(pathsOf(false), [''])];
 }
 
 /** Whether what cannot be read is the directory that a file system keeps for its own repairs. */

@@ -5,7 +5,7 @@
  *   const [mount] = mountsBelow(readMounts(), '/data/source');
  *   const identity = await identify(mount.path);
  */
-import { closeSync, constants, openSync, readFileSync } from 'node:fs';
+import { type BigIntStats, closeSync, openSync, readFileSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { hasLastingInodes, isWithin, withParents } from './files.ts';
 import { run } from './processes.ts';
@@ -79,16 +79,25 @@ function visibility(mounts: readonly Mount[]): (mount: Mount) => boolean {
   };
 }
 
-/** What tells a directory from any other one, also from one at the same place of another disk. */
+/**
+ * What tells a directory from any other one, also from one at the same place of another disk. A file is told from those of other
+ * file systems alone: whoever edits it may well put another one in its place.
+ */
 export interface Identity {
   /** The file system's own number, in hexadecimal. */
   fileSystem: string;
   /** Its type as statfs(2) numbers it, in hexadecimal. */
   type: string;
+  /** 0 for a file. */
   inode: string;
-  /** When the directory was made, ns since 1970; 0 where the file system does not tell. */
+  /** When the directory was made, ns since 1970; 0 where the file system does not tell, and for a file. */
   birth: string;
 }
+
+/** Whether it is a file that was identified. */
+export const isFile = ({ inode }: Identity) => inode === '0';
+const inodeOf = (found: BigIntStats) =>
+  found.isDirectory() ? { inode: String(found.ino), birth: String(found.birthtimeNs) } : { inode: '0', birth: '0' };
 
 /** How long a file system may take to answer, ms. */
 const PATIENCE = '10';
@@ -101,13 +110,13 @@ export const inOctal = (path: string) =>
 /** Has stat(1) tell of a path that is written in octal. */
 const STAT = `path=$(printf "$2x"); exec timeout "$1" stat -f -L -c "%i %t" -- "\${path%x}"`;
 
-/** Identifies a directory, links followed; nothing where it is not there, or its file system does not answer. */
+/** Identifies a directory or a file, links followed; nothing where it is not there, or its file system does not answer. */
 export async function identify(path: string): Promise<Identity | undefined> {
   const { exitCode, stdout } = await run`sh -c ${STAT} sh ${PATIENCE} ${inOctal(path)}`;
   const [, fileSystem, type] = /^(\w+) (\w+)$/.exec(stdout.trim()) ?? [];
   if (exitCode !== 0 || fileSystem === undefined || type === undefined) return undefined;
   const found = await stat(Buffer.from(path, 'latin1'), { bigint: true }).catch(() => undefined);
-  return found && { fileSystem, type, inode: String(found.ino), birth: String(found.birthtimeNs) };
+  return found && { fileSystem, type, ...inodeOf(found) };
 }
 
 /** Whether two directories are on the same file system, as far as it can be told from another one. */
@@ -121,7 +130,8 @@ export const isSameDirectory = (one: Identity, other: Identity) =>
   isSameFileSystem(one, other) && isSameInode(one, other);
 
 const isSameInode = (one: Identity, other: Identity) =>
-  !hasLastingInodes(one.type) || (one.inode === other.inode && one.birth === other.birth);
+  isFile(one) === isFile(other) &&
+  (!hasLastingInodes(one.type) || (one.inode === other.inode && one.birth === other.birth));
 
 /** How long the root of a mount may take to be looked at before it is sent from, ms. */
 const GLANCE_MS = 1000;
@@ -131,8 +141,7 @@ export async function isStill(path: string, identity: Identity): Promise<boolean
   const { promise, resolve } = Promise.withResolvers<boolean>();
   const timer = setTimeout(resolve, GLANCE_MS, true);
   stat(Buffer.from(path, 'latin1'), { bigint: true }).then(
-    ({ ino, birthtimeNs }) =>
-      resolve(isSameInode(identity, { ...identity, inode: String(ino), birth: String(birthtimeNs) })),
+    (found) => resolve(isSameInode(identity, { ...identity, ...inodeOf(found) })),
     () => resolve(false),
   );
   return promise.finally(() => clearTimeout(timer));
@@ -144,11 +153,11 @@ export const nameOfMount = ({ id, device, root, type }: Mount) => `${id} ${devic
 /** Opens a directory only to hold on to it, without the right to read it (open(2)). */
 export const O_PATH = 0o10000000;
 
-/** Keeps directories in use, so that what is mounted there cannot be unmounted meanwhile, unless it is done lazily. */
-export function holdOpen(directories: string[]): Disposable {
-  const files = directories.flatMap((path) => {
+/** Keeps directories and files in use, so that what is mounted there cannot be unmounted meanwhile, unless it is done lazily. */
+export function holdOpen(mounted: string[]): Disposable {
+  const files = mounted.flatMap((path) => {
     try {
-      return openSync(Buffer.from(path, 'latin1'), O_PATH | constants.O_DIRECTORY);
+      return openSync(Buffer.from(path, 'latin1'), O_PATH);
     } catch {
       return []; // it has gone this moment
     }

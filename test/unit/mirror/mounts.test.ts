@@ -34,6 +34,10 @@ type Disk = ReturnType<typeof disk>;
 /** One that does not answer. */
 const HUNG: Disk = { identity: undefined, isFilled: false };
 
+/** The rules by which rsync neither deletes nor looks at what is missing at a path, be it a file or a directory. */
+const rulesFor = (path: string) =>
+  ['P', 'H'].flatMap((kind) => ['', '/***'].map((end) => `--filter=${kind} ${path}${end}`));
+
 /** The mounts below /source of a machine that a test makes up, and how they change. */
 class Bed {
   readonly directory = scratch();
@@ -171,8 +175,8 @@ describe('a mount below the source', () => {
     expect(bed.changes).toBe(1);
     for (const path of ['disk', 'disk/file', 'disk/a/b']) expect(bed.mounts.isHidden(path)).toBe(true);
     for (const path of ['', 'diskette', 'other/disk', 'dis']) expect(bed.mounts.isHidden(path)).toBe(false);
-    expect(bed.mounts.rules('/')).toEqual(['--filter=P /disk/***', '--filter=H /disk/***']);
-    expect(bed.mounts.rules('/source/')).toEqual(['--filter=P /source/disk/***', '--filter=H /source/disk/***']);
+    expect(bed.mounts.rules('/')).toEqual(rulesFor('/disk'));
+    expect(bed.mounts.rules('/source/')).toEqual(rulesFor('/source/disk'));
     expect(bed.mounts.mounted).toEqual([]);
 
     bed.mount('disk');
@@ -303,7 +307,7 @@ describe('in the place of a mount', () => {
       expect(bed.states).toEqual({ disk: 'replaced' });
       expect(bed.mounts.isHidden('disk/file')).toBe(false);
       expect(bed.mounts.isKept('disk/file')).toBe(true);
-      expect(bed.mounts.rules('/')).toEqual(['--filter=P /disk/***']);
+      expect(bed.mounts.rules('/')).toEqual(rulesFor('/disk').slice(0, 2));
       expect(bed.mounts.mounted).toEqual([]);
     };
     check();
@@ -360,6 +364,40 @@ describe('in the place of a mount', () => {
   });
 });
 
+describe('a file that is mounted by itself', () => {
+  const file = (fileSystem: string, isFilled = true): Disk => {
+    return { identity: { fileSystem, type: 'ef53', inode: '0', birth: '0' }, isFilled };
+  };
+
+  test('is hidden and kept when it is gone, and where an empty directory is in its place', async () => {
+    using bed = new Bed();
+    bed.mount('app.conf', file('one'));
+    await bed.start();
+    expect(bed.states).toEqual({});
+    bed.unmount('app.conf');
+    await bed.refresh();
+    expect(bed.states).toEqual({ 'app.conf': 'missing' });
+    expect(bed.mounts.rules('/')).toEqual(rulesFor('/app.conf'));
+    expect(bed.mounts.isHidden('app.conf')).toBe(true);
+    bed.mount('app.conf', disk('one', false));
+    await bed.restart();
+    expect(bed.states).toEqual({ 'app.conf': 'missing' });
+    bed.mount('app.conf', disk('one'));
+    await bed.refresh();
+    expect(bed.states).toEqual({});
+  });
+
+  test('may be another one of the same file system, and empty', async () => {
+    using bed = new Bed();
+    bed.mount('app.conf', file('one'));
+    await bed.start();
+    bed.mount('app.conf', file('one', false));
+    await bed.refresh();
+    expect(bed.states).toEqual({});
+    expect(log.text).not.toContain('另一个');
+  });
+});
+
 describe('a mount that is new and empty', () => {
   test('keeps what the backup may have there until there is something in it', async () => {
     using bed = await bedWith();
@@ -367,7 +405,7 @@ describe('a mount that is new and empty', () => {
     await bed.refresh();
     lifecycle.background(bed.mounts.keep());
     const check = () => {
-      expect(bed.mounts.rules('/')).toEqual(['--filter=P /fresh/***', '--filter=H /fresh/**']);
+      expect(bed.mounts.rules('/')).toEqual([...rulesFor('/fresh').slice(0, 2), '--filter=H /fresh/**']);
       expect(bed.mounts.isHidden('fresh/file')).toBe(true); // what is not known to be there cannot be missed either
       expect(bed.mounts.isHidden('fresh')).toBe(false);
       expect(bed.states).toEqual({}); // nothing is wrong
@@ -391,10 +429,10 @@ describe('a mount that is new and empty', () => {
     using bed = await bedWith();
     for (const name of ['one', 'two']) bed.mount(name, disk(name, false));
     await bed.refresh();
-    expect(bed.mounts.rules('/')).toHaveLength(4);
+    expect(bed.mounts.rules('/')).toHaveLength(6);
     bed.unmount('one');
     await bed.refresh();
-    expect(bed.mounts.rules('/')).toHaveLength(2);
+    expect(bed.mounts.rules('/')).toHaveLength(3);
     expect(bed.states).toEqual({});
     bed.unmount('two');
     await bed.restart();
@@ -412,7 +450,7 @@ describe('an automount', () => {
     bed.mount('home', HUNG, 5, 'autofs');
     await bed.refresh();
     expect(bed.states).toEqual({});
-    expect(bed.mounts.rules('/')).toEqual(['--filter=P /home/***', '--filter=H /home/***']);
+    expect(bed.mounts.rules('/')).toEqual(rulesFor('/home'));
     const before = log.text;
     bed.unmount('home');
     bed.mount('home');

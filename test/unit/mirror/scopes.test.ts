@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
-import { listOf, mayDelete, rulesOf, type Scope } from '../../../src/mirror/scopes.ts';
+import { listOf, mayReplace, rulesOf, type Scope } from '../../../src/mirror/scopes.ts';
 import { scratch } from '../service/scratch.ts';
 
 describe('what rsync is told to look at', () => {
@@ -66,5 +66,23 @@ test.each([
   ['ab/c', 'gone', false],
   ['', 'gone', false],
 ] as [string, Scope, boolean][])('that %p is %s may delete something in a: %p', (path, scope, expected) => {
-  expect(mayDelete(new Map([[path, scope]]), ['x', 'a'])).toBe(expected);
+  expect(mayReplace(new Map([[path, scope]]), ['x', 'a'], [])).toBe(expected);
+});
+
+test.each([
+  ['d/file', 'entry', true],
+  ['d/other', 'gone', true],
+  ['d', 'tree', true],
+  ['d', 'inside', true],
+  ['d/other', 'entry', false],
+  ['d', 'directory', false],
+  ['d', 'gone', false],
+  ['d/e/other', 'gone', false],
+  ['', 'gone', false],
+] as [string, Scope, boolean][])('that %p is %s may send the file d/file anew: %p', (path, scope, expected) => {
+  expect(mayReplace(new Map([[path, scope]]), [], ['d/file'])).toBe(expected);
+});
+
+test('what is gone from the top of the source may have a file there sent anew', () => {
+  expect(mayReplace(new Map([['other', 'gone']]), [], ['file'])).toBe(true);
 });

@@ -18,6 +18,7 @@ import { change, hostFor, keepLog } from './stand-ins.ts';
 function noMounts(): Mounts {
   const nothing = {
     mounted: [],
+    files: [],
     rules: () => [],
     refresh: () => {},
     verify: async () => {},
