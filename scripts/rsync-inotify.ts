@@ -49,6 +49,7 @@ import { answersWithin, reasonOfSsh, tryLogin } from '../src/mirror/ssh.ts';
 import { judge, readStatus, Service, tellStatus } from '../src/mirror/status.ts';
 import { type Backup, backupsFor } from '../src/mirror/target.ts';
 import { verify } from '../src/mirror/verify.ts';
+import { prepareProbe } from '../src/mirror/vigil.ts';
 import { type Watch, watchFor } from '../src/mirror/watch.ts';
 import { type Answer, lifecycle } from '../src/service/lifecycle.ts';
 import { detail, heading, log, openLogFile, RULE, warn } from '../src/service/log.ts';
@@ -269,16 +270,11 @@ function logConfig(config: Config, backups: Backup[]): void {
     );
 }
 
-/** How long changes that have just happened are waited for at most after a signal to stop, ms. */
-const STOP_SILENCE_MS = 800;
-
 /** Starts to watch, before the full sync, so that nothing in between is lost. @throws {Failure} */
 async function startWatching(watch: Watch): Promise<void> {
+  await prepareProbe();
   await watch.start();
-  lifecycle.onStop(async () => {
-    if (await watch.waitForSilence(STOP_SILENCE_MS)) return;
-    warn('watch.busy', '变化仍在不断发生，停止前最后的变化由下次启动时的全量同步包含');
-  });
+  lifecycle.onStop(() => watch.finish());
 }
 
 /** Finds what is mounted below the source, and has what is mounted later watched and mirrored. */

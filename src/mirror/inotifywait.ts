@@ -10,10 +10,12 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { warn } from '../service/log.ts';
-import { children, isWaiting, signalGroup, startOnLeash } from '../service/processes.ts';
+import { lifecycle } from '../service/lifecycle.ts';
+import { error, warn } from '../service/log.ts';
+import { children, isStopped, isWaiting, signalGroup, startOnLeash } from '../service/processes.ts';
 import { escapeText, Failure, reasonOf } from '../service/text.ts';
 import { type Event, parseEvent } from './events.ts';
+import { getProbe, hangs, inodeOfProbe, PROBE, type Talker } from './vigil.ts';
 import { WatcherWords } from './watcher-words.ts';
 
 /** How many of a watcher's complaints the log tells. */
@@ -30,10 +32,15 @@ export interface Watcher extends EventEmitter {
    * came to that.
    */
   waitForSilence(least: number, most: number): Promise<boolean>;
+  /** Counts the directories that it watches. */
   countWatches(): Promise<number>;
-  /** Lists the inodes of what it watches, in hexadecimal. */
+  /** Lists the inodes of what it watches, in hexadecimal, but for the file of ours. */
   listInodes(): Promise<string[]>;
   end(): void;
+  /** Whether it was stopped by a signal: it neither tells of anything nor ends. */
+  readonly isStopped: boolean;
+  /** Ends it as one that has died, with what it has not told: it does not answer. */
+  giveUp(): void;
 }
 
 /** Becomes inotifywait; paths may be written in octal, for no argument of ours can hold all bytes. */
@@ -47,14 +54,17 @@ exec inotifywait "$@"`;
 /** Starts an inotifywait that hands each event to `tell`. @param words its arguments, paths among them as text or in octal */
 export function startInotifywait(words: readonly string[], tell: (event: Event) => void): Watcher {
   const isPlain = !words.some((word) => word.startsWith('\\'));
-  const command = isPlain ? ['inotifywait', ...words] : ['sh', '-c', START, 'sh', ...words];
-  return new Inotifywait(startOnLeash(command, 'pipe'), tell);
+  const probe = getProbe();
+  const all = probe ? [...words, PROBE] : words;
+  const command = isPlain ? ['inotifywait', ...all] : ['sh', '-c', START, 'sh', ...all];
+  return new Inotifywait(startOnLeash(command, 'pipe', '', probe?.file), tell);
 }
 
-class Inotifywait extends EventEmitter implements Watcher {
+class Inotifywait extends EventEmitter implements Watcher, Talker {
   readonly established: Promise<void>;
   /** How often it had something to say. */
-  private told = 0;
+  told = 0;
+  hasAnswered = false;
   /** The beginning of a record whose end is yet to come. */
   private rest = '';
 
@@ -64,8 +74,12 @@ class Inotifywait extends EventEmitter implements Watcher {
   ) {
     super();
     process.stdout?.setEncoding('latin1').on('data', (chunk: string) => this.read(chunk));
+    const ended = new AbortController();
+    process.once('exit', () => ended.abort());
     process.once('exit', (code, signal) => this.emit('exit', code, signal));
     this.established = establishment(process);
+    this.established.then(this.ask, () => {});
+    lifecycle.background(hangs(this, ended.signal).then((isHung) => isHung && this.giveUp()));
   }
 
   private read(chunk: string): void {
@@ -74,7 +88,8 @@ class Inotifywait extends EventEmitter implements Watcher {
     this.rest = records.pop() ?? '';
     for (const record of records) {
       const event = parseEvent(record);
-      if (event) this.tell(event);
+      if (event?.path === PROBE) this.hasAnswered = true;
+      else if (event) this.tell(event);
     }
   }
 
@@ -99,11 +114,26 @@ class Inotifywait extends EventEmitter implements Watcher {
     const directory = `/proc/${this.process.pid}/fdinfo`;
     const files = (await readdir(directory)).map((name) => readFile(join(directory, name), 'latin1'));
     const lines = (await Promise.all(files)).join('').matchAll(/^inotify .*?\bino:([0-9a-f]+)/gm);
-    return Array.from(lines, ([, inode = '']) => inode);
+    const inodes = Array.from(lines, ([, inode = '']) => inode);
+    const place = inodes.indexOf(inodeOfProbe());
+    return place < 0 ? inodes : inodes.toSpliced(place, 1);
   }
 
+  readonly ask = () => getProbe()?.touch() ?? false;
+
+  get isStopped(): boolean {
+    return isStopped(this.process);
+  }
+
+  giveUp(): void {
+    error('watch.hung', 'inotifywait 没有应答 (可能被 SIGSTOP 暂停，或已卡住)，将强行终止并更换，随后全量同步');
+    this.end();
+    this.emit('exit', null, 'SIGKILL'); // it may not end soon: where a file system hangs, not even by that
+  }
+
+  /** Ends it by SIGKILL, for it leaves nothing behind, and one that is stopped ends by nothing else. */
   end(): void {
-    signalGroup(this.process, 'SIGTERM');
+    signalGroup(this.process, 'SIGKILL');
   }
 }
 

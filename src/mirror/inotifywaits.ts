@@ -1,7 +1,7 @@
 /**
  * What watches the source: one inotifywait, or several where one alone would give up because of what it cannot look at.
  *
- *   const start = watcherFor(config, new Terrain('/data/source/', []));
+ *   const start = watcherFor(config, places, '/data/source/', new Terrain('/data/source/', []));
  *   const watcher = start((event) => console.log(event.names));
  *   await watcher.established;
  */
@@ -12,6 +12,7 @@ import { Failure, reasonOf } from '../service/text.ts';
 import type { Config } from './config.ts';
 import { type Event, FORMAT, WATCHED_EVENTS } from './events.ts';
 import { startInotifywait, type Watcher } from './inotifywait.ts';
+import type { Places } from './places.ts';
 import type { Plan, Terrain } from './terrain.ts';
 
 /** How often it is tried at once to start one in another way. */
@@ -44,13 +45,16 @@ const pathsOf = (paths: string[], root: string) => paths.map((path) => inOctal(r
 
 /** What starts a watcher of the source. */
 export const watcherFor =
-  (config: Config, root: string, terrain: Terrain) =>
+  (config: Config, places: Places, root: string, terrain: Terrain) =>
   (tell: (event: Event) => void): Watcher =>
     new Inotifywaits(
       terrain,
-      (plan) => commandsFor(config, root, plan),
-      (words) => startInotifywait(words, tell),
+      (plan) => withFiles(commandsFor(config, root, plan), places.files),
+      (words) => startInotifywait(words, places.spread(tell)),
     );
+
+/** Has the first of several inotifywaits watch files as well. */
+const withFiles = ([first, ...others]: string[][], files: string[]) => (first ? [[...first, ...files], ...others] : []);
 
 export class Inotifywaits extends EventEmitter implements Watcher {
   readonly established: Promise<void>;
@@ -114,6 +118,14 @@ export class Inotifywaits extends EventEmitter implements Watcher {
 
   async listInodes(): Promise<string[]> {
     return (await Promise.all(this.parts.map((part) => part.listInodes()))).flat();
+  }
+
+  get isStopped(): boolean {
+    return this.parts.some((part) => part.isStopped);
+  }
+
+  giveUp(): void {
+    for (const part of this.parts.filter(({ isStopped }) => isStopped)) part.giveUp();
   }
 
   end(): void {

@@ -23,6 +23,7 @@ import type { Event } from './events.ts';
 import type { Watcher } from './inotifywait.ts';
 import { watcherFor } from './inotifywaits.ts';
 import { identityOf } from './moves.ts';
+import { Places } from './places.ts';
 import { Renames } from './renames.ts';
 import type { Source } from './source.ts';
 import type { TargetState } from './target-state.ts';
@@ -34,6 +35,8 @@ const MIN_MOVED = 262_144;
 /** How long a watcher must be silent before it may be ended, and how long that is waited for at most, ms. */
 const SILENCE_MS = 100;
 const MAX_SILENCE_MS = 5000;
+/** How long changes that have just happened are waited for at most after a signal to stop, ms. */
+const STOP_SILENCE_MS = 800;
 /** How long to wait for more changes before the watches are counted, ms. */
 const COUNT_MS = 1000;
 /** When the next one is started where one has died, at the latest, ms; later only where starting fails. */
@@ -53,6 +56,7 @@ interface Subject {
 interface Parts extends Subject {
   coverage: Pick<Coverage, 'inspect'>;
   unwatched: Unwatched;
+  places: Pick<Places, 'refresh' | 'keep'>;
 }
 
 /** Emits `lost` when a watcher has died. */
@@ -94,6 +98,7 @@ export class Watch extends EventEmitter {
   /** Starts a watcher; resolves when its watches stand and what was in doubt before is settled. @throws {Failure} */
   async start(): Promise<void> {
     this.parts.source.check();
+    for (const path of await this.parts.places.refresh()) this.doubt(path);
     const number = ++this.started;
     const began = new Date();
     const watcher = this.startWatcher((event) => this.receive(event));
@@ -239,6 +244,7 @@ export class Watch extends EventEmitter {
 
   /** Replaces the watcher whenever something is in doubt, but spends no more than a tenth of the time on it. */
   async keep(): Promise<void> {
+    lifecycle.background(this.parts.places.keep((path) => this.doubt(path)));
     let backoff = newBackoff();
     let rest = SILENCE_MS;
     let least = rest; // of it, where no watcher sees anything meanwhile
@@ -268,6 +274,12 @@ export class Watch extends EventEmitter {
     return !this.watcher || this.watcher.waitForSilence(SILENCE_MS / 2, ms);
   }
 
+  /** Waits at a stop for what the watcher still has to say, though not for long. */
+  async finish(): Promise<void> {
+    if (await this.waitForSilence(STOP_SILENCE_MS)) return;
+    warn('watch.busy', '变化仍在不断发生，停止前最后的变化由下次启动时的全量同步包含');
+  }
+
   /** Ends a watcher once it is silent: what it has not told yet would be lost. */
   private async relieve(watcher: Watcher | undefined): Promise<void> {
     if (!watcher) return;
@@ -275,7 +287,8 @@ export class Watch extends EventEmitter {
       this.lose(watcher);
       this.doubt('');
     }
-    await watcher.waitForSilence(SILENCE_MS, MAX_SILENCE_MS);
+    const isSilent = await watcher.waitForSilence(SILENCE_MS, MAX_SILENCE_MS);
+    if (!isSilent && watcher.isStopped) return watcher.giveUp();
     this.relieved.add(watcher);
     watcher.end();
   }
@@ -303,14 +316,12 @@ export class Watch extends EventEmitter {
 }
 
 /** Puts together what watches the source. */
-export function watchFor(config: Config, subject: Subject): Watch {
+export function watchFor(config: Config, subject: Subject & { source: Source }): Watch {
   const { root } = subject.source;
-  const excluded = config.WATCH_EXCLUDE.map((path) => resolve('/', path).slice(1));
-  const terrain = new Terrain(
-    root,
-    excluded.map((path) => Buffer.from(path).toString('latin1')),
-  );
+  const excluded = config.WATCH_EXCLUDE.map((path) => Buffer.from(resolve('/', path).slice(1)).toString('latin1'));
+  const terrain = new Terrain(root, excluded);
   const unwatched = new Unwatched(root);
   const coverage = new Coverage(root, terrain, unwatched);
-  return new Watch({ ...subject, coverage, unwatched }, watcherFor(config, root, terrain));
+  const places = new Places(subject.source, excluded);
+  return new Watch({ ...subject, coverage, unwatched, places }, watcherFor(config, places, root, terrain));
 }

@@ -31,9 +31,18 @@ export function start(command: string, args: readonly string[], options: SpawnOp
 /** Removes $0 and ends the command when its standard input, a pipe of ours, is closed: also when we are killed. */
 const LEASH = 'exec 3<&0; (read -r _ <&3; rm -rf -- "$0"; kill 0) & exec "$@" 3<&- </dev/null';
 
-/** Starts a program that would run on without us. What it leaves in `directory` goes with it. */
-export function startOnLeash(command: string[], stdout: 'ignore' | 'pipe', directory = ''): ChildProcess {
-  return start('/bin/sh', ['-c', LEASH, directory, ...command], { stdio: ['pipe', stdout, 'pipe'] });
+/**
+ * Starts a program that would run on without us. What it leaves in `directory` goes with it.
+ * @param file a descriptor of ours that it gets as its number 4
+ */
+export function startOnLeash(
+  command: string[],
+  stdout: 'ignore' | 'pipe',
+  directory = '',
+  file?: number,
+): ChildProcess {
+  const files = file === undefined ? [] : (['ignore', file] as const);
+  return start('/bin/sh', ['-c', LEASH, directory, ...command], { stdio: ['pipe', stdout, 'pipe', ...files] });
 }
 
 /** Starts what runs once and waits for it, with zx, which is loaded only here: that takes longer than all that --healthcheck does. */
@@ -137,11 +146,18 @@ export async function exitStatus(child: ChildProcess): Promise<number> {
   return code ?? 128 + (signal ? constants.signals[signal] : 0);
 }
 
-/** Whether a process waits for something to happen (proc(5), stat). */
-export function isWaiting({ pid }: ChildProcess): boolean {
+/** Whether a process waits for something to happen. */
+export const isWaiting = (child: ChildProcess) => stateOf(child) === 'S';
+
+/** Whether a process was stopped, by a signal or by a debugger. */
+export const isStopped = (child: ChildProcess) => /[Tt]/.test(stateOf(child));
+
+/** Says what a process does as proc(5), stat, has it; '' where it has ended this moment. */
+function stateOf({ pid }: ChildProcess): string {
   try {
-    return / S /.test(readFileSync(`/proc/${pid}/stat`, 'latin1'));
+    const [, state = ''] = /.*\) (\S)/s.exec(readFileSync(`/proc/${pid}/stat`, 'latin1')) ?? [];
+    return state;
   } catch {
-    return false; // it has ended this moment
+    return '';
   }
 }

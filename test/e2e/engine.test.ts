@@ -95,6 +95,58 @@ describe('the watcher', () => {
     await arrives(pair, 'afterwards');
   });
 
+  test('that was stopped is told of within a minute and replaced, and nothing is lost', async () => {
+    await using pair = await Pair.withKeys('hung');
+    const { source } = await pair.run(AT_ONCE);
+    const watcher = await theOnly(watchersOf, pair);
+    process.kill(watcher, 'SIGSTOP');
+    mkdirSync(pair.path('source', 'unseen'));
+    writeFileSync(pair.path('source', 'unseen', 'file'), 'unseen');
+    await source.shows(/\[ERROR .*\] inotifywait 没有应答/, 0, 60_000);
+    await source.shows('监控已恢复');
+    await pair.isMirrored();
+    await eventually(() => !watchersOf(pair).includes(watcher));
+    await arrives(pair, 'afterwards');
+    expect(source.output).not.toContain('/proc/self/fd');
+    process.kill(await theOnly(watchersOf, pair), 'SIGSTOP');
+    expect(await source.stop()).toBe(0);
+    expect(watchersOf(pair)).toEqual([]);
+  });
+
+  test('that runs but tells nothing any more is noticed as well', async () => {
+    await using pair = await Pair.withKeys('mute');
+    mkdirSync(pair.path('bin'));
+    const mute = `perl -e '$| = 1; while (sysread STDIN, $_, 4096) { sleep 1000 if unlink "${pair.path('mute')}"; print }'`;
+    const script = `#!/bin/bash\nexec -a inotifywait ${Bun.which('inotifywait')} "$@" > >(${mute})\n`;
+    writeFileSync(pair.path('bin', 'inotifywait'), script, { mode: 0o755 });
+    const { source } = await pair.run({ ...AT_ONCE, PATH: `${pair.path('bin')}:${process.env.PATH}` });
+    await arrives(pair, 'before');
+    writeFileSync(pair.path('mute'), '');
+    writeFileSync(pair.path('source', 'unseen'), 'unseen');
+    await source.shows(/\[ERROR .*\] inotifywait 没有应答/, 0, 60_000);
+    await source.shows('监控已恢复');
+    await pair.isMirrored();
+    await arrives(pair, 'afterwards');
+  });
+
+  test('that is stopped while another one takes its place may not have told all', async () => {
+    await using pair = await Pair.withKeys('stopped-relieved');
+    const { source } = await pair.run(AT_ONCE);
+    const old = await theOnly(watchersOf, pair);
+    const talk = setInterval(() => writeFileSync(pair.path('source', 'file'), ''), 5); // or it would soon be ended
+    try {
+      mkdirSync(pair.path('source', 'new'));
+      await eventually(() => watchersOf(pair).length === 2);
+      process.kill(old, 'SIGSTOP');
+      await source.shows('inotifywait 没有应答');
+    } finally {
+      clearInterval(talk);
+    }
+    await source.shows('监控已恢复');
+    await pair.isMirrored();
+    await eventually(() => !watchersOf(pair).includes(old));
+  });
+
   test('that dies before it has told all to the one in its place may have lost something', async () => {
     await using pair = await Pair.withKeys('relieved');
     const { source } = await pair.run(AT_ONCE);

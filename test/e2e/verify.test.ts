@@ -180,6 +180,7 @@ describe.concurrent('beside the running service', () => {
     const first = pair.path('first');
     const watcher = [
       '#!/bin/sh',
+      'case "$*" in *" -r "*) ;; *) exec /usr/bin/inotifywait "$@" ;; esac', // it is asked first what may be watched
       `if mkdir '${first}' 2>/dev/null; then /usr/bin/inotifywait "$@" | sed -zu /unseen/d; exit; fi`,
       'sleep 14; exec /usr/bin/inotifywait "$@"',
     ];

@@ -13,7 +13,7 @@ import { TargetState } from '../../../src/mirror/target-state.ts';
 import { Unwatched } from '../../../src/mirror/unwatched.ts';
 import { Watch } from '../../../src/mirror/watch.ts';
 import { parentOf, withParents } from '../../../src/service/files.ts';
-import { event, outcome, StandInCoverage, StandInWatcher, statsOf } from './stand-ins.ts';
+import { event, outcome, StandInCoverage, StandInWatcher, standInPlaces, statsOf } from './stand-ins.ts';
 
 interface Thing {
   type: 'file' | 'directory';
@@ -72,7 +72,7 @@ export class Model {
     const source = { root: '/source/', check: () => {}, look: (path: string) => this.look(path) };
     const parts = { source, doubts: this.doubts, targets: [this.state], announcer: new Announcer() };
     const [coverage, unwatched] = [new StandInCoverage(), new Unwatched('/source/')];
-    this.watch = new Watch({ ...parts, coverage, unwatched }, (tell) => {
+    this.watch = new Watch({ ...parts, coverage, unwatched, places: standInPlaces }, (tell) => {
       this.tell = tell;
       return new StandInWatcher();
     });

@@ -52,6 +52,7 @@ export const outcome = (changes: Partial<Outcome> = {}): Outcome => ({
 export class StandInWatcher extends EventEmitter implements Watcher {
   watches = 1;
   isEnded = false;
+  isStopped = false;
   /** What it answers when it is asked whether it is silent, and the questions. */
   silence: Promise<boolean> = Promise.resolve(true);
   readonly asked: [least: number, most: number][] = [];
@@ -75,7 +76,11 @@ export class StandInWatcher extends EventEmitter implements Watcher {
 
   end(): void {
     this.isEnded = true;
-    this.emit('exit', null, 'SIGTERM');
+    this.emit('exit', null, 'SIGKILL');
+  }
+
+  giveUp(): void {
+    this.end();
   }
 }
 
@@ -87,6 +92,9 @@ export class StandInCoverage {
     return Promise.resolve(this.missed);
   }
 }
+
+/** Nothing is mounted below the source. */
+export const standInPlaces = { refresh: async () => [] as string[], keep: async () => {} };
 
 /** Keeps what the program prints until the end of the block, so that it can be looked at and is not seen among the tests. */
 export function keepLog(): { text: string } & Disposable {

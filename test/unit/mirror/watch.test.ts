@@ -16,6 +16,7 @@ import {
   StandInCoverage,
   StandInWatcher,
   settle,
+  standInPlaces,
   statsOf,
   withOwnClock,
 } from './stand-ins.ts';
@@ -62,12 +63,15 @@ class Bed {
     };
     const { doubts, targets, announcer } = this;
     const { coverage, unwatched } = this;
-    this.watch = new Watch({ source, doubts, targets, announcer, coverage, unwatched }, (tell) => {
-      const watcher = this.make();
-      this.watchers.push(watcher);
-      this.tells.push(tell);
-      return watcher;
-    });
+    this.watch = new Watch(
+      { source, doubts, targets, announcer, coverage, unwatched, places: standInPlaces },
+      (tell) => {
+        const watcher = this.make();
+        this.watchers.push(watcher);
+        this.tells.push(tell);
+        return watcher;
+      },
+    );
   }
 
   /** A watch that stands, and replaces its watchers. */
@@ -266,6 +270,19 @@ describe('a new directory', () => {
     expect(bed.watchers).toHaveLength(3);
     expect(bed.doubts.paths).toEqual([]);
     expect(bed.watchers.map(({ isEnded }) => isEnded)).toEqual([true, true, false]);
+  });
+
+  test('has all of the source follow where the old watcher was stopped: what it has not told is lost', async () => {
+    const bed = await Bed.watching();
+    const [old] = bed.watchers;
+    if (old) Object.assign(old, { isStopped: true, silence: Promise.resolve(false) });
+    bed.tell('create', 'new', DIRECTORY);
+    await passSeconds(0.3);
+    expect(bed.watch.report()).toMatchObject({ running: true, restarts: 1 });
+    await passSeconds(5);
+    expect(bed.watchers).toHaveLength(3);
+    expect(bed.waiting).toEqual(['new', '']);
+    expect(log.text).toContain('监控已恢复');
   });
 
   test('has a watcher follow after 100 ms, and later where it takes its time: a tenth of all is spent on it', async () => {
