@@ -37,7 +37,12 @@ async function inNamespace(name: string, prepare: (mounts: Bed) => void, env: Re
   prepare(bed);
   bed.backup = pair.start('start-sshd');
   bed.env = { ...bed.env, SYNC_INTERVAL: '0', ...env };
-  bed.source = await bed.start();
+  try {
+    bed.source = await bed.start();
+  } catch (cause) {
+    await bed[Symbol.asyncDispose]();
+    throw cause;
+  }
   return bed;
 }
 
