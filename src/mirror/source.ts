@@ -75,10 +75,14 @@ export class Source {
     return identityOf(found) === this.identity;
   }
 
-  /** Looks for files with several names. Where that is not possible, there may be some. */
+  /**
+   * Looks for files with several names. Where that is not possible, there may be some; but of those that lie in a directory that
+   * may not be entered, nothing is mirrored, and one that has a name elsewhere, too, is found by that.
+   */
   async findLinks(): Promise<void> {
-    const { stdout, exitCode } = await run`find ${`${this.directory}/`} -type f -links +1 -print -quit`;
-    this.linked = exitCode !== 0 || stdout !== '';
+    const { stdout, stderr, exitCode } = await run`find ${`${this.directory}/`} -type f -links +1 -print -quit`;
+    const isForbidden = exitCode === 1 && /^(find: .*: Permission denied\n)+$/.test(stderr);
+    this.linked = (exitCode !== 0 && !isForbidden) || stdout !== '';
   }
 
   private identify(path = this.directory): string {

@@ -159,6 +159,23 @@ describe('only the whole tree will do', () => {
     expect(await surveyed(it.source, { gone: { shared: true } })).toBeUndefined();
   });
 
+  test.each([
+    ['Permission denied', false],
+    ['Input/output error', true],
+  ])('where some could not be looked for: %s', async (reason, isPossible) => {
+    using it = sourceOf('a', 'bin/');
+    writeFileSync(it.at('bin/find'), `#!/bin/sh\necho "find: ‘closed’: ${reason}" >&2\nexit 1\n`, { mode: 0o755 });
+    const { PATH } = process.env;
+    process.env.PATH = `${it.at('bin')}:${PATH}`;
+    try {
+      await it.source.findLinks();
+    } finally {
+      process.env.PATH = PATH;
+    }
+    const scopes = await surveyed(it.source, { gone: { shared: true } });
+    expect(scopes).toEqual(isPossible ? undefined : { gone: 'gone' });
+  });
+
   test('where there is too much to look at', async () => {
     using it = sourceOf('d/');
     const many = (count: number) => Object.fromEntries(Array.from({ length: count }, (_, n) => [`gone ${n}`, {}]));
