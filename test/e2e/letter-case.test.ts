@@ -1,26 +1,10 @@
 import { expect, setDefaultTimeout, test } from 'bun:test';
-import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, utimesSync, writeFileSync } from 'node:fs';
-import { isRoot, Pair } from '../pair.ts';
+import { readdirSync, readFileSync, renameSync, utimesSync, writeFileSync } from 'node:fs';
+import { exfatAt, mayHaveExfat } from '../exfat.ts';
+import { Pair } from '../pair.ts';
 import { count, eventually } from '../processes.ts';
 
 setDefaultTimeout(120_000);
-
-const mayMount = isRoot && existsSync('/dev/fuse') && Bun.which('mount.exfat-fuse') && Bun.which('mkfs.exfat');
-if (!mayMount) console.warn('SKIPPED: a backup that knows no letter case: needs root, exfat-fuse and exfatprogs');
-
-const shell = (script: string, ...args: string[]) => {
-  const { status, stderr } = spawnSync('sh', ['-ec', script, 'sh', ...args], { encoding: 'utf8' });
-  if (status !== 0) throw new Error(`${script}: ${stderr}`);
-};
-
-/** Mounts a new exFAT there until it is disposed of. */
-function exfatAt(directory: string): Disposable {
-  mkdirSync(directory);
-  const make = 'truncate -s 32M "$1"; mkfs.exfat "$1" >/dev/null; disk=$(losetup -f --show "$1")';
-  shell(`${make}; mount.exfat-fuse "$disk" "$2" >/dev/null; losetup -d "$disk"`, `${directory}.image`, directory);
-  return { [Symbol.dispose]: () => shell('umount --lazy "$1"', directory) };
-}
 
 /** Whether the backup has these names, and a file holds what it should. */
 function holds(pair: Pair, names: string[], [name, content]: [name: string, content: string]): true {
@@ -29,7 +13,7 @@ function holds(pair: Pair, names: string[], [name, content]: [name: string, cont
   return true;
 }
 
-test.skipIf(!mayMount).each(['--delete', '--delete-after', '--delete-delay'])(
+test.skipIf(!mayHaveExfat).each(['--delete', '--delete-after', '--delete-delay'])(
   'a file that is renamed in letter case only is kept where the backup tells no case, with %s',
   async (option) => {
     await using pair = await Pair.withKeys('letter-case');

@@ -1,6 +1,17 @@
 /** What cannot be mirrored costs itself only: a file for which the backup has no room, a name that it cannot hold, owners that it cannot set. */
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
-import { chownSync, existsSync, mkdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import {
+  chownSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
+import { exfatAt, mayHaveExfat } from '../exfat.ts';
 import { mayHaveNamespace, Namespace } from '../namespace.ts';
 import { isRoot, Pair } from '../pair.ts';
 import { eventually, type Program } from '../processes.ts';
@@ -213,5 +224,27 @@ describe.if(isRoot && Bun.which('setpriv') !== null)('a backup that cannot set o
     expect(source.output).not.toContain('同步失败');
     expect(problemsOf(pair)).toEqual([]);
     expect(JSON.parse(readFileSync(pair.path('source-status.json'), 'utf8')).targets[0].unsettable).toContain('owner');
+  });
+});
+
+describe.skipIf(!mayHaveExfat)('a backup on exFAT', () => {
+  test('has all that it can hold, and each name that it cannot is told', async () => {
+    await using pair = await Pair.withKeys('exfat');
+    using _ = exfatAt(pair.path('backup'));
+    for (const name of ['a', 'b: c', 'z']) writeFileSync(pair.path('source', name), name);
+    symlinkSync('a', pair.path('source', 'link'));
+    for (const name of ['a', 'z']) chownSync(pair.path('source', name), 1234, 1234);
+    const { source } = await pair.run({ SYNC_INTERVAL: '0.1' });
+    await source.shows('无法同步 b: c：');
+    await source.shows('无法同步 link：');
+    expect(readdirSync(pair.path('backup')).sort()).toEqual(['a', 'z']);
+    for (const name of ['d', 'e?']) writeFileSync(pair.path('source', name), name);
+    rmSync(pair.path('source', 'a'));
+    await source.shows('无法同步 e?：');
+    await until(source, () => readdirSync(pair.path('backup')).sort().join() === 'd,z');
+    await until(source, () => problemsOf(pair).includes('failed'), 60_000);
+    for (const name of ['b: c', 'e?', 'link']) rmSync(pair.path('source', name));
+    await until(source, () => problemsOf(pair).length === 0, 60_000);
+    expect(source.output.match(/目标上不能设置/g)?.length ?? 0).toBeLessThan(5);
   });
 });
