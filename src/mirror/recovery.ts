@@ -108,10 +108,11 @@ export class Recovery {
     return batch;
   }
 
-  /** Has rsync see a path again with a batch: of what has changed in it meanwhile, nothing has been sent. */
+  /** Has rsync see a path again with a batch: of what has changed or gone in it meanwhile, nothing has been sent. */
   private unhide(path: string, batch: Batch): void {
-    this.parts.state.unmirrored.unhide(path);
-    batch.set(path, this.retries.shape(path, batch.get(path)));
+    const change = batch.get(path) ?? UNKNOWN;
+    const tree = this.parts.state.unmirrored.unhide(path) || change.tree;
+    batch.set(path, this.retries.shape(path, { ...change, tree }));
   }
 
   /** Leaves out beforehand what is nobody's loss: where all of a disk is mirrored, most users may not read what it keeps for itself. */

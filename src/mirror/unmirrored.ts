@@ -81,9 +81,10 @@ export class Unmirrored {
     return true;
   }
 
-  /** Has rsync see a path again that was set aside. */
-  unhide(path: string): void {
+  /** Has rsync see a path again that was set aside; returns whether it was a directory. */
+  unhide(path: string): boolean {
     this.aside.delete(path);
+    return this.known.get(path)?.isDirectory === true;
   }
 
   /** Notes that something was moved within the source, and with it what lies in it: the only copy may be that of its old name. */
