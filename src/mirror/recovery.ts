@@ -176,8 +176,9 @@ export class Recovery {
     this.flaws.note(outcome);
     const isSettled =
       kind === 'failed' ? await this.settleFailed(batch, outcome, isRepeated) : this.settleRun(batch, outcome);
+    const isDone = isSettled || this.takeBack(batch);
     this.rest();
-    return isSettled || this.takeBack(batch);
+    return isDone;
   }
 
   private settleRun(batch: Batch, outcome: Outcome): boolean {

@@ -151,7 +151,7 @@ describe('what rsync does not name', () => {
     const script = `#!/bin/sh
 case " $* " in
 *--dry-run*|*'H /d/poison'*|*--version*) exec ${real} "$@" ;;
-*--files-from=-*) cat >"$0.$$"; ! tr '\\0' '\\n' <"$0.$$" | grep -qx './d/\\|./d/poison' || exit 13; exec ${real} "$@" <"$0.$$" ;;
+*--files-from=-*) cat >"$0.$$"; ! tr '\\0' '\\n' <"$0.$$" | grep -qx '.*/d/\\|.*/d/poison' || exit 13; exec ${real} "$@" <"$0.$$" ;;
 *) exit 13 ;;
 esac
 `;

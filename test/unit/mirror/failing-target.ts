@@ -34,6 +34,8 @@ export class FailingTarget {
   /** How many faults rsync names at most, so that it is known that there are more. */
   named = 1000;
   isReachable = true;
+  isOver = false;
+  onSync = () => {};
   answers = true;
   /** Whether every sync fails, whatever is in it. */
   isBroken = false;
@@ -135,6 +137,7 @@ export class FailingTarget {
       this.target.begin(await this.target.send());
       for await (const { batch } of this.target.batches())
         await this.target.settle(batch, await this.target.send(batch));
+      this.isOver = true;
     };
     lifecycle.background(work());
   }
@@ -142,6 +145,7 @@ export class FailingTarget {
   /** Does what an rsync does: it walks from the root down, and ends at the first thing at which it must. */
   private sync(batch: Batch, ceiling = Number.POSITIVE_INFINITY): Outcome {
     this.syncs++;
+    this.onSync();
     if (!this.isReachable) return outcome({ kind: 'unreachable', status: 255, seconds: this.seconds });
     const seen = this.seenBy(batch);
     const faults = new Faults((told) => told);

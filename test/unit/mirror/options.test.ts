@@ -192,6 +192,8 @@ describe('the plan', () => {
     expect(own.map((options) => plan(options).mayProgress)).toEqual([false, false, false, false, false, false, true]);
     expect(plan('-a --log-file=/var/log/x').mayReport).toBe(false);
     expect(plan('-a --stderr=all').errorOptions).toEqual(['--stderr=errors']);
+    const silent = ['-a --max-size=1G', '-aq', '-a --quiet', '-a --stderr=all'];
+    expect(['-av', ...silent].map((options) => plan(options).mayLimitSize)).toEqual([true, false, false, false, false]);
   });
 
   test('knows what options name files from here, have rsync scan first, or hold rules', () => {
