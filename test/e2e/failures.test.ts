@@ -222,7 +222,7 @@ describe('files that vanish during a sync', () => {
     await using pair = await Pair.withKeys('vanished');
     mkdirSync(pair.path('bin'));
     const rsync =
-      '#!/bin/sh\ncase "$*" in *target.invalid*) exec /usr/bin/rsync "$@" ;; esac\n/usr/bin/rsync "$@"\nexit 24\n';
+      '#!/bin/sh\ncase "$*" in *--dry-run*) exec /usr/bin/rsync "$@" ;; esac\n/usr/bin/rsync "$@"\nexit 24\n';
     writeFileSync(pair.path('bin', 'rsync'), rsync, { mode: 0o755 });
     const { source } = await pair.run({ SYNC_INTERVAL: '0', PATH: `${pair.path('bin')}:${process.env.PATH}` });
     writeFileSync(pair.path('source', 'file'), '');
