@@ -15,7 +15,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Pair } from '../pair.ts';
+import { Pair, theOnly, watchersOf } from '../pair.ts';
 import { count, eventually, type Program, processesWith } from '../processes.ts';
 
 setDefaultTimeout(120_000);
@@ -89,8 +89,9 @@ test('a directory that was moved out of the source is not watched any more', asy
   await using pair = await Pair.withKeys('moved-out');
   mkdirSync(pair.path('source', 'a', 'b', 'c'), { recursive: true });
   const { source } = await pair.run({ SYNC_INTERVAL: '0' });
+  const old = await theOnly(watchersOf, pair);
   renameSync(pair.path('source', 'a'), pair.path('elsewhere'));
-  await eventually(() => !existsSync(pair.path('backup', 'a')));
+  await eventually(() => !existsSync(pair.path('backup', 'a')) && !watchersOf(pair).includes(old));
   await isQuiet(source);
   const offset = source.output.length;
   writeFileSync(pair.path('elsewhere', 'b', 'c', 'file'), '');
