@@ -79,7 +79,7 @@ chinese=
 if [ "${1:-}" = --with-test-tools ]; then
   shift
   programs="$programs prometheus:prometheus chromium:chromium fc-list:fontconfig"
-  programs="$programs git:git logrotate:logrotate patch:patch unzip:unzip zip:zip"
+  programs="$programs git:git logrotate:logrotate mkfs.ext4:e2fsprogs patch:patch unzip:unzip zip:zip"
   chinese=fonts-wqy-microhei
   vim=vim.tiny:vim-tiny
   if command -v apk >/dev/null; then chinese=font-wqy-zenhei vim=vim:vim; fi

@@ -52,7 +52,7 @@ function freshMachine(directory: string, packageManagerName: 'apt-get' | 'apk') 
   stub('font-list', 'echo a Chinese font');
   const policy = join(directory, 'policy-rc.d');
   const programs = provide('rsync', 'inotifywait', 'ssh', 'ssh-keygen', 'sshd');
-  const works = provide('git', 'logrotate', 'patch', 'unzip', 'zip', 'vim', 'vim.tiny');
+  const works = provide('git', 'logrotate', 'mkfs.ext4', 'patch', 'unzip', 'zip', 'vim', 'vim.tiny');
   const testTools = `${provide('prometheus', 'chromium')}; ${works}; cp "${bin}/font-list" "${bin}/fc-list"`;
   stub(
     packageManagerName,
@@ -115,7 +115,7 @@ test.each([
     const setup = freshMachine(directory, name);
     expect(setup().asked).not.toMatch(/chromium|prometheus|font/);
     const works = `git logrotate patch unzip ${vim} zip`;
-    const packages = `chromium ${font} fontconfig prometheus ${works}`.split(' ').sort().join(' ');
+    const packages = `chromium e2fsprogs ${font} fontconfig prometheus ${works}`.split(' ').sort().join(' ');
     const first = setup('--with-test-tools', 'sh', '-c', 'echo ran');
     expect(first.said).toContain(`setup: installing the system packages ${packages}`);
     expect(first.said).toEndWith('ran\n');
