@@ -69,8 +69,9 @@ export class BackupGuard {
     const wasLost = this.isLost;
     this.isLost = false;
     this.askedAt = performance.now();
+    const isAwaited = !state.mirrored; // everything is about to be compared, perhaps sooner than this is answered
     this.identity = await this.ask(host, connection);
-    if (!state.mirrored) return; // everything is about to be compared
+    if (isAwaited) return;
     if (this.identity === undefined) {
       if (wasLost) this.compareUnknown();
     } else if (this.identity !== remembered.backup) this.compare('已重新启动，或目标目录已更换');

@@ -75,6 +75,19 @@ describe('a backup that says what it is', () => {
     expect(log.text).toBe('');
   });
 
+  test('later than it takes to compare it is not compared once more for that', async () => {
+    const bed = new Bed();
+    const { promise, resolve } = Promise.withResolvers<string | undefined>();
+    bed.answer = promise;
+    await bed.connect();
+    await passSeconds(1);
+    await bed.sync('full');
+    resolve('one');
+    await settle();
+    expect([bed.remembered.backup, bed.compared]).toEqual(['one', 0]);
+    expect(log.text).toBe('');
+  });
+
   test('and is the same after a lost connection is left alone, however often', async () => {
     const bed = await comparedBed();
     for (let n = 0; n < 3; n++) await bed.reconnect();
