@@ -106,7 +106,7 @@ describe('what makes no mirror is refused by name', () => {
     ['-a --files-from=-', '不能包含 --files-from：“-” 指标准输入'],
     ['-a --exclude-from -', '不能包含 --exclude-from：“-” 指标准输入'],
     ['-a -f "merge -"', '不能包含 -f：“-” 指标准输入'],
-    ['-a -M-n', '不能包含 -M：只让备份端的 rsync 采用 -n'],
+    ['-a -M--list-only', '不能包含 -M：只让备份端的 rsync 采用 --list-only'],
     ['-a --remote-option=--delete', '不能包含 --remote-option：只让备份端的 rsync 采用 --delete'],
     ['-v --times', '没有 -a 或 -r'],
     ['-a --no-r', '没有 -a 或 -r'],
