@@ -88,6 +88,7 @@ export class FailingTarget {
       if (this.source.has(parent)) continue;
       this.source.set(parent, {});
       this.note(parent, 'create', true);
+      this.state.changes.add(new Map([[parent, TREE]])); // in doubt until it is watched
     }
     const kind = this.source.has(path) ? 'close_write' : 'create';
     this.source.set(path, { content, size });
