@@ -454,7 +454,10 @@ test('whatever fails in whatever way while the source changes, all else is mirro
         }
       }
       await passSeconds(150);
-      expect(bed.differences(bed.poison.keys())).toEqual([]);
+      // What the only copy of something lies in stays with it.
+      const holdsPoison = (it: string) =>
+        [...bed.poison.keys()].some((other) => other.startsWith(it.replace('=/', '/')));
+      expect(bed.differences(bed.poison.keys()).filter((it) => !holdsPoison(it))).toEqual([]);
       const isTold = (it: string) =>
         withParents(it).some((above) => bed.state.unmirrored.has(above) || (above !== it && bed.poison.has(above)));
       const isLacking = (it: string) =>
