@@ -135,13 +135,15 @@ class LogFile {
 
   write(text: string | Buffer): void {
     if (performance.now() > this.next) this.reopen();
-    if (!this.stream || this.stream.writableLength > MAX_UNREAD) {
+    const { stream } = this;
+    if (!stream || stream.writableLength > MAX_UNREAD) {
       this.missing++;
       return;
     }
-    this.stream.write(text, (cause) => {
+    stream.write(text, (cause) => {
       if (cause) this.missing++;
-      else if (this.isBroken || this.missing > 0) this.tellRecovery();
+      // What the file before still took says nothing of the one that is to be written now.
+      else if (stream === this.stream && (this.isBroken || this.missing > 0)) this.tellRecovery();
     });
   }
 
