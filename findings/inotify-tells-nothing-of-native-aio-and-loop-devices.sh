@@ -6,13 +6,19 @@
 # descriptor does. A mkfs in a loop device gives none either; IN_CLOSE_WRITE comes once the device is detached.
 # Fails if it is otherwise. Needs python3 on x86-64, and root for the loop device.
 set -eu
+VERSION=3.22.6.0-4
 work=$(mktemp -d)
 trap 'kill $watcher; rm -rf "$work"' EXIT
 cd "$work"
+
+apt-get download -qq "inotify-tools=$VERSION" "libinotifytools0=$VERSION" >/dev/null 2>&1
+for package in *.deb; do dpkg-deb -x "$package" root; done
+LD_LIBRARY_PATH=$(find "$work/root" -name '*.so.*' -exec dirname {} + | sort -u | paste -sd:)
+export LD_LIBRARY_PATH
 uname -sr
 mkdir d
 truncate -s 20M d/disk
-inotifywait -m -e modify -e close_write --format '%e %f' -o seen d 2>said &
+"$work/root/usr/bin/inotifywait" -m -e modify -e close_write --format '%e %f' -o seen d 2>said &
 watcher=$!
 until grep -q established said; do sleep 0.1; done
 
