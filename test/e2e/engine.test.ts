@@ -129,40 +129,29 @@ describe('the watcher', () => {
     await arrives(pair, 'afterwards');
   });
 
-  test('that is stopped while another one takes its place may not have told all', async () => {
-    await using pair = await Pair.withKeys('stopped-relieved');
-    const { source } = await pair.run(AT_ONCE);
-    const old = await theOnly(watchersOf, pair);
-    const talk = setInterval(() => writeFileSync(pair.path('source', 'file'), ''), 5); // or it would soon be ended
-    try {
-      mkdirSync(pair.path('source', 'new'));
-      await eventually(() => watchersOf(pair).length === 2);
-      process.kill(old, 'SIGSTOP');
-      await source.shows('inotifywait 没有应答');
-    } finally {
-      clearInterval(talk);
-    }
-    await source.shows('监控已恢复');
-    await pair.isMirrored();
-    await eventually(() => !watchersOf(pair).includes(old));
-  });
-
-  test('that dies before it has told all to the one in its place may have lost something', async () => {
-    await using pair = await Pair.withKeys('relieved');
-    const { source } = await pair.run(AT_ONCE);
-    const old = await theOnly(watchersOf, pair);
-    const talk = setInterval(() => writeFileSync(pair.path('source', 'file'), ''), 5); // or it would soon be ended
-    try {
-      mkdirSync(pair.path('source', 'new'));
-      await eventually(() => watchersOf(pair).length === 2);
-      process.kill(old, 'SIGKILL');
-      await source.shows('inotifywait 意外退出');
-    } finally {
-      clearInterval(talk);
-    }
-    await source.shows('监控已恢复');
-    await pair.isMirrored();
-  });
+  test.each([
+    ['dies', 'SIGKILL', 'inotifywait 意外退出'],
+    ['is stopped', 'SIGSTOP', 'inotifywait 没有应答'],
+  ] as const)(
+    'that %s before it has told all to the one in its place may have lost something',
+    async (_, signal, said) => {
+      await using pair = await Pair.withKeys('relieved');
+      const { source } = await pair.run(AT_ONCE);
+      const old = await theOnly(watchersOf, pair);
+      const talk = setInterval(() => writeFileSync(pair.path('source', 'file'), ''), 5); // or it would soon be ended
+      try {
+        mkdirSync(pair.path('source', 'new'));
+        await eventually(() => watchersOf(pair).length === 2);
+        process.kill(old, signal);
+        await source.shows(said);
+      } finally {
+        clearInterval(talk);
+      }
+      await source.shows('监控已恢复');
+      await pair.isMirrored();
+      await eventually(() => !watchersOf(pair).includes(old));
+    },
+  );
 });
 
 /** Runs a program in a user namespace of its own, in which it may watch that many files and directories. */

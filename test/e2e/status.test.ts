@@ -115,7 +115,7 @@ describe.concurrent('the health of the source', () => {
     expect(ask(pair, '--healthcheck')).toEqual({ status: 0, text: '健康: 正在进行首次全量同步\n' });
     await source.shows('✓ 服务运行中', 0, 40_000);
     await eventually(() => targetOf(pair).pending === 0);
-    writeFileSync(pair.path('source', 'second'), Buffer.alloc(300_000, 2));
+    writeFileSync(pair.path('source', 'second'), Buffer.alloc(600_000, 2));
     await failsWith(pair, /落后 \d+ 秒，超过了 MAX_LAG=1/);
     expect(targetOf(pair)).toMatchObject({ pending: 1, up: true, state: 'syncing' });
     await eventually(() => isHealthy(pair));
