@@ -39,13 +39,15 @@ const SYSTEM_ERROR = /^rsync: (?:\[(\w+)\] )?(.*): ([^:()]+) \((\d+)\)$/;
 const OWN_REFUSAL =
   /^(?:rsync: )?(?:\[\w+\] )?(skipping overly long name|temporary filename too long|filename overflows max-path len by \d+|could not make way for new [a-z-]+(?: [a-z]+)?|recv_files|symlink has no referent): (.*?)(?: is a directory)?$/;
 const CHANGING = /^ERROR: (.*) failed verification -- update discarded\.$/;
-/** Who says this says no more than that a connection has ended or that there were errors before. */
+/** Lines that say no more than that a connection has ended or that there were errors before. */
 const NO_FAULT =
   /^(rsync error: |rsync warning: |WARNING: |file has vanished: |IO error encountered|cannot delete non-empty directory|skipping non-regular file|$)|connection unexpectedly closed|\] (write|read) error: |\(see previous errors\)/;
 const OF_ATTRIBUTES =
   /^(chown|chgrp|failed to (set|modify) (times|permissions) on|set_acl|change_sacl_perms|rsync_xal_set|set_xattr_acl|copy_xattrs|failed to (re-)?(read|write) xattr|delete of stat xattr)\b/;
 const OF_READING =
-  /^(opendir|readdir|readlink_stat|link_stat|send_files|read errors mapping|get_acl|get_xattr|symlink has)/;
+  /^(opendir|readdir|readlink_stat|link_stat|send_files|read errors mapping|get_acl|get_xattr|symlink has|filename overflows|skipping overly)/;
+/** How long a path in the source is at least whose name below it is too long for a path, bytes: far less than the limit of 4096. */
+const DEEP = 2048;
 /** A file that rsync writes to until it is whole. */
 const TEMPORARY = /^(.*\/)?\.([^/]+)\.[A-Za-z0-9]{6}$/s;
 
@@ -107,7 +109,7 @@ export class Faults {
     const [, refusal = '', named = ''] = OWN_REFUSAL.exec(line) ?? [];
     const [, changing] = CHANGING.exec(line) ?? [];
     if (what) this.add(pathsIn(what), this.kindOf(what, who), text, Number(code));
-    else if (refusal) this.add([named.replace(/^"|"$/g, '')], this.kindOf(refusal, who), refusal, undefined);
+    else if (refusal) this.add(refusedIn(refusal, named), this.kindOf(refusal, who), refusal, undefined);
     else if (changing) this.add([changing], 'content', 'failed verification', undefined);
     else if (line.startsWith('rsync: ')) this.isComplete = false;
     return true;
@@ -162,12 +164,19 @@ export function pathsIn(what: string): string[] {
   return [...rest.matchAll(ends)].map(({ index }) => rest.slice(0, index));
 }
 
+/** Lists what may be meant where rsync refuses a path: nothing can look at one that is too long, but at a directory above it. */
+function refusedIn(refusal: string, named: string): string[] {
+  const path = named.replace(/^"|"$/g, '');
+  if (!refusal.startsWith('filename overflows')) return [path];
+  return withParents(path).filter((it) => it.length >= DEEP);
+}
+
 /** How many components of a path are left out at most until it is known below the source. */
 const MAX_LEFT_OUT = 40;
 
 /**
- * Makes what says what a path that rsync tells is called below the source: it names the source's in full, and the backup's in full
- * or from where it is. What lies in a directory that may not be entered is told by the name of that.
+ * Makes a function that finds the path below the source of what rsync names: what is in the source it names in full, what is on the
+ * backup in full or relative to where it is. For what lies in a directory that may not be entered, that directory is found.
  * @param directory the destination
  */
 export function locatorFor(
@@ -175,7 +184,7 @@ export function locatorFor(
   directory: string,
 ) {
   const destination = `${Buffer.from(directory).toString('latin1').replace(/\/+$/, '')}/`;
-  // The source has its name there where that is no contents, and all of its path with -R.
+  // Without a slash behind SOURCE_DIR its own name stands first on the target, and with -R all of its path.
   const starts = ['', source.prefix.slice(1), source.root.replace(/^\/+/, '')];
   const find = (path: string) =>
     starts.flatMap((start) => (path.startsWith(start) ? path.slice(start.length) : [])).find((it) => source.look(it));
@@ -186,7 +195,7 @@ export function locatorFor(
     if (path === '.' || (path === '' && root)) return '';
     const closed = root && root !== destination ? closedAbove(source, path) : undefined;
     if (closed !== undefined) return closed;
-    // Only of a place that is called otherwise there it is not known where the source begins.
+    // Only in a full path that begins with none of these is it not known where the source begins.
     if (path && (root || !told.startsWith('/'))) return find(path);
     for (let n = 0; path && n < MAX_LEFT_OUT; n++) {
       if (source.look(path)) return path;

@@ -52,6 +52,15 @@ describe('a path that is too long', () => {
     expect(source.output).not.toContain('重新启动监控');
   });
 
+  test('keeps nothing else from being deleted', async () => {
+    await using pair = await Pair.withKeys('long');
+    for (const path of [pair.path('source', 'a'), pair.path('backup', 'gone')]) mkdirSync(path, { recursive: true });
+    makeChain(pair.path('source', 'a'));
+    const { source } = await pair.run({ SYNC_INTERVAL: '0' });
+    await source.shows(/无法同步 a\/.*其中有过长的路径/);
+    await eventually(() => !existsSync(pair.path('backup', 'gone')));
+  });
+
   test('that is made while all is watched is left out of the next watchers, and not any more once it is gone', async () => {
     await using pair = await Pair.withKeys('long');
     const { source } = await pair.run({ SYNC_INTERVAL: '0' });

@@ -3,7 +3,20 @@ import { Faults, locatorFor, pathsIn } from '../../../src/mirror/faults.ts';
 import { statsOf } from './stand-ins.ts';
 
 /** What is in the source. */
-const HELD = new Set(['a', 'd/a', 'd', 'q"u o', 'ab/.f', 'data/backup/a', 'x y', 'closed', 'caf\xc3\xa9']);
+const DEEP = `deep/${'d'.repeat(3000)}`;
+const HELD = new Set([
+  DEEP,
+  'deep',
+  'a',
+  'd/a',
+  'd',
+  'q"u o',
+  'ab/.f',
+  'data/backup/a',
+  'x y',
+  'closed',
+  'caf\xc3\xa9',
+]);
 const source = {
   ...{ root: '/s/', realRoot: '/disk/s', prefix: '/web/' },
   look: (path: string) => (HELD.has(path) ? statsOf() : undefined),
@@ -68,6 +81,7 @@ describe('a fault', () => {
     ['rsync: [sender] get_acl: sys_acl_get_file(x y, ACL_TYPE_ACCESS): Input/output error (5)', 'reading x y 5'],
     ['ERROR: d/a failed verification -- update discarded.', 'content d/a undefined'],
     ['rsync: [receiver] temporary filename too long: d/a', 'content d/a undefined'],
+    [`filename overflows max-path len by 130: ${DEEP}/${'e'.repeat(1200)}/f`, `reading ${DEEP} undefined`],
     ['could not make way for new regular file: d', 'content d undefined'],
     [
       'rsync: [receiver] write failed on "/data/backup/caf\\#303\\#251": No space left on device (28)',
