@@ -163,11 +163,17 @@ function complaintAbout({ name, value = '' }: Option): string | undefined {
 /** Whether a word was meant to be an option, by a dash that an editor has made longer. */
 const LONG_DASH = /^-*(?!-)[\p{Pd}\u2212]/u;
 
+/** Short options in one word as people write them: `avz`, `aHAX`. Names of long options have other letters, too, or are longer. */
+const SHORT_ONES = /^[aAcDEghHiIklLmNoOpPrRStuUvWxXyz]{1,7}$/;
+
 /** Says what is wrong with a word that rsync would take for a file. */
 function complaintAboutFile(word: string): string {
   const shown = escapeText(word);
-  if (LONG_DASH.test(word))
-    return `只能包含选项：“${shown}” 开头的长横线不是连字符（可能被编辑器替换），应写作 ${escapeText(word.replace(/^[\p{Pd}\u2212]+/u, word.length > 2 ? '--' : '-'))}`;
+  if (LONG_DASH.test(word)) {
+    const name = word.replace(/^[\p{Pd}\u2212]+/u, '');
+    const meant = `${SHORT_ONES.test(name) ? '-' : '--'}${escapeText(name)}`;
+    return `只能包含选项：“${shown}” 开头的长横线不是连字符（可能被编辑器替换），应写作 ${meant}`;
+  }
   return `只能包含选项，例如 -avz --delete：“${shown}” 不是选项，rsync 会将它当作另一个要镜像的文件；若是选项的值，应写作 --选项=值，有几个值就写几次`;
 }
 

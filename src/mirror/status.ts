@@ -152,9 +152,9 @@ export function judge(status: Status, now = Date.parse(status.updated)): { healt
     rivals: '另一个 rsync-inotify 也在镜像到目标，请只保留一个:',
     watcher: '监控进程不在运行，正在重新启动',
     target_down: '无法连接目标',
-    failed: '有内容无法同步，见日志:',
+    failed: '有内容无法同步，见 --status 和日志:',
     stalled: '同步没有任何进展，请检查备份端的磁盘:',
-    lag: `落后 ${lag} 秒，超过了 MAX_LAG=${status.max_lag_seconds}`,
+    lag: `落后 ${lag} 秒，超过了 ${status.max_lag_seconds} 秒 (MAX_LAG + SYNC_INTERVAL):`,
   };
   const problems = problemsOf(status, now);
   const reasons = problems.map(({ problem, target, mount }) =>

@@ -181,7 +181,7 @@ class Verification {
     return [
       ...reasons,
       ...(unreadable.length > 0 ? [`无法读取 ${unreadable.length} 个文件，例如 ${unreadable[0]}`] : []),
-      ...(pending > 0 ? [`另有 ${pending} 处差异可能是服务还没有同步的变化`] : []),
+      ...(pending > 0 ? [`${pending} 处差异未列出，可能是服务还没有同步的变化，请用 --status 查看`] : []),
       ...(changing > 0 ? [`另有 ${changing} 个路径一直在变化，未作判断`] : []),
       ...(untold > 0 ? [`差异过多，另有 ${untold} 处未再次核对`] : []),
     ].join('；');

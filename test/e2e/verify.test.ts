@@ -209,7 +209,7 @@ describe.concurrent('beside the running service', () => {
     await eventually(() => existsSync(pair.path('source-status.json')));
     const { status, headline, differences } = await verify(pair, { SYNC_INTERVAL: '0' });
     expect({ status, differences }).toEqual({ status: expected, differences: [...listed] });
-    expect(headline).toEndWith('：另有 1 处差异可能是服务还没有同步的变化');
+    expect(headline).toEndWith('：1 处差异未列出，可能是服务还没有同步的变化，请用 --status 查看');
   });
 
   test('that writes all the time, damage is told, but not the times of directories, which change with each sync', async () => {

@@ -123,6 +123,7 @@ describe('what makes no mirror is refused by name', () => {
     ['-avz –delete', '“–delete” 开头的长横线不是连字符（可能被编辑器替换），应写作 --delete'],
     ['-avz —delete', '应写作 --delete'],
     ['−a', '应写作 -a'],
+    ['—avz --delete', '应写作 -avz'],
     ['-avz －－delete', '应写作 --delete'],
   ])('%s', (options, expected) => {
     const found = complaints(options);

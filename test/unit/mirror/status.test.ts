@@ -43,7 +43,7 @@ describe('what is wrong', () => {
     ]);
     expect(judge(bad, now)).toEqual({
       healthy: false,
-      line: '不健康: 源目录 /data/ 不见了或被替换；监控进程不在运行，正在重新启动；无法连接目标 two；落后 301 秒，超过了 MAX_LAG=300 two',
+      line: '不健康: 源目录 /data/ 不见了或被替换；监控进程不在运行，正在重新启动；无法连接目标 two；落后 301 秒，超过了 300 秒 (MAX_LAG + SYNC_INTERVAL): two',
     });
   });
 
