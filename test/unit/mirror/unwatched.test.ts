@@ -29,7 +29,7 @@ test('a place is told once, with the reason and what is to be done, and again wh
   expect(unwatched.covers('a\u001b/b')).toBe(true);
   expect(unwatched.covers('a')).toBe(false);
   unwatched.update(new Map());
-  expect(log.text).toContain('不再是无法监控的位置');
+  expect(log.text).toContain('已可监控，或已不存在');
   expect(unwatched.report()).toEqual({ count: 0, places: [] });
 });
 
