@@ -120,7 +120,7 @@ export class Places {
     private readonly mayWatch: (files: string[]) => Promise<string[]> = watchable,
   ) {}
 
-  /** Asks the kernel what is mounted; resolves with the paths that the next watcher is to look after otherwise. */
+  /** Asks the kernel what is mounted; resolves with the paths that the next watcher has to watch in another way. */
   async refresh(): Promise<string[]> {
     const [text, root] = [this.readKernel(), this.source.realRoot];
     const seen = `${root}\0${text}`;

@@ -17,7 +17,7 @@ const MAX_OBSTACLES = 300;
 const MAX_BYTES = 250_000;
 /** How long something is taken for an obstacle that cannot be looked at again by itself, ms. */
 const LASTING_MS = 600_000;
-/** How deep inotifywait goes where files may not be open in any number, directories: it keeps one open for each. */
+/** How deep inotifywait goes where only so many files may be open, directories: it keeps one open for each. */
 const MAX_DEPTH = 900;
 /** Errors with which inotifywait goes on. */
 const HARMLESS = ['EACCES', 'ENOENT', 'ELOOP', 'ENOTDIR'];
