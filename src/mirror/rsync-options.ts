@@ -178,11 +178,11 @@ function complaintAboutFile(word: string): string {
 }
 
 /** Says what is wrong with a word and the options in it. */
-function complaintsAboutGroup({ words: [word = ''], options }: Group): string[] {
+function complaintsAboutGroup({ words: [word = '', next], options }: Group): string[] {
   if (options.length === 0) return [complaintAboutFile(word)];
   const complaints = options.flatMap((option) => complaintAbout(option) ?? []);
-  // rsync takes -delete for -d and -e with the value `lete`.
-  const isMistyped = options.at(-1)?.name === '-e' && /^-(?!.*ssh)[a-z][a-z-]{3,}(=.*)?$/.test(word);
+  // rsync takes -delete for -d and -e with the value `lete`. In `-avze ssh` the value is a word of its own.
+  const isMistyped = !next && options.at(-1)?.name === '-e' && /^-(?!.*ssh)[a-z][a-z-]{3,}(=.*)?$/.test(word);
   return isMistyped ? [`“${escapeText(word)}” 应以两个连字符开头：-${escapeText(word)}`] : complaints;
 }
 
