@@ -18,12 +18,19 @@ const STOPPED_MS = 30_000;
 const DISK_MS = 60_000;
 /** How long a receiving rsync may wait for the source in the midst of its work, ms; for ever where that reads whole files first. */
 const SILENT_MS = 900_000;
+/**
+ * How fast a source reads at least, bytes per ms. Of a large file that has hardly changed it sends nothing until it has read all of it
+ * (-z), not even which file it is; the receiver had to read as much before.
+ */
+const LEAST_SPEED = 10_000;
 
 /** A process that runs for a session. */
 export interface Activity {
   state: Doing;
   /** Whether it receives what the source need not read before. */
   isPrompt: boolean;
+  /** How much it has read so far, bytes; 0 where that is nobody's to know. */
+  read: number;
   /** What it has done so far, in any form: the same as long as it does nothing. */
   work: string;
 }
@@ -84,7 +91,7 @@ export class Stalls {
       const what = `接收镜像的进程 ${pid} 等待磁盘已 ${seconds} 秒。请检查 DEST_DIR 所在的磁盘；它应答后镜像自动继续`;
       warn('session.stalled', what, { pid, seconds });
       touch();
-    } else if (isDeserted(activities) && ms >= SILENT_MS) {
+    } else if (isDeserted(activities) && ms >= patienceFor(activities)) {
       warn('session.stalled', `接收镜像的进程 ${pid} 等待源端已 ${seconds} 秒，已结束它，由源端重试`, { pid, seconds });
       this.end(pid);
     }
@@ -105,22 +112,28 @@ export class Stalls {
 const isDeserted = (activities: Activity[]) =>
   activities.length === 2 && activities.every(({ state, isPrompt }) => state === 'waiting' && isPrompt);
 
+/** Says how long they may wait, ms: the source may have to read as much as they have. */
+const patienceFor = (activities: Activity[]) => activities.reduce((ms, { read }) => ms + read / LEAST_SPEED, SILENT_MS);
+
 /** Lists what a process and all that it has started do. One that ends meanwhile is left out. */
 function activitiesOf(pid: number): Activity[] {
   const activity = activityOf(pid);
   return [...(activity ? [activity] : []), ...startedBy(pid).flatMap(activitiesOf)];
 }
 
-/** Whether a word has rsync compare by checksum: short options stand together, and what stands behind the e says other things. */
-const asksForChecksums = (word: string) => /^-[^\We]*c|^--checksum$/.test(word);
+/**
+ * Whether a word has the source read whole files before it sends anything, to compare them or, twice there, what is to be appended to:
+ * short options stand together, and what stands behind the e says other things.
+ */
+const mayKeepWaiting = (word: string) => /^-[^\We]*c|^--checksum$|^--append$/.test(word);
 
 /** Finds what a process does: nothing where it has ended. */
 export function activityOf(pid: number): Activity | undefined {
   const found = observe(pid);
   if (!found) return undefined;
   const words = wordsOf(pid);
-  const isPrompt = words[0] === 'rsync' && words.includes('--server') && !words.some(asksForChecksums);
-  return { state: found.doing, work: found.done, isPrompt };
+  const isPrompt = words[0] === 'rsync' && words.includes('--server') && !words.some(mayKeepWaiting);
+  return { state: found.doing, work: found.done, isPrompt, read: Number(/\brchar: (\d+)/.exec(found.done)?.[1] ?? 0) };
 }
 
 function wordsOf(pid: number): string[] {

@@ -5,7 +5,7 @@ import { eventually } from '../../processes.ts';
 import { keepLog } from '../mirror/stand-ins.ts';
 
 const activity = (changes: Partial<Activity> = {}): Activity => ({
-  ...{ state: 'waiting', isPrompt: true, work: '1' },
+  ...{ state: 'waiting', isPrompt: true, read: 0, work: '1' },
   ...changes,
 });
 
@@ -48,6 +48,11 @@ describe('a session that stands still', () => {
     expect(log).toContain('等待源端已 900 秒');
   });
 
+  test('for its source reads a large file, of which it sends nothing, is given the time that this takes', () => {
+    const { ended } = become(300, () => [activity({ read: 10_000_000_000 }), activity()]);
+    expect(ended).toBe(1900);
+  });
+
   test.each<[string, (moment: number) => Activity[]]>([
     ['waits for names', () => [activity()]],
     ['waits for a source that may have a huge file to read', () => [activity(), activity({ isPrompt: false })]],
@@ -68,9 +73,20 @@ describe('what a process does', () => {
     const before = activityOf(pid)?.work;
     child.kill('SIGSTOP');
     await eventually(() => activityOf(pid)?.state === 'stopped');
-    expect(activityOf(pid)).toEqual({ state: 'stopped', isPrompt: false, work: before ?? '' });
+    expect(activityOf(pid)).toEqual({
+      state: 'stopped',
+      isPrompt: false,
+      read: activityOf(pid)?.read ?? 0,
+      work: before ?? '',
+    });
     child.kill('SIGKILL');
     await eventually(() => activityOf(pid) === undefined || activityOf(pid)?.state === 'working');
+  });
+
+  test('tells how much it has read', async () => {
+    const child = spawn('sh', ['-c', 'while :; do read -r line </proc/version; done']);
+    await eventually(() => (activityOf(child.pid ?? 0)?.read ?? 0) > 100_000);
+    child.kill('SIGKILL');
   });
 
   test('changes its work while it does something', async () => {
@@ -84,6 +100,7 @@ describe('what a process does', () => {
     [['--server', '-vlogDtpre.iLsfxCIvu', '.', '/x'], true],
     [['--server', '-vlogDtprce.iLsfxIvu', '.', '/x'], false],
     [['--server', '--checksum', '-vre.iLsf'], false],
+    [['--server', '-vlogDtpre.iLsfxCIvu', '--append', '--append', '.', '/x'], false],
     [['-r', 'a', 'b'], false],
   ])('is receiving what comes at once: rsync %p', async (words, isPrompt) => {
     const child = spawn('sh', ['-s', '--', ...words], { argv0: 'rsync' });
