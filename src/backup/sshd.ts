@@ -12,7 +12,7 @@ import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { lifecycle } from '../service/lifecycle.ts';
 import { info } from '../service/log.ts';
-import { endGroups, start, startedBy } from '../service/processes.ts';
+import { endGroups, startedBy, startOnLeash } from '../service/processes.ts';
 import { escapeText, Failure } from '../service/text.ts';
 import type { Config } from './config.ts';
 import { findProgram } from './programs.ts';
@@ -76,7 +76,7 @@ export class Sshd {
    */
   async listen(): Promise<void> {
     const [program = '', ...args] = this.command;
-    const child = start(program, ['-D', '-e', ...args], { stdio: ['ignore', 'ignore', 'pipe'] });
+    const child = startOnLeash([program, '-D', '-e', ...args], 'ignore', this.directory); // or, if we are killed, the next start has no port
     this.process = child;
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     child.once('error', reject);
@@ -111,19 +111,24 @@ export class Sshd {
     if (exit() !== null && !lifecycle.stopping) throw new Failure(`sshd 意外退出 (退出码: ${exit()})`);
   }
 
+  /** Lists the processes that sshd has started for connections; its leash is none. */
+  private connections(): number[] {
+    return this.pid ? startedBy(this.pid).filter(isSshd) : [];
+  }
+
   /** Tells how many connections there are. */
   countSessions(): number {
-    return this.pid ? startedBy(this.pid).length : 0;
+    return this.connections().length;
   }
 
   /** Lists the processes that lead what runs for sessions: each is started by one of sshd's own. */
   commands(): number[] {
-    return this.pid ? startedBy(this.pid).flatMap(commandsBelow) : [];
+    return this.connections().flatMap(commandsBelow);
   }
 
   /** Ends all connections with what runs for them; sshd itself goes on. Returns how many there were. */
   endSessions(): number {
-    const connections = this.pid ? startedBy(this.pid) : [];
+    const connections = this.connections();
     lifecycle.background(endGroups(connections.flatMap(withAllStarted)));
     return connections.length;
   }

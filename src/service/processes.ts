@@ -28,8 +28,12 @@ export function start(command: string, args: readonly string[], options: SpawnOp
   return child;
 }
 
-/** Removes $0 and ends the command when its standard input, a pipe of ours, is closed: also when we are killed. */
-const LEASH = 'exec 3<&0; (read -r _ <&3; rm -rf -- "$0"; kill 0) & exec "$@" 3<&- </dev/null';
+/**
+ * Removes $0 and ends the command, and what it has started in groups of their own, when its standard input, a pipe of ours, is closed:
+ * also when we are killed.
+ */
+const LEASH =
+  'exec 3<&0; (read -r _ <&3; rm -rf -- "$0"; for it in $(cat /proc/$$/task/$$/children); do kill -- -$it; done 2>&-; kill 0) & exec "$@" 3<&- </dev/null';
 
 /**
  * Starts a program that would run on without us. What it leaves in `directory` goes with it.

@@ -1,7 +1,7 @@
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { spawnSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
-import { Pair, userName } from '../pair.ts';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { Pair, remoteRsyncsOf, userName } from '../pair.ts';
 import { eventually, freePort } from '../processes.ts';
 
 setDefaultTimeout(90_000);
@@ -22,6 +22,20 @@ test('a source says who it is, and is told of no other one, not even after a res
   expect(backup.output).not.toContain('拒绝执行');
   expect(ask(`${command}!`).stderr).toContain('源端的名称无效');
   expect(JSON.parse(readFileSync(pair.path('backup-status.json'), 'utf8')).doubled).toEqual([]);
+});
+
+test('a backup that was killed starts again on its port, and no session of it is left', async () => {
+  await using pair = await Pair.withKeys('killed');
+  const { source, backup } = await pair.run();
+  const [before] = remoteRsyncsOf(pair);
+  await backup.stop('SIGKILL');
+  const next = pair.start('start-sshd');
+  await next.shows('服务器就绪');
+  await source.shows('SSH 连接已恢复');
+  expect(remoteRsyncsOf(pair)).not.toContain(before);
+  writeFileSync(pair.path('source', 'after'), 'text');
+  await eventually(() => existsSync(pair.path('backup', 'after')));
+  expect(next.output).not.toContain('已被占用');
 });
 
 describe('a second service with the same STATUS_FILE', () => {
