@@ -38,6 +38,7 @@ export class Rivals {
     private readonly parts: Parts,
     private readonly ask = announce,
   ) {
+    if (!parts.host.plan.deletes) return; // several may well be collected in one directory
     parts.connection.on('connected', () => this.begin());
     parts.connection.on('lost', () => clearInterval(this.timer));
   }
@@ -67,10 +68,15 @@ export class Rivals {
   }
 }
 
+/** Says where on the target the source comes to lie: with -R, below all directories of its path. */
+export function placeOf({ config: { SOURCE_DIR }, directory, plan }: Host): string {
+  if (plan.isRelative) return join(directory, SOURCE_DIR).replace(/(?!^)\/$/, '');
+  return SOURCE_DIR.endsWith('/') ? directory : join(directory, basename(SOURCE_DIR));
+}
+
 /** Tells start-sshd on the backup who mirrors where; nothing where something else is there, or it does not answer in time. */
 async function announce(host: Host, connection: Pick<Connection, 'findRoute'>): Promise<string[] | undefined> {
-  const { SOURCE_DIR } = host.config;
-  const place = SOURCE_DIR.endsWith('/') ? host.directory : join(host.directory, basename(SOURCE_DIR));
+  const place = placeOf(host);
   const name = hostname()
     .replaceAll(/[^\w.-]/g, '-')
     .slice(0, 64);

@@ -1,17 +1,17 @@
 import { describe, expect, test } from 'bun:test';
 import { EventEmitter } from 'node:events';
-import { parseRivals, Rivals } from '../../../src/mirror/rivals.ts';
+import { parseRivals, placeOf, Rivals } from '../../../src/mirror/rivals.ts';
 import { TargetState } from '../../../src/mirror/target-state.ts';
 import { hostFor, passSeconds, settle, withOwnClock } from './stand-ins.ts';
 
 const log = withOwnClock();
 
 /** A target whose backup answers what a test has it answer. */
-function bed(answer: string[] | undefined) {
+function bed(answer: string[] | undefined, variables: Record<string, string> = {}) {
   const state = new TargetState('backup', false);
   const connection = Object.assign(new EventEmitter(), { findRoute: () => ({ knownHosts: undefined }) });
   const it = { state, connection, answer, asked: 0 };
-  new Rivals({ host: hostFor({}), state, connection: connection as never }, async () => {
+  new Rivals({ host: hostFor(variables), state, connection: connection as never }, async () => {
     it.asked++;
     return it.answer;
   });
@@ -49,6 +49,22 @@ describe('other sources of a target', () => {
       await passSeconds(600);
       expect(it.asked).toBe(times);
     }
+  });
+
+  test('are not asked for where nothing is deleted', async () => {
+    const it = bed(['web2'], { RSYNC_OPTS: '-avz' });
+    it.connection.emit('connected');
+    await passSeconds(600);
+    expect([it.asked, it.state.rivals]).toEqual([0, []]);
+  });
+
+  test.each([
+    ['/tmp/', '-a', '/backup/'],
+    ['/tmp', '-a', '/backup/tmp'],
+    ['/usr/bin/', '-aR', '/backup/usr/bin'],
+    ['/usr/bin', '-aR', '/backup/usr/bin'],
+  ])('are those of its place: %s with %s', (SOURCE_DIR, RSYNC_OPTS, place) => {
+    expect(placeOf(hostFor({ SOURCE_DIR, RSYNC_OPTS, DEST_DIR: '/backup/' }))).toBe(place);
   });
 
   test('are a short list of names, whatever the backup says', () => {
