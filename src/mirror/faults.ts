@@ -192,6 +192,7 @@ export function locatorFor(
     const roots = [source.root, `${source.realRoot}/`, destination];
     const root = roots.find((it) => told.startsWith(it)) ?? '';
     let path = told.slice(root.length).replace(/^(\.?\/)+|(\/\.?)+$/g, '');
+    if (path.split('/').includes('..')) return undefined; // the backup may say anything: this would be sent from beside the source
     if (path === '.' || (path === '' && root)) return '';
     const closed = root && root !== destination ? closedAbove(source, path) : undefined;
     if (closed !== undefined) return closed;
