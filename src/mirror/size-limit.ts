@@ -9,6 +9,8 @@ import { unescapeName } from './differences.ts';
 
 /** How many names are kept. */
 const MAX_NAMES = 1000;
+/** How long a line may be that is kept until it ends, characters: rsync names a path, each byte as `\#ooo`. */
+const MAX_LINE = 70_000;
 const TOO_LARGE = /^(.*) is over max-size\n?$/s;
 
 /** The files that were left out, below the source, or that there are too many to be named. */
@@ -40,6 +42,11 @@ export class SizeLimit {
   readonly filter = (chunk: string): string => {
     const lines = (this.rest + chunk).split(/(?<=\n)/);
     this.rest = lines.at(-1)?.endsWith('\n') ? '' : (lines.pop() ?? '');
+    if (this.rest.length > MAX_LINE) {
+      lines.push(this.rest);
+      this.rest = '';
+      this.isComplete = false;
+    }
     return lines.filter((line) => !this.take(line)).join('');
   };
 

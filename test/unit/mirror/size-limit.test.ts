@@ -18,6 +18,13 @@ describe('files that are too large for now', () => {
     expect(size.leftOut).toEqual(['big', 'd/\xc3\xa4']);
   });
 
+  test('are not known where a line does not end, which is not kept', () => {
+    const size = limit();
+    const chunk = 'x'.repeat(50_000);
+    expect([size.filter(chunk), size.filter(chunk).length, size.filter('\n')]).toEqual(['', 100_000, '\n']);
+    expect(size.leftOut).toBe('many');
+  });
+
   test('are too many to be named where one is not known, or there are thousands', () => {
     const unknown = limit(() => undefined);
     unknown.filter('a is over max-size\n');
