@@ -139,7 +139,9 @@ const NO_MIRROR: Record<string, string> = {
 /** Of what the user says in another variable, or not at all. */
 const ITS_SSH =
   '连接总是由 ssh 建立，这里的命令不会采用；ssh 的选项请写入 SSH_OPTS，例如 SSH_OPTS="-p 2222 -i /keys/id"';
-const OWN_SSH = /^(\/usr\/bin\/)?ssh$/;
+/** ssh, perhaps with options that ask for what is so anyway: many have written `-e "ssh -o StrictHostKeyChecking=no"` for years. */
+const OWN_SSH =
+  /^(\/usr\/bin\/)?ssh(\s+(-[Tqxa]+|-o\s*"?(StrictHostKeyChecking[ =]no|UserKnownHostsFile[ =]\/dev\/null|BatchMode[ =]yes|LogLevel[ =]\w+|Compression[ =]no)"?))*\s*$/;
 /** Options that name a file with lines to be read. */
 const FROM_FILE = wordSet('--files-from --exclude-from --include-from');
 const isFilter = (name: string) => name === '-f' || name === '--filter';
