@@ -10,6 +10,7 @@ import { lifecycle } from '../service/lifecycle.ts';
 import { log, warn } from '../service/log.ts';
 import { type Doing, endGroups, observe, startedBy } from '../service/processes.ts';
 import { touch } from '../service/status.ts';
+import { FORCED_COMMAND } from './forced-command.ts';
 
 /** How often it is looked at, ms. */
 const LOOK_MS = 5000;
@@ -27,6 +28,8 @@ const LEAST_SPEED = 10_000;
 /** A process that runs for a session. */
 export interface Activity {
   state: Doing;
+  /** Whether it receives a mirror, or is about to; with ALLOW_SHELL people may run anything, and stop it. */
+  isReceiving: boolean;
   /** Whether it receives what the source need not read before. */
   isPrompt: boolean;
   /** How much it has read so far, bytes; 0 where that is nobody's to know. */
@@ -70,6 +73,7 @@ export class Stalls {
     this.standing = new Map();
     for (const pid of this.commands()) {
       const activities = this.look(pid);
+      if (!activities.some(({ isReceiving }) => isReceiving)) continue;
       const work = activities.map((activity) => activity.work).join(' ');
       const known = before.get(pid);
       const standing = known?.work === work ? known : { work, since: now, isTold: false };
@@ -132,8 +136,16 @@ export function activityOf(pid: number): Activity | undefined {
   const found = observe(pid);
   if (!found) return undefined;
   const words = wordsOf(pid);
-  const isPrompt = words[0] === 'rsync' && words.includes('--server') && !words.some(mayKeepWaiting);
-  return { state: found.doing, work: found.done, isPrompt, read: Number(/\brchar: (\d+)/.exec(found.done)?.[1] ?? 0) };
+  const isRsync = words[0] === 'rsync' && words.includes('--server');
+  const isPrompt = isRsync && !words.some(mayKeepWaiting);
+  const isReceiving = isRsync || words.some((word) => word.includes(FORCED_COMMAND));
+  return {
+    state: found.doing,
+    work: found.done,
+    isReceiving,
+    isPrompt,
+    read: Number(/\brchar: (\d+)/.exec(found.done)?.[1] ?? 0),
+  };
 }
 
 function wordsOf(pid: number): string[] {

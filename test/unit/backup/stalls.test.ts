@@ -5,7 +5,7 @@ import { eventually } from '../../processes.ts';
 import { keepLog } from '../mirror/stand-ins.ts';
 
 const activity = (changes: Partial<Activity> = {}): Activity => ({
-  ...{ state: 'waiting', isPrompt: true, read: 0, work: '1' },
+  ...{ state: 'waiting', isReceiving: true, isPrompt: true, read: 0, work: '1' },
   ...changes,
 });
 
@@ -56,6 +56,7 @@ describe('a session that stands still', () => {
   test.each<[string, (moment: number) => Activity[]]>([
     ['waits for names', () => [activity()]],
     ['waits for a source that may have a huge file to read', () => [activity(), activity({ isPrompt: false })]],
+    ['is a shell of somebody who has stopped what he runs', () => [activity({ state: 'stopped', isReceiving: false })]],
     ['works', () => [activity({ state: 'working' }), activity()]],
     ['goes on now and then', (n) => [activity({ state: 'disk', work: String(n >> 2) })]],
     ['is gone', () => []],
@@ -75,6 +76,7 @@ describe('what a process does', () => {
     await eventually(() => activityOf(pid)?.state === 'stopped');
     expect(activityOf(pid)).toEqual({
       state: 'stopped',
+      isReceiving: false,
       isPrompt: false,
       read: activityOf(pid)?.read ?? 0,
       work: before ?? '',
@@ -105,7 +107,7 @@ describe('what a process does', () => {
   ])('is receiving what comes at once: rsync %p', async (words, isPrompt) => {
     const child = spawn('sh', ['-s', '--', ...words], { argv0: 'rsync' });
     await eventually(() => activityOf(child.pid ?? 0)?.state === 'waiting');
-    expect(activityOf(child.pid ?? 0)?.isPrompt).toBe(isPrompt);
+    expect(activityOf(child.pid ?? 0)).toMatchObject({ isPrompt, isReceiving: words.includes('--server') });
     child.kill('SIGKILL');
   });
 });
