@@ -38,6 +38,8 @@ const SYSTEM_ERROR = /^rsync: (?:\[(\w+)\] )?(.*): ([^:()]+) \((\d+)\)$/;
 /** What rsync refuses by itself; the path comes last. */
 const OWN_REFUSAL =
   /^(?:rsync: )?(?:\[\w+\] )?(skipping overly long name|temporary filename too long|filename overflows max-path len by \d+|could not make way for new [a-z-]+(?: [a-z]+)?|recv_files|symlink has no referent): (.*?)(?: is a directory)?$/;
+/** With --iconv, a name or what a link leads to that is not in the character set that it should be in. */
+const CONVERSION = /^\[(\w+)\] cannot convert (?:filename|symlink data for): (.*) \(([^()]+)\)$/;
 const CHANGING = /^ERROR: (.*) failed verification -- update discarded\.$/;
 /** Lines that say no more than that a connection has ended or that there were errors before. */
 const NO_FAULT =
@@ -85,6 +87,11 @@ export class Faults {
     return [...this.known.values()];
   }
 
+  /** Whether something is known to be wrong, and every fault by its path. */
+  get isTold(): boolean {
+    return this.isComplete && this.list.length + this.attributes.size > 0;
+  }
+
   /** Whether nothing is wrong but attributes. */
   get isOfAttributes(): boolean {
     return this.isComplete && this.attributes.size > 0 && this.list.every(({ kind }) => kind === 'attributes');
@@ -108,9 +115,11 @@ export class Faults {
     if (what && OF_ATTRIBUTES.test(what) && who !== 'sender') return this.takeAttribute(what, text, Number(code));
     const [, refusal = '', named = ''] = OWN_REFUSAL.exec(line) ?? [];
     const [, changing] = CHANGING.exec(line) ?? [];
+    const [, side, odd, why = ''] = CONVERSION.exec(line) ?? [];
     if (what) this.add(pathsIn(what), this.kindOf(what, who), text, Number(code));
     else if (refusal) this.add(refusedIn(refusal, named), this.kindOf(refusal, who), refusal, undefined);
     else if (changing) this.add([changing], 'content', 'failed verification', undefined);
+    else if (odd !== undefined) this.add([odd.replace(/^"|"$/g, '')], this.kindOf('', side), why, undefined);
     else if (line.startsWith('rsync: ')) this.isComplete = false;
     return true;
   }

@@ -194,7 +194,7 @@ export class Recovery {
   private settlePaths(batch: Batch, { faults, kind, leftOut }: Outcome): number {
     const { state, look } = this.parts;
     const { unmirrored } = state;
-    if (unmirrored.size === 0 || leftOut === 'many' || (kind === 'partial' && !faults?.isComplete)) return 0;
+    if (unmirrored.size === 0 || leftOut === 'many' || (kind === 'partial' && !faults?.isTold)) return 0;
     const failing = new Set(faults?.list.filter(({ kind: it }) => it !== 'attributes').map(({ path }) => path));
     const isLacking = (path: string) =>
       failing.has(path) || unmirrored.isHidden(path) || state.failed.waiting.has(path);
@@ -221,7 +221,7 @@ export class Recovery {
     const { unmirrored } = this.parts.state;
     const unread = lacking.filter(({ kind }) => kind === 'reading');
     const hidden = unread.filter(({ path }) => unmirrored.setAside(path));
-    this.retries.add(faults?.isComplete ? this.changesFor(lacking, batch) : batch);
+    this.retries.add(faults?.isTold ? this.changesFor(lacking, batch) : batch);
     const isFurther = hidden.length > 0 || lacking.length < faulty.length;
     if (isFurther && this.sent < MAX_PARTS) this.sendFirst(batch, this.known.get(batch) ?? WHOLE);
     else if (isFurther || unread.length > 0) this.retries.add(batch); // something may not have been deleted

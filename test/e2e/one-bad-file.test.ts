@@ -179,6 +179,20 @@ esac
   });
 });
 
+test('a name that is not in the character set that --iconv tells costs itself only', async () => {
+  await using pair = await Pair.withKeys('iconv');
+  const odd = Buffer.from(`${pair.path('source')}/caf\xe9`, 'latin1');
+  const { source } = await pair.run({ SYNC_INTERVAL: '0.1', RSYNC_OPTS: '-av --delete --iconv=UTF-8,ISO-8859-1' });
+  for (const name of ['a', 'z']) writeFileSync(pair.path('source', name), name);
+  writeFileSync(odd, '');
+  await source.shows('无法同步 caf');
+  await until(source, () => problemsOf(pair).includes('failed'), 60_000);
+  for (const name of ['a', 'z']) rmSync(pair.path('source', name));
+  await until(source, () => readdirSync(pair.path('backup')).length === 0);
+  rmSync(odd);
+  await until(source, () => problemsOf(pair).length === 0, 60_000);
+});
+
 describe.if(Bun.which('prlimit') !== null)('a file that is larger than the backup can hold', () => {
   const LIMIT = 'exec prlimit --fsize=1000000 "$@"';
   const ROWS = [

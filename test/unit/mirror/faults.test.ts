@@ -91,6 +91,11 @@ describe('a fault', () => {
     [`filename overflows max-path len by 130: ${DEEP}/${'e'.repeat(1200)}/f`, `reading ${DEEP} undefined`],
     ['could not make way for new regular file: d', 'content d undefined'],
     [
+      '[sender] cannot convert filename: d/a (Invalid or incomplete multibyte or wide character)',
+      'reading d/a undefined',
+    ],
+    ['[sender] cannot convert symlink data for: "/s/a" (Invalid argument)', 'reading a undefined'],
+    [
       'rsync: [receiver] write failed on "/data/backup/caf\\#303\\#251": No space left on device (28)',
       'content caf\xc3\xa9 28',
     ],
@@ -122,6 +127,8 @@ describe('a fault', () => {
     );
     expect(list).toEqual([]);
     expect(faults.isComplete).toBe(true);
+    expect(faults.isTold).toBe(false);
+    expect(heard('rsync: [sender] opendir "/s/d" failed: Permission denied (13)').faults.isTold).toBe(true);
   });
 });
 
