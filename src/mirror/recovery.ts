@@ -19,6 +19,7 @@ import type { Sender } from './sender.ts';
 import { LOST_AND_FOUND } from './source.ts';
 import type { TargetState } from './target-state.ts';
 import { isLostAndFound } from './unmirrored.ts';
+import { findUnread, MAX_LOOKS } from './unread.ts';
 
 /** How many parts a batch is sent in at most, until it has to wait like any other that fails. */
 const MAX_PARTS = 64;
@@ -123,6 +124,9 @@ export class Recovery {
   /** Has what is set aside looked at again that has changed, where it can be read now, or is gone. */
   meet(batch: Batch): void {
     const { state, look, isReadable } = this.parts;
+    const budget = { left: MAX_LOOKS };
+    const [isDue, isThere] = [(path: string) => covers(batch, path), (path: string) => look(path) !== undefined];
+    state.unmirrored.keepMoved(isDue, (place) => findUnread(place, this.parts, budget), isThere);
     for (const { path, kind, place } of state.unmirrored.allAside) {
       if (!batch.has(path) || this.retries.mayBeOnlyCopy(path, place)) continue;
       if (look(path) ? kind === 'reading' && isReadable(path) : !(place && look(place))) this.unhide(path, batch);

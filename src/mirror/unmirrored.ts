@@ -11,6 +11,7 @@ import { isWithin, withParents } from '../service/files.ts';
 import type { Fault } from './faults.ts';
 import { hideRules, keepRules } from './scopes.ts';
 import { LOST_AND_FOUND } from './source.ts';
+import type { Unread } from './unread.ts';
 
 /** How many paths are known at most, and how long the rules may be by which some of them are set aside, bytes. */
 const MAX_PATHS = 1000;
@@ -28,6 +29,8 @@ export class Unmirrored {
   private readonly known = new Map<string, Entry>();
   /** Which of them are set aside, the one that was last at the end, and how long the rules for each are, bytes. */
   private readonly aside = new Map<string, number>();
+  /** Where things are now that were moved within the source, by where they were; a target may have them nowhere else. */
+  private readonly moved = new Map<string, string>();
   /** What is nobody's loss, and left out for good. */
   private readonly ignored = new Set<string>();
 
@@ -92,6 +95,37 @@ export class Unmirrored {
     for (const entry of this.known.values())
       for (const old of [entry.path, entry.place])
         if (old !== undefined && isWithin(old, from)) entry.place = to + old.slice(from.length);
+    for (const [old, place] of this.moved)
+      if (isWithin(place, from)) this.moved.set(old, to + place.slice(from.length));
+    if (this.moved.size < MAX_PATHS) this.moved.set(from, to);
+  }
+
+  /**
+   * Sets aside the old places of what was moved and cannot be read in its new one, before anything is deleted there.
+   * @param isDue whether what is at a path is about to be mirrored; of all else that was moved, a target has it by now
+   * @param find finds what cannot be read at a place
+   * @param isThere whether there is something at a path again
+   */
+  keepMoved(
+    isDue: (path: string) => boolean,
+    find: (place: string) => Unread[],
+    isThere: (path: string) => boolean,
+  ): void {
+    for (const [from, to] of this.moved) {
+      if (!isDue(to)) this.moved.delete(from);
+      for (const { path, isDirectory } of isDue(to) ? find(to) : []) {
+        const old = from + path.slice(to.length);
+        if (!isThere(old)) this.keepOld(old, path, isDirectory);
+      }
+    }
+  }
+
+  private keepOld(path: string, place: string, isDirectory: boolean): void {
+    const fault: Fault = { path, kind: 'reading', text: 'Permission denied', code: 13 };
+    if (!this.has(path)) this.note(fault, isDirectory);
+    const entry = this.known.get(path);
+    if (entry) entry.place = place;
+    this.setAside(path);
   }
 
   /** Leaves a path out for good that only the system itself has a use for; returns whether it was not left out before. */

@@ -101,6 +101,34 @@ describe('what is set aside', () => {
       ['da', undefined],
     ]);
   });
+
+  test('is set aside in its old place where it was moved and cannot be read, until that is mirrored', () => {
+    const unmirrored = new Unmirrored();
+    unmirrored.move('d', 'e');
+    unmirrored.move('e', 'f');
+    unmirrored.move('x', 'y');
+    const find = (place: string) => [{ path: `${place}/closed`, isDirectory: true }];
+    unmirrored.keepMoved(
+      (path) => path === 'f',
+      find,
+      (path) => path === 'e/closed',
+    );
+    const aside = () => unmirrored.allAside.map(({ path, place, kind }) => [path, place, kind]);
+    expect(aside()).toEqual([['d/closed', 'f/closed', 'reading']]);
+    expect(unmirrored.rules('/')).toEqual(['--filter=P /d/closed/***', '--filter=H /d/closed/***']);
+    for (const path of unmirrored.allAside.map((it) => it.path)) unmirrored.settle(path);
+    unmirrored.keepMoved(
+      () => false,
+      find,
+      () => false,
+    );
+    unmirrored.keepMoved(
+      () => true,
+      find,
+      () => false,
+    );
+    expect(aside()).toEqual([]);
+  });
 });
 
 test('what a file system keeps for itself is left out for good, and fails nowhere', () => {
