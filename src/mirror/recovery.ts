@@ -19,7 +19,7 @@ import type { Sender } from './sender.ts';
 import { LOST_AND_FOUND } from './source.ts';
 import type { TargetState } from './target-state.ts';
 import { isLostAndFound } from './unmirrored.ts';
-import { findUnread, MAX_LOOKS } from './unread.ts';
+import { findUnread, MAX_LOOKS, mayBeThere } from './unread.ts';
 
 /** How many parts a batch is sent in at most, until it has to wait like any other that fails. */
 const MAX_PARTS = 64;
@@ -129,7 +129,8 @@ export class Recovery {
     state.unmirrored.keepMoved(isDue, (place) => findUnread(place, this.parts, budget), isThere);
     for (const { path, kind, place } of state.unmirrored.allAside) {
       if (!batch.has(path) || this.retries.mayBeOnlyCopy(path, place)) continue;
-      if (look(path) ? kind === 'reading' && isReadable(path) : !(place && look(place))) this.unhide(path, batch);
+      if (look(path) ? kind === 'reading' && isReadable(path) : !(place && mayBeThere(place, this.parts)))
+        this.unhide(path, batch);
     }
   }
 

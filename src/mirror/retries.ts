@@ -9,6 +9,7 @@ import { withParents } from '../service/files.ts';
 import { lifecycle, newBackoff } from '../service/lifecycle.ts';
 import { type Batch, type Change, UNKNOWN } from './changes.ts';
 import type { TargetState } from './target-state.ts';
+import { mayBeThere } from './unread.ts';
 
 /** How many times as long as a try has taken it rests at least until the next one. */
 const REST_RATIO = 10;
@@ -24,6 +25,8 @@ export interface Retry {
 interface Parts {
   state: Pick<TargetState, 'failed' | 'unmirrored' | 'lacking' | 'warn'>;
   look: (path: string) => Stats | undefined;
+  /** Whether a path can be read, and entered where it is a directory. */
+  isReadable: (path: string) => boolean;
   /** Takes what is to be tried again now. */
   hand: (retries: Retry[]) => void;
 }
@@ -111,7 +114,7 @@ export class Retries {
   /** Whether the source has only moved what a target may still have nowhere but in its old place. */
   mayBeOnlyCopy(path: string, place: string | undefined): boolean {
     const { look, state } = this.parts;
-    if (place === undefined || look(path) || !look(place)) return false;
+    if (place === undefined || look(path) || !mayBeThere(place, this.parts)) return false;
     const { unmirrored, lacking } = state;
     const paths = withParents(place);
     return (

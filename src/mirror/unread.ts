@@ -4,6 +4,7 @@
  *   findUnread('d', source, budget); // [{ path: 'd/secret', isDirectory: false }]
  */
 import type { Stats } from 'node:fs';
+import { withParents } from '../service/files.ts';
 
 /** How much is looked at, at most: it is looked at without a pause. */
 export const MAX_LOOKS = 5000;
@@ -37,9 +38,17 @@ export function findUnread(
     const path = rest.pop() ?? '';
     const found = look(path);
     const isDirectory = found?.isDirectory() === true;
+    if (!found && mayBeThere(path, { look, isReadable })) unread.push({ path, isDirectory });
     if (!isDirectory && !found?.isFile()) continue;
     if (!isReadable(path)) unread.push({ path, isDirectory });
     else if (isDirectory && isDeep) for (const { name } of list(path)) rest.push(`${path}/${name}`);
   }
   return unread;
+}
+
+/** Whether there is something at a path, or nobody can see whether there is: it may lie in a directory that may not be entered. */
+export function mayBeThere(path: string, { look, isReadable }: Pick<Looks, 'look' | 'isReadable'>): boolean {
+  const nearest = withParents(path).find((it) => look(it));
+  if (nearest === undefined || nearest === path) return nearest === path;
+  return look(nearest)?.isDirectory() === true && !isReadable(nearest);
 }

@@ -116,19 +116,26 @@ describe.skipIf(!mayBeAnother)('directories that an ordinary user cannot read', 
   test.each(METHODS)('and are moved at once keep their copies until they can be read: %s', async (_, options) => {
     using user = ordinaryUser();
     await using pair = await Pair.make('closed-moved', user);
-    fill(pair.path('source'), 'd/closed/a', 'e/secret');
+    fill(pair.path('source'), 'd/closed/a', 'e/secret', 'f/b', 'g/closed/c');
     const { source } = await pair.run({ RSYNC_OPTS: `${options} --no-owner --no-group`, SYNC_INTERVAL: '1' });
     const at = (path: string) => pair.path('source', path);
     chmodSync(at('d/closed'), 0o700);
     chmodSync(at('e/secret'), 0o600);
     for (const name of ['d', 'e']) renameSync(at(name), at(`new-${name}`));
+    chmodSync(at('g/closed'), 0o700);
+    renameSync(at('f/b'), at('g/closed/b'));
     await source.shows('无法同步 new-d/closed：');
     await source.shows('无法同步 new-e/secret：');
     fill(pair.path('source'), 'last');
     await eventually(() => namesIn(pair.path('backup')).includes('last'));
-    const kept = namesIn(pair.path('backup')).filter((path) => /(closed\/a|secret)$/.test(path));
-    expect(kept.map((path) => path.replace(/^new-/, '')).sort()).toEqual(['d/closed/a', 'e/secret']);
-    for (const path of ['new-d/closed', 'new-e/secret']) chmodSync(at(path), 0o755);
+    const kept = namesIn(pair.path('backup')).filter((path) => /(closed\/.|secret|f\/b)$/.test(path));
+    expect(kept.map((path) => path.replace(/^new-/, '')).sort()).toEqual([
+      'd/closed/a',
+      'e/secret',
+      'f/b',
+      'g/closed/c',
+    ]);
+    for (const path of ['new-d/closed', 'new-e/secret', 'g/closed']) chmodSync(at(path), 0o755);
     await eventually(() => namesIn(pair.path('backup')).join() === namesIn(pair.path('source')).join());
   });
 });

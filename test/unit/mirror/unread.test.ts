@@ -1,5 +1,5 @@
 import { expect, test } from 'bun:test';
-import { findUnread } from '../../../src/mirror/unread.ts';
+import { findUnread, mayBeThere } from '../../../src/mirror/unread.ts';
 import { statsOf } from './stand-ins.ts';
 
 /** What is there: directories with what is in them, and files. */
@@ -22,4 +22,10 @@ test('what cannot be read is found with what is in it, as far down as there may 
   expect(find('d/closed', 100, false)).toEqual(['d/closed true']);
   expect(find('d', 1, true)).toEqual([]);
   expect(find('gone', 100, true)).toEqual([]);
+  expect(find('d/closed/gone', 100, true)).toEqual(['d/closed/gone false']);
+});
+
+test('what lies in a directory that may not be entered may be there', () => {
+  const seen = ['d/a', 'd/closed/gone/x', 'd/gone', 'd/open/secret/gone', 'gone'].map((it) => mayBeThere(it, source));
+  expect(seen).toEqual([true, true, false, false, false]);
 });
