@@ -30,6 +30,9 @@ export interface Fault {
 const MAX_FAULTS = 1000;
 /** How many lines about attributes are passed on of an rsync where they have not been told before. */
 const MAX_ATTRIBUTE_LINES = 5;
+/** How many lines about other faults are passed on of an rsync: where much fails, it says so again with each try. */
+const MAX_LINES = 200;
+const AND_SO_ON = 'rsync: （同一次同步中更多的此类错误不再逐行显示）\n';
 /** How long a line may be that is read, characters: rsync names two paths at most, each byte as `\#ooo`. */
 const MAX_LINE = 70_000;
 
@@ -73,6 +76,8 @@ export class Faults {
   isComplete = true;
   private rest = '';
   private passed = 0;
+  /** How many lines were about other faults. */
+  private lines = 0;
 
   /**
    * @param locate says what a path that rsync tells is called below the source, nothing where it is not there
@@ -101,14 +106,22 @@ export class Faults {
   readonly read = (chunk: string): string => {
     const lines = (this.rest + chunk).split('\n');
     this.rest = lines.pop() ?? '';
-    if (this.rest.length <= MAX_LINE) return lines.flatMap((line) => (this.take(line) ? [`${line}\n`] : [])).join('');
+    if (this.rest.length <= MAX_LINE) return lines.map((line) => this.pass(line)).join('');
     const tooLong = this.rest;
     this.rest = '';
     this.isComplete = false;
     return lines.map((line) => `${line}\n`).join('') + tooLong;
   };
 
-  /** Takes in a line; returns whether it is to be passed on. */
+  /** Takes in a line; returns what is to be passed on of it. */
+  private pass(line: string): string {
+    const before = this.lines;
+    const isShown = this.take(line);
+    if (this.lines === before || this.lines <= MAX_LINES) return isShown ? `${line}\n` : '';
+    return this.lines === MAX_LINES + 1 ? Buffer.from(AND_SO_ON).toString('latin1') : '';
+  }
+
+  /** Takes in a line; returns whether it may be passed on. */
   private take(line: string): boolean {
     const [, who, what = '', text = '', code] = SYSTEM_ERROR.exec(line) ?? [];
     if (NO_FAULT.test(line)) return true;
@@ -139,6 +152,7 @@ export class Faults {
 
   private add(candidates: string[], kind: FaultKind, text: string, code: number | undefined): void {
     const path = this.find(candidates);
+    this.lines++;
     if (path === undefined) this.isComplete = false;
     else this.keep({ path, kind, text, code });
   }

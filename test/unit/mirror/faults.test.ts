@@ -163,6 +163,15 @@ describe('attributes that cannot be set', () => {
   });
 });
 
+test('of very many faults the first are passed on, that there are more, and all else', () => {
+  const lines = Array.from({ length: 500 }, () => 'rsync: [sender] opendir "/s/d" failed: Permission denied (13)');
+  const { passed } = heard(...lines, 'IO error encountered -- skipping file deletion', ...lines);
+  expect(passed.split('\n')).toHaveLength(203);
+  expect(Buffer.from(passed, 'latin1').toString()).toEndWith(
+    '不再逐行显示）\nIO error encountered -- skipping file deletion\n',
+  );
+});
+
 test('memory stays bounded, whatever rsync says', () => {
   const everything = new Faults((told) => told);
   for (let n = 0; n < 3000; n++) everything.read(`rsync: [sender] opendir "${n}" failed: Permission denied (13)\n`);
