@@ -41,7 +41,7 @@ import { Memory } from '../src/mirror/memory.ts';
 import { openViews } from '../src/mirror/monitor.ts';
 import { Mounts } from '../src/mirror/mounts.ts';
 import { refuseNested } from '../src/mirror/nesting.ts';
-import { meaningOf, type Outcome } from '../src/mirror/rsync.ts';
+import { describeFailed, type Outcome } from '../src/mirror/rsync.ts';
 import { RuleFiles } from '../src/mirror/rule-files.ts';
 import { Source } from '../src/mirror/source.ts';
 import { SourceGuard } from '../src/mirror/source-guard.ts';
@@ -155,13 +155,12 @@ async function reachAny(reaching: Promise<void>[]): Promise<void> {
 /** Mirrors a batch, or all of the source if none is given, and tells how it went. */
 async function doSync({ target, state }: Backup, batch?: Batch): Promise<Outcome> {
   const outcome = await target.send(batch);
-  const { mode, kind, status, seconds, files, bytes, reason } = outcome;
+  const { mode, kind, status, seconds, files, bytes } = outcome;
   const fields = { mode, duration_ms: Math.round(seconds * 1000), files, bytes, exit_code: status };
   if (kind === 'done') {
     state.log('sync.success', `同步成功 (耗时: ${Math.round(seconds)}秒) ✓`, fields);
   } else {
-    const said = status === null ? '' : `同步失败 (退出码: ${status})：${meaningOf(status)}`;
-    state.error('sync.failure', reason ?? said, fields);
+    state.error('sync.failure', describeFailed(outcome), fields);
   }
   return outcome;
 }

@@ -7,6 +7,7 @@
  *   faults.list; // [{ path: 'a', kind: 'content', text: 'No space left on device', code: 28 }]
  */
 import { withParents } from '../service/files.ts';
+import { showPath } from '../service/text.ts';
 import { unescapeName } from './differences.ts';
 import type { Source } from './source.ts';
 
@@ -43,6 +44,10 @@ const OWN_REFUSAL =
   /^(?:rsync: )?(?:\[\w+\] )?(skipping overly long name|temporary filename too long|filename overflows max-path len by \d+|could not make way for new [a-z-]+(?: [a-z]+)?|recv_files|symlink has no referent): (.*?)(?: is a directory)?$/;
 /** With --iconv, a name or what a link leads to that is not in the character set that it should be in. */
 const CONVERSION = /^\[(\w+)\] cannot convert (?:filename|symlink data for): (.*) \(([^()]+)\)$/;
+/** What start-sshd says comes from where rsync's own errors come from. */
+const REFUSAL = 'start-sshd: ';
+/** How much of it is kept, bytes. */
+const MAX_REFUSAL = 2000;
 const CHANGING = /^ERROR: (.*) failed verification -- update discarded\.$/;
 /** Lines that say no more than that a connection has ended or that there were errors before. */
 const NO_FAULT =
@@ -74,6 +79,8 @@ export class Faults {
   readonly attributes = new Map<Attribute, Fault>();
   /** Whether every fault is known by its path. */
   isComplete = true;
+  /** Why start-sshd on the backup does not do what it is asked for, in its own words, safe to print. */
+  refusal: string | undefined;
   private rest = '';
   private passed = 0;
   /** How many lines were about other faults. */
@@ -125,6 +132,7 @@ export class Faults {
   private take(line: string): boolean {
     const [, who, what = '', text = '', code] = SYSTEM_ERROR.exec(line) ?? [];
     if (NO_FAULT.test(line)) return true;
+    if (line.startsWith(REFUSAL)) this.refusal = showPath(line.slice(REFUSAL.length, MAX_REFUSAL));
     if (what && OF_ATTRIBUTES.test(what) && who !== 'sender') return this.takeAttribute(what, text, Number(code));
     const [, refusal = '', named = ''] = OWN_REFUSAL.exec(line) ?? [];
     const [, changing] = CHANGING.exec(line) ?? [];

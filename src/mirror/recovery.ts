@@ -251,6 +251,7 @@ export class Recovery {
   private async settleFailed(batch: Batch, outcome: Outcome, isRepeated: boolean): Promise<boolean> {
     if (this.sent >= (this.isFruitful ? MAX_PARTS : MAX_FAILING)) return this.putBack();
     const part = this.known.get(batch) ?? WHOLE;
+    if (outcome.faults?.refusal) return false; // it is not about what was sent
     const culprits = (outcome.faults?.list ?? []).filter(({ kind }) => kind !== 'attributes');
     const large = culprits.filter(({ code = 0 }) => NO_ROOM.includes(code));
     if (large.length > 0) return this.makeRoom(batch, part, large);

@@ -156,6 +156,12 @@ export function meaningOf(status: number): string {
   return EXIT_CODES[status] ?? '未知错误，请参阅 rsync(1)';
 }
 
+/** Says for people why a sync has failed: where the backup has said why it refuses, that tells more than the status that comes of it. */
+export function describeFailed({ status, reason, faults }: Pick<Outcome, 'status' | 'reason' | 'faults'>): string {
+  if (reason !== undefined || status === null) return reason ?? '';
+  return `同步失败 (退出码: ${status})：${faults?.refusal ? `备份端${faults.refusal}` : meaningOf(status)}`;
+}
+
 /** Reads what rsync has put down in a log of its own, and removes that. */
 export function takeReport(path: string): Totals {
   try {

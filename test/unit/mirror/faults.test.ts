@@ -191,6 +191,15 @@ test('what could not be read is told beside however much else, and not hidden by
   expect(faults.isComplete).toBe(false);
 });
 
+test('why start-sshd refuses is told in its own words, made safe and no longer than they may be', () => {
+  const bytes = (text: string) => Buffer.from(text).toString('latin1');
+  expect(heard(bytes('start-sshd: 拒绝执行：/x 不在 DEST_DIR 之内')).faults.refusal).toBe(
+    '拒绝执行：/x 不在 DEST_DIR 之内',
+  );
+  expect(heard(`start-sshd: \x1b[2J${'x'.repeat(9000)}`).faults.refusal).toMatch(/^\\x1b\[2Jx{1900,2000}$/);
+  expect(heard('rsync error: some files (code 23)').faults.refusal).toBeUndefined();
+});
+
 test('a line may come in pieces', () => {
   const faults = new Faults(locate);
   const line = 'rsync: [sender] opendir "/s/d" failed: Permission denied (13)\n';

@@ -4,8 +4,10 @@ import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import fc from 'fast-check';
+import { Faults } from '../../../src/mirror/faults.ts';
 import {
   addTotals,
+  describeFailed,
   hearLimit,
   mayBeDisconnected,
   meaningOf,
@@ -144,6 +146,15 @@ test('the report of an rsync is read once, and is nothing where it has gone with
   expect(takeReport(path)).toEqual({ files: 1, bytes: 1035, created: 1, deleted: 0 });
   expect(existsSync(path)).toBe(false);
   expect(takeReport(path)).toEqual({});
+});
+
+test('a sync that has failed is told by why the backup refuses, if it says so', () => {
+  const faults = (refusal?: string) => Object.assign(new Faults(() => undefined), { refusal });
+  expect(describeFailed({ status: 12, faults: faults() })).toStartWith('同步失败 (退出码: 12)：rsync 协议数据流错误');
+  expect(describeFailed({ status: 12, faults: faults('拒绝执行：…') })).toBe(
+    '同步失败 (退出码: 12)：备份端拒绝执行：…',
+  );
+  expect(describeFailed({ status: null, reason: '源目录不见了' })).toBe('源目录不见了');
 });
 
 describe('what rsync prints', () => {
