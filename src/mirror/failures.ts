@@ -20,10 +20,11 @@ interface Parts {
 export function tellFailures(faults: Fault[], { state, look }: Parts): void {
   const fresh = faults.filter((fault) => state.unmirrored.note(fault, look(fault.path)?.isDirectory() ?? false));
   for (const fault of fresh.slice(0, TOLD)) {
-    const what = fault.path === '' ? '源目录' : showPath(fault.path);
+    const name = fault.path === '' ? '源目录' : showPath(fault.path);
+    const what = look(fault.path) || fault.kind === 'reading' ? `同步 ${name}` : `删除目标上的 ${name}`;
     const why = `${escapeText(fault.text)}${adviceFor(fault)}`;
     const fields = { path: decodePath(fault.path), reason: fault.text };
-    state.error('file.failed', `无法同步 ${what}：${why}。其余照常同步，它将单独重试`, fields);
+    state.error('file.failed', `无法${what}：${why}。其余照常同步，它将单独重试`, fields);
   }
   if (fresh.length <= TOLD) return;
   const more = fresh.length - TOLD;

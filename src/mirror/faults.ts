@@ -89,10 +89,12 @@ export class Faults {
   /**
    * @param locate says what a path that rsync tells is called below the source, nothing where it is not there
    * @param told the attributes of which it has been told before that they cannot be set
+   * @param nameGone says the same of what could not be deleted, which is not there any more
    */
   constructor(
     private readonly locate: (told: string) => string | undefined,
     private readonly told: ReadonlySet<Attribute> = new Set(),
+    private readonly nameGone: (told: string) => string | undefined = () => undefined,
   ) {}
 
   get list(): Fault[] {
@@ -137,7 +139,8 @@ export class Faults {
     const [, refusal = '', named = ''] = OWN_REFUSAL.exec(line) ?? [];
     const [, changing] = CHANGING.exec(line) ?? [];
     const [, side, odd, why = ''] = CONVERSION.exec(line) ?? [];
-    if (what) this.add(pathsIn(what), this.kindOf(what, who), text, Number(code));
+    if (what.startsWith('delete_file')) this.addUndeleted(pathsIn(what), text, Number(code));
+    else if (what) this.add(pathsIn(what), this.kindOf(what, who), text, Number(code));
     else if (refusal) this.add(refusedIn(refusal, named), this.kindOf(refusal, who), refusal, undefined);
     else if (changing) this.add([changing], 'content', 'failed verification', undefined);
     else if (odd !== undefined) this.add([odd.replace(/^"|"$/g, '')], this.kindOf('', side), why, undefined);
@@ -163,6 +166,14 @@ export class Faults {
     this.lines++;
     if (path === undefined) this.isComplete = false;
     else this.keep({ path, kind, text, code });
+  }
+
+  /** What could not be deleted has a name with any bracket in it: where the source has none of them, it is the longest. */
+  private addUndeleted(candidates: string[], text: string, code: number): void {
+    const path = this.find(candidates) ?? this.nameGone(unescapeName(candidates.at(-1) ?? ''));
+    this.lines++;
+    if (path === undefined) this.isComplete = false;
+    else this.keep({ path, kind: 'content', text, code });
   }
 
   /** Keeps a fault. That something could not be read counts before all else of it, for it has kept rsync from deleting. */
@@ -234,6 +245,16 @@ export function locatorFor(
       path = path.includes('/') ? path.slice(path.indexOf('/') + 1) : '';
     }
     return undefined;
+  };
+}
+
+/** Makes a function that finds the path below the source of what is not there any more, which the backup names relative to where it is. */
+export function namerFor({ root, prefix }: Pick<Source, 'root' | 'prefix'>) {
+  const starts = [root.replace(/^\/+/, ''), prefix.slice(1)];
+  return (told: string): string | undefined => {
+    if (!told || told.startsWith('/') || told.split('/').includes('..')) return undefined;
+    const start = starts.find((it) => told.startsWith(it));
+    return start === undefined ? undefined : told.slice(start.length).replace(/\/+$/, '') || undefined;
   };
 }
 

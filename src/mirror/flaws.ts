@@ -19,7 +19,7 @@ const MAX_MS = 3_600_000;
 const MAX_PATHS = 1000;
 
 const ATTRIBUTES: Record<Attribute, { name: string; advice: string }> = {
-  owner: { name: '属主', advice: '请在 RSYNC_OPTS 中加入 --no-owner（或使用 --chown、--fake-super）' },
+  owner: { name: '属主', advice: '请在 RSYNC_OPTS 中加入 --no-owner --no-group（或使用 --chown、--fake-super）' },
   group: { name: '属组', advice: '请在 RSYNC_OPTS 中加入 --no-group（或使用 --chown、--fake-super）' },
   mode: { name: '权限', advice: '请在 RSYNC_OPTS 中加入 --no-perms' },
   times: { name: '修改时间', advice: '请在 RSYNC_OPTS 中加入 --omit-dir-times，或检查目标上的权限' },
@@ -62,7 +62,7 @@ export class Flaws {
       if (state.unsettable.has(attribute)) continue;
       state.unsettable.add(attribute);
       const { name, advice } = ATTRIBUTES[attribute];
-      const what = `目标上不能设置${name}，例如 ${showPath(path)}：${escapeText(text)}。内容已同步，不影响镜像`;
+      const what = `目标上不能设置${name}，例如 ${showPath(path)}：${escapeText(text)}。内容已同步，但它的权限和时间可能也没有设置，会再次传输`;
       const message = `${what}；若目标的文件系统不支持，${advice}`;
       state.warn('file.unsettable', message, { attribute, path: decodePath(path) });
     }

@@ -71,7 +71,7 @@ export class Target extends EventEmitter {
   async send(batch?: Batch): Promise<Outcome> {
     const { state, connection, sender, recovery } = this.parts;
     if (!batch) recovery.prepare();
-    this.lastStart = performance.now();
+    if (!batch || !recovery.isPart(batch)) this.lastStart = performance.now(); // what is tried again holds nothing up
     this.socket = connection.socket;
     state.begin(batch ?? new Map());
     const outcome = await sender.send(batch ?? ALL, batch && recovery.ceilingOf(batch));

@@ -13,7 +13,7 @@ import { Failure } from '../service/text.ts';
 import type { Brake } from './brake.ts';
 import type { Host } from './config.ts';
 import type { Connection } from './connection.ts';
-import { Faults, locatorFor } from './faults.ts';
+import { Faults, locatorFor, namerFor } from './faults.ts';
 import { Foothold, mayFindFiles } from './foothold.ts';
 import type { Mounts } from './mounts.ts';
 import {
@@ -225,7 +225,7 @@ export class Transfers {
     using foothold = this.findFoothold(transfer);
     using _ = holdOpen(this.mounted); // none of them goes any more but by force
     if (!this.isProtective(transfer)) this.abandon(transfer);
-    const faults = new Faults(this.locate, state.unsettable);
+    const faults = new Faults(this.locate, state.unsettable, namerFor(this.parts.source));
     const pass = this.size?.filter ?? ((bytes: string) => bytes);
     const explain = foothold?.explain ?? ((bytes: string) => bytes);
     if (rsync.stdout) passOn(rsync.stdout, state.name, (bytes) => pass(explain(filter ? filter(bytes) : bytes)));

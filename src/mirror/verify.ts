@@ -44,7 +44,7 @@ class Verification {
   /** Differences that may be changes on their way, and paths that kept changing. */
   private pending = 0;
   private changing = 0;
-  private readonly unreadable: string[] = [];
+  private readonly unreadable = new Set<string>();
   private seconds = 0;
 
   constructor(
@@ -96,14 +96,15 @@ class Verification {
     const isMirrored = changed < mirrored || (print === before.print && before.seen < mirrored);
     if (!isMirrored || (isBusy && mayBeOfRsync(difference))) return;
     found.delete(path);
-    if (difference.difference === 'content' && !isReadable(this.placeOf(path))) this.unreadable.push(showPath(path));
+    if (difference.difference === 'content' && !isReadable(this.placeOf(path)))
+      this.unreadable.add(showPath(this.placeOf(path)));
     else this.differences.set(path, difference);
   }
 
   /** Looks for a file that cannot be read: rsync gives such a one a checksum of its own, the same on both sides, and says nothing. */
   private async findUnreadable(): Promise<void> {
     const found = await findUnreadable(this.host, (told) => this.placeOf(told));
-    if (found !== undefined) this.unreadable.push(showPath(this.placeOf(found)));
+    if (found !== undefined) this.unreadable.add(showPath(this.placeOf(found)));
   }
 
   /** Says where a file is that rsync has named. */
@@ -141,7 +142,7 @@ class Verification {
   }
 
   get result(): Result {
-    if (this.comparison.reasons.size + this.unreadable.length > 0) return 'unknown';
+    if (this.comparison.reasons.size + this.unreadable.size > 0) return 'unknown';
     if (this.differences.size > 0) return 'different';
     return this.pending + this.comparison.untold > 0 ? 'unknown' : 'equal';
   }
@@ -180,7 +181,7 @@ class Verification {
     const { untold, reasons } = this.comparison;
     return [
       ...reasons,
-      ...(unreadable.length > 0 ? [`无法读取 ${unreadable.length} 个文件，例如 ${unreadable[0]}`] : []),
+      ...(unreadable.size > 0 ? [`无法读取 ${unreadable.size} 个文件，例如 ${[...unreadable][0]}`] : []),
       ...(pending > 0 ? [`${pending} 处差异未列出，可能是服务还没有同步的变化，请用 --status 查看`] : []),
       ...(changing > 0 ? [`另有 ${changing} 个路径一直在变化，未作判断`] : []),
       ...(untold > 0 ? [`差异过多，另有 ${untold} 处未再次核对`] : []),

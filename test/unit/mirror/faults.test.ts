@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'bun:test';
-import { Faults, locatorFor, pathsIn } from '../../../src/mirror/faults.ts';
+import { Faults, locatorFor, namerFor, pathsIn } from '../../../src/mirror/faults.ts';
 import { statsOf } from './stand-ins.ts';
 
 /** What is in the source. */
@@ -189,6 +189,27 @@ test('what could not be read is told beside however much else, and not hidden by
   faults.read('rsync: [generator] recv_generator: mkdir "d" failed: Permission denied (13)\n');
   expect(faults.list.filter(({ kind }) => kind === 'reading').map(({ path }) => path)).toEqual(['d']);
   expect(faults.isComplete).toBe(false);
+});
+
+describe('what could not be deleted, which the source has no more,', () => {
+  const line = (told: string) => `rsync: [generator] delete_file: unlink(${told}) failed: Operation not permitted (1)`;
+  const named = (told: string, root = '/s/', prefix = '/') => {
+    const faults = new Faults(locate, new Set(), namerFor({ root, prefix }));
+    faults.read(`${line(told)}\n`);
+    return faults.isComplete ? faults.list.map(({ path, code }) => `${path} ${code}`).join() : 'not known';
+  };
+
+  test('is named as the source would call it', () => {
+    expect(named('gone/1')).toBe('gone/1 1');
+    expect(named('gone (1)')).toBe('gone (1) 1');
+    expect(named('d/a')).toBe('d/a 1'); // it is there again
+    expect(named('s/gone', '/x/s/', '/s/')).toBe('gone 1');
+    expect(named('x/s/gone', '/x/s/', '/')).toBe('gone 1'); // with -R
+  });
+
+  test.each(['../gone', '/gone', 'd/../../gone', ''])('but not %j, which lies beside it', (told) => {
+    expect(named(told)).toBe('not known');
+  });
 });
 
 test('why start-sshd refuses is told in its own words, made safe and no longer than they may be', () => {
