@@ -190,7 +190,6 @@ test('a name that is not in the character set that --iconv tells costs itself on
   for (const name of ['a', 'z']) writeFileSync(pair.path('source', name), name);
   writeFileSync(odd, '');
   await source.shows('无法同步 caf');
-  await until(source, () => problemsOf(pair).includes('failed'), 60_000);
   for (const name of ['a', 'z']) rmSync(pair.path('source', name));
   await until(source, () => readdirSync(pair.path('backup')).length === 0);
   rmSync(odd);
@@ -266,7 +265,6 @@ test.skipIf(!maySeal())('a deletion that the backup refuses is told by name, and
     writeFileSync(pair.path('source', 'new'), '');
     await source.shows('无法删除目标上的 d/sealed：Operation not permitted，请检查目标上的权限和磁盘');
     await until(source, () => existsSync(pair.path('backup', 'new')) && !existsSync(pair.path('backup', 'd', 'other')));
-    await until(source, () => problemsOf(pair).includes('failed'), 60_000);
   } finally {
     spawnSync('chattr', ['-i', pair.path('backup', 'd', 'sealed')]);
   }
@@ -289,7 +287,6 @@ describe.skipIf(!mayHaveExfat)('a backup on exFAT', () => {
     rmSync(pair.path('source', 'a'));
     await source.shows('无法同步 e?：');
     await until(source, () => readdirSync(pair.path('backup')).sort().join() === 'd,z');
-    await until(source, () => problemsOf(pair).includes('failed'), 60_000);
     for (const name of ['b: c', 'e?', 'link']) rmSync(pair.path('source', name));
     await until(source, () => problemsOf(pair).length === 0, 60_000);
     expect(source.output.match(/目标上不能设置/g)?.length ?? 0).toBeLessThan(5);
