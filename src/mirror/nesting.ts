@@ -30,10 +30,16 @@ const OVERLAY = '794c7630:';
  * @throws {Failure} with exit status 2
  */
 export async function refuseNested(host: Host, connection: Route): Promise<void> {
+  const reason = await reasonToRefuse(host, connection).catch(() => undefined); // the source may be gone this moment
+  if (!reason) return;
+  throw new Failure(`配置错误: ${nameOf(host)} 就在本机上，${reason}。请更改 DEST_DIR 或 SOURCE_DIR`, 2);
+}
+
+/** Says what would become of a copy on this machine, nothing where it would be well, or is not known to be here. */
+async function reasonToRefuse(host: Host, connection: Route): Promise<string | undefined> {
   const destination = await localPath(host);
   const reason = destination && (await reasonAgainst(host, destination));
-  if (!reason || !(await isOnTarget(nearestIn(destination), host, connection))) return;
-  throw new Failure(`配置错误: ${nameOf(host)} 就在本机上，${reason}。请更改 DEST_DIR 或 SOURCE_DIR`, 2);
+  return reason && (await isOnTarget(nearestIn(destination), host, connection)) ? reason : undefined;
 }
 
 /** Where a path of the target leads if the target is this machine, nothing where that user has no home here. */

@@ -145,7 +145,11 @@ describe.concurrent('three targets', () => {
     await eventually(() => statusOf(pair, 2).state === 'idle' && statusOf(pair, 3).state === 'idle');
     expect(health(pair)).toStartWith('健康: 正在实时镜像');
     await second?.stop();
-    await eventually(() => /^不健康: 无法连接目标 root@127\.0\.0\.3:\S+$/m.test(health(pair)), 40_000);
+    await eventually(() => /^不健康: 无法连接目标 root@127\.0\.0\.3:\S+$/m.test(health(pair)), 40_000).catch(
+      (cause) => {
+        throw new Error(`${cause}\n${health(pair)}\n${JSON.stringify(statusOf(pair, 3))}\n${source.output}`);
+      },
+    );
     writeFileSync(pair.path('source', 'file'), 'words');
     await areMirrored(pair, [2]);
     await eventually(() => statusOf(pair, 3).pending === 1 && !statusOf(pair, 3).up);
