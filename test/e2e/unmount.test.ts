@@ -24,14 +24,14 @@ async function withDisks(name: string) {
   const backup = pair.start('start-sshd', {}, namespace.wrapper);
   const source = pair.start('rsync-inotify', { SYNC_INTERVAL: '0' }, namespace.wrapper);
   await source.shows('✓ 服务运行中');
-  /** Writes a file, waits until it is mirrored and an rsync waits for the next one. */
+  /** Writes a file, and waits until it is mirrored. */
   const mirror = async (path: string) => {
     namespace.run('echo words >"$1"', pair.path('source', path));
     await eventually(() => namespace.run('cat "$1" 2>&1 || true', pair.path('backup', path)) === 'words\n');
-    await theOnly(remoteRsyncsOf, pair);
-    await theOnly(listedRsyncsOf, pair);
   };
   await mirror('first');
+  await theOnly(remoteRsyncsOf, pair); // one waits for the next change
+  await theOnly(listedRsyncsOf, pair);
   return {
     ...{ pair, namespace, backup, source, mirror },
     async [Symbol.asyncDispose]() {
