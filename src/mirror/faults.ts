@@ -2,7 +2,7 @@
  * What an rsync complains of, path by path: what it could not read, what the backup could not take, and attributes that the
  * backup could not set.
  *
- *   const faults = new Faults((told) => source.locate(told));
+ *   const faults = new Faults(locatorFor(source, '/data/backup/'));
  *   faults.read('rsync: [receiver] write failed on "/data/backup/a": No space left on device (28)\n');
  *   faults.list; // [{ path: 'a', kind: 'content', text: 'No space left on device', code: 28 }]
  */

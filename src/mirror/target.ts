@@ -82,7 +82,7 @@ export class Target extends EventEmitter {
 
   /** Whether a sync has failed for what it had to mirror, so that other things can be. */
   async mayGoOn(outcome: Outcome): Promise<boolean> {
-    return hasRun(outcome) && (outcome.kind !== 'failed' || this.parts.sender.answers());
+    return wasTried(outcome) && (outcome.kind !== 'failed' || this.parts.sender.answers());
   }
 
   /** Hands out each batch when it is due, until a request to stop leaves nothing to be sent. */
@@ -135,7 +135,7 @@ export class Target extends EventEmitter {
     if (outcome) lifecycle.background(this.settle(new Map(ALL), outcome));
     else this.lastStart = performance.now();
     if (!outcome) this.state.changes.add(ALL);
-    if (outcome && hasRun(outcome)) this.noteBegin();
+    if (outcome && wasTried(outcome)) this.noteBegin();
     lifecycle.background(this.compareRegularly());
   }
 
@@ -205,7 +205,8 @@ export class Target extends EventEmitter {
   }
 }
 
-const hasRun = ({ kind, status }: Outcome) => kind !== 'unreachable' && status !== null;
+/** Whether an rsync was let run and has reached the target, however that went. */
+const wasTried = ({ kind, status }: Outcome) => kind !== 'unreachable' && status !== null;
 
 /** A backup host with all that works for it. */
 export interface Backup {
