@@ -20,6 +20,7 @@ import {
   describeVariables,
   file,
   flag,
+  hostNames,
   logVariables,
   type Mistake,
   mistake,
@@ -125,6 +126,10 @@ export const variables = {
   METRICS_LISTEN: address({
     default: '127.0.0.1',
     desc: 'METRICS_PORT 监听的 IP 地址，0.0.0.0 = 所有地址（compose 中的默认值）',
+  }),
+  METRICS_HOSTS: hostNames({
+    default: [],
+    desc: '状态页和指标还应答的主机名，以空格或逗号分隔；IP 地址、localhost 和本机的主机名总会应答',
   }),
   ...colourVariable,
 };

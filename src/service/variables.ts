@@ -9,7 +9,7 @@ import { isIP } from 'node:net';
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { type CleanedEnv, cleanEnv, makeExactValidator, str, type ValidatorSpec } from 'envalid';
-import { escapeText, Failure, reasonOf } from './text.ts';
+import { escapeText, Failure, reasonOf, wordsOf } from './text.ts';
 
 export type Specs = Record<string, ValidatorSpec<unknown>>;
 
@@ -58,6 +58,15 @@ export const port = checked((value) => {
 
 export const address = checked((value) => {
   if (value && !isIP(value)) throw new Error('应为 IP 地址，例如 127.0.0.1、0.0.0.0 或 ::1');
+});
+
+/** Takes names of hosts, in small letters and without the dot that may end one. */
+export const hostNames = makeExactValidator<string[]>((value) => {
+  const label = '[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?';
+  const form = new RegExp(`^(?=.{1,253}$)${label}(\\.${label})*$`);
+  const names = wordsOf(value).map((word) => word.toLowerCase().replace(/\.$/, ''));
+  if (names.every((name) => form.test(name))) return names;
+  throw new Error('应为主机名，以空格或逗号分隔，不带协议、端口和通配符，例如 status.example.org；IP 地址总会应答');
 });
 
 /** Takes the path of a file that is there or can be: '' for none. */

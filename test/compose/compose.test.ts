@@ -523,6 +523,9 @@ describe.skipIf(reason !== '')('docker compose', () => {
       compose('up', '-d', 'rsync-backup', 'rsync-source', 'prometheus'); // Grafana’s image is no test’s to fetch
       await logs('rsync-source', RUNNING);
       expect((await fetch(`http://127.0.0.1:${status}/healthz`)).status).toBe(200);
+      const askedAs = async (Host: string) =>
+        (await fetch(`http://127.0.0.1:${status}/metrics`, { headers: { Host } })).status;
+      expect([await askedAs('rsync-source:9873'), await askedAs('evil.example')]).toEqual([200, 421]);
       await isMirrored('counted', 'once');
       await shows('up{job="rsync-inotify", instance="rsync-source:9873"}');
       await shows('rsync_target_up{target="root@rsync-backup:/data/backup/"}');

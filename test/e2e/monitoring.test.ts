@@ -1,6 +1,9 @@
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { spawnSync } from 'node:child_process';
-import { copyFileSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { once } from 'node:events';
+import { copyFileSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { connect, type Socket } from 'node:net';
+import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { ALERTS, DASHBOARDS, METRICS, MONITORING, queriesOf } from '../monitoring.ts';
 import { Pair } from '../pair.ts';
@@ -184,4 +187,34 @@ describe.skipIf(missing.length > 0)('Prometheus', () => {
       expect(types.sort()).toEqual(Object.keys(METRICS).sort());
     }
   });
+});
+
+test('whoever holds hundreds of connections open keeps nobody from the page, and nothing from the mirror', async () => {
+  await using pair = await Pair.withKeys('crowd');
+  const port = await freePort();
+  const { source } = await pair.run({ METRICS_PORT: `${port}`, SYNC_INTERVAL: '0' });
+  const held: Socket[] = [];
+  await using _ = {
+    async [Symbol.asyncDispose]() {
+      for (const socket of held) socket.destroy();
+    },
+  };
+  for (const words of ['', 'GET / HTTP/1.1\r\nHo', 'GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n']) {
+    for (let n = 0; n < 200; n++) {
+      const socket = connect(port, '127.0.0.1').on('error', () => {});
+      held.push(socket);
+      await once(socket, 'connect');
+      socket.pause().write(words);
+    }
+    const since = performance.now();
+    for (const host of ['127.0.0.1', 'localhost', hostname()]) {
+      const answer = await fetch(`http://127.0.0.1:${port}/metrics`, { headers: { Host: host } });
+      expect(answer.status).toBe(200);
+    }
+    expect(performance.now() - since).toBeLessThan(3000);
+    writeFileSync(pair.path('source', `file ${held.length}`), 'words');
+    await pair.isMirrored();
+  }
+  expect(readdirSync(`/proc/${source.pid}/fd`).length).toBeLessThan(250);
+  expect(source.output).not.toContain('ERROR');
 });

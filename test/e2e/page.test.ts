@@ -32,9 +32,9 @@ async function statusOf(url: string): Promise<Status> {
   return JSON.parse(text.slice(text.indexOf('{'), text.indexOf('\n\n')));
 }
 
-async function served(pair: Pair) {
+async function served(pair: Pair, env: Record<string, string> = {}) {
   const port = await freePort();
-  const programs = await pair.run({ METRICS_PORT: String(port), SYNC_INTERVAL: '0' });
+  const programs = await pair.run({ METRICS_PORT: String(port), SYNC_INTERVAL: '0', ...env });
   return { ...programs, url: `http://127.0.0.1:${port}/` };
 }
 
@@ -230,6 +230,30 @@ describe.skipIf(isMissing)(`the status page${isMissing ? ' (skipped: chromium is
     await page.goto(other.url);
     expect((await refused).text()).toContain('frame-ancestors');
     expect(await page.frames()[1]?.locator('#page').count()).toBe(0);
+  });
+
+  test('is not to be had by a web site whose name leads here, and is by the names that are set', async () => {
+    await using pair = await Pair.withKeys('page-rebound');
+    const { url, source } = await served(pair, { METRICS_HOSTS: 'Status.Example.org., other.example' });
+    const rules = '--host-resolver-rules=MAP * 127.0.0.1';
+    const misled = await chromium.launch({ executablePath: CHROMIUM, args: ['--no-sandbox', rules] });
+    await using _ = { [Symbol.asyncDispose]: () => misled.close() };
+    const page = await misled.newPage();
+    for (const path of ['', 'metrics', 'events', 'healthz', 'unknown']) {
+      const answer = await page.goto(`${url.replace('127.0.0.1', 'evil.example')}${path}`);
+      expect(answer?.status()).toBe(421);
+      expect(await answer?.text()).toContain('"evil.example" 应答');
+    }
+    expect(source.output.split('"evil.example" 应答')).toHaveLength(2);
+    for (const name of ['status.example.org', 'other.example', 'localhost']) {
+      await page.goto(url.replace('127.0.0.1', name));
+      await page.locator('#page').waitFor();
+      await eventually(async () => (await shown(page, 'verdict')) === 'Healthy');
+    }
+    const fromElsewhere = `fetch('${url}metrics', { mode: 'no-cors' }).then(() => 'read', () => 'refused')`;
+    expect(await page.evaluate(`fetch('metrics').then(({ status }) => status)`)).toBe(200);
+    await page.goto('data:text/html,elsewhere');
+    expect(await page.evaluate(fromElsewhere)).toBe('refused');
   });
 });
 

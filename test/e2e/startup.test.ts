@@ -217,6 +217,10 @@ describe('bad configuration', () => {
     ['METRICS_FILE', '/tmp/', '应为文件的完整路径'],
     ['METRICS_PORT', '65536', '应为 1 到 65535 之间的端口'],
     ['METRICS_LISTEN', 'localhost', '应为 IP 地址'],
+    ['METRICS_HOSTS', 'status.example.org http://other', '应为主机名，以空格或逗号分隔'],
+    ['METRICS_HOSTS', 'status.example.org:80', '应为主机名，以空格或逗号分隔'],
+    ['METRICS_HOSTS', '*.example.org', '应为主机名，以空格或逗号分隔'],
+    ['METRICS_HOSTS', '状态.example', '应为主机名，以空格或逗号分隔'],
   ];
   test.each(wrong)('of the source, %s=%j, is named with what is expected', (name, value, expected) => {
     const { stdout, status } = run('rsync-inotify', ['--check'], { SOURCE_DIR: '/tmp', [name]: value });

@@ -8,6 +8,7 @@ import { validate as claim } from 'kubernetes-models/_schemas/IoK8sApiCoreV1Pers
 import { validate as headlessService } from 'kubernetes-models/_schemas/IoK8sApiCoreV1Service';
 import { readConfig as readBackupConfig } from '../../src/backup/config.ts';
 import { readConfig as readSourceConfig } from '../../src/mirror/config.ts';
+import { isOwnHost } from '../../src/service/web.ts';
 import { backup, COMMANDS, manifests, podOf, service, source } from '../manifests.ts';
 import { mistakesFoundBy } from '../processes.ts';
 import { binary, ROOT } from '../project.ts';
@@ -70,7 +71,7 @@ describe.each(manifests())('$kind $metadata.name', (document) => {
 });
 
 const compose = Bun.YAML.parse(readFileSync(join(ROOT, 'compose.yml'), 'utf8')) as {
-  services: Record<string, { image: string; cap_add: string[]; cap_drop: string[] }>;
+  services: Record<string, { image: string; hostname: string; cap_add: string[]; cap_drop: string[] }>;
 };
 
 const PAIR = [
@@ -165,6 +166,16 @@ test('Prometheus is told where the metrics are', () => {
   });
   expect(container.ports?.map(({ containerPort }) => String(containerPort))).toEqual([env.METRICS_PORT ?? '']);
   expect(env.METRICS_LISTEN).toBe('0.0.0.0');
+});
+
+test('Prometheus scrapes a name under which the container answers', () => {
+  const { scrape_configs } = Bun.YAML.parse(readFileSync(join(ROOT, 'monitoring/prometheus.yml'), 'utf8')) as {
+    scrape_configs: { static_configs: { targets: string[] }[] }[];
+  };
+  const targets = scrape_configs.flatMap(({ static_configs }) => static_configs.flatMap((config) => config.targets));
+  expect(targets).toHaveLength(1);
+  for (const target of targets)
+    expect(isOwnHost(target, [], compose.services['rsync-source']?.hostname ?? '')).toBe(true);
 });
 
 test('both programs take their variables', () => {
