@@ -96,7 +96,8 @@ async function configureSshd(config: Config, sshd: Sshd, guard: Guard): Promise<
   if (user === 'root') makePrivsepDirectory();
   await sshd.configure(user);
   await guard.settle();
-  if (config.ALLOW_SHELL) warn('sshd.shell_allowed', 'ALLOW_SHELL=true：源端的密钥可以在本机执行任意命令');
+  const isVoid = config.REFUSE_OPTIONS ? '，REFUSE_OPTIONS 因此不起作用' : '';
+  if (config.ALLOW_SHELL) warn('sshd.shell_allowed', `ALLOW_SHELL=true：源端的密钥可以在本机执行任意命令${isVoid}`);
   else if (!canFence()) warn('sshd.no_landlock', NO_LANDLOCK);
   log('sshd.configured', 'SSH 配置完成 ✓');
 }

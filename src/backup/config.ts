@@ -8,6 +8,7 @@ import { version } from '../../package.json';
 import { homeDirectory, missingUser } from '../service/user.ts';
 import {
   address,
+  checked,
   colourVariable,
   countUpTo,
   describeVariables,
@@ -20,6 +21,7 @@ import {
   refuseMistakes,
 } from '../service/variables.ts';
 import { findProgram, PROGRAMS } from './programs.ts';
+import { refusedBy } from './receiver-options.ts';
 
 export { version };
 export const PROGRAM = 'start-sshd';
@@ -32,6 +34,9 @@ const directoryBelow = (base: string) =>
 const directory = directoryBelow('.');
 /** A relative path means to rsync one below the home directory. */
 const destination = directoryBelow(homeDirectory());
+
+/** Takes names of rsync's options. */
+const refusals = checked(refusedBy);
 
 export const variables = {
   SHARED_KEYS_DIR: directory({ default: '/shared-keys', desc: '用来交换公钥的共享卷' }),
@@ -51,6 +56,10 @@ export const variables = {
   }),
   KEY_RETRIES: countUpTo(1_000_000)({ default: 30, desc: '等待源端公钥的次数，每次 2 秒' }),
   ALLOW_SHELL: flag({ default: false, desc: 'true = 源端密钥可以执行任意命令，而不只是镜像到 DEST_DIR' }),
+  REFUSE_OPTIONS: refusals({
+    default: '',
+    desc: '拒绝源端使用的 rsync 选项，写法同 rsyncd.conf(5) 的 refuse options，例如 inplace；no-whole-file = 总是传输整个文件',
+  }),
   STATUS_FILE: file({
     default: '/run/start-sshd/status.json',
     desc: '状态文件，供 --status 和 --healthcheck 使用，整体替换',

@@ -13,6 +13,17 @@ import { confinedPath, enter, fence, forbidDevices, locate, neededBy, Refusal } 
 import { identify } from './identification.ts';
 import { deletesLast, deletingFirst, foldingOf } from './letter-case.ts';
 import { findProgram } from './programs.ts';
+import {
+  countBlockWords,
+  DIRECTORIES,
+  isHarmless,
+  NO_DELTA,
+  readLong,
+  refusalOf,
+  withoutPartsInPlace,
+  withWholeFiles,
+  writesInPlace,
+} from './receiver-options.ts';
 import { renameIn } from './renames.ts';
 import { announce, MAX_SHOWN, sendReport } from './reports.ts';
 
@@ -81,15 +92,18 @@ async function answerTo(command: string): Promise<string | number> {
  * @throws {Refusal}
  */
 async function receive(words: string[], allowed: string): Promise<never> {
-  const { options, directories, destination } = parseReceiver(words);
+  const refused = new Set(process.env.REFUSE_OPTIONS?.split(' '));
+  const { options, directories, destination, hasBlockLength } = parseReceiver(words, refused);
   admit();
   const { real, root } = locate(destination, allowed);
   for (const directory of directories) confinedPath(directory, real, root);
   const rsync = findProgram('rsync');
   if (!rsync || !process.execve) throw new Refusal('本机没有 rsync');
   const rest = enter(real, root);
-  if (options.some((option) => /^--(inplace|append)$/.test(option))) await protectDevices();
-  const safe = deletesLast(options) ? await deleteInTime(options) : options;
+  if (writesInPlace(options)) await protectDevices();
+  if (hasBlockLength) await sendReport('unblocked', '');
+  const inTime = deletesLast(options) ? await deleteInTime(options) : options;
+  const safe = refused.has(NO_DELTA) ? withWholeFiles(inTime) : inTime;
   const isFenced = fence(root, neededBy(rsync));
   // It may wait for days, and not in DEST_DIR, which could not be unmounted then: the fence is around that and no other directory. In
   // the way to one below, the source might put a link meanwhile, and modes and owners of what that leads to are not behind the fence.
@@ -120,25 +134,6 @@ async function protectDevices(): Promise<void> {
 
 /** How long a command may be, bytes. */
 const MAX_COMMAND_BYTES = 65_536;
-/** Short options of rsync that only say what is transferred and how. K, L and k follow links, s hides words from us. */
-const LETTERS = 'ACDEHIJNORSUWXbcdglmnopqrtuvxyz';
-const SHORT_OPTION = new RegExp(`^-(?=.)[${LETTERS}]*(e\\d*\\.\\w*)?$|^-[@B]-?\\d+$`);
-const namesIn = (list: string) => list.split(/\s+/);
-/** Long ones, and those with a value that names no file: what a client may send (rrsync(1)) to a receiver that follows no link. */
-const FLAGS = namesIn(
-  `append copy-unsafe-links delay-updates delete delete-after delete-before delete-delay delete-during delete-excluded
-  delete-missing-args dirs existing fake-super force from0 fsync fuzzy group hard-links ignore-errors ignore-existing
-  ignore-missing-args ignore-times inplace links mkpath msgs2stderr munge-links new-compress no-W no-msgs2stderr no-r
-  no-relative no-specials numeric-ids old-compress one-file-system open-noatime owner partial perms preallocate
-  recursive safe-links size-only specials stats super times use-qsort`,
-);
-const VALUES = namesIn(
-  `block-size bwlimit checksum-choice checksum-seed compress-choice compress-level compress-threads groupmap iconv info
-  log-format max-alloc max-delete max-size min-size modify-window skip-compress stderr suffix timeout usermap`,
-);
-/** Options that name a directory, as one word or two. */
-const DIRECTORIES = ['backup-dir', 'compare-dest', 'copy-dest', 'link-dest', 'partial-dir', 'temp-dir'];
-
 /** A run of white space or a part of a word: escaped, in single quotes, in double quotes, plain, or a quote without its end. */
 const PART = /( +)|\\(.)|'([^']*)'|"((?:[^"\\]|\\.)*)"|([^ '"\\]+)|(.)/gu;
 
@@ -166,26 +161,43 @@ interface Receiver {
   /** The directories that options name. */
   directories: string[];
   destination: string;
+  /** Whether the source has said how long blocks shall be, which is left out of the options. */
+  hasBlockLength: boolean;
 }
 
 /**
  * Takes `rsync --server OPTION... . DESTINATION` apart: known options only.
+ * @param refused names of options that the operator refuses
  * @throws {Refusal}
  */
-export function parseReceiver([program = '', server, ...words]: string[]): Receiver {
+export function parseReceiver([program = '', server, ...words]: string[], refused: ReadonlySet<string>): Receiver {
   if (basename(program) !== 'rsync' || server !== '--server') throw new Refusal('只允许 rsync 向本机写入镜像');
-  const [options, directories]: [string[], string[]] = [[], []];
+  const found: Receiver = { options: [], directories: [], destination: '', hasBlockLength: false };
   while (words[0] !== '.') {
-    const word = words.shift();
-    const [, name = '', value] = /^--([\w-]+)(?:=(.*))?$/.exec(word ?? '') ?? [];
+    const word = words[0];
     if (word === undefined) throw new Refusal('rsync 命令不完整');
-    if (DIRECTORIES.includes(name)) {
-      const directory = value ?? words.shift() ?? '';
-      directories.push(directory);
-      options.push(`--${name}=${directory}`);
-    } else if (SHORT_OPTION.test(word) || (value === undefined ? FLAGS : VALUES).includes(name)) options.push(word);
-    else throw new Refusal(`不允许 rsync 选项 ${word}`);
+    const refusal = refusalOf(word, refused);
+    if (refusal) throw new Refusal(`REFUSE_OPTIONS 不允许 rsync 选项 ${refusal}`);
+    takeOption(words, found);
   }
   if (words.length !== 2) throw new Refusal('rsync 命令应只有一个目标目录');
-  return { options, directories, destination: words[1] ?? '' };
+  return { ...found, destination: words[1] ?? '' };
+}
+
+/**
+ * Takes the first option off the words.
+ * @throws {Refusal} where it is not a known one
+ */
+function takeOption(words: string[], found: Receiver): void {
+  const blockWords = countBlockWords(words);
+  found.hasBlockLength ||= blockWords > 0;
+  if (words.splice(0, blockWords).length > 0) return;
+  const word = words.shift() ?? '';
+  const { name, value } = readLong(word);
+  if (DIRECTORIES.includes(name)) {
+    const directory = value ?? words.shift() ?? '';
+    found.directories.push(directory);
+    found.options.push(`--${name}=${directory}`);
+  } else if (isHarmless(word)) found.options.push(withoutPartsInPlace(word));
+  else throw new Refusal(`不允许 rsync 选项 ${word}`);
 }

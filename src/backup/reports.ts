@@ -10,7 +10,7 @@ import { existsSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { warn } from '../service/log.ts';
+import { info, warn } from '../service/log.ts';
 import { touch } from '../service/status.ts';
 import { escapeText, reasonOf } from '../service/text.ts';
 import { Refusal } from './confinement.ts';
@@ -23,11 +23,13 @@ const SEND_MS = 1000;
 
 /**
  * What a report is about: a command that was refused, for what it is or as all are, one with less protection than it should have,
- * one that deletes sooner than it was to, or a source that says who it is.
+ * one that deletes sooner than it was to, one whose length of blocks is left out, or a source that says who it is.
  */
-type Kind = 'refused' | 'barred' | 'unprotected' | 'reordered' | 'announced';
+type Kind = 'refused' | 'barred' | 'unprotected' | 'reordered' | 'unblocked' | 'announced';
 const REORDERED =
   '目标目录不区分文件名的大小写，rsync 若在传输之后删除，会误删只改了大小写的文件：--delete-after 和 --delete-delay 按 --delete-during 执行';
+const UNBLOCKED =
+  '未采用源端的 --block-size（-B）：块的长度由备份端的 rsync 自行决定，因为极小的块的校验和会泄露文件内容；镜像不受影响';
 
 /**
  * Tells the service; returns what it answers, '' where it does not.
@@ -66,6 +68,7 @@ export class Reports {
   /** Whether it is told already that all commands are refused. */
   private hasToldBar = false;
   private hasToldOrder = false;
+  private hasToldBlocks = false;
   /** Where it listens. */
   private path: string | undefined;
 
@@ -115,6 +118,11 @@ export class Reports {
     if (kind === 'reordered') {
       if (!this.hasToldOrder) warn('command.reordered', REORDERED);
       this.hasToldOrder = true;
+      return;
+    }
+    if (kind === 'unblocked') {
+      if (!this.hasToldBlocks) info('command.block_size', UNBLOCKED);
+      this.hasToldBlocks = true;
       return;
     }
     this.refused++;

@@ -5,6 +5,7 @@ import {
   chownSync,
   copyFileSync,
   existsSync,
+  linkSync,
   lstatSync,
   mkdirSync,
   readdirSync,
@@ -487,25 +488,39 @@ describe.concurrent.each(servers)('a client of one’s own, with %s at the backu
     }
   });
 
-  test.if(isRoot)('cannot open a device that it has planted where a file is expected', async () => {
+  test.if(isRoot).each([
+    ['--inplace', ''],
+    ['--append', ''],
+    ['--partial-dir=.p', '.p'],
+    ['--delay-updates', '.~tmp~'],
+  ])('cannot open a device that it has planted where a file is expected, with %s', async (option, directory) => {
     await using started = await start('device');
     const { pair, thief, target } = started;
-    mkdirSync(pair.path('planted'));
-    expect(spawnSync('mknod', [pair.path('planted', 'b'), 'c', '1', '7']).status).toBe(0); // /dev/full: it would tell
+    for (const side of ['planted', 'backup']) mkdirSync(pair.path(side, directory), { recursive: true });
+    const [device, expected] = ['planted', 'backup'].map((side) => pair.path(side, directory, 'b'));
+    expect(spawnSync('mknod', [device ?? '', 'c', '1', '7']).status).toBe(0); // /dev/full: it would tell
+    if (directory) writeFileSync(expected ?? '', 'a part');
     writeFileSync(pair.path('source', 'a'), Buffer.alloc(600_000, 'x'));
     writeFileSync(pair.path('source', 'b'), 'to the disk');
-    const words = ['-a', '--inplace', '--bwlimit=100', `${pair.path('source')}/`, target];
+    const words = ['-a', option, '--bwlimit=100', `${pair.path('source')}/`, target];
     const slow = thief.rsync(...words);
-    await eventually(() => existsSync(pair.path('backup', 'a')));
+    await eventually(() =>
+      readdirSync(pair.path('backup'), { recursive: true }).some((name) => /a[^/]*$/.test(String(name))),
+    );
     await sleep(1000); // the backup asks for b, which comes behind a
     const [sender = 0] = processesWith(words.join(' ')).keys();
     process.kill(sender, 'SIGSTOP');
     expect(await thief.rsync('-a', `${pair.path('planted')}/`, target)).toMatchObject({ status: 0, stderr: '' });
-    expect(lstatSync(pair.path('backup', 'b')).isCharacterDevice()).toBe(true);
+    expect(lstatSync(expected ?? '').isCharacterDevice()).toBe(true);
     process.kill(sender, 'SIGCONT');
     const { stderr, status } = await slow;
-    expect(stderr).toContain('Permission denied');
     expect(stderr).not.toContain('No space left');
+    if (directory) {
+      expect({ status, stderr }).toEqual({ status: 0, stderr: '' }); // there is no part that it could open: it makes a new file
+      expect(content(pair.path('backup', 'b'))).toBe('to the disk');
+      return;
+    }
+    expect(stderr).toContain('Permission denied');
     expect(status).toBe(23);
   });
 });
@@ -531,6 +546,114 @@ const ALLOWED: [string, string[]][] = [
   ],
   ['relative names', ['-aR', '--delay-updates', '--modify-window=-1', '--safe-links', '--munge-links', '--no-D']],
 ];
+
+/** The checksums of blocks that a stock rsync has got from the backup: where each block began, how long it was, its rolling checksum. */
+const blocksIn = ({ stdout }: Answer) =>
+  [...stdout.matchAll(/^chunk\[\d+\] len=(\d+) offset=([\d,]+) sum1=(\w+)/gm)].map(([, length, at, sum]) => ({
+    ...{ length: Number(length), at: Number(at?.replaceAll(',', '')), sum },
+  }));
+
+describe.concurrent('what the backup holds', () => {
+  /** A backup with a file that the thief wants to know, and asks for over one of another content. */
+  const start = async (name: string, env: Record<string, string> = {}) => {
+    const pair = await Pair.withKeys(name);
+    const thief = new Thief(pair);
+    const held = Buffer.from(Array.from({ length: 2000 }, (_, n) => 65 + ((n * n) % 53)));
+    mkdirSync(pair.path('backup'));
+    writeFileSync(pair.path('source', 'file'), 'x'.repeat(2000));
+    const backup = pair.start('start-sshd', env);
+    await backup.shows('SSH 服务器就绪');
+    const ask = (...options: string[]) => {
+      writeFileSync(pair.path('backup', 'file'), held);
+      return thief.rsync(...options, `${pair.path('source')}/`, `${thief.host}:${pair.path('backup')}/`);
+    };
+    return { pair, backup, ask, [Symbol.asyncDispose]: () => pair[Symbol.asyncDispose]() };
+  };
+
+  test('is told by no block whose length the source has chosen, and who asks for one is mirrored all the same', async () => {
+    await using started = await start('blocks');
+    const { pair, backup, ask } = started;
+    const own = blocksIn(await ask('-aI', '--debug=deltasum3'));
+    expect(own.map(({ length }) => length)).toEqual([700, 700, 600]);
+    for (const words of ['-B1', '-B701', '--block-size=512', '-M-B1', '-M--block-size=1']) {
+      const answer = await ask('-aI', '--debug=deltasum3', words);
+      expect({ words, status: answer.status, blocks: blocksIn(answer) }).toEqual({ words, status: 0, blocks: own });
+      expectEqual(pair.path('source'), pair.path('backup'));
+    }
+    await backup.shows('未采用源端的 --block-size');
+    expect(count(backup.output, '未采用源端的 --block-size')).toBe(1);
+  });
+
+  test('is kept by a hard-linked snapshot, whatever the source calls a part of a file', async () => {
+    await using started = await start('parts');
+    const { pair, ask } = started;
+    for (const options of [['--partial-dir=parts'], ['--delay-updates', '--partial-dir=parts'], ['--partial']]) {
+      mkdirSync(pair.path('backup', 'parts'), { recursive: true });
+      writeFileSync(pair.path('backup', 'parts', 'file'), 'of the backup');
+      linkSync(pair.path('backup', 'parts', 'file'), pair.path('snapshot'));
+      expect(await ask('-a', ...options)).toMatchObject({ status: 0, stderr: '' });
+      expect(content(pair.path('backup', 'file'))).toBe('x'.repeat(2000));
+      expect(content(pair.path('snapshot'))).toBe('of the backup');
+      for (const name of ['snapshot', 'backup/parts']) rmSync(pair.path(name), { recursive: true, force: true });
+    }
+  });
+
+  test('is told by no block at all where the operator refuses delta transfer, and mirrored all the same', async () => {
+    await using started = await start('whole', { REFUSE_OPTIONS: 'no-whole-file' });
+    const { pair, backup, ask } = started;
+    const all = [['-aI'], ['-aI', '--inplace', '-S', '--no-whole-file'], ['-aI', '-M--no-W'], ['-aI', '-y', '-B1']];
+    for (const words of all) {
+      const answer = await ask('--debug=deltasum3', '--stats', ...words);
+      expect({ words, status: answer.status, blocks: blocksIn(answer) }).toEqual({ words, status: 0, blocks: [] });
+      expect(answer.stdout).toContain('Literal data: 2,000 bytes');
+      expectEqual(pair.path('source'), pair.path('backup'));
+    }
+    for (const option of ['--append', '--append-verify']) {
+      const { stderr, status } = await ask('-aI', option);
+      expect(stderr).toContain('start-sshd: 拒绝执行：REFUSE_OPTIONS 不允许 rsync 选项 --append');
+      expect(status).not.toBe(0);
+    }
+    await backup.shows(
+      /\[WARN .*\] 拒绝执行源端的命令：REFUSE_OPTIONS 不允许 rsync 选项 --append.*命令: rsync --server/,
+    );
+  });
+
+  test('is kept from options that the operator refuses, which the logs of both sides name', async () => {
+    await using started = await start('refused', { REFUSE_OPTIONS: 'inplace,c hard-links delete-*' });
+    const { pair, backup, ask } = started;
+    for (const [words, named] of [
+      [['-a', '--inplace'], '--inplace'],
+      [['-ac'], '-c（--checksum）'],
+      [['-aH'], '-H（--hard-links）'],
+      [['-a', '--delete-delay'], '--delete-delay'],
+      [['-a', '-M--delete-after'], '--delete-after'],
+    ] as const) {
+      const offset = backup.output.length;
+      const { stderr, status } = await ask(...words);
+      expect(stderr).toContain(`start-sshd: 拒绝执行：REFUSE_OPTIONS 不允许 rsync 选项 ${named}`);
+      expect(status).not.toBe(0);
+      await backup.shows(`REFUSE_OPTIONS 不允许 rsync 选项 ${named}`, offset);
+    }
+    expect(await ask('-aI')).toMatchObject({ status: 0, stderr: '' });
+    const source = pair.start('rsync-inotify', { RSYNC_OPTS: '-a --inplace', MAX_RETRIES: '1' });
+    await source.shows(/start-sshd: 拒绝执行：REFUSE_OPTIONS 不允许 rsync 选项 --inplace/);
+  });
+
+  test('is mirrored with all options refused that RSYNC_OPTS do not hold', async () => {
+    await using pair = await Pair.withKeys('least');
+    writeFileSync(pair.path('source', 'file'), 'content');
+    const backup = pair.start('start-sshd', { REFUSE_OPTIONS: '* !a !v !z !delete !delete-during no-whole-file' });
+    const source = pair.start('rsync-inotify', { SYNC_INTERVAL: '0' });
+    await source.shows('✓ 服务运行中');
+    mkdirSync(pair.path('source', 'below'));
+    writeFileSync(pair.path('source', 'below', 'another'), 'content');
+    await pair.isMirrored();
+    renameSync(pair.path('source', 'below'), pair.path('source', 'beneath'));
+    rmSync(pair.path('source', 'file'));
+    await pair.isMirrored();
+    expect(backup.output).not.toContain('[WARN');
+  });
+});
 
 describe.concurrent('the source’s key', () => {
   test('of an earlier start gets no more than this start gives, even while none is shared', async () => {
@@ -632,8 +755,8 @@ describe.concurrent('the source’s key', () => {
     await using pair = await Pair.withKeys('shell');
     const thief = new Thief(pair);
     for (const round of [1, 2]) {
-      const backup = pair.start('start-sshd', { ALLOW_SHELL: 'true' });
-      await backup.shows(/\[WARN .*\] ALLOW_SHELL=true/);
+      const backup = pair.start('start-sshd', { ALLOW_SHELL: 'true', REFUSE_OPTIONS: 'inplace' });
+      await backup.shows(/\[WARN .*\] ALLOW_SHELL=true.*REFUSE_OPTIONS 因此不起作用/);
       await backup.shows('SSH 服务器就绪');
       expect((await thief.ssh(thief.host, `echo ${round} && echo $((1 + 1))`)).stdout).toBe(`${round}\n2\n`);
       const sets = ['LD_PRELOAD=/x.so', 'LANG=x', 'LC_ALL=x', 'BUN_OPTIONS=x', 'MINE=x'];
