@@ -207,7 +207,7 @@ export class Recovery {
     for (const path of mirrored) {
       unmirrored.settle(path);
       if (path === '' || !look(path)) continue;
-      state.log('file.recovered', `${showPath(path)} 已同步 ✓`, { path: decodePath(path) });
+      state.log('file.recovered', `路径 ${showPath(path)} 已同步 ✓`, { path: decodePath(path) });
     }
     return mirrored.length;
   }
@@ -237,7 +237,7 @@ export class Recovery {
     const { state, look } = this.parts;
     if (kind !== 'reading' || !isLostAndFound(path, look(path))) return false;
     if (state.unmirrored.ignore(path))
-      state.log('file.ignored', `${showPath(path)} 是文件系统自用的目录，当前用户无权读取，不同步`, {
+      state.log('file.ignored', `路径 ${showPath(path)} 是文件系统自用的目录，当前用户无权读取，不同步`, {
         path: decodePath(path),
       });
     return true;

@@ -9,7 +9,7 @@ import { hostname } from 'node:os';
 import { basename, join } from 'node:path';
 import { quote } from 'shlex';
 import { lifecycle } from '../service/lifecycle.ts';
-import { escapeText } from '../service/text.ts';
+import { escapeText, onOneLine } from '../service/text.ts';
 import { askRemote } from './backup-guard.ts';
 import type { Host } from './config.ts';
 import type { Connection } from './connection.ts';
@@ -83,12 +83,12 @@ async function announce(host: Host, connection: Pick<Connection, 'findRoute'>): 
   return parseRivals(await askRemote(host, connection, `start-sshd --announce ${quote(place)} ${INSTANCE}@${name}`));
 }
 
-/** Takes the answer of a backup, which need not be ours, for what it is: a short list of names. */
+/** Takes the answer of a backup, which need not be ours, for what it is: a short list of names, made safe to look at. */
 export function parseRivals(answer: string | undefined): string[] | undefined {
   try {
     const names: unknown = JSON.parse(answer ?? '');
     if (!Array.isArray(names)) return undefined;
-    return names.slice(0, MAX_RIVALS).map((name) => String(name).slice(0, MAX_NAME));
+    return names.slice(0, MAX_RIVALS).map((name) => onOneLine(String(name).slice(0, MAX_NAME)));
   } catch {
     return undefined;
   }

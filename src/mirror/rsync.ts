@@ -6,7 +6,8 @@
  */
 import { readFileSync, rmSync } from 'node:fs';
 import type { Readable } from 'node:stream';
-import { info, isJson, write } from '../service/log.ts';
+import { type ForeignLine, ForeignLines } from '../service/foreign-lines.ts';
+import { drawLine, drawsLines, info, isJson, writeLine } from '../service/log.ts';
 import { Failure, reasonOf } from '../service/text.ts';
 import type { Faults } from './faults.ts';
 import type { Move } from './moves.ts';
@@ -233,36 +234,27 @@ function parseAmount(text: string): number {
 /** Takes something out of what rsync prints. */
 export type Filter = (bytes: string) => string;
 
-/** Passes rsync's own output on, in which a hostile backup may have put what controls a terminal. */
+/**
+ * Passes rsync's own output on, as it is in text, as entries in JSON. The names of files are in it, and what the backup says:
+ * none of it becomes a line of ours.
+ */
 export function passOn(output: Readable, target: string, filter = (bytes: string) => bytes): void {
-  let held = '';
-  const pass = (bytes: string) => {
-    const safe = showControls(bytes);
-    if (!isJson) return write(Buffer.from(safe, 'latin1'));
-    const lines = Buffer.from(safe, 'latin1').toString().trimEnd().split(/\n+/).filter(Boolean);
-    for (const line of lines) info('rsync.output', line, { target });
+  const lines = new ForeignLines('rsync');
+  const pass = ({ text, shown, isOverwritten }: ForeignLine) => {
+    if (isJson) {
+      if (text.trim()) info('rsync.output', text, { target });
+    } else if (isOverwritten && drawsLines()) drawLine(shown);
+    else writeLine(shown);
   };
   let isMidLine = false;
   const take = (chunk: string) => {
     isMidLine = !chunk.endsWith('\n');
-    const bytes = held + filter(chunk);
-    // A chunk may end within a character, and an entry for programs is a whole line: the rest waits for the next one.
-    const whole = isJson ? bytes.lastIndexOf('\n') + 1 : bytes.length - Number(bytes.endsWith('\xc2'));
-    held = bytes.slice(whole);
-    if (whole > 0) pass(bytes.slice(0, whole));
+    lines.read(filter(chunk)).forEach(pass);
   };
   output.setEncoding('latin1').on('data', take);
   output.once('end', () => {
     const kept = isMidLine ? filter('\n') : ''; // filters may keep the last words until their line ends
-    if (kept !== '\n') held += kept;
-    if (held) pass(held);
+    if (kept !== '\n') lines.read(kept).forEach(pass);
+    lines.end().forEach(pass);
   });
-}
-
-/** Shows control characters other than line ends and tabs as rsync does, by their bytes: `\#033`. Bytes are latin1. */
-export function showControls(bytes: string): string {
-  const octal = (byte: string) => `\\#${byte.charCodeAt(0).toString(8).padStart(3, '0')}`;
-  return bytes.replace(/[[\p{ASCII}&&\p{Cc}]--[\n\r\t]]|\xc2[\x80-\x9f]/gv, (control) =>
-    [...control].map(octal).join(''),
-  );
 }

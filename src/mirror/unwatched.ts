@@ -101,7 +101,7 @@ export class Unwatched extends EventEmitter {
 
   private forget(path: string): void {
     this.places.delete(path);
-    log('watch.regained', `${showPath(path)} 已可监控，或已不存在 ✓`, { path: decodePath(path) });
+    log('watch.regained', `路径 ${showPath(path)} 已可监控，或已不存在 ✓`, { path: decodePath(path) });
   }
 
   /** Tries one place at once, for something about it has changed. */

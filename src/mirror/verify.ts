@@ -6,7 +6,7 @@
  */
 import { type Answer, lifecycle } from '../service/lifecycle.ts';
 import { isJson } from '../service/log.ts';
-import { decodePath, Failure, reasonOf, showPath, toJson } from '../service/text.ts';
+import { decodePath, Failure, onOneLine, reasonOf, showPath, toJson } from '../service/text.ts';
 import { checkConfig } from './check.ts';
 import { Comparison } from './comparison.ts';
 import { type Host, nameOf } from './config.ts';
@@ -150,7 +150,9 @@ class Verification {
   /** All that was found out. */
   get report(): string {
     const differences = [...this.differences.values()].sort((a, b) => (a.path < b.path ? -1 : 1));
-    return (isJson ? this.forPrograms(differences) : this.forPeople(differences)).map((line) => `${line}\n`).join('');
+    return (isJson ? this.forPrograms(differences) : this.forPeople(differences))
+      .map((line) => `${onOneLine(line)}\n`)
+      .join('');
   }
 
   private forPrograms(differences: Difference[]): string[] {

@@ -7,7 +7,7 @@ import { statSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Chalk } from 'chalk';
 import type { RotatingFileStream } from 'rotating-file-stream';
-import { escapeText, localTime, reasonOf, toJson } from './text.ts';
+import { escapeText, localTime, onOneLine, reasonOf, toJson } from './text.ts';
 
 /** How much of the log may wait for a reader who has stalled, bytes; beyond, it is left out and counted. */
 const MAX_UNREAD = 8_000_000;
@@ -60,22 +60,22 @@ export function onComplaint(listener: (complaint: Complaint) => void): void {
   listeners.push(listener);
 }
 
-function record(level: Level, event: string, message: string, fields: Fields = {}): void {
+/** Only its own entries begin a line with a bracket: whatever a message holds, it begins no line. */
+function record(level: Level, event: string, text: string, fields: Fields = {}): void {
   const time = new Date();
+  const message = onOneLine(text);
   if (level === 'warn' || level === 'error') {
     for (const listener of listeners) listener({ time: time.toISOString(), level, event, message });
   }
   if (isJson) {
     const entry = { time: time.toISOString(), level: level === 'log' ? 'info' : level, event, message, ...fields };
-    write(`${toJson(entry)}\n`);
+    writeLine(toJson(entry));
   } else {
     const prefix = `[${level === 'log' ? '' : `${level.toUpperCase()} `}${localTime(time)}]`;
-    write(`${unfinished}${prefix} ${message}\n`, `${unfinished}${COLOURS[level](prefix)} ${message}\n`);
+    writeLine(`${prefix} ${message}`, `${COLOURS[level](prefix)} ${message}`);
   }
 }
 
-/** What has to come before the next line: the line end that the text before it lacks. */
-let unfinished = '';
 /** Whether a line is drawn on the terminal that the next text has to wipe out. */
 let isDrawn = false;
 const WIPE = '\r\x1b[K';
@@ -92,18 +92,17 @@ export function drawLine(line: string): void {
   isDrawn = true;
 }
 
-/** Writes text, to stdout perhaps with colours. A reader who has stalled must not make it pile up in memory. */
-export function write(text: string | Buffer, coloured = text): void {
-  unfinished = Buffer.from(text).at(-1) === 10 ? '' : '\n';
-  logFile?.write(text);
-  const length = Buffer.byteLength(coloured);
+/** Writes a line, to stdout perhaps with colours. A reader who has stalled must not make it pile up in memory. */
+export function writeLine(line: string, coloured = line): void {
+  logFile?.write(`${line}\n`);
+  const length = Buffer.byteLength(coloured) + 1;
   if (unread > MAX_UNREAD) {
     omitted += length;
     return;
   }
   if (isDrawn) process.stdout.write(WIPE);
   isDrawn = false;
-  print(coloured);
+  print(`${coloured}\n`);
   if (omitted === 0) return;
   const lost = omitted;
   omitted = 0;
@@ -111,7 +110,7 @@ export function write(text: string | Buffer, coloured = text): void {
 }
 
 /** Writes text to stdout as it is. */
-export function print(text: string | Buffer): void {
+export function print(text: string): void {
   const length = Buffer.byteLength(text);
   unread += length;
   process.stdout.write(text, () => {
@@ -133,7 +132,7 @@ class LogFile {
     private readonly create: () => RotatingFileStream,
   ) {}
 
-  write(text: string | Buffer): void {
+  write(text: string): void {
     if (performance.now() > this.next) this.reopen();
     const { stream } = this;
     if (!stream || stream.writableLength > MAX_UNREAD) {

@@ -11,7 +11,7 @@ import { mkdir, open, rename, rm } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import type { Answer } from './lifecycle.ts';
 import { type Complaint, onComplaint, warn } from './log.ts';
-import { escapeText, Failure, localTime, reasonOf } from './text.ts';
+import { escapeText, Failure, localTime, onOneLine, reasonOf, toJson } from './text.ts';
 
 /** How soon a change of the state can be seen from outside, and how often it is told that nothing has changed, ms. */
 const PUBLISH_MS = 500;
@@ -59,7 +59,7 @@ export class Publisher extends EventEmitter {
   publish(): void {
     clearTimeout(this.next);
     this.next = undefined;
-    this.shown = JSON.stringify(this.report());
+    this.shown = toJson(this.report());
     this.emit('published');
   }
 }
@@ -137,7 +137,9 @@ export class NoStatus extends Failure {
 export function readStatusFile<S extends AnyStatus>(program: string, fallback: string): S {
   const path = resolve(process.env.STATUS_FILE || fallback);
   try {
-    const status = JSON.parse(readFileSync(path, 'utf8'));
+    const status = JSON.parse(readFileSync(path, 'utf8'), (_, value) =>
+      typeof value === 'string' ? onOneLine(value) : value,
+    );
     if (status.program !== program) throw new Error(`是 ${status.program} 的状态`);
     return status;
   } catch (cause) {

@@ -15,9 +15,14 @@ export class Failure extends Error {
   }
 }
 
-/** Characters that end a line, control a terminal or turn text around. */
-const UNSAFE = /[\p{Cc}\p{Zl}\p{Zp}\u200e\u200f\u202a-\u202e\u2066-\u2069]/gu;
-const unicodeEscape = (character: string) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`;
+/**
+ * Characters that end a line, control a terminal, turn text around or cannot be seen, and halves of characters. Formats that words are
+ * written with stay: U+200C and U+200D of Persian, Indic and emoji, and the signs that stand before numbers in Arabic, Syriac and Kaithi.
+ */
+export const UNSAFE =
+  /[[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]--[\u200c\u200d\u0600-\u0605\u06dd\u070f\u0890\u0891\u08e2\u{110bd}\u{110cd}]]/gv;
+const unicodeEscape = (character: string) =>
+  character.replace(/./gs, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`);
 
 /** Makes text from outside safe to print: it can neither start a line nor control a terminal. */
 export function escapeText(untrusted: string): string {
@@ -25,11 +30,14 @@ export function escapeText(untrusted: string): string {
   const hex = (code: number) => (code < 256 ? `\\x${code.toString(16).padStart(2, '0')}` : `\\u{${code.toString(16)}}`);
   return untrusted
     .replaceAll('\\', '\\\\')
-    .replace(UNSAFE, (character) => names[character] ?? hex(character.charCodeAt(0)));
+    .replace(UNSAFE, (character) => names[character] ?? hex(character.codePointAt(0) ?? 0));
 }
 
 /** Writes a value as JSON on one line that controls no terminal. */
 export const toJson = (value: unknown) => JSON.stringify(value).replace(UNSAFE, unicodeEscape);
+
+/** Puts a text for people on one line that controls no terminal; what is escaped already stays as it is. */
+export const onOneLine = (text: string) => text.replace(UNSAFE, (code) => (code === '\t' ? code : unicodeEscape(code)));
 
 /** Takes control codes other than line ends out of a text of several lines, which others may have written in part. */
 export const printable = (text: string) => text.replace(UNSAFE, (code) => (code === '\n' ? code : unicodeEscape(code)));

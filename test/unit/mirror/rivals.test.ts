@@ -70,6 +70,7 @@ describe('other sources of a target', () => {
   test('are a short list of names, whatever the backup says', () => {
     expect(parseRivals('["a","b","c","d"]\n')).toEqual(['a', 'b', 'c']);
     expect(parseRivals(`["${'x'.repeat(500)}",7]`)).toEqual(['x'.repeat(200), '7']);
+    expect(parseRivals('["a\\n[b\\u202e"]')).toEqual(['a\\u000a[b\\u202e']);
     for (const wrong of [undefined, '', '{}', 'null', '[', '["a"', 'words']) expect(parseRivals(wrong)).toBeUndefined();
   });
 });

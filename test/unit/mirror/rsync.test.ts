@@ -3,7 +3,6 @@ import { once } from 'node:events';
 import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
-import fc from 'fast-check';
 import { Faults } from '../../../src/mirror/faults.ts';
 import {
   addTotals,
@@ -16,7 +15,6 @@ import {
   outcomeOf,
   parseReport,
   passOn,
-  showControls,
   takeReport,
 } from '../../../src/mirror/rsync.ts';
 import { scratch } from '../service/scratch.ts';
@@ -44,28 +42,6 @@ test('what several rsyncs have done is added, unless it is not known', () => {
   expect(addTotals({ ...one, listed: 9 }, { ...one, listed: 8 }).listed).toBe(8);
   expect(addTotals(one, { files: 2, bytes: 20, created: undefined, deleted: 4 })).toEqual({
     ...{ files: 3, bytes: 30, created: undefined, deleted: 5 },
-  });
-});
-
-describe('showControls', () => {
-  const bytes = fc.uint8Array().map((array) => Buffer.from(array).toString('latin1'));
-
-  test('shows what controls a terminal as rsync does, and nothing else', () => {
-    expect(showControls('\x1b[2J\x00\x7f\xc2\x9b')).toBe('\\#033[2J\\#000\\#177\\#302\\#233');
-    const harmless = Buffer.from('中文 ✓ é\u00a0\r\n\t\\#033').toString('latin1');
-    expect(showControls(harmless)).toBe(harmless);
-  });
-
-  test('leaves no control character in any bytes, and everything else as it is', () => {
-    const octal = /\\#([0-3][0-7]{2})/g;
-    fc.assert(
-      fc.property(bytes, (text) => {
-        const shown = showControls(text);
-        expect(Buffer.from(shown, 'latin1').toString()).not.toMatch(/[^\P{Cc}\n\r\t]/u);
-        if (text.includes('\\#')) return; // which looks like what was shown
-        expect(shown.replace(octal, (_, digits) => String.fromCharCode(Number.parseInt(digits, 8)))).toBe(text);
-      }),
-    );
   });
 });
 
@@ -171,8 +147,20 @@ describe('what rsync prints', () => {
 
   test('comes out as it is, but for what controls a terminal, even where that is cut in two', async () => {
     expect(await print(['a\x1b[2J\n', 'b\xc2', '\x9bc\n'])).toBe('a\\#033[2J\nb\\#302\\#233c\n');
-    expect(await print(['\xe4\xb8\xad\n', 'no end'])).toBe('中\nno end');
-    expect(await print(['cut \xc2'])).toBe('cut \ufffd');
+    expect(await print(['\xe4\xb8', '\xad\n\n', 'no end'])).toBe('中\n\nno end\n');
+    expect(await print(['cut \xc2'])).toBe('cut \\#302\n');
+  });
+
+  test('has each state of its progress on a line of its own, where no terminal shows them in one place', async () => {
+    const progress = ['file\n\r      5  50%', ' 1.00kB/s    0:00:01\r', '     10 100% 1.00kB/s    0:00:00 (xfr#1)\n'];
+    const lines = ['file', '      5  50% 1.00kB/s    0:00:01', '     10 100% 1.00kB/s    0:00:00 (xfr#1)', ''];
+    expect(await print(progress)).toBe(lines.join('\n'));
+  });
+
+  test('is told from the log where it looks like that', async () => {
+    expect(await print(['[ERROR 2025-10-09 12:00:00] a file\n', '[id].ts\n'])).toBe(
+      'rsync: [ERROR 2025-10-09 12:00:00] a file\nrsync: [id].ts\n',
+    );
   });
 
   test('comes out without what a filter takes', async () => {

@@ -55,6 +55,13 @@ describe('the state', () => {
     expect(published).toHaveLength(2);
   });
 
+  test('is on one line, in which nothing controls the terminal of who looks at the file', () => {
+    jest.useFakeTimers();
+    const publisher = new Publisher(() => ({ name: '\u009b\u202e\u2028' }));
+    publisher.publish();
+    expect(publisher.shown).toBe('{"name":"\\u009b\\u202e\\u2028"}');
+  });
+
   test('is published every 10 s where nothing changes', () => {
     const { published } = publishing();
     jest.advanceTimersByTime(9999);
@@ -206,6 +213,14 @@ describe('the status of a service', () => {
 
   test('is what its file says', () => {
     expect(read('{"program":"program","pid":7}')).toMatchObject({ program: 'program', pid: 7 });
+  });
+
+  test('holds nothing that begins a line or controls a terminal, whoever has written it', () => {
+    const names = ['web\n健康: 正在实时镜像\u001b[2J\u202e'];
+    const content = JSON.stringify({ program: 'program', doubled: [{ names }] });
+    expect(read(content)).toMatchObject({
+      doubled: [{ names: ['web\\u000a健康: 正在实时镜像\\u001b[2J\\u202e'] }],
+    });
   });
 
   test('is absent where there is no file, which says that no service runs', () => {

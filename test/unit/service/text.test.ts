@@ -6,6 +6,7 @@ import {
   Failure,
   inUnits,
   lastLine,
+  onOneLine,
   printable,
   reasonOf,
   showPath,
@@ -18,7 +19,11 @@ describe('escapeText and showPath', () => {
   test('name what they escape', () => {
     expect(escapeText('a\nb\rc\td\\e')).toBe('a\\nb\\rc\\td\\\\e');
     expect(escapeText('\u001b[31m\u0000\u009b\u202e\u2028')).toBe('\\x1b[31m\\x00\\x9b\\u{202e}\\u{2028}');
-    expect(escapeText('中文 ✓ 👨‍👩‍👧 é')).toBe('中文 ✓ 👨‍👩‍👧 é');
+    expect(escapeText('\u061c\u00ad\u200b\u2060\ufeff\u{e0041}\ud800')).toBe(
+      '\\u{61c}\\xad\\u{200b}\\u{2060}\\u{feff}\\u{e0041}\\u{d800}',
+    );
+    for (const harmless of ['中文 ✓ 👨‍👩‍👧 é ❤️ 𠮷', 'العربية \u0600٢٠٢٥', 'می‌خواهم'])
+      expect(escapeText(harmless)).toBe(harmless);
     const path = (...bytes: number[]) => Buffer.from(bytes).toString('latin1');
     expect(showPath(path(0x2f, 0xe4, 0xb8, 0xad))).toBe('/中');
     expect(showPath(path(0x2f, 0xff, 0x80, 0x5c))).toBe('/\\xff\\x80\\\\');
@@ -38,7 +43,10 @@ describe('escapeText and showPath', () => {
 test('toJson and printable leave text readable, but for what controls a terminal', () => {
   expect(toJson({ a: '中\n\u009b\u202e' })).toBe('{"a":"中\\n\\u009b\\u202e"}');
   expect(JSON.parse(toJson('\u009b\u2028\u0000'))).toBe('\u009b\u2028\u0000');
+  expect(JSON.parse(toJson('\u{e0041}\ufeff\ud800'))).toBe('\u{e0041}\ufeff\ud800');
+  expect(toJson('\u{e0041}')).toBe('"\\udb40\\udc41"');
   expect(printable('中\n\u001b[31m\r')).toBe('中\n\\u001b[31m\\u000d');
+  expect(onOneLine('中\\n\t\n\u001b[31m\r')).toBe('中\\n\t\\u000a\\u001b[31m\\u000d');
 });
 
 test('decodePath gives a path as it is where it is UTF-8, and shows its bytes otherwise', () => {
