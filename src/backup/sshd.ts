@@ -90,7 +90,7 @@ export class Sshd {
     if (!log) return;
     const { createInterface } = await import('node:readline'); // which takes long to load
     createInterface({ input: log }).on('line', (line) => {
-      if (line.startsWith('Server listening')) return resolve();
+      if (/^Server listening on \S+ port \d+\.$/.test(line)) return resolve(); // user names of clients may hold line ends, too
       info('sshd.output', `sshd: ${escapeText(line)}`);
       // Of several addresses sshd would make do with those that are free.
       if (/Bind to port .* Address already in use/.test(line)) {

@@ -240,11 +240,17 @@ export type Filter = (bytes: string) => string;
  */
 export function passOn(output: Readable, target: string, filter = (bytes: string) => bytes): void {
   const lines = new ForeignLines('rsync');
-  const pass = ({ text, shown, isOverwritten }: ForeignLine) => {
-    if (isJson) {
-      if (text.trim()) info('rsync.output', text, { target });
-    } else if (isOverwritten && drawsLines()) drawLine(shown);
-    else writeLine(shown);
+  const tell = ({ text, shown }: ForeignLine) => {
+    if (!isJson) writeLine(shown);
+    else if (text.trim()) info('rsync.output', text, { target });
+  };
+  /** Progress that the next line takes the place of: without a terminal it is told, unless it is the last one before a line is whole. */
+  let overwritten: ForeignLine | undefined;
+  const pass = (line: ForeignLine) => {
+    if (line.isOverwritten && drawsLines()) return drawLine(line.shown);
+    if (overwritten && line.isOverwritten) tell(overwritten);
+    overwritten = line.isOverwritten ? line : undefined;
+    if (!overwritten) tell(line);
   };
   let isMidLine = false;
   const take = (chunk: string) => {
@@ -256,5 +262,6 @@ export function passOn(output: Readable, target: string, filter = (bytes: string
     const kept = isMidLine ? filter('\n') : ''; // filters may keep the last words until their line ends
     if (kept !== '\n') lines.read(kept).forEach(pass);
     lines.end().forEach(pass);
+    if (overwritten) tell(overwritten);
   });
 }

@@ -151,10 +151,10 @@ describe('what rsync prints', () => {
     expect(await print(['cut \xc2'])).toBe('cut \\#302\n');
   });
 
-  test('has each state of its progress on a line of its own, where no terminal shows them in one place', async () => {
-    const progress = ['file\n\r      5  50%', ' 1.00kB/s    0:00:01\r', '     10 100% 1.00kB/s    0:00:00 (xfr#1)\n'];
-    const lines = ['file', '      5  50% 1.00kB/s    0:00:01', '     10 100% 1.00kB/s    0:00:00 (xfr#1)', ''];
-    expect(await print(progress)).toBe(lines.join('\n'));
+  test('has states of its progress on lines of their own, where no terminal shows them in one place', async () => {
+    const progress = ['file\n\r      5  50%', ' 1.00kB/s\r      8  80% 1.00kB/s\r', '     10 100% 1.00kB/s (xfr#1)\n'];
+    expect(await print(progress)).toBe('file\n      5  50% 1.00kB/s\n     10 100% 1.00kB/s (xfr#1)\n');
+    expect(await print(['\r      5  50%', '\r'])).toBe('      5  50%\n');
   });
 
   test('is told from the log where it looks like that', async () => {
