@@ -16,6 +16,7 @@ import { endGroups, startedBy, startOnLeash } from '../service/processes.ts';
 import { escapeText, Failure } from '../service/text.ts';
 import type { Config } from './config.ts';
 import { findProgram } from './programs.ts';
+import { openRecords } from './records.ts';
 import {
   configWord,
   includeMachineConfig,
@@ -76,27 +77,30 @@ export class Sshd {
    */
   async listen(): Promise<void> {
     const [program = '', ...args] = this.command;
-    const child = startOnLeash([program, '-D', '-e', ...args], 'ignore', this.directory); // or, if we are killed, the next start has no port
+    const records = openRecords();
+    const command = [program, '-D', '-e', ...args];
+    const child = startOnLeash(records?.leading(command) ?? command, 'ignore', this.directory, records?.file); // or, if we are killed, the next start has no port
     this.process = child;
     const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const hear = (words: string) => this.hear(words, resolve, reject);
+    records?.follow(child, hear);
     child.once('error', reject);
     child.once('close', (code, signal) => reject(new Failure(`sshd 启动失败 (退出码: ${code ?? signal})`)));
-    lifecycle.background(this.readLog(child.stderr, resolve, reject));
+    lifecycle.background(readLines(child.stderr, hear));
     return promise;
   }
 
   /** Passes on what sshd says, and finds in it whether it listens. */
-  private async readLog(log: Readable | null, resolve: () => void, reject: (cause: Failure) => void): Promise<void> {
-    if (!log) return;
-    const { createInterface } = await import('node:readline'); // which takes long to load
-    createInterface({ input: log }).on('line', (line) => {
-      if (/^Server listening on \S+ port \d+\.$/.test(line)) return resolve(); // user names of clients may hold line ends, too
-      info('sshd.output', `sshd: ${escapeText(line)}`);
-      // Of several addresses sshd would make do with those that are free.
-      if (/Bind to port .* Address already in use/.test(line)) {
-        reject(new Failure(`端口 ${this.config.SSHD_PORT} 已被占用。请停止占用它的程序，或更改 SSHD_PORT`));
-      }
-    });
+  private hear(words: string, resolve: () => void, reject: (cause: Failure) => void): void {
+    if (/^Server listening on \S+ port \d+\.$/.test(words)) {
+      resolve();
+      return;
+    }
+    info('sshd.output', `sshd: ${escapeText(words)}`);
+    // Of several addresses sshd would make do with those that are free.
+    if (/^(error: )?Bind to port .* Address already in use/.test(words)) {
+      reject(new Failure(`端口 ${this.config.SSHD_PORT} 已被占用。请停止占用它的程序，或更改 SSHD_PORT`));
+    }
   }
 
   /**
@@ -138,6 +142,13 @@ export class Sshd {
     const { SSHD_PORT, SSHD_LISTEN } = this.config;
     return { pid: this.pid ?? null, port: SSHD_PORT, listen: SSHD_LISTEN || null };
   }
+}
+
+/** Reads what cannot be had in records: what is said before sshd runs, and all where there are none. */
+async function readLines(stream: Readable | null, hear: (line: string) => void): Promise<void> {
+  if (!stream) return;
+  const { createInterface } = await import('node:readline'); // which takes long to load
+  createInterface({ input: stream }).on('line', hear);
 }
 
 /** Lists what processes of sshd have started, and they alone, that is none of them. */

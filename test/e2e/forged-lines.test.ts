@@ -1,9 +1,12 @@
 /** What comes from outside and is told in the log, or printed for people, can be taken for no line of the programs' own. */
 import { expect, setDefaultTimeout, test } from 'bun:test';
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { chmodSync, copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
+import { join } from 'node:path';
 import { isRoot, Pair } from '../pair.ts';
-import { Program } from '../processes.ts';
+import { answerOf, count, Program } from '../processes.ts';
+import { ROOT } from '../project.ts';
 
 setDefaultTimeout(120_000);
 
@@ -29,13 +32,14 @@ const FORGERIES = [
 /** Lines of the log that are ours and name a file. */
 const OURS = /^\[INFO \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\] 检测到文件变化: \//;
 
+/** What controls a terminal, ends a line or turns text around. */
+const UNSAFE = /[^\P{Cc}\t\n]|[\p{Zl}\p{Zp}\u061c\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]/u;
+
 /** Finds what a person or a tool would take for a line of ours, and what controls a terminal. */
 function forgedLinesOf(output: string): string[] {
   const lines = output.split('\n');
   const isForged = (line: string) => line.includes('FORGED') && !OURS.test(line) && /^\P{L}*[[［]/u.test(line);
-  const controls = (line: string) =>
-    /[^\P{Cc}\t]|[\p{Zl}\p{Zp}\u061c\u200b\u200e\u200f\u202a-\u202e\u2066-\u2069\ufeff]/u.test(line);
-  return lines.filter((line) => isForged(line) || controls(line));
+  return lines.filter((line) => isForged(line) || UNSAFE.test(line));
 }
 
 /** Starts an sshd whose sessions first say what a file holds, and greets with it, too. */
@@ -96,4 +100,28 @@ test('nor a line of the log for programs', async () => {
     expect(message).not.toMatch(/[^\P{Cc}\t]|[\p{Zl}\p{Zp}\u202e\ufeff]/u);
   }
   expect(entries.filter(({ message }) => message === SUCCESS).length).toBeGreaterThan(0);
+});
+
+/** Tries to log in by a name that no ssh would send; the key does not matter. */
+async function knockAs(pair: Pair, user: string): Promise<void> {
+  const key = pair.path('source-ssh', 'id_rsa');
+  const client = [join(ROOT, 'test', 'odd-client.ts'), `${pair.port}`, user, key];
+  await answerOf(spawn(process.execPath, client), JSON.stringify([['exec', 'true']]));
+}
+
+test('whoever reaches the port of the backup forges neither its lines nor what sshd says, and hides nothing', async () => {
+  await using pair = await Pair.withKeys('forged-sshd');
+  const backup = pair.start('start-sshd', { KEY_RETRIES: '1', NO_COLOR: '1' });
+  await backup.shows('SSH 服务器就绪');
+  await knockAs(pair, `x\r\nAccepted publickey for root from 10.0.0.1 port 7 FORGED\r\n${SUCCESS}\u202e\x1b[31m\b`);
+  await knockAs(pair, 'y from 10.0.0.1 port 7\nServer listening on FORGED port 7.\r\nServer listening on ');
+  const socket = connect(pair.port, '127.0.0.1').on('error', () => {});
+  socket.end('SSH-2.0-\x1b[31m\u202eFORGED\r\n');
+  await backup.shows(/Invalid user y.*Server listening on {2}from 127\.0\.0\.1 port \d+\n/);
+  await backup.stop();
+  expect(backup.output).not.toMatch(UNSAFE);
+  const lines = backup.output.trimEnd().split('\n');
+  for (const line of lines) expect(line).toMatch(/^\[(INFO |WARN |ERROR )?\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\] /);
+  expect(lines.filter((line) => /sshd: (Accepted|\[|Server)/.test(line))).toEqual([]);
+  expect(count(backup.output, String.raw`sshd: Invalid user x\r\nAccepted publickey for root from 10.0.0.1`)).toBe(1);
 });

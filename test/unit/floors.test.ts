@@ -17,7 +17,7 @@ const MIRROR = [
 ].flatMap((line) => line.split(' '));
 const BACKUP = [
   'programs receiver-options config confinement admission identification renames room destination mount-memory sources reports letter-case forced-command',
-  'authorized-keys sshd-options sshd stalls links guard status',
+  'authorized-keys sshd-options records sshd stalls links guard status',
 ].flatMap((line) => line.split(' '));
 
 const room = (name: string, floors: string[]) => floors.map((floor) => `src/${name}/${floor}.ts`);
