@@ -12,7 +12,7 @@ import { Failure, reasonOf } from '../service/text.ts';
 import type { Faults } from './faults.ts';
 import type { Move } from './moves.ts';
 import type { Plan } from './options.ts';
-import { type Progress, progressFilter } from './progress.ts';
+import { type Progress, parseProgress, progressFilter } from './progress.ts';
 import type { LeftOut } from './size-limit.ts';
 
 export type Mode = 'full' | 'incremental';
@@ -244,13 +244,15 @@ export function passOn(output: Readable, target: string, filter = (bytes: string
     if (!isJson) writeLine(shown);
     else if (text.trim()) info('rsync.output', text, { target });
   };
-  /** Progress that the next line takes the place of: without a terminal it is told, unless it is the last one before a line is whole. */
-  let overwritten: ForeignLine | undefined;
+  /** Progress that is about to be replaced: by more of it, and then it is told, or by the last word of it. */
+  let waiting: ForeignLine | undefined;
   const pass = (line: ForeignLine) => {
-    if (line.isOverwritten && drawsLines()) return drawLine(line.shown);
-    if (overwritten && line.isOverwritten) tell(overwritten);
-    overwritten = line.isOverwritten ? line : undefined;
-    if (!overwritten) tell(line);
+    const isProgress = parseProgress(`\r${line.text}`) !== undefined;
+    if (waiting && (!isProgress || line.isOverwritten)) tell(waiting);
+    waiting = undefined;
+    if (!isProgress || !line.isOverwritten) tell(line);
+    else if (drawsLines()) drawLine(line.shown);
+    else waiting = line;
   };
   let isMidLine = false;
   const take = (chunk: string) => {
@@ -262,6 +264,6 @@ export function passOn(output: Readable, target: string, filter = (bytes: string
     const kept = isMidLine ? filter('\n') : ''; // filters may keep the last words until their line ends
     if (kept !== '\n') lines.read(kept).forEach(pass);
     lines.end().forEach(pass);
-    if (overwritten) tell(overwritten);
+    if (waiting) tell(waiting);
   });
 }

@@ -429,7 +429,7 @@ exit "$status"
     publishKeyOf(pair, 'host');
     const source = pair.start('rsync-inotify', NOW);
     await source.shows('✓ 服务运行中');
-    expect(source.output).toContain('\\#033[2J\\#302\\#233\\#302\\#2335n\\#000\\#177\r\tend 中文\n');
+    expect(source.output).toContain('\\#033[2J\\#302\\#233\\#302\\#2335n\\#000\\#177\n\tend 中文\n');
     expect(source.output).toContain('\\#033]0;title\\#007\\#033[31mlast words\n');
     await writeAndWait(pair, '中\u009b文');
     expect(source.output).not.toMatch(/[^\P{Cc}\n\r\t]/u);

@@ -152,9 +152,14 @@ describe('what rsync prints', () => {
   });
 
   test('has states of its progress on lines of their own, where no terminal shows them in one place', async () => {
-    const progress = ['file\n\r      5  50%', ' 1.00kB/s\r      8  80% 1.00kB/s\r', '     10 100% 1.00kB/s (xfr#1)\n'];
-    expect(await print(progress)).toBe('file\n      5  50% 1.00kB/s\n     10 100% 1.00kB/s (xfr#1)\n');
-    expect(await print(['\r      5  50%', '\r'])).toBe('      5  50%\n');
+    const states = ['      5  50%    1.00kB/s    0:00:01', '      8  80%    1.00kB/s    0:00:01'];
+    const last = '     10 100%    1.00kB/s    0:00:02 (xfr#1, to-chk=0/2)';
+    expect(await print(['file\n\r', states[0] as string, `\r${states[1]}\r`, `${last}\nnext\n`])).toBe(
+      `file\n${states[0]}\n${last}\nnext\n`,
+    );
+    expect(await print([`\r${states[0]}\r`, 'rsync error\n'])).toBe(`${states[0]}\nrsync error\n`);
+    expect(await print([`\r${states[0]}`, '\r'])).toBe(`${states[0]}\n`);
+    expect(await print(['other text\rin its place\n'])).toBe('other text\nin its place\n');
   });
 
   test('is told from the log where it looks like that', async () => {
