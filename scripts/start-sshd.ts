@@ -23,7 +23,7 @@
  *   – where it may write                guard.watch                        src/backup/guard.ts, destination.ts
  *   – what is asked of the program      answerFlags                        src/backup/status.ts
  */
-import { chmodSync, lstatSync, mkdirSync, statSync } from 'node:fs';
+import { chmodSync, mkdirSync, statSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { restrictFormerKey, SharedKey, sharedKeyFile } from '../src/backup/authorized-keys.ts';
@@ -37,7 +37,7 @@ import { makePrivsepDirectory, ownAddress, Sshd } from '../src/backup/sshd.ts';
 import { HOST_KEY_TYPES, hostKeyFile } from '../src/backup/sshd-options.ts';
 import { Stalls } from '../src/backup/stalls.ts';
 import { checkHealth, ServiceStatus, showStatus } from '../src/backup/status.ts';
-import { replaceFile } from '../src/service/files.ts';
+import { holdDirectory, replaceFile } from '../src/service/files.ts';
 import { generateKeyPair } from '../src/service/keys.ts';
 import { type Answer, lifecycle } from '../src/service/lifecycle.ts';
 import { detail, error, heading, info, log, openLogFile, warn } from '../src/service/log.ts';
@@ -71,12 +71,13 @@ async function generateHostKeys(config: Config): Promise<void> {
 async function publishHostKeys(config: Config): Promise<void> {
   const directory = join(config.SHARED_KEYS_DIR, 'host_keys');
   try {
-    if (mkdirSync(directory, { recursive: true })) chmodSync(directory, 0o755); // whatever the umask
-    if (!lstatSync(directory).isDirectory()) throw new Error('应为目录，不能是链接');
+    const isNew = mkdirSync(directory, { recursive: true }) !== undefined;
+    using place = holdDirectory(directory);
+    if (isNew) chmodSync(place.at(''), 0o755); // whatever the umask
     for (const type of HOST_KEY_TYPES) {
       const key = await run`ssh-keygen -y -P ${''} -f ${hostKeyFile(config, type)}`;
       if (key.exitCode !== 0) throw new Error(key.stderr.trim());
-      replaceFile(join(directory, `${hostname()}.${type}.pub`), key.stdout, 0o644);
+      replaceFile(place.at(`${hostname()}.${type}.pub`), key.stdout, 0o644);
     }
   } catch (cause) {
     const what = `无法在 ${directory} 公布主机密钥，源端无法据此验证本机：${reasonOf(cause)}`;

@@ -77,13 +77,14 @@ export class SharedKey {
   }
 }
 
-/** Reads what the shared key file holds, '' while there is none. */
+/** Reads what the shared key file holds, '' while there is none. @throws {Failure} where it cannot be read, or is no such file */
 function readSharedKey(config: Config): string {
+  const file = sharedKeyFile(config);
   try {
-    return readSmallFile(sharedKeyFile(config), MAX_KEY_BYTES).trim();
+    return readSmallFile(file, MAX_KEY_BYTES).trim();
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return '';
-    throw cause;
+    throw new Failure(`${escapeText(file)}：${reasonOf(cause)}`);
   }
 }
 

@@ -20,7 +20,7 @@ import {
 } from 'node:fs';
 import { homedir } from 'node:os';
 import { dirname, relative } from 'node:path';
-import { isWithin, realPath } from '../service/files.ts';
+import { isWithin, O_PATH, realPath } from '../service/files.ts';
 import { cFunctions } from '../service/libc.ts';
 
 /** Why a command of the source is not run. */
@@ -65,7 +65,6 @@ export function enter(destination: string, root: string): string {
 
 // ── The fence: landlock(7) ───────────────────────────────────────────────────────────────────────
 
-export const O_PATH = 0o10000000;
 /** Numbers of system calls, the same on every machine. */
 const [MOUNT_SETATTR, CREATE_RULESET, ADD_RULE, RESTRICT_SELF] = [442, 444, 445, 446];
 

@@ -4,7 +4,8 @@
  *   renameIn('/data/backup/web/', DEST_DIR); // FROM\0TO\0 … on standard input; returns how often it could be done
  */
 import { closeSync, constants, lstatSync, mkdirSync, openSync, readSync, renameSync } from 'node:fs';
-import { enter, fence, locate, O_PATH, Refusal } from './confinement.ts';
+import { O_PATH } from '../service/files.ts';
+import { enter, fence, locate, Refusal } from './confinement.ts';
 
 /** How long a path may be that is to be renamed, bytes. */
 const MAX_PATH_BYTES = 4096;

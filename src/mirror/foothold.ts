@@ -6,7 +6,7 @@
  */
 import { spawnSync } from 'node:child_process';
 import { closeSync, constants, openSync, readlinkSync, statSync } from 'node:fs';
-import { O_PATH } from '../service/mounts.ts';
+import { O_PATH } from '../service/files.ts';
 import type { Source } from './source.ts';
 
 /** Where the files that this process holds open are found by others (proc(5)). */

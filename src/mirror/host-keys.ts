@@ -3,14 +3,15 @@
  *
  *   const knownHosts = hostKeys.refresh(); // a file for ssh, if anything was published
  */
-import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { isWithin, readSmallFile, realPath, replaceFile } from '../service/files.ts';
-import { fingerprint, MAX_KEY_BYTES, parsePublicKey } from '../service/keys.ts';
+import { isWithin, realPath, replaceFile } from '../service/files.ts';
+import { fingerprint } from '../service/keys.ts';
 import { error, warn } from '../service/log.ts';
 import { escapeText, Failure, reasonOf } from '../service/text.ts';
 import { type Config, UNQUOTABLE } from './config.ts';
+import { readPublishedKeys } from './published-keys.ts';
 import { hasProxyFailed } from './ssh.ts';
 import type { TargetState } from './target-state.ts';
 
@@ -68,19 +69,11 @@ export class HostKeys {
    * given up because it cannot be seen any more. @throws {Failure} where the keys cannot be read or kept
    */
   refresh(): string | undefined {
-    const names = this.publishedNames();
-    if (names.length === 0 && !this.file) return undefined;
-    const ignored: string[] = [];
-    this.keys = names.flatMap((name) => {
-      try {
-        return parsePublicKey(readSmallFile(join(this.directory, name), MAX_KEY_BYTES)).key;
-      } catch (cause) {
-        ignored.push(`忽略了公布的主机密钥 ${escapeText(name)}：${reasonOf(cause)}`);
-        return [];
-      }
-    });
-    for (const line of ignored) if (!this.ignored.includes(line)) warn('host_key.ignored', line);
-    this.ignored = ignored;
+    const { keys, faults, isEmpty } = readPublishedKeys(this.directory);
+    if (isEmpty && !this.file) return undefined;
+    this.keys = keys;
+    for (const line of faults) if (!this.ignored.includes(line)) warn('host_key.ignored', line);
+    this.ignored = faults;
     this.file = this.keep([...new Set(this.keys)].map((key) => `* ${key}\n`).join(''));
     if (this.keys.length === 0) this.tellRefusal();
     return this.file;
@@ -88,17 +81,6 @@ export class HostKeys {
 
   private get directory(): string {
     return join(this.config.SHARED_KEYS_DIR, 'host_keys');
-  }
-
-  private publishedNames(): string[] {
-    try {
-      return readdirSync(this.directory)
-        .filter((name) => name.endsWith('.pub'))
-        .sort();
-    } catch (cause) {
-      if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return [];
-      throw new Failure(`无法读取公布的主机密钥：${reasonOf(cause)}。请检查共享卷的挂载和权限`);
-    }
   }
 
   /** Keeps the lines for ssh in SSH_DIR, under a name that no other pair uses, or else in a directory of our own. */

@@ -7,7 +7,7 @@
  */
 import { type BigIntStats, closeSync, openSync, readFileSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
-import { hasLastingInodes, isWithin, withParents } from './files.ts';
+import { hasLastingInodes, isWithin, O_PATH, withParents } from './files.ts';
 import { run } from './processes.ts';
 
 /** A file system, or a part of one, at a place in the tree. */
@@ -149,9 +149,6 @@ export async function isStill(path: string, identity: Identity): Promise<boolean
 
 /** Says what the kernel calls a mount: a number that is free is given to the next one. */
 export const nameOfMount = ({ id, device, root, type }: Mount) => `${id} ${device} ${root} ${type}`;
-
-/** Opens a directory only to hold on to it, without the right to read it (open(2)). */
-export const O_PATH = 0o10000000;
 
 /** Keeps directories and files in use, so that what is mounted there cannot be unmounted meanwhile, unless it is done lazily. */
 export function holdOpen(mounted: string[]): Disposable {

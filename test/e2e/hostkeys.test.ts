@@ -302,7 +302,7 @@ describe.concurrent('published files that are no keys', () => {
     writeFileSync(pair.path('shared', 'host_keys'), 'a file in the place of the directory');
     const source = pair.start('rsync-inotify');
     expect(await source.exited).toBe(1);
-    expect(source.output).toMatch(/\[ERROR .*\] 无法读取公布的主机密钥：ENOTDIR.*请检查共享卷/);
+    expect(source.output).toMatch(/\[ERROR .*\] 无法读取公布的主机密钥 .*：应为目录，不能是链接。请检查共享卷/);
   });
 });
 

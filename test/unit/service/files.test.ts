@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'bun:test';
 import { spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import {
   chmodSync,
   existsSync,
@@ -8,14 +9,24 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  renameSync,
   rmSync,
   statSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import fc from 'fast-check';
-import { isWithin, parentOf, readSmallFile, realPath, replaceFile, withParents } from '../../../src/service/files.ts';
+import {
+  holdDirectory,
+  isWithin,
+  parentOf,
+  readSmallFile,
+  realPath,
+  replaceFile,
+  withParents,
+} from '../../../src/service/files.ts';
 import { scratch } from './scratch.ts';
 
 /** What realpath(1) says of paths that need not exist. */
@@ -190,7 +201,26 @@ describe('a file that is replaced', () => {
       expect(readFileSync(path, 'utf8')).toBe(`${n}`);
     }
     expect(readFileSync(join(directory.path, 'victim'), 'utf8')).toBe('safe');
+    const [aside = '', ...others] = readdirSync(directory.path).filter((name) => name.endsWith('.old'));
+    expect(others).toEqual([]); // of the directory, which may hold more than can be removed at once
+    rmSync(join(directory.path, aside), { recursive: true });
     expect(readdirSync(directory.path).sort()).toEqual(['file', 'victim']);
+  });
+
+  test('takes the place of a pipe, a socket or a huge file without a look into it', async () => {
+    using directory = scratch();
+    const path = join(directory.path, 'file');
+    spawnSync('mkfifo', [path]);
+    replaceFile(path, 'x', 0o600);
+    rmSync(path);
+    spawnSync('truncate', ['-s', '10G', path]);
+    replaceFile(path, 'x', 0o600);
+    rmSync(path);
+    const server = createServer().listen(path);
+    await once(server, 'listening');
+    replaceFile(path, 'x', 0o600);
+    expect(readFileSync(path, 'utf8')).toBe('x');
+    server.close();
   });
 
   test('is the old one where it cannot be replaced', () => {
@@ -227,4 +257,23 @@ describe('a small file', () => {
     rmSync(at('small'));
     expect(() => readSmallFile(at('small'), 6)).toThrow('ENOENT');
   });
+});
+
+test('a directory that is held stays the same, whatever is put in its place, and is no link', () => {
+  using directory = scratch();
+  const at = (name: string) => join(directory.path, name);
+  mkdirSync(at('held'));
+  mkdirSync(at('other'));
+  {
+    using held = holdDirectory(at('held'));
+    renameSync(at('held'), at('moved'));
+    symlinkSync('other', at('held'));
+    replaceFile(held.at('file'), 'x', 0o600);
+    expect(readFileSync(held.at('file'), 'utf8')).toBe('x');
+  }
+  expect(readdirSync(at('moved'))).toEqual(['file']);
+  expect(readdirSync(at('other'))).toEqual([]);
+  writeFileSync(at('file'), '');
+  for (const name of ['held', 'file']) expect(() => holdDirectory(at(name))).toThrow('应为目录，不能是链接');
+  expect(() => holdDirectory(at('missing'))).toThrow('ENOENT');
 });
