@@ -5,21 +5,13 @@
  *   const { isDone, text } = await ask(socketOf(path), { command: 'pause' });
  */
 import { once } from 'node:events';
-import {
-  chmodSync,
-  closeSync,
-  constants,
-  lstatSync,
-  mkdirSync,
-  mkdtempSync,
-  openSync,
-  renameSync,
-  rmSync,
-} from 'node:fs';
+import { chmodSync, lstatSync, mkdtempSync, renameSync, rmdirSync, rmSync } from 'node:fs';
 import { lstat, mkdir, rm } from 'node:fs/promises';
 import type { Server, Socket } from 'node:net'; // which is loaded where it is used: sessions of sshd do without it
-import { basename, dirname, join } from 'node:path';
+import { basename, dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { holdDirectory } from './files.ts';
+import { findPlace, isTrusted, makePlace } from './foreign.ts';
 import { lifecycle } from './lifecycle.ts';
 import { warn } from './log.ts';
 import { escapeText, Failure, reasonOf } from './text.ts';
@@ -57,13 +49,6 @@ export type Command = (request: Request, gone: AbortSignal) => Promise<Reply>;
 /** Names the socket of the service that has this STATUS_FILE. */
 export const socketOf = (statusFile: string) => `${statusFile}.sock`;
 
-/** Opens a directory in which sockets can be named however long its path is: an address has room for 107 bytes (unix(7)). */
-function openPlace(directory: string) {
-  const O_PATH = 0o10000000;
-  const place = openSync(directory, O_PATH | constants.O_DIRECTORY);
-  return { name: (entry: string) => `/proc/self/fd/${place}/${entry}`, [Symbol.dispose]: () => closeSync(place) };
-}
-
 /**
  * Obeys commands on a socket, which takes the place of one that a killed service has left. Nobody but the user can enter it at any
  * time: it is made in a directory of its own.
@@ -71,32 +56,33 @@ function openPlace(directory: string) {
  * @throws where that is not possible
  */
 export async function serve(path: string, commands: Record<string, Command>): Promise<() => Promise<void>> {
-  const [directory, entry] = [dirname(path), basename(path)];
-  mkdirSync(directory, { recursive: true });
-  if (lstatSync(path, { throwIfNoEntry: false })?.isSocket() === false) throw new Error('不是套接字');
-  const workshop = mkdtempSync(join(directory, `.${entry}-`));
-  const place = openPlace(workshop); // stays open: at its end the server removes what it has made by that name
+  const entry = basename(path);
+  await using place = await makePlace(path); // by which sockets can be named however long its path is: an address has 107 bytes (unix(7))
+  if (lstatSync(place.at(entry), { throwIfNoEntry: false })?.isSocket() === false) throw new Error('不是套接字');
+  const name = mkdtempSync(place.at(`.${entry}-`));
+  const workshop = holdDirectory(name); // for longer: at its end the server removes what it has made by that name
   try {
     const { createServer } = await import('node:net');
     const server = createServer((socket) => void answer(socket, commands));
     server.maxConnections = MAX_CONNECTIONS;
-    server.listen(place.name(entry));
+    server.listen(workshop.at(entry));
     await once(server, 'listening');
-    chmodSync(join(workshop, entry), 0o600);
-    renameSync(join(workshop, entry), path);
-    const { ino } = lstatSync(path);
-    return () => close(server, place, path, ino);
+    chmodSync(workshop.at(entry), 0o600);
+    renameSync(workshop.at(entry), place.at(entry));
+    const { ino } = lstatSync(place.at(entry));
+    return () => close(server, workshop, path, ino);
   } catch (cause) {
-    place[Symbol.dispose]();
+    rmSync(workshop.at(entry), { force: true });
+    workshop[Symbol.dispose]();
     throw cause;
   } finally {
-    rmSync(workshop, { recursive: true, force: true });
+    if (lstatSync(name, { throwIfNoEntry: false })?.isDirectory()) rmdirSync(name);
   }
 }
 
 /** Ends a server; its socket is removed where it is still its own. Where the disk hangs, this does, and nothing else. */
-async function close(server: Server, place: Disposable, path: string, inode: number): Promise<void> {
-  server.close(() => place[Symbol.dispose]());
+async function close(server: Server, workshop: Disposable, path: string, inode: number): Promise<void> {
+  server.close(() => workshop[Symbol.dispose]());
   const found = await lstat(path).catch(() => undefined);
   if (found?.ino === inode) await rm(path, { force: true });
 }
@@ -142,9 +128,10 @@ function taken(statusFile: string): Failure {
   return new Failure(`${what}。请先停止它；若两个服务各有用处，请为每个服务设置各自的 STATUS_FILE`);
 }
 
-/** Whether a service listens on a socket; one that has been killed has left it behind. */
+/** Whether a service of ours listens on a socket; one that has been killed has left it behind, and other users keep us from nothing. */
 async function isServed(path: string): Promise<boolean> {
   try {
+    if (!isTrusted((await lstat(path)).uid)) return false;
     (await enter(path)).destroy();
     return true;
   } catch (cause) {
@@ -152,11 +139,14 @@ async function isServed(path: string): Promise<boolean> {
   }
 }
 
-/** Connects to a socket. @throws where nobody listens on it */
+/** Connects to a socket. @throws where nobody listens on it, or somebody who may only have put it there */
 async function enter(path: string): Promise<Socket> {
   const { connect } = await import('node:net');
-  using place = openPlace(dirname(path));
-  const socket = connect({ path: place.name(basename(path)) }).on('error', () => {});
+  await using place = await findPlace(path);
+  const [name, { uid: owner }] = [place.at(basename(path)), place.directory];
+  const { uid } = await lstat(name);
+  if (!isTrusted(uid) && uid !== owner) throw new Error(`套接字属于用户 ${uid}，不是服务的`);
+  const socket = connect({ path: name }).on('error', () => {});
   await once(socket, 'connect', { signal: AbortSignal.timeout(PATIENCE_MS) });
   return socket;
 }

@@ -7,6 +7,7 @@ import { statSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Chalk } from 'chalk';
 import type { RotatingFileStream } from 'rotating-file-stream';
+import { openToAppend } from './foreign.ts';
 import { escapeText, localTime, onOneLine, reasonOf, toJson } from './text.ts';
 
 /** How much of the log may wait for a reader who has stalled, bytes; beyond, it is left out and counted. */
@@ -156,6 +157,9 @@ class LogFile {
     if (this.isBroken && inode !== undefined) stream.write('\n'); // what was written last may have been cut off
     this.stream = stream;
     this.inode = undefined;
+    stream.on('rotation', () => {
+      this.inode = undefined; // it is opened anew
+    });
     stream.on('open', () => {
       this.inode = inodeOf(this.path);
     });
@@ -205,7 +209,26 @@ export async function openLogFile(config: {
   const { LOG_FILE, LOG_MAX_SIZE: size, LOG_MAX_FILES: rotate } = config;
   if (!LOG_FILE) return;
   const { createStream } = await import('rotating-file-stream');
-  logFile = new LogFile(LOG_FILE, () => createStream(LOG_FILE, { size, rotate }));
+  logFile = new LogFile(LOG_FILE, () => {
+    const stream = createStream(LOG_FILE, { size, rotate });
+    const reopen = async (length: number) => {
+      const { file, concern } = await openToAppend(LOG_FILE);
+      Object.assign(stream, { file, size: length });
+      warnOfOthers('LOG_FILE', LOG_FILE, concern);
+      stream.emit('open', LOG_FILE);
+    };
+    return Object.assign(stream, { reopen }); // the library's own would write through a link that somebody has put there
+  });
+}
+
+const exposed = new Set<string>();
+
+/** Tells once of a file of ours that others may replace. @param concern what they may do, '' for nothing */
+export function warnOfOthers(name: string, path: string, concern: string): void {
+  if (!concern || exposed.has(name)) return;
+  exposed.add(name);
+  const what = `${name}=${escapeText(path)} 所在的目录${concern}：其内容可能被改写或伪造`;
+  warn('file.exposed', `${what}。其中的链接不会被跟随；如需避免，请使用只有本服务可写的目录`);
 }
 
 /** Resolves when all that was written has been taken by its readers, which may be never. */

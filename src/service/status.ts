@@ -6,11 +6,13 @@
  *   touch();
  */
 import { EventEmitter } from 'node:events';
-import { readFileSync } from 'node:fs';
-import { mkdir, open, rename, rm } from 'node:fs/promises';
-import { dirname, resolve } from 'node:path';
+import { realpathSync } from 'node:fs';
+import { open, rename, rm } from 'node:fs/promises';
+import { basename, resolve } from 'node:path';
+import { readSmallFile } from './files.ts';
+import { makePlace, type Place } from './foreign.ts';
 import type { Answer } from './lifecycle.ts';
-import { type Complaint, onComplaint, warn } from './log.ts';
+import { type Complaint, onComplaint, warn, warnOfOthers } from './log.ts';
 import { escapeText, Failure, localTime, onOneLine, reasonOf, toJson } from './text.ts';
 
 /** How soon a change of the state can be seen from outside, and how often it is told that nothing has changed, ms. */
@@ -18,6 +20,8 @@ const PUBLISH_MS = 500;
 export const HEARTBEAT_MS = 10_000;
 /** A state that is older says nothing about a running service, ms. */
 const STALE_MS = 30_000;
+/** How large a status may be, bytes. */
+const MAX_STATUS_BYTES = 64_000_000;
 /** How many warnings and errors are kept to be looked at. */
 const MAX_COMPLAINTS = 20;
 
@@ -93,21 +97,31 @@ export class StateFile {
   }
 
   private async replace(): Promise<void> {
-    const temporary = `${this.path}.${process.pid}.tmp`;
     try {
-      await mkdir(dirname(this.path), { recursive: true });
-      await rm(temporary, { recursive: true, force: true });
-      await using file = await open(temporary, 'wx');
-      await file.chmod(0o644); // whatever the umask
-      await file.writeFile(await this.content());
-      await rename(temporary, this.path);
+      await using place = await makePlace(this.path);
+      warnOfOthers(this.name, this.path, place.concern);
+      await replaceIn(place, basename(this.path), await this.content());
       this.isBroken = false;
     } catch (cause) {
-      await rm(temporary, { recursive: true, force: true }).catch(() => {});
       const what = `无法写入 ${this.name}=${escapeText(this.path)}：${reasonOf(cause)}`;
       if (!this.isBroken) warn('status.failed', `${what}。请检查目录和权限，或更改 ${this.name}`);
       this.isBroken = true;
     }
+  }
+}
+
+/** Writes a file whole or not at all, for everybody to read. */
+async function replaceIn(place: Place, name: string, content: string): Promise<void> {
+  const temporary = place.at(`${name}.${process.pid}.tmp`);
+  await rm(temporary, { force: true });
+  try {
+    await using file = await open(temporary, 'wx');
+    await file.chmod(0o644); // whatever the umask
+    await file.writeFile(content);
+    await rename(temporary, place.at(name));
+  } catch (cause) {
+    await rm(temporary, { force: true }).catch(() => {});
+    throw cause;
   }
 }
 
@@ -137,7 +151,7 @@ export class NoStatus extends Failure {
 export function readStatusFile<S extends AnyStatus>(program: string, fallback: string): S {
   const path = resolve(process.env.STATUS_FILE || fallback);
   try {
-    const status = JSON.parse(readFileSync(path, 'utf8'), (_, value) =>
+    const status = JSON.parse(readSmallFile(realpathSync(path), MAX_STATUS_BYTES), (_, value) =>
       typeof value === 'string' ? onOneLine(value) : value,
     );
     if (status.program !== program) throw new Error(`是 ${status.program} 的状态`);

@@ -1,6 +1,17 @@
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { spawnSync } from 'node:child_process';
-import { mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chownSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -133,6 +144,35 @@ describe.concurrent('the log file', () => {
     expect(content(logOf(pair))).toBe(first.output + again.output);
     expect(content(logOf(pair))).toContain('SSH 服务未就绪');
   });
+
+  test.if(isRoot)(
+    'is written in a directory of another user, which is told once, but through no link there',
+    async () => {
+      await using pair = await Pair.withKeys('log-foreign');
+      mkdirSync(pair.path('logs'));
+      chownSync(pair.path('logs'), 1234, 1234);
+      writeFileSync(pair.path('victim'), 'safe');
+      const STATUS_FILE = logOf(pair, 'status.json');
+      for (const name of ['status.json', 'sync.prom']) symlinkSync('../victim', logOf(pair, name));
+      const env = { LOG_FILE: logOf(pair), STATUS_FILE, METRICS_FILE: logOf(pair, 'sync.prom'), SYNC_INTERVAL: '0' };
+      const { source } = await pair.run(env);
+      for (const name of ['LOG_FILE', 'STATUS_FILE', 'METRICS_FILE']) {
+        await source.shows(`] ${name}=`);
+        expect(count(source.output, `] ${name}=`)).toBe(1);
+      }
+      expect(content(logOf(pair))).toContain('✓ 服务运行中');
+      rmSync(logOf(pair));
+      symlinkSync('../victim', logOf(pair));
+      const offset = source.output.length;
+      const change = setInterval(() => writeFileSync(pair.path('source', 'file'), `${Math.random()}`), 300);
+      await source.shows(/\[ERROR .*\] 无法写入日志文件 .*不跟随/, offset);
+      rmSync(logOf(pair));
+      await source.shows('日志文件已恢复写入', offset);
+      clearInterval(change);
+      expect(content(pair.path('victim'))).toBe('safe');
+      expect(JSON.parse(content(STATUS_FILE)).program).toBe('rsync-inotify');
+    },
+  );
 
   test('is rotated by size, and no more files are kept than asked for', async () => {
     await using pair = await Pair.withKeys('log-rotation');

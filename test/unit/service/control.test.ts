@@ -1,10 +1,11 @@
 import { describe, expect, test } from 'bun:test';
 import { once } from 'node:events';
-import { mkdirSync, readdirSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, mkdirSync, readdirSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
-import { basename, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { ask, type Command, serve, serveAlone, socketOf } from '../../../src/service/control.ts';
 import { complaints } from '../../../src/service/status.ts';
+import { isRoot } from '../../pair.ts';
 import { eventually } from '../../processes.ts';
 import { scratch } from './scratch.ts';
 
@@ -196,5 +197,37 @@ describe('the one service that has a STATUS_FILE', () => {
     await expect(serveAlone(file, { echo }, 0)).rejects.toThrow(`同一个 STATUS_FILE=${file}。请先停止它`);
     expect((await ask(socketOf(file), { command: 'echo' })).isDone).toBe(true);
     await close();
+  });
+});
+
+describe.if(isRoot)('a socket that somebody else has put there', () => {
+  /** Has somebody else listen on the socket of a service, in a directory of that owner and mode. */
+  async function squat(path: string, owner: number, mode: number) {
+    chmodSync(dirname(path), mode);
+    chownSync(dirname(path), owner, owner);
+    const server = createServer((socket) => socket.end('{"isDone":true,"text":"forged"}\n')).listen(path);
+    await once(server, 'listening');
+    chownSync(path, 1234, 1234);
+    return server;
+  }
+
+  test('keeps no service from starting, which takes its place', async () => {
+    using directory = scratch();
+    const status = join(directory.path, 'status.json');
+    const server = await squat(socketOf(status), 1234, 0o755);
+    const close = await serveAlone(status, { echo }, 0);
+    expect((await ask(socketOf(status), { command: 'echo' })).text).toBe('{}');
+    await close();
+    server.close();
+  });
+
+  test('answers nobody where everybody may write, and whoever asks where the directory is theirs', async () => {
+    using directory = scratch();
+    const path = join(directory.path, 's');
+    const server = await squat(path, 0, 0o1777);
+    await expect(ask(path, { command: 'echo' })).rejects.toThrow('套接字属于用户 1234，不是服务的');
+    chownSync(directory.path, 1234, 1234);
+    expect((await ask(path, { command: 'echo' })).text).toBe('forged'); // their service, asked by root
+    server.close();
   });
 });
