@@ -33,6 +33,7 @@ import { Destination } from '../src/backup/destination.ts';
 import { answerSource } from '../src/backup/forced-command.ts';
 import { Guard } from '../src/backup/guard.ts';
 import { Reports } from '../src/backup/reports.ts';
+import { canSeclude } from '../src/backup/seclusion.ts';
 import { makePrivsepDirectory, ownAddress, Sshd } from '../src/backup/sshd.ts';
 import { HOST_KEY_TYPES, hostKeyFile } from '../src/backup/sshd-options.ts';
 import { Stalls } from '../src/backup/stalls.ts';
@@ -87,8 +88,9 @@ async function publishHostKeys(config: Config): Promise<void> {
 
 // ── Step 2: sshd's configuration ─────────────────────────────────────────────────────────────────
 
-const NO_LANDLOCK =
-  '内核没有 Landlock（Linux 5.19 起）：源端的命令仍逐条检查，但旧版 rsync 可能被备份内的链接引到目录之外';
+const NO_LANDLOCK = '内核没有 Landlock（Linux 5.19 起）：源端的命令仍逐条检查';
+const UNFENCED = `${NO_LANDLOCK}，但 rsync 可能被备份内的链接引到目录之外`;
+const SECLUDED = `${NO_LANDLOCK}，rsync 改在只有 DEST_DIR 和系统程序的挂载命名空间中运行`;
 
 /** Settles what sshd lets in and what a session may do; nothing of the machine's own configuration can change that. */
 async function configureSshd(config: Config, sshd: Sshd, guard: Guard): Promise<void> {
@@ -99,7 +101,8 @@ async function configureSshd(config: Config, sshd: Sshd, guard: Guard): Promise<
   await guard.settle();
   const isVoid = config.REFUSE_OPTIONS ? '，REFUSE_OPTIONS 因此不起作用' : '';
   if (config.ALLOW_SHELL) warn('sshd.shell_allowed', `ALLOW_SHELL=true：源端的密钥可以在本机执行任意命令${isVoid}`);
-  else if (!canFence()) warn('sshd.no_landlock', NO_LANDLOCK);
+  else if (!canFence() && canSeclude()) info('sshd.secluded', SECLUDED);
+  else if (!canFence()) warn('sshd.no_landlock', UNFENCED);
   log('sshd.configured', 'SSH 配置完成 ✓');
 }
 

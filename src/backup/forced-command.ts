@@ -26,6 +26,7 @@ import {
 } from './receiver-options.ts';
 import { renameIn } from './renames.ts';
 import { announce, MAX_SHOWN, sendReport } from './reports.ts';
+import { seclude } from './seclusion.ts';
 
 /** What sshd starts this program with. */
 export const FORCED_COMMAND = '--forced-command';
@@ -107,10 +108,24 @@ async function receive(words: string[], allowed: string): Promise<never> {
   const isFenced = fence(root, neededBy(rsync));
   // It may wait for days, and not in DEST_DIR, which could not be unmounted then: the fence is around that and no other directory. In
   // the way to one below, the source might put a link meanwhile, and modes and owners of what that leads to are not behind the fence.
-  const mayLeave = isFenced && real === root;
+  // Without a fence, it sees no other directory at all.
+  const isSecluded = !isFenced && (await leaveTheRest(root, rsync));
+  const mayLeave = isSecluded || (isFenced && real === root);
   if (mayLeave) process.chdir('/');
   const place = (mayLeave ? real : rest) + (destination.endsWith('/') ? '/' : ''); // a directory to be, for a single file
   return process.execve(rsync, ['rsync', '--server', ...safe, '.', place], process.env);
+}
+
+const messageOf = (cause: unknown) => (cause instanceof Error ? cause.message : String(cause));
+
+/** Has rsync see nothing else where there is no fence; where that should be and is not, the service tells it, and rsync runs all the same. */
+async function leaveTheRest(root: string, rsync: string): Promise<boolean> {
+  try {
+    return seclude(root, neededBy(rsync));
+  } catch (cause) {
+    await sendReport('unprotected', `可能被备份内的链接引到 DEST_DIR 之外：${messageOf(cause)}`);
+    return false;
+  }
 }
 
 /** Has rsync delete first where it would otherwise delete what it has just received: a file that was renamed in letter case only. */
@@ -126,7 +141,7 @@ async function protectDevices(): Promise<void> {
   try {
     forbidDevices();
   } catch (cause) {
-    await sendReport('unprotected', cause instanceof Error ? cause.message : String(cause));
+    await sendReport('unprotected', `可能打开备份内的设备文件：${messageOf(cause)}`);
   }
 }
 

@@ -112,7 +112,7 @@ export class Reports {
 
   private complain(kind: string | undefined, message: string): void {
     if (kind === 'unprotected') {
-      warn('command.unprotected', `源端的命令可能打开备份内的设备文件：${escapeText(message)}`);
+      warn('command.unprotected', `源端的命令${escapeText(message)}`);
       return;
     }
     if (kind === 'reordered') {

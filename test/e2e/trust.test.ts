@@ -22,6 +22,7 @@ import { escapeText } from '../../src/service/text.ts';
 import type { Outcome, Request } from '../odd-client.ts';
 import { isRoot, ordinaryUser, Pair, userName } from '../pair.ts';
 import { type Answer, answerOf, content, count, eventually, Program, processesWith } from '../processes.ts';
+import { ROOT } from '../project.ts';
 import { expectEqual } from '../tree.ts';
 
 setDefaultTimeout(120_000);
@@ -415,12 +416,20 @@ const withMounts = (...mounts: [file: string, over: string][]) => {
 const servers: [string, string][] = [['this rsync', '']];
 if (canMountAnew && OLD_RSYNC) servers.push(['an older rsync', OLD_RSYNC]);
 
+/** Where the kernel has no Landlock, root's rsync is kept in mounts of its own. */
+const kernels: [string, string[]][] = [['with Landlock', []]];
+if (canMountAnew)
+  kernels.push(['without Landlock', [process.execPath, '--no-env-file', join(ROOT, 'test', 'without-landlock.ts')]]);
+
 describe.concurrent.each(servers)('a client of one’s own, with %s at the backup,', (_, older) => {
-  const start = async (name: string) => {
+  const start = async (name: string, wrapper: string[] = []) => {
     const pair = await Pair.withKeys(name);
     const thief = new Thief(pair);
     mkdirSync(pair.path('backup'));
-    const backup = pair.start('start-sshd', {}, older ? withMounts([older, Bun.which('rsync') ?? '']) : []);
+    const backup = pair.start('start-sshd', {}, [
+      ...(older ? withMounts([older, Bun.which('rsync') ?? '']) : []),
+      ...wrapper,
+    ]);
     await backup.shows('SSH 服务器就绪');
     const target = `${thief.host}:${pair.path('backup')}/`;
     expect(await thief.rsync('-a', `${pair.path('source')}/`, target)).toMatchObject({ status: 0 }); // it does run there
@@ -470,22 +479,54 @@ describe.concurrent.each(servers)('a client of one’s own, with %s at the backu
     }
   });
 
-  test('reads no line of a file that a planted link makes a list of rules', async () => {
-    await using started = await start('rules');
-    const { pair, thief, target } = started;
-    mkdirSync(pair.path('source', 'below'));
-    writeFileSync(pair.path('source', 'below', 'file'), '');
-    mkdirSync(pair.path('backup', 'below'));
-    for (const name of ['.f', 'below/.f']) symlinkSync(pair.path('outside', 'secret'), pair.path('backup', name));
-    writeFileSync(pair.path('backup', 'below', 'victim'), '');
-    for (const filter of [': .f', 'dir-merge,n .f', ':C .f', `: ${pair.path('backup', '.f')}`]) {
-      const { stdout, stderr } = await thief.rsync('-avv', '--delete', '-f', filter, `${pair.path('source')}/`, target);
-      expect(stdout + stderr).not.toMatch(/SECRETWORD|of the backup/);
-      for (const name of ['.f', 'below/.f']) {
-        rmSync(pair.path('backup', name), { force: true });
-        symlinkSync(pair.path('outside', 'secret'), pair.path('backup', name));
+  test.each(kernels)(
+    '%s reads no line of a file that a planted link makes a list of rules',
+    async (_kernel, wrapper) => {
+      await using started = await start('rules', wrapper);
+      const { pair, thief, target } = started;
+      mkdirSync(pair.path('source', 'below'));
+      writeFileSync(pair.path('source', 'below', 'file'), '');
+      mkdirSync(pair.path('backup', 'below'));
+      for (const name of ['.f', 'below/.f']) symlinkSync(pair.path('outside', 'secret'), pair.path('backup', name));
+      writeFileSync(pair.path('backup', 'below', 'victim'), '');
+      for (const filter of [': .f', 'dir-merge,n .f', ':C .f', `: ${pair.path('backup', '.f')}`]) {
+        const { stdout, stderr } = await thief.rsync(
+          '-avv',
+          '--delete',
+          '-f',
+          filter,
+          `${pair.path('source')}/`,
+          target,
+        );
+        expect(stdout + stderr).not.toMatch(/SECRETWORD|of the backup/);
+        for (const name of ['.f', 'below/.f']) {
+          rmSync(pair.path('backup', name), { force: true });
+          symlinkSync(pair.path('outside', 'secret'), pair.path('backup', name));
+        }
       }
-    }
+    },
+  );
+
+  test.each(kernels)('%s writes nothing behind a directory that becomes a link meanwhile', async (_kernel, wrapper) => {
+    await using started = await start('swap', wrapper);
+    const { pair, thief, target } = started;
+    for (const name of ['source/one', 'planted']) mkdirSync(pair.path(name));
+    symlinkSync('../outside', pair.path('planted', 'one'));
+    writeFileSync(pair.path('source', 'one', 'a'), Buffer.alloc(600_000, 'x'));
+    for (const name of ['new', 'secret']) writeFileSync(pair.path('source', 'one', name), 'overwritten');
+    const before = thief.outside;
+    const words = ['-a', '--inplace', '--bwlimit=100', `${pair.path('source')}/`, target];
+    const slow = thief.rsync(...words);
+    await eventually(() => existsSync(pair.path('backup', 'one', 'a')));
+    await sleep(1000); // the backup asks for those behind a
+    const [sender = 0] = processesWith(words.join(' ')).keys();
+    process.kill(sender, 'SIGSTOP');
+    const swap = await thief.rsync('-a', '--delete', '--force', `${pair.path('planted')}/`, target);
+    expect(swap).toMatchObject({ status: 0, stderr: '' });
+    expect(lstatSync(pair.path('backup', 'one')).isSymbolicLink()).toBe(true);
+    process.kill(sender, 'SIGCONT');
+    expect((await slow).status).toBe(23);
+    expect(thief.outside).toEqual(before);
   });
 
   test.if(isRoot).each([

@@ -16,7 +16,7 @@ const MIRROR = [
   'tally rule-files census ledger forecast losses brake standstill transfers sender division flaws failures retries recovery target commands status metrics monitor comparison readability horizon verify',
 ].flatMap((line) => line.split(' '));
 const BACKUP = [
-  'programs receiver-options config confinement admission identification renames room destination mount-memory sources reports letter-case forced-command',
+  'programs receiver-options config confinement admission identification renames room destination mount-memory sources reports letter-case seclusion forced-command',
   'authorized-keys sshd-options records sshd stalls links guard status',
 ].flatMap((line) => line.split(' '));
 
