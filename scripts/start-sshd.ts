@@ -180,7 +180,7 @@ const FOLLOW_MS = 500;
 /** Puts a new key in the old one's place as long as sshd lives. */
 async function followSharedKey(key: SharedKey, sshd: Sshd): Promise<void> {
   while (!lifecycle.stopping) {
-    adoptSharedKey(key);
+    if (await key.answers()) adoptSharedKey(key);
     await sshd.pause(FOLLOW_MS);
   }
 }

@@ -12,7 +12,9 @@ import { existsSync, mkdirSync, readFileSync, realpathSync } from 'node:fs';
 import { join } from 'node:path';
 import { quote } from 'shlex';
 import { readSmallFile, replaceFile } from '../service/files.ts';
+import { Glance } from '../service/glance.ts';
 import { fingerprint, MAX_KEY_BYTES, parsePublicKey } from '../service/keys.ts';
+import { error } from '../service/log.ts';
 import { touch } from '../service/status.ts';
 import { escapeText, Failure, reasonOf } from '../service/text.ts';
 import type { Config } from './config.ts';
@@ -32,7 +34,19 @@ export class SharedKey {
   private found = '';
   private complaint = '';
 
-  constructor(private readonly config: Config) {}
+  private readonly glance: Glance;
+
+  constructor(private readonly config: Config) {
+    this.glance = new Glance(sharedKeyFile(config));
+  }
+
+  /** Whether the shared volume answers; that it does not is told once. The key in force stays meanwhile. */
+  async answers(): Promise<boolean> {
+    const isThere = await this.glance.answers();
+    const what = `共享卷没有应答: ${escapeText(sharedKeyFile(this.config))}。已授权的公钥继续有效`;
+    if (!isThere && this.noteComplaint(what)) error('key.refused', what);
+    return isThere;
+  }
 
   get isInForce(): boolean {
     return this.inForce !== '';

@@ -67,6 +67,7 @@ export class Connection extends EventEmitter {
     let backoff = newBackoff();
     let wasUp = false;
     for (let isLost = false; !lifecycle.stopping; isLost = true) {
+      await this.hostKeys.look();
       const ssh = await this.open().catch((cause) => {
         if (isLost || lifecycle.stopping) return;
         this.state.warn('connection.failed', `无法建立共享的 SSH 连接，将自动重试：${reasonOf(cause)}`);

@@ -7,6 +7,7 @@ import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { isWithin, realPath, replaceFile } from '../service/files.ts';
+import { Glance } from '../service/glance.ts';
 import { fingerprint } from '../service/keys.ts';
 import { error, warn } from '../service/log.ts';
 import { escapeText, Failure, reasonOf } from '../service/text.ts';
@@ -56,19 +57,25 @@ export class HostKeys {
   /** The refusals that are told already. */
   private readonly told = new Set<'backup' | 'jump'>();
   private ownDirectory: string | undefined;
+  private readonly glance: Glance;
+  private isSilent = false;
 
   /** @param jump the host or hosts that the backup is reached through, as ssh knows them */
   constructor(
     private readonly config: Config,
     private readonly target: Pick<TargetState, 'error'> = { error },
     private readonly jump = '',
-  ) {}
+  ) {
+    this.glance = new Glance(this.directory);
+  }
 
   /**
    * Reads anew what is published, before a connection is made; returns the file for ssh. What was published once is not
    * given up because it cannot be seen any more. @throws {Failure} where the keys cannot be read or kept
    */
   refresh(): string | undefined {
+    if (this.isSilent && this.file) return this.file;
+    if (this.isSilent) throw new Failure(`${escapeText(this.directory)} 没有应答。请检查共享卷`);
     const { keys, faults, isEmpty } = readPublishedKeys(this.directory);
     if (isEmpty && !this.file) return undefined;
     this.keys = keys;
@@ -77,6 +84,14 @@ export class HostKeys {
     this.file = this.keep([...new Set(this.keys)].map((key) => `* ${key}\n`).join(''));
     if (this.keys.length === 0) this.tellRefusal();
     return this.file;
+  }
+
+  /** Finds out whether the shared volume answers: where it does not, what was published before counts, and nothing waits for it. */
+  async look(): Promise<void> {
+    const wasSilent = this.isSilent;
+    this.isSilent = !(await this.glance.answers());
+    if (!this.isSilent || wasSilent) return;
+    warn('host_key.silent', `共享卷没有应答: ${escapeText(this.directory)}。在此之前公布的主机密钥继续有效`);
   }
 
   private get directory(): string {

@@ -4,8 +4,8 @@ import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { copyFileSync, existsSync, mkdirSync, readlinkSync, writeFileSync } from 'node:fs';
 import { startedBy } from '../../src/service/processes.ts';
-import { isRoot, Pair, remoteRsyncsOf } from '../pair.ts';
-import { cleanEnv, content, eventually, Program } from '../processes.ts';
+import { connectionsOf, isRoot, Pair, remoteRsyncsOf, theOnly } from '../pair.ts';
+import { cleanEnv, content, count, eventually, Program } from '../processes.ts';
 import { binary } from '../project.ts';
 
 setDefaultTimeout(120_000);
@@ -86,3 +86,24 @@ test.skipIf(!canHang)('a receiving rsync whose disk hangs is told', async () => 
   await backup.shows(/\[WARN .*接收镜像的进程 \d+ 等待磁盘已 \d+ 秒/, 0, 90_000);
   await eventually(() => healthOf(pair) === `不健康: 目标目录 ${pair.path('backup')} 所在的磁盘没有应答\n`);
 });
+
+test.skipIf(!canHang)(
+  'a shared volume that hangs holds up neither side, and what was known of it goes on counting',
+  async () => {
+    await using pair = await Pair.withKeys('hung-shared');
+    const wrapper = ['unshare', '-m', '--propagation', 'private'];
+    const backup = pair.start('start-sshd', {}, wrapper);
+    const source = pair.start('rsync-inotify', { SYNC_INTERVAL: '0' }, wrapper);
+    await source.shows('✓ 服务运行中');
+    for (const program of [backup, source]) await hang(pair, program, pair.path('shared'));
+    await backup.shows(/\[ERROR .*\] 共享卷没有应答: .*id_rsa.pub。已授权的公钥继续有效/);
+    const lost = await theOnly(connectionsOf, pair);
+    process.kill(lost, 'SIGKILL');
+    await source.shows(/\[WARN .*\] 共享卷没有应答: .*host_keys。在此之前公布的主机密钥继续有效/);
+    await source.shows('SSH 连接已恢复 ✓');
+    writeFileSync(pair.path('source', 'file'), 'words');
+    await eventually(() => existsSync(pair.path('backup', 'file')) && content(pair.path('backup', 'file')) === 'words');
+    expect(count(backup.output, '共享卷没有应答')).toBe(1);
+    expect(await Promise.all([source.stop(), backup.stop()])).toEqual([0, 0]);
+  },
+);

@@ -1,0 +1,39 @@
+/**
+ * Looks whether a place on a disk answers: where the disk hangs, one look hangs with it, and nothing else.
+ *
+ *   const glance = new Glance('/shared-keys/host_keys');
+ *   if (await glance.answers()) …
+ */
+import { constants } from 'node:fs';
+import { lstat, open, readdir } from 'node:fs/promises';
+import { setTimeout as sleep } from 'node:timers/promises';
+
+/** How long an answer may take, ms. */
+const PATIENCE_MS = 2000;
+
+export class Glance {
+  private looking: Promise<void> | undefined;
+
+  constructor(private readonly path: string) {}
+
+  /** Whether it answers in time, be it that nothing is there. While a look hangs, no other one is taken. */
+  async answers(): Promise<boolean> {
+    this.looking ??= look(this.path)
+      .catch(() => {})
+      .finally(() => {
+        this.looking = undefined;
+      });
+    const [waiting, done] = [new AbortController(), this.looking.then(() => true)];
+    const late = sleep(PATIENCE_MS, false, { signal: waiting.signal, ref: false }).catch(() => false);
+    return Promise.race([done, late]).finally(() => waiting.abort());
+  }
+}
+
+/** Looks at what is to be read, as reading does: what only tells of it may be known without the disk. */
+async function look(path: string): Promise<void> {
+  const found = await lstat(path);
+  if (found.isDirectory()) await readdir(path);
+  if (!found.isFile()) return;
+  const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+  await file.close();
+}
