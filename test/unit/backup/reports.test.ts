@@ -31,7 +31,7 @@ test('reports of sessions are told, and only commands that were refused are coun
     await sendReport('refused', 'no shell\nforged\u001b[2J');
     await told('command.refused', '拒绝执行源端的命令：no shell\\nforged\\x1b[2J');
     expect(reports.report()).toBe(1);
-    await sendReport('unprotected', 'mount_setattr');
+    await sendReport('unprotected', '可能打开备份内的设备文件：mount_setattr');
     await told('command.unprotected', '源端的命令可能打开备份内的设备文件：mount_setattr');
     expect(reports.report()).toBe(1);
     for (let n = 0; n < 3; n++) await sendReport('reordered', '');
