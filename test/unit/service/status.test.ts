@@ -1,4 +1,5 @@
 import { afterEach, beforeEach, describe, expect, jest, test } from 'bun:test';
+import { spawnSync } from 'node:child_process';
 import { mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { error, warn } from '../../../src/service/log.ts';
@@ -189,10 +190,11 @@ describe('warnings and errors', () => {
 
 describe('the status of a service', () => {
   /** Reads what a file holds, which STATUS_FILE names. */
-  function read(content: string | undefined, below = '') {
+  function read(content: string | undefined | ((path: string) => unknown), below = '') {
     using directory = scratch();
     const path = join(directory.path, 'status.json');
-    if (content !== undefined) writeFileSync(path, content);
+    if (typeof content === 'function') content(path);
+    else if (content !== undefined) writeFileSync(path, content);
     const before = process.env.STATUS_FILE;
     process.env.STATUS_FILE = path + below;
     try {
@@ -202,7 +204,7 @@ describe('the status of a service', () => {
       else process.env.STATUS_FILE = before;
     }
   }
-  const refusal = (content: string | undefined, below?: string): NoStatus | undefined => {
+  const refusal = (content: Parameters<typeof read>[0], below?: string): NoStatus | undefined => {
     try {
       read(content, below);
       return undefined;
@@ -233,6 +235,12 @@ describe('the status of a service', () => {
     expect(refusal('{"program":"other"}')).toMatchObject({ isAbsent: false });
     expect(refusal('{"program":"other"}')?.message).toContain('是 other 的状态');
     for (const content of ['', '{', 'null']) expect(refusal(content)).toMatchObject({ isAbsent: false });
+  });
+
+  test('is not waited for where there is a pipe, and not read where there is a huge file', () => {
+    const reason = '应为不超过 64000000 字节的普通文件';
+    expect(refusal((path) => spawnSync('mkfifo', [path]))?.message).toContain(reason);
+    expect(refusal((path) => spawnSync('truncate', ['-s', '10G', path]))?.message).toContain(reason);
   });
 
   test('says nothing any more where it is older than 30 s, or comes from the future', () => {
