@@ -115,7 +115,9 @@ async function testSshConnection({ host, hostKeys, state }: Backup): Promise<voi
     hostKeys.explain(result.stderr);
     const reason = reasonOfSsh(result.stderr) || reasonOf(result);
     if (attempt > most) {
-      throw new Failure(`SSH 免密登录测试失败 (退出码: ${result.exitCode})：${reason}。请检查密钥、用户和备份端日志`);
+      throw new Failure(
+        `SSH 免密登录测试失败 (退出码: ${result.exitCode ?? result.signal})：${reason}。请检查密钥、用户和备份端日志`,
+      );
     }
     const fields = { attempt, exit_code: result.exitCode };
     state.warn('ssh.retry', `SSH 连接重试... (${attempt}/${most})：${reason}`, fields);

@@ -9,8 +9,8 @@ import type { ChildProcess } from 'node:child_process';
 import { lstatSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { networkInterfaces, tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Readable } from 'node:stream';
 import { lifecycle } from '../service/lifecycle.ts';
+import { readLines } from '../service/lines.ts';
 import { info } from '../service/log.ts';
 import { endGroups, startedBy, startOnLeash } from '../service/processes.ts';
 import { escapeText, Failure } from '../service/text.ts';
@@ -86,7 +86,8 @@ export class Sshd {
     records?.follow(child, hear);
     child.once('error', reject);
     child.once('close', (code, signal) => reject(new Failure(`sshd 启动失败 (退出码: ${code ?? signal})`)));
-    lifecycle.background(readLines(child.stderr, hear));
+    // What is said before sshd runs, and all where there are no records.
+    readLines(child.stderr, (line) => hear(Buffer.from(line, 'latin1').toString()));
     return promise;
   }
 
@@ -142,13 +143,6 @@ export class Sshd {
     const { SSHD_PORT, SSHD_LISTEN } = this.config;
     return { pid: this.pid ?? null, port: SSHD_PORT, listen: SSHD_LISTEN || null };
   }
-}
-
-/** Reads what cannot be had in records: what is said before sshd runs, and all where there are none. */
-async function readLines(stream: Readable | null, hear: (line: string) => void): Promise<void> {
-  if (!stream) return;
-  const { createInterface } = await import('node:readline'); // which takes long to load
-  createInterface({ input: stream }).on('line', hear);
 }
 
 /** Lists what processes of sshd have started, and they alone, that is none of them. */

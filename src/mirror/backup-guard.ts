@@ -5,10 +5,9 @@
  *   const guard = new BackupGuard({ host, state, connection, remembered, compareAll });
  */
 import type { EventEmitter } from 'node:events';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { quote } from 'shlex';
 import { lifecycle } from '../service/lifecycle.ts';
-import { exitStatus, signalGroup, start, tailOf } from '../service/processes.ts';
+import { exitStatus, limit, start, tailOf } from '../service/processes.ts';
 import { type Host, loginOf } from './config.ts';
 import type { Connection } from './connection.ts';
 import type { Outcome } from './rsync.ts';
@@ -120,15 +119,8 @@ export async function askRemote(host: Host, connection: Route, command: string):
     const args = [...sshArgs(host, connection.findRoute()), loginOf(host), command];
     const ssh = start('ssh', args, { stdio: ['ignore', 'pipe', 'ignore'] });
     const said = tailOf(ssh.stdout);
-    const over = new AbortController();
-    const late = sleep(PATIENCE_MS, undefined, { signal: over.signal }).then(
-      () => signalGroup(ssh, 'SIGKILL'),
-      () => {}, // it has answered
-    );
-    const status = await exitStatus(ssh);
-    over.abort();
-    await late;
-    return status === 0 ? said() : undefined;
+    limit(ssh, { ms: PATIENCE_MS });
+    return (await exitStatus(ssh)) === 0 ? said() : undefined;
   } catch {
     return undefined; // nothing is known any more of the host's keys, for example
   }

@@ -336,7 +336,7 @@ export function brakeFor(host: Host, { source, memory, mounts, state, connection
   const allowance = new Allowance(parseLimit(host.config.MAX_DELETE), memory.target(state.name));
   const prefix = host.plan.isRelative ? source.root : source.prefix;
   const protection = () => [...mounts.rules(prefix), ...state.unmirrored.rules(prefix)];
-  const forecast = new Forecast({ host, source, connection, target: state.name, rules: protection });
+  const forecast = new Forecast({ host, source, connection, state, rules: protection });
   const isHidden = (path: string) => mounts.isHidden(path) || state.unmirrored.isHidden(path);
   const survey = (batch: Batch) => source.survey(batch, isHidden);
   const losses = new Losses({ forecast, look: source.look, survey, state });

@@ -6,16 +6,16 @@
  */
 import type { ChildProcess } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { createInterface } from 'node:readline';
-import type { Readable } from 'node:stream';
+import { readLines } from '../service/lines.ts';
 import { exitStatus, start } from '../service/processes.ts';
 import { Failure, showPath } from '../service/text.ts';
 import { UNKNOWN } from './changes.ts';
 import type { Host } from './config.ts';
 import { statusOf } from './connection.ts';
 import { type Differences, parseDifference, pathBelow } from './differences.ts';
+import { Faults } from './faults.ts';
 import { HostKeys } from './host-keys.ts';
-import { meaningOf, outcomeOf } from './rsync.ts';
+import { limitTalk, meaningOf, outcomeOf } from './rsync.ts';
 import { withoutQuiet } from './rsync-options.ts';
 import { hideRules, keepRules, LIST_OPTIONS, listOf, rulesOf } from './scopes.ts';
 import type { Source } from './source.ts';
@@ -29,14 +29,19 @@ const VERIFY_OPTIONS = [
 /** What is said besides why it failed: what follows from that, and ssh's frames and greetings. */
 const NO_REASON =
   /^(rsync error:|rsync: connection unexpectedly closed|@|Warning: Permanently added|kex_exchange_identification:|.*UNKNOWN port 65535)/;
-/** How many differences of a target are told at most. */
+/** How many differences of a target are told at most, and how long their paths may be altogether, characters. */
 const MAX_DIFFERENCES = 100_000;
+const MAX_PATHS = 50_000_000;
+/** How much is told of why it failed, characters. */
+const MAX_REASON = 1000;
 
 export class Comparison {
   /** How many files were compared. */
   files: number | undefined;
   /** Differences beyond those that are told. */
   untold = 0;
+  /** How long the paths of all differences are together, characters. */
+  private length = 0;
   /** Why not everything could be compared. */
   readonly reasons = new Set<string>();
   private readonly hostKeys: HostKeys;
@@ -69,10 +74,14 @@ export class Comparison {
       isOld ||= line.startsWith(`${mark}<f?????????`); // before protocol 29, whatever the difference
       if (!paths && line.startsWith('Number of files: ')) this.files = Number(line.replace(/ \(.*|\D/g, ''));
     });
+    const [talk, faults] = [limitTalk(rsync), new Faults(() => undefined)];
     readLines(rsync.stderr, (line) => {
-      if (!NO_REASON.test(line)) said = line;
+      if (!NO_REASON.test(line)) said = line.slice(0, MAX_REASON);
+      faults.read(`${line}\n`);
+      talk.weigh(faults, this.host.plan);
     });
     const status = await exitStatus(rsync);
+    talk.check();
     this.checkStatus(await statusOf(status, this.host, () => this.route), said);
     if (!this.files) throw new Failure('rsync 没有说明比较了多少文件，请检查 RSYNC_OPTS');
     if (isOld) throw new Failure('rsync 没有说明差异是什么，请检查两端 rsync 版本');
@@ -83,7 +92,9 @@ export class Comparison {
     const difference = parseDifference(line);
     const path = difference?.path.replace(/(?<=.)\/$/, '');
     if (!difference || !path) return;
-    if (paths?.has(path) ?? found.size < MAX_DIFFERENCES) found.set(path, difference);
+    const hasRoom = found.size < MAX_DIFFERENCES && this.length < MAX_PATHS;
+    if (!paths) this.length += path.length;
+    if (paths?.has(path) ?? hasRoom) found.set(path, difference);
     else if (!paths) this.untold++;
   }
 
@@ -118,8 +129,4 @@ export class Comparison {
     if (kind !== 'partial') throw new Failure(reason);
     this.reasons.add(reason);
   }
-}
-
-function readLines(stream: Readable | null, take: (line: string) => void): void {
-  if (stream) createInterface({ input: stream.setEncoding('latin1') }).on('line', take);
 }

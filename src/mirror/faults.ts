@@ -33,6 +33,14 @@ const MAX_FAULTS = 1000;
 const MAX_ATTRIBUTE_LINES = 5;
 /** How many lines about other faults are passed on of an rsync: where much fails, it says so again with each try. */
 const MAX_LINES = 200;
+/** How many lines about other faults are looked at of an rsync: that the faults are not all known is certain long before. */
+const MAX_LOOKS = 10_000;
+/** How many readings of a line are tried: where a name holds that many quotes, it stays unknown. */
+const MAX_READINGS = 100;
+/** How much may come that is none of what rsync complains of, characters, until it is taken for talk without end. */
+export const MAX_CHATTER = 1_000_000;
+/** What a line of it counts at least, characters: each makes an entry of the log. */
+const ENTRY = 100;
 const AND_SO_ON = 'rsync: （同一次同步中更多的此类错误不再逐行显示）\n';
 /** How long a line may be that is read, characters: rsync names two paths at most, each byte as `\#ooo`. */
 const MAX_LINE = 70_000;
@@ -52,6 +60,11 @@ const CHANGING = /^ERROR: (.*) failed verification -- update discarded\.$/;
 /** Lines that say no more than that a connection has ended or that there were errors before. */
 const NO_FAULT =
   /^(rsync error: |rsync warning: |WARNING: |file has vanished: |IO error encountered|cannot delete non-empty directory|skipping non-regular file|$)|connection unexpectedly closed|\] (write|read) error: |\(see previous errors\)/;
+/** Forms of lines of which there may be any number: one for each of many files, or what `-v` in SSH_OPTS asks for. */
+const COUNTLESS = [
+  ...[SYSTEM_ERROR, OWN_REFUSAL, CONVERSION, CHANGING],
+  /^(file has vanished: |cannot delete non-empty directory|skipping non-regular file|debug\d: )/,
+];
 const OF_ATTRIBUTES =
   /^(chown|chgrp|failed to (set|modify) (times|permissions) on|set_acl|change_sacl_perms|rsync_xal_set|set_xattr_acl|copy_xattrs|failed to (re-)?(read|write) xattr|delete of stat xattr)\b/;
 const OF_READING =
@@ -83,8 +96,11 @@ export class Faults {
   refusal: string | undefined;
   private rest = '';
   private passed = 0;
-  /** How many lines were about other faults. */
+  /** How many lines were about other faults, and about attributes. */
   private lines = 0;
+  private attributeLines = 0;
+  /** How much came that is none of it, characters. */
+  private chatter = 0;
 
   /**
    * @param locate says what a path that rsync tells is called below the source, nothing where it is not there
@@ -111,6 +127,11 @@ export class Faults {
     return this.isComplete && this.attributes.size > 0 && this.list.every(({ kind }) => kind === 'attributes');
   }
 
+  /** Whether there is no end of what is none of it. */
+  get isFlooded(): boolean {
+    return this.chatter > MAX_CHATTER;
+  }
+
   /** Reads what rsync says, bytes in a latin1 string; returns what is to be passed on of it. */
   readonly read = (chunk: string): string => {
     const lines = (this.rest + chunk).split('\n');
@@ -119,11 +140,13 @@ export class Faults {
     const tooLong = this.rest;
     this.rest = '';
     this.isComplete = false;
+    this.chatter += tooLong.length;
     return lines.map((line) => `${line}\n`).join('') + tooLong;
   };
 
   /** Takes in a line; returns what is to be passed on of it. */
   private pass(line: string): string {
+    if (!COUNTLESS.some((form) => form.test(line))) this.chatter += line.length + ENTRY;
     const before = this.lines;
     const isShown = this.take(line);
     if (this.lines === before || this.lines <= MAX_LINES) return isShown ? `${line}\n` : '';
@@ -154,7 +177,7 @@ export class Faults {
 
   private takeAttribute(what: string, text: string, code: number): boolean {
     const [, attribute = 'xattr'] = ATTRIBUTES.find(([form]) => form.test(what)) ?? [];
-    const path = this.find(pathsIn(what));
+    const path = this.attributeLines++ < MAX_LOOKS ? this.find(pathsIn(what)) : undefined;
     if (path !== undefined && !this.known.has(path)) this.keep({ path, kind: 'attributes', text, code });
     if (!this.attributes.has(attribute))
       this.attributes.set(attribute, { path: path ?? '', kind: 'attributes', text, code });
@@ -162,16 +185,17 @@ export class Faults {
   }
 
   private add(candidates: string[], kind: FaultKind, text: string, code: number | undefined): void {
-    const path = this.find(candidates);
-    this.lines++;
+    const path = this.lines++ < MAX_LOOKS ? this.find(candidates) : undefined;
     if (path === undefined) this.isComplete = false;
     else this.keep({ path, kind, text, code });
   }
 
   /** What could not be deleted has a name with any bracket in it: where the source has none of them, it is the longest. */
   private addUndeleted(candidates: string[], text: string, code: number): void {
-    const path = this.find(candidates) ?? this.nameGone(unescapeName(candidates.at(-1) ?? ''));
-    this.lines++;
+    const isLookedFor = this.lines++ < MAX_LOOKS;
+    const path = isLookedFor
+      ? (this.find(candidates) ?? this.nameGone(unescapeName(candidates.at(-1) ?? '')))
+      : undefined;
     if (path === undefined) this.isComplete = false;
     else this.keep({ path, kind: 'content', text, code });
   }
@@ -203,7 +227,9 @@ export function pathsIn(what: string): string[] {
   const [start, ends] = opening >= 0 ? [opening + 1, /"/g] : [what.indexOf('(') + 1, /,|\)/g];
   if (start === 0) return [];
   const rest = what.slice(start);
-  return [...rest.matchAll(ends)].map(({ index }) => rest.slice(0, index));
+  const places = [...rest.matchAll(ends)].map(({ index }) => index);
+  if (places.length > MAX_READINGS) places.splice(MAX_READINGS - 1, places.length - MAX_READINGS); // the longest is the last one
+  return places.map((index) => rest.slice(0, index));
 }
 
 /** Lists what may be meant where rsync refuses a path: nothing can look at one that is too long, but at a directory above it. */

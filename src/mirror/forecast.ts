@@ -3,19 +3,23 @@
  *
  *   const { status } = await forecast.ask({ options: LIST_OPTIONS, names }, (path) => tally.add(path));
  */
+import type { ChildProcess } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { rmSync } from 'node:fs';
-import { createInterface } from 'node:readline';
-import { exitStatus, run, start } from '../service/processes.ts';
-import { escapeText, Failure } from '../service/text.ts';
+import { readLines } from '../service/lines.ts';
+import { exitStatus, runWithin, start } from '../service/processes.ts';
+import { Failure, lastLine, reasonOf } from '../service/text.ts';
 import type { Host } from './config.ts';
 import type { Connection } from './connection.ts';
 import { parseDifference, pathBelow } from './differences.ts';
+import { Faults } from './faults.ts';
 import { temporaryDirectory } from './host-keys.ts';
-import { LIMITED, meaningOf, passOn, UNREACHABLE } from './rsync.ts';
+import { LIMITED, limitTalk, meaningOf, passOn, UNREACHABLE } from './rsync.ts';
 import { withoutQuiet } from './rsync-options.ts';
 import { LOST_AND_FOUND, type Source } from './source.ts';
 import { rsyncArgs } from './ssh.ts';
+import { ENDED_MS, Standstill } from './standstill.ts';
+import type { TargetState } from './target-state.ts';
 
 /** What rsync is told after the user's options: to change nothing, and to tell all that it would delete. */
 const ASK_OPTIONS = [
@@ -41,8 +45,7 @@ interface Parts {
   host: Host;
   source: Pick<Source, 'base' | 'root' | 'prefix' | 'isEmpty'>;
   connection: Pick<Connection, 'findRoute' | 'statusOf'>;
-  /** The target for the log. */
-  target: string;
+  state: Pick<TargetState, 'name' | 'warn' | 'log' | 'stalledSince'>;
   /** The rules by which rsync leaves copies of mounts alone. */
   rules: () => string[];
 }
@@ -56,7 +59,7 @@ export class Forecast {
    * @throws {Failure} where a mount has come or gone meanwhile
    */
   async ask({ options, names }: Question, take: (path: string) => void): Promise<Answer> {
-    const { host, source, connection, target } = this.parts;
+    const { host, source, connection } = this.parts;
     const { plan } = host;
     const rules = this.parts.rules();
     const mark = `${randomUUID()} `; // nothing else that rsync prints begins like that
@@ -65,14 +68,28 @@ export class Forecast {
     const args = rsyncArgs(host, connection.findRoute(), extra, names && source.base, words);
     const rsync = start('rsync', args, {});
     const told = new DryRunReader(mark, (plan.isRelative ? source.root : source.prefix).slice(1), take);
-    if (rsync.stdout)
-      createInterface({ input: rsync.stdout.setEncoding('latin1') }).on('line', (line) => told.read(line));
-    if (rsync.stderr) passOn(rsync.stderr, target);
-    rsync.stdin?.end(names);
-    const status = await exitStatus(rsync);
+    readLines(rsync.stdout, (line) => told.read(line));
+    const status = await this.outlast(rsync, names);
     if (rules.join('\0') !== this.parts.rules().join('\0'))
       throw new Failure('统计待删除的文件时源目录下的挂载点发生了变化，将重新同步');
     return { status, present: told.present };
+  }
+
+  /** Lets an rsync run to its end; returns its exit status. @throws {Failure} where the backup talks without end */
+  private async outlast(rsync: ChildProcess, names: Buffer | undefined): Promise<number> {
+    const { host, state } = this.parts;
+    const [talk, faults] = [limitTalk(rsync), new Faults(() => undefined)];
+    const hear = (bytes: string) => {
+      const shown = faults.read(bytes);
+      talk.weigh(faults, host.plan);
+      return shown;
+    };
+    if (rsync.stderr) passOn(rsync.stderr, state.name, hear);
+    rsync.stdin?.end(names);
+    using _ = new Standstill(rsync, { state, isPrompt: !host.plan.comparesContent });
+    const status = await exitStatus(rsync);
+    talk.check();
+    return status;
   }
 
   /** Whether the backup holds nothing, as far as it can be told. */
@@ -90,10 +107,12 @@ export class Forecast {
   async checkNotEmptied(): Promise<void> {
     const { plan, config } = this.parts.host;
     if (!plan.deletes || config.ALLOW_EMPTY_SOURCE || !this.parts.source.isEmpty()) return;
-    const { exitCode, stderr } = await this.compareWith(config.SOURCE_DIR);
+    const answer = await this.compareWith(config.SOURCE_DIR);
+    const { exitCode, stderr } = answer;
     if (exitCode === 0) return;
     const status = await this.parts.connection.statusOf(exitCode ?? UNREACHABLE);
-    const reason = `退出码: ${status}，${escapeText(stderr.trim().split('\n')[0] ?? '')}`;
+    const [first = ''] = stderr.trim().split('\n', 1); // the last one says no more than that it has failed
+    const reason = `退出码: ${status}，${exitCode === null ? reasonOf(answer) : lastLine(first)}`;
     if (status !== LIMITED)
       throw new Failure(`源目录为空，且无法确定备份是否为空 (${reason})，拒绝同步：${meaningOf(status)}`);
     throw new Failure(
@@ -105,7 +124,7 @@ export class Forecast {
   private compareWith(empty: string) {
     const words = ['-r', '--delete', '--max-delete=0', '--dry-run', `--exclude=${LOST_AND_FOUND}`];
     const { host, connection } = this.parts;
-    return run`rsync ${rsyncArgs(host, connection.findRoute(), [], empty, words)}`;
+    return runWithin(ENDED_MS)`rsync ${rsyncArgs(host, connection.findRoute(), [], empty, words)}`;
   }
 }
 

@@ -4,7 +4,7 @@
  *   const path = await findUnreadable(host, below); // 'web/secret', if there is one
  */
 import { accessSync, constants } from 'node:fs';
-import { createInterface } from 'node:readline';
+import { readLines } from '../service/lines.ts';
 import { exitStatus, signalGroup, start, tailOf } from '../service/processes.ts';
 import { Failure, lastLine } from '../service/text.ts';
 import type { Host } from './config.ts';
@@ -46,13 +46,12 @@ export async function findUnreadable(host: Host, place: (told: string) => string
   const rsync = start('rsync', [...args, '--', SOURCE_DIR, SOURCE_DIR], { stdio: ['ignore', 'pipe', 'pipe'] });
   const said = tailOf(rsync.stderr);
   let found: string | undefined;
-  if (rsync.stdout)
-    createInterface({ input: rsync.stdout.setEncoding('latin1') }).on('line', (line) => {
-      const [, name] = LISTED_FILE.exec(line) ?? [];
-      if (!name || found !== undefined || mayBeRead(place(unescapeName(name)))) return;
-      found = unescapeName(name);
-      signalGroup(rsync, 'SIGKILL');
-    });
+  readLines(rsync.stdout, (line) => {
+    const [, name] = LISTED_FILE.exec(line) ?? [];
+    if (!name || found !== undefined || mayBeRead(place(unescapeName(name)))) return;
+    found = unescapeName(name);
+    signalGroup(rsync, 'SIGKILL');
+  });
   const status = await exitStatus(rsync);
   if (found === undefined && status !== 0)
     throw new Failure(`无法得知哪些文件可读 (rsync 退出码: ${status})：${lastLine(said())}`);

@@ -6,14 +6,18 @@
  */
 import { once } from 'node:events';
 import { quote } from 'shlex';
-import { start, tailOf } from '../service/processes.ts';
+import { limit, start, tailOf } from '../service/processes.ts';
 import { lastLine } from '../service/text.ts';
 import { type Host, loginOf } from './config.ts';
 import type { Connection } from './connection.ts';
 import type { Move } from './moves.ts';
 import { UNREACHABLE } from './rsync.ts';
 import { sshArgs } from './ssh.ts';
+import { ENDED_MS, Standstill } from './standstill.ts';
 import type { TargetState } from './target-state.ts';
+
+/** What stands for the exit status of an ssh that was ended: the other side says too much, or takes too long. */
+const EXCESSIVE = 1;
 
 /** What came of it: ssh's exit status, how many renames could be done, and the last words of the other side. */
 interface Answer {
@@ -25,7 +29,7 @@ interface Answer {
 /** What is needed to ask. */
 interface Parts {
   host: Host;
-  state: Pick<TargetState, 'log'>;
+  state: Pick<TargetState, 'log' | 'warn' | 'stalledSince'>;
   connection: Pick<Connection, 'findRoute'>;
   /** What stands before a path of the source in the backup, with a slash before it. */
   prefix: string;
@@ -63,13 +67,20 @@ export class RemoteRenames {
 
   /** Asks start-sshd on the backup. */
   private async ask(moves: Move[]): Promise<Answer> {
-    const { host, connection, prefix } = this.parts;
+    const { host, state, connection, prefix } = this.parts;
     const command = `start-sshd --rename ${quote(host.directory)}`;
     const ssh = start('ssh', [...sshArgs(host, connection.findRoute()), loginOf(host), command], {});
     const names = moves.flatMap(({ from, to }) => [from, to]).map((path) => `${prefix.slice(1)}${path}\0`);
     ssh.stdin?.end(names.join(''), 'latin1');
     const [renamed, said] = [tailOf(ssh.stdout), tailOf(ssh.stderr)];
+    let excess: string | undefined;
+    const told = (why: string) => {
+      excess = why;
+    };
+    limit(ssh, { ms: ENDED_MS, told });
+    using _ = new Standstill(ssh, { state, isPrompt: true });
     const [code] = await once(ssh, 'close');
+    if (excess) return { status: EXCESSIVE, renamed: 0, said: excess };
     return { status: code ?? UNREACHABLE, renamed: Number(renamed()), said: lastLine(said()) };
   }
 }

@@ -4,12 +4,15 @@
  *   outcomeOf(23); // 'partial'
  *   meaningOf(23); // '部分文件传输失败，请检查权限、磁盘空间'
  */
-import { readFileSync, rmSync } from 'node:fs';
+import type { ChildProcess } from 'node:child_process';
+import { closeSync, openSync, readSync, rmSync } from 'node:fs';
 import type { Readable } from 'node:stream';
 import { type ForeignLine, ForeignLines } from '../service/foreign-lines.ts';
+import { LineCutter } from '../service/lines.ts';
 import { drawLine, drawsLines, info, isJson, writeLine } from '../service/log.ts';
-import { Failure, reasonOf } from '../service/text.ts';
-import type { Faults } from './faults.ts';
+import { limit } from '../service/processes.ts';
+import { Failure, inUnits, reasonOf } from '../service/text.ts';
+import { type Faults, MAX_CHATTER } from './faults.ts';
 import type { Move } from './moves.ts';
 import type { Plan } from './options.ts';
 import { type Progress, parseProgress, progressFilter } from './progress.ts';
@@ -163,22 +166,59 @@ export function describeFailed({ status, reason, faults }: Pick<Outcome, 'status
   return `同步失败 (退出码: ${status})：${faults?.refusal ? `备份端${faults.refusal}` : meaningOf(status)}`;
 }
 
+/** How much of a report is read at a time, bytes: it holds what the backup says, too, and may be long. */
+const BLOCK = 1_000_000;
+
 /** Reads what rsync has put down in a log of its own, and removes that. */
 export function takeReport(path: string): Totals {
   try {
-    const report = readFileSync(path, 'latin1');
+    const totals = { files: 0, created: 0, deleted: 0 };
+    let end = '';
+    for (const block of blocksOf(path)) {
+      const { created = 0, deleted = 0 } = countEntries(block);
+      totals.files += countFiles(block);
+      totals.created += created;
+      totals.deleted += deleted;
+      end = `${end}${block}`.slice(-BLOCK);
+    }
     rmSync(path);
-    return { ...countEntries(report), ...parseReport(report) };
+    const { listed } = countEntries(end);
+    const { bytes } = parseReport(end);
+    const { files, ...entries } = totals;
+    return {
+      ...entries,
+      ...(listed === undefined ? {} : { listed }),
+      ...(bytes === undefined ? {} : { files, bytes }),
+    };
   } catch {
     return {}; // it is gone with the connection
   }
 }
 
+/** Reads a file in blocks of whole lines, bytes in latin1 strings; a line that is longer than a block comes in parts. */
+function* blocksOf(path: string): Generator<string> {
+  const file = openSync(path, 'r');
+  const bytes = Buffer.alloc(BLOCK);
+  let rest = '';
+  try {
+    for (let length = readSync(file, bytes); length > 0; length = readSync(file, bytes)) {
+      const text = rest + bytes.toString('latin1', 0, length);
+      const end = rest.length > BLOCK ? text.length : text.lastIndexOf('\n') + 1;
+      rest = text.slice(end);
+      yield text.slice(0, end);
+    }
+    yield rest;
+  } finally {
+    closeSync(file);
+  }
+}
+
+const countFiles = (report: string) => report.match(/\] [<>]f/g)?.length ?? 0;
+
 /** Counts the files that were sent, one line each, and the bytes that went over the network, both ways. */
 export function parseReport(report: string): Totals {
   const [, sent, received] = /^\S+ \S+ \[\d+\] sent (\S+) bytes +received (\S+) bytes/m.exec(report) ?? [];
-  const files = report.match(/\] [<>]f/g)?.length ?? 0;
-  return sent && received ? { files, bytes: parseAmount(sent) + parseAmount(received) } : {};
+  return sent && received ? { files: countFiles(report), bytes: parseAmount(sent) + parseAmount(received) } : {};
 }
 
 /** Counts what was created and deleted, one line each, and reads how many there are where the statistics say so. */
@@ -234,11 +274,36 @@ function parseAmount(text: string): number {
 /** Takes something out of what rsync prints. */
 export type Filter = (bytes: string) => string;
 
+/** How long a line may go on that rsync prints, bytes: one that is longer has no end. */
+const ENDLESS_LINE = 10_000_000;
+
+/** Ends an rsync that goes on without end to say what is none of rsync's words: the other side says that, beside or in place of rsync. */
+export function limitTalk(rsync: ChildProcess) {
+  let excess: string | undefined;
+  const told = (why: string) => {
+    excess = why;
+  };
+  const end = limit(rsync, { bytes: Number.POSITIVE_INFINITY, line: ENDLESS_LINE, told });
+  return {
+    /** Ends it where what it has complained of is not what rsync complains of, unless the options have it tell everything there. */
+    weigh: ({ isFlooded }: Faults, { errorOptions }: Plan) => {
+      if (isFlooded && errorOptions.length === 0)
+        end(`的标准错误中有超过 ${inUnits(MAX_CHATTER)} 不是 rsync 的错误信息，已中止`);
+    },
+    /** @throws {Failure} where it was ended */
+    check: () => {
+      if (excess !== undefined) throw new Failure(`备份端${excess}。请检查备份端，例如登录时运行的脚本；将自动重试`);
+    },
+  };
+}
+
 /**
  * Passes rsync's own output on, as it is in text, as entries in JSON. The names of files are in it, and what the backup says:
  * none of it becomes a line of ours.
  */
 export function passOn(output: Readable, target: string, filter = (bytes: string) => bytes): void {
+  const [pieces, wholes] = [new LineCutter('\r'), new LineCutter()]; // filters see pieces: progress comes without line ends
+  const sift = (bytes: string) => wholes.cut(filter(pieces.cut(bytes)));
   const lines = new ForeignLines('rsync');
   const tell = ({ text, shown }: ForeignLine) => {
     if (!isJson) writeLine(shown);
@@ -257,11 +322,11 @@ export function passOn(output: Readable, target: string, filter = (bytes: string
   let isMidLine = false;
   const take = (chunk: string) => {
     isMidLine = !chunk.endsWith('\n');
-    lines.read(filter(chunk)).forEach(pass);
+    lines.read(sift(chunk)).forEach(pass);
   };
   output.setEncoding('latin1').on('data', take);
   output.once('end', () => {
-    const kept = isMidLine ? filter('\n') : ''; // filters may keep the last words until their line ends
+    const kept = isMidLine ? sift('\n') : ''; // filters may keep the last words until their line ends
     if (kept !== '\n') lines.read(kept).forEach(pass);
     lines.end().forEach(pass);
     if (waiting) tell(waiting);

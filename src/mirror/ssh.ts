@@ -6,7 +6,7 @@
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { run } from '../service/processes.ts';
+import { run, runWithin } from '../service/processes.ts';
 import { Failure, lastLine, reasonOf } from '../service/text.ts';
 import { destinationOf, type Host, loginOf } from './config.ts';
 
@@ -96,11 +96,11 @@ export function rsyncArgs(
 }
 
 /** What ssh says where the ssh or the program has ended that it connects through; of why, it says nothing. */
-const PROXY_ENDED = /\bUNKNOWN port 65535\b[^\n]*\s*$/; // last: a jump host may have its ssh print anything before
+const PROXY_ENDED = /\bUNKNOWN port 65535\b/;
 const AFTERMATH = /^((kex|ssh)_exchange_identification:|stdio forwarding failed|.*\bUNKNOWN port 65535\b)/;
 
 /** Whether it was not ssh itself that has failed, but what it connects through. */
-export const hasProxyFailed = (said: string) => PROXY_ENDED.test(said);
+export const hasProxyFailed = (said: string) => PROXY_ENDED.test(said.slice(said.trimEnd().lastIndexOf('\n') + 1)); // a jump host may have its ssh print anything before
 
 /** Finds in what ssh says why it could not connect, '' where it says nothing. */
 export function reasonOfSsh(said: string): string {
@@ -109,8 +109,12 @@ export function reasonOfSsh(said: string): string {
   return `经由跳板机或 ProxyCommand 连接失败：${lastLine(lines.join('\n')) || lastLine(said)}`;
 }
 
-/** Tries to log in: exit status 0 says that it works. */
-export const tryLogin = (host: Host, route: Route) => run`ssh ${sshArgs(host, route)} ${loginOf(host)} ${'echo ok'}`;
+/** How long a login may take that works, ms. */
+const LOGIN_MS = 60_000;
+
+/** Tries to log in, within so many ms: exit status 0 says that it works. */
+export const tryLogin = (host: Host, route: Route, ms = LOGIN_MS) =>
+  runWithin(ms)`ssh ${sshArgs(host, route)} ${loginOf(host)} ${'echo ok'}`;
 
 /** How often sshd is looked for while it is waited for, ms. */
 const POLL_MS = 200;
@@ -125,6 +129,9 @@ export async function answersWithin(ms: number, host: string, port: number): Pro
   return false;
 }
 
+/** How much a server may say before it greets, characters. */
+const MAX_GREETING = 65_536;
+
 /** Tries once: a port that is merely open (a proxy's, say) is not enough. */
 function greets(host: string, port: number, ms: number): Promise<boolean> {
   return new Promise((settle) => {
@@ -138,7 +145,9 @@ function greets(host: string, port: number, ms: number): Promise<boolean> {
     let greeting = '';
     socket.setEncoding('latin1').on('data', (chunk: string) => {
       greeting += chunk;
-      if (/^SSH-/m.test(greeting)) done(true); // other lines may come first (RFC 4253, 4.2)
+      if (/^SSH-/m.test(greeting))
+        done(true); // other lines may come first (RFC 4253, 4.2)
+      else if (greeting.length > MAX_GREETING) done(false);
     });
     socket.once('error', () => done(false)).once('close', () => done(false));
   });

@@ -13,8 +13,8 @@ import type { TargetState } from './target-state.ts';
 const LOOK_MS = 5000;
 /** How long nothing may happen until it is told, ms: a disk may write out its cache for some time. */
 const TOLD_MS = 120_000;
-/** How long until the rsync is ended, so that the next try takes another way; without --checksum no side is silent for as long. */
-const ENDED_MS = 1_800_000;
+/** How long until it is ended, so that the next try takes another way; without --checksum no side is silent for as long. */
+export const ENDED_MS = 1_800_000;
 
 interface Parts {
   state: Pick<TargetState, 'warn' | 'log' | 'stalledSince'>;

@@ -22,6 +22,7 @@ import {
   hasRun,
   hearLimit,
   LIMITED,
+  limitTalk,
   NOTHING,
   passOn,
   type Sent,
@@ -228,14 +229,21 @@ export class Transfers {
     const faults = new Faults(this.locate, state.unsettable, namerFor(this.parts.source));
     const pass = this.size?.filter ?? ((bytes: string) => bytes);
     const explain = foothold?.explain ?? ((bytes: string) => bytes);
+    const talk = limitTalk(rsync);
     if (rsync.stdout) passOn(rsync.stdout, state.name, (bytes) => pass(explain(filter ? filter(bytes) : bytes)));
     const isLimited = rsync.stderr ? hearLimit(rsync.stderr) : () => false;
-    if (rsync.stderr) passOn(rsync.stderr, state.name, (bytes) => faults.read(explain(bytes)));
+    const hear = (bytes: string) => {
+      const shown = faults.read(explain(bytes));
+      talk.weigh(faults, host.plan);
+      return shown;
+    };
+    if (rsync.stderr) passOn(rsync.stderr, state.name, hear);
     rsync.stdin?.end(names && foothold ? foothold.locate(names) : names);
     using _standstill = new Standstill(rsync, { state, isPrompt: !host.plan.comparesContent });
     this.running = transfer;
     const status = await exitStatus(rsync);
     this.running = undefined;
+    talk.check();
     const { totals, limit, isOutdated } = transfer;
     // What the other side has made last may not have been reported where it did not come to its end.
     this.done = addTotals(this.done, isOutdated || !hasRun(status) ? { ...totals, created: undefined } : totals);

@@ -11,6 +11,7 @@ import type { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { quote } from 'shlex';
 import type { ProcessOutput } from 'zx';
+import { inUnits } from './text.ts';
 
 /** The programs that run. */
 export const children = new Set<ChildProcess>();
@@ -49,12 +50,78 @@ export function startOnLeash(
   return start('/bin/sh', ['-c', LEASH, directory, ...command], { stdio: ['pipe', stdout, 'pipe', ...files] });
 }
 
-/** Starts what runs once and waits for it, with zx, which is loaded only here: that takes longer than all that --healthcheck does. */
-export async function run(words: TemplateStringsArray, ...values: (string | string[])[]): Promise<ProcessOutput> {
-  const { $ } = await import('zx');
-  const shell = { shell: '/bin/sh', prefix: '', quote }; // on every machine; bash is not
-  const options = { ...shell, spawn: start as typeof spawn, nothrow: true, quiet: true, cwd };
-  return $({ ...options, stdio: ['ignore', 'pipe', 'pipe'] })(words, ...values);
+/** How much a program may say that runs once, bytes: what it is asked for is short, but another machine may answer. */
+const MAX_SAID = 1_000_000;
+
+type Run = (words: TemplateStringsArray, ...values: (string | string[])[]) => Promise<ProcessOutput>;
+
+/**
+ * Starts what runs once and waits for it, with zx, which is loaded only here: that takes longer than all that --healthcheck does.
+ * Where it says too much, it is ended, and that is what it has said last.
+ */
+export const run = runWithin();
+
+/** Makes a `run` that takes no longer than that, ms: another machine may never answer. */
+export function runWithin(ms?: number): Run {
+  return async (words, ...values) => {
+    const { $ } = await import('zx');
+    const store = { stdout: [], stderr: [] as Buffer[], stdall: [] };
+    const excess: Buffer[] = [];
+    const startLimited = (command: string, args: string[], how: SpawnOptions) => {
+      const child = start(command, args, how);
+      limit(child, { ms, told: (why) => excess.push(Buffer.from(`\n${why}`)) });
+      return child;
+    };
+    const shell = { shell: '/bin/sh', prefix: '', quote }; // on every machine; bash is not
+    const options = { ...shell, spawn: startLimited as typeof spawn, nothrow: true, quiet: true, cwd, store };
+    const output = await $({ ...options, stdio: ['ignore', 'pipe', 'pipe'] })(words, ...values);
+    store.stderr.push(...excess); // it is put together when it is asked for
+    return output;
+  };
+}
+
+/** Up to where a program is let run. */
+interface Limits {
+  /** How much it may say, bytes, on its standard output and its standard error together. */
+  bytes?: number;
+  /** How much of that may come without the end of a line, bytes. */
+  line?: number;
+  /** How long it may take, ms. */
+  ms?: number | undefined;
+  /** Is told which limit it was that has ended it, in words for people. */
+  told?: (excess: string) => void;
+}
+
+/**
+ * Ends a program with all that it has started once it says more or takes longer than it may; what it says then is not read any more.
+ * @returns ends it for another reason
+ */
+export function limit(child: ChildProcess, { bytes = MAX_SAID, line = bytes, ms, told }: Limits) {
+  const streams = [child.stdout, child.stderr];
+  let isEnded = false;
+  const end = (excess: string) => {
+    if (isEnded) return;
+    isEnded = true;
+    clearTimeout(timer);
+    told?.(excess);
+    signalGroup(child, 'SIGKILL');
+    for (const stream of streams) stream?.destroy();
+  };
+  const late = () => end(`在 ${Math.round((ms ?? 0) / 1000)} 秒内没有答复完，已中止`);
+  const timer = ms === undefined ? undefined : setTimeout(late, ms);
+  let said = 0;
+  for (const stream of streams) {
+    let length = 0;
+    stream?.on('data', (chunk: Buffer | string) => {
+      const last = Math.max(chunk.lastIndexOf('\n'), chunk.lastIndexOf('\r'));
+      length = last < 0 ? length + chunk.length : chunk.length - last - 1;
+      said += chunk.length;
+      if (said > bytes) end(`答复超过 ${inUnits(bytes)}，不是所要的答复，已中止`);
+      else if (length > line) end(`的输出中有一行超过 ${inUnits(line)} 仍未结束，不是 rsync 的输出，已中止`);
+    });
+  }
+  for (const event of ['close', 'error']) child.once(event, () => clearTimeout(timer));
+  return end;
 }
 
 /** Sends a signal to a program of ours and all that it has started, if it still runs. */

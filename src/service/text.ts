@@ -42,8 +42,15 @@ export const onOneLine = (text: string) => text.replace(UNSAFE, (code) => (code 
 /** Takes control codes other than line ends out of a text of several lines, which others may have written in part. */
 export const printable = (text: string) => text.replace(UNSAFE, (code) => (code === '\n' ? code : unicodeEscape(code)));
 
+/** How much of a line is told as a reason, characters. */
+const MAX_REASON = 1000;
+
 /** Finds the last line of what a program says, which is mostly the reason why it gave up. */
-export const lastLine = (output: string) => escapeText(output.trim().replace(/.*\n\s*/s, '')).replace(/\.$/, '');
+export function lastLine(output: string): string {
+  const said = output.trim();
+  const line = said.slice(said.lastIndexOf('\n') + 1).trim();
+  return escapeText(line.slice(0, MAX_REASON)).replace(/\.$/, '');
+}
 
 /** Says what went wrong: of a command its own words, and of errors too, which ssh-keygen-lite throws as strings. */
 export function reasonOf(cause: unknown): string {

@@ -5,15 +5,15 @@ import { modules, ROOT } from '../project.ts';
 
 /** The rooms of src/, each in the order in which its modules stand on each other: one imports only what is named before it. */
 const SERVICE =
-  'text foreign-lines files foreign glance log user libc keys processes orphans mounts lifecycle variables status web control'.split(
+  'text foreign-lines lines files foreign glance log user libc keys processes orphans mounts lifecycle variables status web control'.split(
     ' ',
   );
 const MIRROR = [
   'rsync-options options config memory held allowance ssh check keys events changes moves departures estimate renames scopes source',
   'watchable places foothold mount-states mounts source-guard announcer doubts',
   'unwatched terrain directories watcher-words vigil inotifywait inotifywaits coverage',
-  'progress differences faults size-limit rsync unread unmirrored target-state watch published-keys host-keys connection backup-guard nesting rivals remote-renames',
-  'tally rule-files census ledger forecast losses brake standstill transfers sender division flaws failures retries recovery target commands status metrics monitor comparison readability horizon verify',
+  'progress differences faults size-limit rsync unread unmirrored target-state watch published-keys host-keys connection backup-guard nesting rivals standstill remote-renames',
+  'tally rule-files census ledger forecast losses brake transfers sender division flaws failures retries recovery target commands status metrics monitor comparison readability horizon verify',
 ].flatMap((line) => line.split(' '));
 const BACKUP = [
   'programs receiver-options config confinement admission identification renames room destination mount-memory sources reports letter-case seclusion forced-command',

@@ -227,3 +227,45 @@ test('a line may come in pieces', () => {
   expect([...line].map((byte) => faults.read(byte)).join('')).toBe(line);
   expect(faults.list).toHaveLength(1);
 });
+
+describe('what has no end', () => {
+  const chatter = 'of no use\n'.repeat(1000);
+
+  test('is told from what rsync says of many files', () => {
+    const { faults } = heard();
+    const many = [
+      'file has vanished: "/s/x"',
+      'cannot delete non-empty directory: d',
+      'debug2: channel 0: window 2031616 sent adjust 65536',
+      'rsync: [receiver] chown "/data/backup/a" failed: Operation not permitted (1)',
+      'rsync: [receiver] mkstemp "/data/backup/x" failed: Permission denied (13)',
+    ];
+    const lines = many.map((line) => `${line}\n`).join('');
+    for (let n = 0; n < 10_000; n++) faults.read(lines);
+    expect(faults.isFlooded).toBe(false);
+    for (let n = 0; n < 9; n++) faults.read(chatter);
+    expect(faults.isFlooded).toBe(false);
+    faults.read(chatter);
+    expect(faults.isFlooded).toBe(true);
+  });
+
+  test('is told where it has no line ends', () => {
+    const { faults } = heard();
+    for (let n = 0; n < 100; n++) faults.read('a'.repeat(20_000));
+    expect(faults.isFlooded).toBe(true);
+  });
+
+  test('is not looked for on the disk without end', () => {
+    let looks = 0;
+    const faults = new Faults(() => {
+      looks++;
+      return undefined;
+    });
+    const quotes = `rsync: [receiver] mkstemp "${'"'.repeat(60_000)} failed: Permission denied (13)\n`;
+    for (let n = 0; n < 20; n++) faults.read(quotes);
+    expect(looks).toBeLessThanOrEqual(20 * 2 * 100);
+    for (let n = 0; n < 30_000; n++) faults.read('rsync: [receiver] mkstemp "x" failed: Permission denied (13)\n');
+    expect(looks).toBeLessThanOrEqual(20_000 + 4000);
+    expect(faults.isComplete).toBe(false);
+  });
+});

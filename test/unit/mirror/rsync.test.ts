@@ -4,6 +4,7 @@ import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { Faults } from '../../../src/mirror/faults.ts';
+import { planFor } from '../../../src/mirror/options.ts';
 import {
   addTotals,
   describeFailed,
@@ -16,6 +17,7 @@ import {
   parseReport,
   passOn,
   takeReport,
+  tellingOf,
 } from '../../../src/mirror/rsync.ts';
 import { scratch } from '../service/scratch.ts';
 import { keepLog } from './stand-ins.ts';
@@ -124,6 +126,17 @@ test('the report of an rsync is read once, and is nothing where it has gone with
   expect(takeReport(path)).toEqual({});
 });
 
+test('the report of an rsync is read in pieces, however much the backup has had it write down', () => {
+  using directory = scratch();
+  const path = join(directory.path, '1.log');
+  const head = '2026/11/22 20:00:00 [7]';
+  const entries = `${head} <f+++++++++\n${head} *deleting   x\n`.repeat(30_000);
+  const end = `${head} Number of files: 1,250 (reg: 1,000)\n${head} sent 1,000 bytes  received 35 bytes  1.00 bytes/sec\n`;
+  writeFileSync(path, `${entries}${head} ${'e'.repeat(3_000_000)}\n${end}`);
+  const counts = { files: 30_000, created: 30_000, deleted: 30_000 };
+  expect(takeReport(path)).toEqual({ ...counts, bytes: 1035, listed: 1250 });
+});
+
 test('a sync that has failed is told by why the backup refuses, if it says so', () => {
   const faults = (refusal?: string) => Object.assign(new Faults(() => undefined), { refusal });
   expect(describeFailed({ status: 12, faults: faults() })).toStartWith('同步失败 (退出码: 12)：rsync 协议数据流错误');
@@ -166,6 +179,18 @@ describe('what rsync prints', () => {
     expect(await print(['[ERROR 2025-10-09 12:00:00] a file\n', '[id].ts\n'])).toBe(
       'rsync: [ERROR 2025-10-09 12:00:00] a file\nrsync: [id].ts\n',
     );
+  });
+
+  test('keeps no more than a line of what has no end, whatever filters wait for', async () => {
+    const { filter } = tellingOf(
+      planFor({ RSYNC_OPTS: '-a --delete', SSH_OPTS: '', RENAME_ON_TARGET: false }),
+      () => {},
+    );
+    for (const piece of ['a'.repeat(50_000), `\r${'b'.repeat(49_999)}`]) {
+      const text = await print(Array(100).fill(piece), filter);
+      expect(text.length).toBeLessThan(piece.startsWith('a') ? 71_000 : 120_000);
+      expect(text).toMatch(/（此行过长，省略 \d+ 字节）\n?$/);
+    }
   });
 
   test('comes out without what a filter takes', async () => {

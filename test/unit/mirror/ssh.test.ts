@@ -1,9 +1,19 @@
 import { describe, expect, test } from 'bun:test';
 import { spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import fc from 'fast-check';
-import { knownSettings, quoteForRsh, reasonOfSsh, rsyncArgs, sshArgs } from '../../../src/mirror/ssh.ts';
+import {
+  answersWithin,
+  knownSettings,
+  quoteForRsh,
+  reasonOfSsh,
+  rsyncArgs,
+  sshArgs,
+  tryLogin,
+} from '../../../src/mirror/ssh.ts';
 import { scratch, standIn } from '../service/scratch.ts';
 import { hostFor } from './stand-ins.ts';
 
@@ -27,6 +37,50 @@ describe('the reason why ssh could not connect', () => {
     );
     expect(reasonOfSsh(ENDED)).toEndWith('Connection closed by UNKNOWN port 65535');
   });
+});
+
+describe('a login', () => {
+  /** What is told of one where this takes the place of ssh. */
+  async function reasonFrom(script: string, ms?: number): Promise<string> {
+    using directory = scratch();
+    using _ = standIn('ssh', directory.path, script);
+    const { exitCode, stderr } = await tryLogin(hostFor({}), {}, ms);
+    expect(exitCode).not.toBe(0);
+    return reasonOfSsh(stderr);
+  }
+
+  test('that is answered without end has failed', async () => {
+    for (const script of ['exec yes', "exec tr '\\0' a < /dev/zero >&2", 'yes banner >&2'])
+      expect(await reasonFrom(script)).toBe('答复超过 1.0 MB，不是所要的答复，已中止');
+  });
+
+  test('that is never answered has failed', async () => {
+    expect(await reasonFrom('echo banner >&2; exec sleep 1000', 100)).toBe('在 0 秒内没有答复完，已中止');
+  });
+
+  test('is told by no more than fits in a line, and at once, whatever the backup says', async () => {
+    const started = performance.now();
+    const long = await reasonFrom("head -c 900000 /dev/zero | tr '\\0' a >&2; exit 255");
+    expect(long).toHaveLength(1000);
+    const ended = 'UNKNOWN port 65535 '.repeat(20_000);
+    expect(reasonOfSsh(`${ended}${' '.repeat(400_000)}\n x`)).toBe('x');
+    expect(performance.now() - started).toBeLessThan(5000); // the time that a regular expression takes may grow by the square
+  });
+});
+
+test('a server that never comes to its greeting is none, and is not listened to for long', async () => {
+  const server = createServer((socket) => {
+    const talk = () => {
+      while (socket.writable && socket.write('a'.repeat(65_536)));
+    };
+    socket.on('drain', talk).on('error', () => {});
+    talk();
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const before = process.memoryUsage.rss();
+  expect(await answersWithin(1000, '127.0.0.1', (server.address() as { port: number }).port)).toBe(false);
+  expect(process.memoryUsage.rss() - before).toBeLessThan(100_000_000);
+  server.close();
 });
 
 describe('the arguments of ssh and rsync', () => {
