@@ -1,11 +1,10 @@
 /**
- * rsync's side of things: what its exit status means, what it prints and what it reports.
+ * rsync's side of things: what its exit status means, and what it prints.
  *
  *   outcomeOf(23); // 'partial'
  *   meaningOf(23); // '部分文件传输失败，请检查权限、磁盘空间'
  */
 import type { ChildProcess } from 'node:child_process';
-import { closeSync, openSync, readSync, rmSync } from 'node:fs';
 import type { Readable } from 'node:stream';
 import { type ForeignLine, ForeignLines } from '../service/foreign-lines.ts';
 import { LineCutter } from '../service/lines.ts';
@@ -166,69 +165,6 @@ export function describeFailed({ status, reason, faults }: Pick<Outcome, 'status
   return `同步失败 (退出码: ${status})：${faults?.refusal ? `备份端${faults.refusal}` : meaningOf(status)}`;
 }
 
-/** How much of a report is read at a time, bytes: it holds what the backup says, too, and may be long. */
-const BLOCK = 1_000_000;
-
-/** Reads what rsync has put down in a log of its own, and removes that. */
-export function takeReport(path: string): Totals {
-  try {
-    const totals = { files: 0, created: 0, deleted: 0 };
-    let end = '';
-    for (const block of blocksOf(path)) {
-      const { created = 0, deleted = 0 } = countEntries(block);
-      totals.files += countFiles(block);
-      totals.created += created;
-      totals.deleted += deleted;
-      end = `${end}${block}`.slice(-BLOCK);
-    }
-    rmSync(path);
-    const { listed } = countEntries(end);
-    const { bytes } = parseReport(end);
-    const { files, ...entries } = totals;
-    return {
-      ...entries,
-      ...(listed === undefined ? {} : { listed }),
-      ...(bytes === undefined ? {} : { files, bytes }),
-    };
-  } catch {
-    return {}; // it is gone with the connection
-  }
-}
-
-/** Reads a file in blocks of whole lines, bytes in latin1 strings; a line that is longer than a block comes in parts. */
-function* blocksOf(path: string): Generator<string> {
-  const file = openSync(path, 'r');
-  const bytes = Buffer.alloc(BLOCK);
-  let rest = '';
-  try {
-    for (let length = readSync(file, bytes); length > 0; length = readSync(file, bytes)) {
-      const text = rest + bytes.toString('latin1', 0, length);
-      const end = rest.length > BLOCK ? text.length : text.lastIndexOf('\n') + 1;
-      rest = text.slice(end);
-      yield text.slice(0, end);
-    }
-    yield rest;
-  } finally {
-    closeSync(file);
-  }
-}
-
-const countFiles = (report: string) => report.match(/\] [<>]f/g)?.length ?? 0;
-
-/** Counts the files that were sent, one line each, and the bytes that went over the network, both ways. */
-export function parseReport(report: string): Totals {
-  const [, sent, received] = /^\S+ \S+ \[\d+\] sent (\S+) bytes +received (\S+) bytes/m.exec(report) ?? [];
-  return sent && received ? { files: countFiles(report), bytes: parseAmount(sent) + parseAmount(received) } : {};
-}
-
-/** Counts what was created and deleted, one line each, and reads how many there are where the statistics say so. */
-export function countEntries(report: string): Entries {
-  const created = report.match(/^\S+ \S+ \[\d+\] [<>ch.][fdLDS]\+{9}/gm)?.length ?? 0;
-  const deleted = report.match(/^\S+ \S+ \[\d+\] \*?deleting /gm)?.length ?? 0;
-  const [, listed] = /^\S+ \S+ \[\d+\] Number of files: (\S+)/m.exec(report) ?? [];
-  return { created, deleted, ...(listed === undefined ? {} : { listed: parseAmount(listed) }) };
-}
-
 /**
  * Decides how a comparison of all tells of itself, and what of that is not passed on: where it deletes, the statistics are needed
  * to know how many files the target holds.
@@ -262,13 +198,6 @@ export function statsFilter(isVerbose: boolean): (bytes: string) => string {
     rest = lines.pop() ?? '';
     return lines.flatMap((line) => (isOurs(line) ? [] : `${line}\n`)).join('');
   };
-}
-
-/** Reads a number as rsync writes it: `1,234`, or with -h `1.23K`. */
-function parseAmount(text: string): number {
-  const [, number = '', unit = ''] = /^([\d.,']+)([KMGTP]?)$/.exec(text) ?? [];
-  if (!unit) return Number(number.replace(/\D/g, ''));
-  return Math.round(Number(number.replace(',', '.')) * 1000 ** ('KMGTP'.indexOf(unit) + 1));
 }
 
 /** Takes something out of what rsync prints. */

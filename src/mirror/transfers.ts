@@ -16,6 +16,7 @@ import type { Connection } from './connection.ts';
 import { Faults, locatorFor, namerFor } from './faults.ts';
 import { Foothold, mayFindFiles } from './foothold.ts';
 import type { Mounts } from './mounts.ts';
+import { Report } from './report.ts';
 import {
   addTotals,
   type Filter,
@@ -27,7 +28,6 @@ import {
   passOn,
   type Sent,
   type Totals,
-  takeReport,
 } from './rsync.ts';
 import { LIST_OPTIONS } from './scopes.ts';
 import { type LeftOut, SizeLimit } from './size-limit.ts';
@@ -130,7 +130,7 @@ export class Transfers {
       rsync: start(command[0] as string, command.slice(1), { cwd: place.cwd }),
       ...{ totals: {}, rules, limit, isHome: place.from !== ROOT, isOutdated: false },
     };
-    if (report) transfer.rsync.once('close', () => Object.assign(transfer.totals, takeReport(report)));
+    if (report) follow(transfer, new Report(report));
     return transfer;
   }
 
@@ -250,4 +250,9 @@ export class Transfers {
     if (isOutdated) throw new Failure('同步期间源目录下的挂载点发生了变化，为保护备份已中止，将重新同步');
     return { status, faults, isCut: limit < host.plan.maxDelete && (status === LIMITED || isLimited()) };
   }
+}
+
+/** Takes what an rsync has put down of its work into what is known of it, once it has ended. */
+function follow({ rsync, totals }: Transfer, report: Report): void {
+  for (const event of ['close', 'error']) rsync.once(event, () => Object.assign(totals, report.take()));
 }

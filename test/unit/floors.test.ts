@@ -12,7 +12,7 @@ const MIRROR = [
   'rsync-options options config memory held allowance ssh check keys events changes moves departures estimate renames scopes source',
   'watchable places foothold mount-states mounts source-guard announcer doubts',
   'unwatched terrain directories watcher-words vigil inotifywait inotifywaits coverage',
-  'progress differences faults size-limit rsync unread unmirrored target-state watch published-keys host-keys connection backup-guard nesting rivals standstill remote-renames',
+  'progress differences faults size-limit rsync report unread unmirrored target-state watch published-keys host-keys connection backup-guard nesting rivals standstill remote-renames',
   'tally rule-files census ledger forecast losses brake transfers sender division flaws failures retries recovery target commands status metrics monitor comparison readability horizon verify',
 ].flatMap((line) => line.split(' '));
 const BACKUP = [

@@ -4,7 +4,8 @@ import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DryRunReader } from '../../../src/mirror/forecast.ts';
 import { planFor } from '../../../src/mirror/options.ts';
-import { countEntries, statsFilter, tellingOf } from '../../../src/mirror/rsync.ts';
+import { countEntries } from '../../../src/mirror/report.ts';
+import { statsFilter, tellingOf } from '../../../src/mirror/rsync.ts';
 import { withoutDeleting } from '../../../src/mirror/rsync-options.ts';
 import { scratch } from '../service/scratch.ts';
 

@@ -1,7 +1,5 @@
 import { describe, expect, test } from 'bun:test';
 import { once } from 'node:events';
-import { existsSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { Faults } from '../../../src/mirror/faults.ts';
 import { planFor } from '../../../src/mirror/options.ts';
@@ -14,14 +12,10 @@ import {
   NOTHING,
   type OutcomeKind,
   outcomeOf,
-  parseReport,
   passOn,
-  takeReport,
   tellingOf,
 } from '../../../src/mirror/rsync.ts';
-import { scratch } from '../service/scratch.ts';
 import { keepLog } from './stand-ins.ts';
-import { transfer } from './transfer.ts';
 
 test('an rsync is heard to say that its limit has kept something, in whatever pieces that comes', async () => {
   const hear = async (pieces: string[]) => {
@@ -44,26 +38,6 @@ test('what several rsyncs have done is added, unless it is not known', () => {
   expect(addTotals({ ...one, listed: 9 }, { ...one, listed: 8 }).listed).toBe(8);
   expect(addTotals(one, { files: 2, bytes: 20, created: undefined, deleted: 4 })).toEqual({
     ...{ files: 3, bytes: 30, created: undefined, deleted: 5 },
-  });
-});
-
-describe('what rsync reports of a transfer', () => {
-  test.each(['-a', '-av', '-avh', '-aq', '-avv --stats'])('%s: files and bytes', (options) => {
-    transfer(options.split(' '), (report) => {
-      const { files, bytes = 0 } = parseReport(report);
-      expect(files).toBe(4);
-      expect(bytes).toBeWithin(350_000, 353_000); // 350,000 bytes of files
-    });
-  });
-
-  test('in the manner of a locale, or not at all', () => {
-    const line = (sent: string, received: string) =>
-      `2026/11/22 20:00:00 [7] sent ${sent} bytes  received ${received} bytes  1.00 bytes/sec\n`;
-    expect(parseReport(line('1,234,567', '35')).bytes).toBe(1_234_602);
-    expect(parseReport(line('1.234.567', '35')).bytes).toBe(1_234_602);
-    expect(parseReport(line('1.23K', '35')).bytes).toBe(1265);
-    expect(parseReport(line('1,23M', '1.00K')).bytes).toBe(1_231_000);
-    expect(parseReport('2026/11/22 20:00:00 [7] building file list\n')).toEqual({});
   });
 });
 
@@ -114,27 +88,6 @@ describe('an exit status of rsync', () => {
     expect(known.filter((status) => meaningOf(status) === unknown)).toEqual([]);
     expect(new Set(known.map(meaningOf)).size).toBe(known.length);
   });
-});
-
-test('the report of an rsync is read once, and is nothing where it has gone with the connection', () => {
-  using directory = scratch();
-  const path = join(directory.path, '1.log');
-  const sent = '2026/11/22 20:00:00 [7] sent 1,000 bytes  received 35 bytes  1.00 bytes/sec';
-  writeFileSync(path, `2026/11/22 20:00:00 [7] <f+++++++++\n${sent}\n`);
-  expect(takeReport(path)).toEqual({ files: 1, bytes: 1035, created: 1, deleted: 0 });
-  expect(existsSync(path)).toBe(false);
-  expect(takeReport(path)).toEqual({});
-});
-
-test('the report of an rsync is read in pieces, however much the backup has had it write down', () => {
-  using directory = scratch();
-  const path = join(directory.path, '1.log');
-  const head = '2026/11/22 20:00:00 [7]';
-  const entries = `${head} <f+++++++++\n${head} *deleting   x\n`.repeat(30_000);
-  const end = `${head} Number of files: 1,250 (reg: 1,000)\n${head} sent 1,000 bytes  received 35 bytes  1.00 bytes/sec\n`;
-  writeFileSync(path, `${entries}${head} ${'e'.repeat(3_000_000)}\n${end}`);
-  const counts = { files: 30_000, created: 30_000, deleted: 30_000 };
-  expect(takeReport(path)).toEqual({ ...counts, bytes: 1035, listed: 1250 });
 });
 
 test('a sync that has failed is told by why the backup refuses, if it says so', () => {
