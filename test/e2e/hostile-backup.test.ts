@@ -1,9 +1,10 @@
 /** A backup that says more than there is to say, or nothing: the source bears it, tells it, and mirrors once the backup is honest. */
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { spawnSync } from 'node:child_process';
-import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs';
+import { copyFileSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { isRoot, Pair } from '../pair.ts';
-import { content, Program } from '../processes.ts';
+import { cleanEnv, content, Program } from '../processes.ts';
+import { binary } from '../project.ts';
 
 setDefaultTimeout(180_000);
 
@@ -14,7 +15,8 @@ const MOST_KB = 300_000;
 const MOST_OUTPUT = 4_000_000;
 
 /** What the backup does to a command, by the mood that it is in. */
-const SCRIPT = `case "$(cat "$0.mood"):$SSH_ORIGINAL_COMMAND" in
+const SCRIPT = `mood=$(cat "$0.mood")
+case "$mood:$SSH_ORIGINAL_COMMAND" in
 login:echo*) exec yes ;;
 login-line:echo*) exec tr '\\0' a </dev/zero ;;
 login-error:echo*) exec tr '\\0' a </dev/zero >&2 ;;
@@ -23,7 +25,7 @@ lines:rsync*) yes 'of no use' >&2 & ;;
 progress:rsync*) yes "$(printf 'a\\rb')" | tr -d '\\n' >&2 & ;;
 garbage:rsync*) exec yes ;;
 greeting:rsync*) exec tr '\\0' a </dev/zero ;;
-errors:rsync*) cat "$0.hello"; while cat "$0.errors"; do :; done; exit ;;
+errors:rsync*) cat "$0.hello"; while cat "$0.$mood"; do :; done; exit ;;
 identity:start-sshd*) exec yes ;;
 esac
 exec sh -c "$SSH_ORIGINAL_COMMAND"
@@ -67,6 +69,18 @@ class Hostile implements AsyncDisposable {
 
   write(name: string): void {
     writeFileSync(this.pair.path('source', name), name);
+  }
+
+  remove(...names: string[]): void {
+    for (const name of names) rmSync(this.pair.path('source', name));
+  }
+
+  /** Compares by --verify: how that ends, what it tells, and how much memory it has needed, kB. */
+  verify(LOG_FORMAT: string) {
+    const env = { ...cleanEnv(), NO_COLOR: '1', ...this.pair.sourceEnv, LOG_FORMAT };
+    const command = [binary('rsync-inotify'), '--verify'];
+    const { exitCode, stdout, resourceUsage } = Bun.spawnSync(command, { env });
+    return { status: exitCode, stdout: stdout.toString(), maxRSS: resourceUsage.maxRSS / 1024 };
   }
 
   isMirrored(): Promise<void> {
@@ -121,5 +135,33 @@ describe.each(['text', 'json'])('a hostile backup and a log as %s', (LOG_FORMAT)
     backup.write('file');
     await backup.isMirrored();
     expect(peakOf(source)).toBeLessThan(MOST_KB);
+  });
+
+  test.each(['line', 'lines', 'errors'])('%s: endless talk to a question what would be deleted', async (mood) => {
+    await using backup = await Hostile.make('endless-question', 'honest');
+    const source = backup.start({ LOG_FORMAT, MAX_DELETE: '1' });
+    for (const name of ['a', 'b', 'c']) backup.write(name);
+    await source.shows('✓ 服务运行中');
+    await backup.isMirrored();
+    const offset = source.output.length;
+    backup.be(mood);
+    backup.remove('a', 'b', 'c');
+    await source.shows(/备份端的(输出|标准错误)中有/, offset, 60_000);
+    expect(peakOf(source)).toBeLessThan(MOST_KB);
+    expect(source.output.length).toBeLessThan(MOST_OUTPUT);
+    backup.be('honest');
+    await source.shows(/deletions?\.held|暂缓|保留/, offset, 60_000);
+  });
+
+  test.each(['line', 'lines', 'errors'])('%s: endless talk to --verify', async (mood) => {
+    await using backup = await Hostile.make('endless-verify', 'honest');
+    const source = backup.start({ LOG_FORMAT });
+    backup.write('file');
+    await source.shows('✓ 服务运行中');
+    backup.be(mood);
+    const { status, stdout, maxRSS } = backup.verify(LOG_FORMAT);
+    expect(stdout).toMatch(/备份端的(输出|标准错误)中有/);
+    expect(status).toBe(2);
+    expect(maxRSS).toBeLessThan(MOST_KB);
   });
 });
