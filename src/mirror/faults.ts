@@ -41,6 +41,8 @@ const MAX_READINGS = 100;
 export const MAX_CHATTER = 1_000_000;
 /** What a line of it counts at least, characters: each makes an entry of the log. */
 const ENTRY = 100;
+/** How many lines are passed on of an rsync altogether, those among them that say that a file has vanished, for example. */
+const MAX_ALL_LINES = 10_000;
 const AND_SO_ON = 'rsync: （同一次同步中更多的此类错误不再逐行显示）\n';
 /** How long a line may be that is read, characters: rsync names two paths at most, each byte as `\#ooo`. */
 const MAX_LINE = 70_000;
@@ -60,11 +62,9 @@ const CHANGING = /^ERROR: (.*) failed verification -- update discarded\.$/;
 /** Lines that say no more than that a connection has ended or that there were errors before. */
 const NO_FAULT =
   /^(rsync error: |rsync warning: |WARNING: |file has vanished: |IO error encountered|cannot delete non-empty directory|skipping non-regular file|$)|connection unexpectedly closed|\] (write|read) error: |\(see previous errors\)/;
-/** Forms of lines of which there may be any number: one for each of many files, or what `-v` in SSH_OPTS asks for. */
-const COUNTLESS = [
-  ...[SYSTEM_ERROR, OWN_REFUSAL, CONVERSION, CHANGING],
-  /^(file has vanished: |cannot delete non-empty directory|skipping non-regular file|debug\d: )/,
-];
+/** How the lines begin that rsync has for each of many files, and what `-v` in SSH_OPTS asks for: there may be any number of them. */
+const COUNTLESS =
+  /^(rsync: |\[\w+\] |ERROR: |WARNING: |\*\*\* Skipping |file has vanished: |cannot delete |could not make way |skipping |symlink has |debug\d: )/;
 const OF_ATTRIBUTES =
   /^(chown|chgrp|failed to (set|modify) (times|permissions) on|set_acl|change_sacl_perms|rsync_xal_set|set_xattr_acl|copy_xattrs|failed to (re-)?(read|write) xattr|delete of stat xattr)\b/;
 const OF_READING =
@@ -99,6 +99,7 @@ export class Faults {
   /** How many lines were about other faults, and about attributes. */
   private lines = 0;
   private attributeLines = 0;
+  private passedLines = 0;
   /** How much came that is none of it, characters. */
   private chatter = 0;
 
@@ -146,11 +147,13 @@ export class Faults {
 
   /** Takes in a line; returns what is to be passed on of it. */
   private pass(line: string): string {
-    if (!COUNTLESS.some((form) => form.test(line))) this.chatter += line.length + ENTRY;
+    if (!COUNTLESS.test(line)) this.chatter += line.length + ENTRY;
     const before = this.lines;
     const isShown = this.take(line);
-    if (this.lines === before || this.lines <= MAX_LINES) return isShown ? `${line}\n` : '';
-    return this.lines === MAX_LINES + 1 ? Buffer.from(AND_SO_ON).toString('latin1') : '';
+    const isOfFaults = this.lines > before;
+    if (!isShown || (isOfFaults && this.lines > MAX_LINES + 1) || this.passedLines >= MAX_ALL_LINES) return '';
+    const isLast = (isOfFaults && this.lines > MAX_LINES) || ++this.passedLines === MAX_ALL_LINES;
+    return isLast ? Buffer.from(AND_SO_ON).toString('latin1') : `${line}\n`;
   }
 
   /** Takes in a line; returns whether it may be passed on. */

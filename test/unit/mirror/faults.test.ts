@@ -236,6 +236,8 @@ describe('what has no end', () => {
     const many = [
       'file has vanished: "/s/x"',
       'cannot delete non-empty directory: d',
+      '*** Skipping any contents from this failed directory ***',
+      'WARNING: a failed verification -- update discarded (will try again).',
       'debug2: channel 0: window 2031616 sent adjust 65536',
       'rsync: [receiver] chown "/data/backup/a" failed: Operation not permitted (1)',
       'rsync: [receiver] mkstemp "/data/backup/x" failed: Permission denied (13)',
@@ -247,6 +249,14 @@ describe('what has no end', () => {
     expect(faults.isFlooded).toBe(false);
     faults.read(chatter);
     expect(faults.isFlooded).toBe(true);
+  });
+
+  test('is passed on up to a limit, and then told once', () => {
+    const { faults } = heard();
+    const line = 'file has vanished: "/s/x"\n';
+    const passed = Array.from({ length: 10_100 }, () => faults.read(line));
+    expect(passed.filter((it) => it === line)).toHaveLength(9999);
+    expect(passed.filter((it) => it !== line && it !== '')).toHaveLength(1);
   });
 
   test('is told where it has no line ends', () => {
