@@ -18,7 +18,7 @@
  *   3 .ssh and authorized_keys          prepareAuthorizedKeys              src/backup/authorized-keys.ts
  *   4 wait for the key, authorise it    waitForKey, adoptSharedKey         src/backup/authorized-keys.ts
  *   5 sshd                              startSshd, logReady                src/backup/sshd.ts
- *   6 follow the key while sshd lives   followSharedKey                    src/backup/authorized-keys.ts
+ *   6 follow the key while sshd lives   followSharedKey                    src/backup/authorized-keys.ts, key-sessions.ts
  *   – what the source may run           answerSource                       src/backup/forced-command.ts, confinement.ts
  *   – where it may write                guard.watch                        src/backup/guard.ts, destination.ts
  *   – what is asked of the program      answerFlags                        src/backup/status.ts
@@ -26,12 +26,15 @@
 import { chmodSync, mkdirSync, statSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
-import { restrictFormerKey, SharedKey, sharedKeyFile } from '../src/backup/authorized-keys.ts';
+import { SharedKey, sharedKeyFile } from '../src/backup/authorized-keys.ts';
+import { summariseAll } from '../src/backup/ceiling.ts';
 import { type Config, help, PROGRAM, readStartConfig, version } from '../src/backup/config.ts';
 import { canFence } from '../src/backup/confinement.ts';
+import { Crowd } from '../src/backup/crowd.ts';
 import { Destination } from '../src/backup/destination.ts';
 import { answerSource } from '../src/backup/forced-command.ts';
 import { Guard } from '../src/backup/guard.ts';
+import { KeySessions } from '../src/backup/key-sessions.ts';
 import { Reports } from '../src/backup/reports.ts';
 import { canSeclude } from '../src/backup/seclusion.ts';
 import { makePrivsepDirectory, ownAddress, Sshd } from '../src/backup/sshd.ts';
@@ -98,6 +101,8 @@ async function configureSshd(config: Config, sshd: Sshd, guard: Guard): Promise<
   const user = (await run`id -un`).stdout.trim();
   if (user === 'root') makePrivsepDirectory();
   await sshd.configure(user);
+  const count = await sshd.endStrays();
+  if (count > 0) warn('session.stray', `已结束上次运行遗留的 ${count} 个源端命令：其连接已不在`, { count });
   await guard.settle();
   const isVoid = config.REFUSE_OPTIONS ? '，REFUSE_OPTIONS 因此不起作用' : '';
   if (config.ALLOW_SHELL) warn('sshd.shell_allowed', `ALLOW_SHELL=true：源端的密钥可以在本机执行任意命令${isVoid}`);
@@ -109,9 +114,10 @@ async function configureSshd(config: Config, sshd: Sshd, guard: Guard): Promise<
 // ── Step 3: authorized_keys ──────────────────────────────────────────────────────────────────────
 
 /** Gives the key of an earlier start no more than this start does, even while none is shared. */
-function prepareAuthorizedKeys(config: Config): void {
+function prepareAuthorizedKeys(key: SharedKey, sessions: KeySessions): void {
   try {
-    restrictFormerKey(config);
+    key.restrictFormer();
+    sessions.follow();
   } catch (cause) {
     error('key.unrestricted', `原有公钥的限制未更新: ${reasonOf(cause)}`);
   }
@@ -124,26 +130,28 @@ const TRY_MS = 2000;
 const POLL_MS = 200;
 
 /** Waits for the key. Without it sshd starts all the same: the key is authorised as soon as it is there. */
-async function waitForKey(config: Config, key: SharedKey): Promise<void> {
+async function waitForKey(config: Config, key: SharedKey, sessions: KeySessions): Promise<void> {
   log('key.wait', '等待源端公钥...');
   for (let attempt = 1; attempt <= config.KEY_RETRIES; attempt++) {
-    if (adoptSharedKey(key) || lifecycle.stopping) return;
+    if (adoptSharedKey(key, sessions) || lifecycle.stopping) return;
     info('key.retry', `等待源端生成公钥... (${attempt}/${config.KEY_RETRIES})`, { attempt });
     const deadline = performance.now() + TRY_MS;
-    while (performance.now() < deadline && !adoptSharedKey(key) && !lifecycle.stopping) await lifecycle.pause(POLL_MS);
+    const isToWait = () => performance.now() < deadline && !adoptSharedKey(key, sessions) && !lifecycle.stopping;
+    while (isToWait()) await lifecycle.pause(POLL_MS);
   }
   if (key.isInForce || lifecycle.stopping) return;
   warn('key.missing', `没有等到源端公钥，先启动 SSH 服务，公钥出现后自动授权: ${escapeText(sharedKeyFile(config))}`);
 }
 
 /** Authorises the shared key where it is new; one that is refused, told once, changes nothing. Returns whether one is in force. */
-function adoptSharedKey(key: SharedKey): boolean {
+function adoptSharedKey(key: SharedKey, sessions: KeySessions): boolean {
   try {
     const line = key.findNew();
     if (line) {
       if (key.noteSight(line)) log('key.found', '发现源端公钥，配置授权...');
       key.authorize(line);
       log('key.authorized', 'SSH 免密登录配置完成 ✓', { fingerprint: key.report() });
+      sessions.follow();
     }
     key.noteComplaint('');
   } catch (cause) {
@@ -177,11 +185,14 @@ function logReady({ SSHD_PORT: port, SSHD_LISTEN }: Config, { pid }: Sshd): void
 /** How often the shared key is looked at once sshd runs, ms. */
 const FOLLOW_MS = 500;
 
-/** Puts a new key in the old one's place as long as sshd lives. */
-async function followSharedKey(key: SharedKey, sshd: Sshd): Promise<void> {
+/** Puts a new key in the old one's place as long as sshd lives, and ends sessions that may not go on, or are too many. */
+async function followSharedKey(key: SharedKey, sessions: KeySessions, sshd: Sshd): Promise<void> {
+  const crowd = new Crowd(sshd);
   while (!lifecycle.stopping) {
-    if (await key.answers()) adoptSharedKey(key);
-    await sshd.pause(FOLLOW_MS);
+    if (await key.answers()) adoptSharedKey(key, sessions);
+    sessions.look();
+    crowd.inspect(performance.now());
+    await sshd.pause(key.isInDoubt ? POLL_MS : FOLLOW_MS);
   }
 }
 
@@ -206,9 +217,11 @@ async function main(): Promise<void> {
   if (answer) return lifecycle.answer(answer);
   const config = readStartConfig();
   await openLogFile(config);
+  lifecycle.onStop(async () => summariseAll());
   const [key, sshd, reports] = [new SharedKey(config), new Sshd(config), new Reports()];
   const destination = new Destination(config.DEST_DIR);
   const guard = new Guard({ config, destination, sshd, reports });
+  const sessions = new KeySessions({ key, guard, sshd });
   const stalls = new Stalls(() => sshd.commands());
   const status = new ServiceStatus({ config, destination, guard, key, sshd, reports, stalls });
   for (const prepare of [
@@ -218,8 +231,8 @@ async function main(): Promise<void> {
     () => lifecycle.finishFirst(generateHostKeys(config)), // 1
     () => lifecycle.finishFirst(publishHostKeys(config)),
     () => configureSshd(config, sshd, guard), // 2
-    () => prepareAuthorizedKeys(config), // 3
-    () => waitForKey(config, key), // 4
+    () => prepareAuthorizedKeys(key, sessions), // 3
+    () => waitForKey(config, key, sessions), // 4
     () => reports.listen(sshd.sessionFiles.reports),
   ]) {
     await prepare();
@@ -229,7 +242,7 @@ async function main(): Promise<void> {
   status.enterService();
   logReady(config, sshd);
   for (const watch of [guard.watch(), stalls.keep()]) lifecycle.background(watch);
-  await followSharedKey(key, sshd); // 6
+  await followSharedKey(key, sessions, sshd); // 6
 }
 
 if (import.meta.main) lifecycle.background(main());

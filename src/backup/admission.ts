@@ -29,6 +29,8 @@ export interface Admission {
   place: Place | null;
   /** Why nothing can be received, or would not be if DEST_DIR were another directory than `place`. */
   reason: string;
+  /** The fingerprint of the key whose sessions are let in; '' where none is known, and then it does not count. */
+  key: string;
 }
 
 /** Why nothing is received into DEST_DIR as it is: the source will ask again and again. */
@@ -69,6 +71,17 @@ export function readAdmission(): Admission {
   const { START_SSHD_ADMISSION: file } = process.env;
   if (!file) throw new Refusal('只能经由 start-sshd 启动的 sshd 使用');
   return JSON.parse(readFileSync(file, 'utf8'));
+}
+
+/**
+ * Lets this session go on if it has logged in by the key that is in force now: another one may have taken its place since, while the
+ * connection stood.
+ * @param key the fingerprint of the key of this session
+ * @throws {Refusal}
+ */
+export function admitKey(key: string | undefined): void {
+  const { key: inForce } = readAdmission();
+  if (key && inForce && key !== inForce) throw new Refusal('登录所用的公钥已不再有效');
 }
 
 /**

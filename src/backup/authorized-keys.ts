@@ -8,7 +8,7 @@
  *
  * Comments in authorized_keys need not be UTF-8: what is written there is bytes, kept as latin1 strings.
  */
-import { existsSync, mkdirSync, readFileSync, realpathSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, realpathSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { quote } from 'shlex';
 import { readSmallFile, replaceFile } from '../service/files.ts';
@@ -33,6 +33,12 @@ export class SharedKey {
   private inForce = '';
   private found = '';
   private complaint = '';
+  /** The key that can log in: the one in force, or before there is one that of an earlier start. */
+  private admitted = '';
+  /** Its lines in authorized_keys as they were found last, other ones that were found since, and by what the file was known then. */
+  private lines = '';
+  private suspicion: string | undefined;
+  private stamp = '';
 
   private readonly glance: Glance;
 
@@ -49,7 +55,17 @@ export class SharedKey {
   }
 
   get isInForce(): boolean {
-    return this.inForce !== '';
+    return this.inForce !== '' && !this.isWithdrawn;
+  }
+
+  /** Whether somebody has taken the key out of authorized_keys. */
+  get isWithdrawn(): boolean {
+    return this.admitted !== '' && this.lines === '';
+  }
+
+  /** Whether authorized_keys has to be looked at once more to know. */
+  get isInDoubt(): boolean {
+    return this.suspicion !== undefined;
   }
 
   /**
@@ -75,7 +91,61 @@ export class SharedKey {
   authorize(line: string): void {
     authorize(this.config, Buffer.from(line).toString('latin1'));
     this.inForce = line;
+    this.admit(line);
+  }
+
+  /**
+   * Gives the key in a line of ours that an earlier start has left no more than this start does.
+   * @throws {Failure}
+   */
+  restrictFormer(): void {
+    const key = formerKey(readAuthorizedKeys(authorizedKeysFile(this.config)));
+    if (!key) return;
+    authorize(this.config, key);
+    this.admit(key);
+  }
+
+  private admit(line: string): void {
+    this.admitted = line;
+    this.lines = linesWith(line, readAuthorizedKeys(authorizedKeysFile(this.config)));
+    this.suspicion = undefined;
+    this.stamp = '';
     touch();
+  }
+
+  /** Tells the fingerprint of the key that can log in, '' where there is none. */
+  get fingerprint(): string {
+    return this.admitted && fingerprint(this.admitted);
+  }
+
+  /**
+   * Says what somebody else has done to the lines of the key in authorized_keys since the last look. The file is looked at twice, for it may
+   * be gone while it is written anew; what cannot be looked at says nothing.
+   */
+  findChange(): 'removed' | 'edited' | undefined {
+    const found = this.admitted ? this.findLines() : this.lines;
+    const isNew = found !== this.lines && found !== this.suspicion;
+    if (found === this.lines) this.suspicion = undefined;
+    if (isNew) this.suspicion = found;
+    if (found === this.lines || isNew) return undefined;
+    this.lines = found;
+    this.suspicion = undefined;
+    touch();
+    return found ? 'edited' : 'removed';
+  }
+
+  private findLines(): string {
+    const file = authorizedKeysFile(this.config);
+    try {
+      const found = statSync(file, { bigint: true, throwIfNoEntry: false });
+      const stamp = found ? [found.ino, found.size, found.mtimeNs, found.ctimeNs].join() : 'none';
+      if (stamp === this.stamp) return this.suspicion ?? this.lines;
+      const lines = linesWith(this.admitted, readAuthorizedKeys(file));
+      this.stamp = stamp;
+      return lines;
+    } catch {
+      return this.lines;
+    }
   }
 
   /** Remembers why the file was refused, '' if it was not; returns whether that is news. */
@@ -87,7 +157,7 @@ export class SharedKey {
 
   /** Tells the fingerprint of the key in force. */
   report(): string | null {
-    return this.inForce ? fingerprint(this.inForce) : null;
+    return this.isInForce ? fingerprint(this.inForce) : null;
   }
 }
 
@@ -123,7 +193,7 @@ export function authorizedLine(config: Config, key: string): string {
   if (config.ALLOW_SHELL) return `restrict ${key}`;
   const script = Bun.main.startsWith('/$bunfs/') ? [] : ['--no-env-file', Bun.main]; // a compiled program is its own script
   const program = process.execPath.replace(/ \(deleted\)$/, ''); // replaced by a newer one since we were started
-  const option = commandOption([program, ...script, FORCED_COMMAND]);
+  const option = commandOption([program, ...script, FORCED_COMMAND, fingerprint(key)]);
   return `restrict,${Buffer.from(option).toString('latin1')} ${key}`;
 }
 
@@ -166,11 +236,11 @@ function formerKey(content: string): string | undefined {
   return key;
 }
 
-/**
- * Gives the key in a line of ours that an earlier start has left no more than this start does.
- * @throws {Failure}
- */
-export function restrictFormerKey(config: Config): void {
-  const key = formerKey(readAuthorizedKeys(authorizedKeysFile(config)));
-  if (key) authorize(config, key);
+/** Finds the lines that let a key in. */
+function linesWith(key: string, content: string): string {
+  const [, body = ''] = key.split(' ');
+  return content
+    .split('\n')
+    .filter((line) => line.includes(body) && !line.trimStart().startsWith('#'))
+    .join('\n');
 }

@@ -2,13 +2,13 @@
  * What sshd starts for the source, whatever it asks for: it answers, becomes the receiving rsync, or refuses. It is started
  * for each session, so that whatever is imported here is paid by every transfer.
  *
- *   SSH_ORIGINAL_COMMAND='rsync --server -vlogDtpre.iLsfxCIvu . /data/backup/' start-sshd --forced-command
+ *   SSH_ORIGINAL_COMMAND='rsync --server -vlogDtpre.iLsfxCIvu . /data/backup/' start-sshd --forced-command SHA256:…
  */
 import { readlinkSync, writeSync } from 'node:fs';
-import { basename, resolve } from 'node:path';
+import { basename, dirname, join, resolve } from 'node:path';
 import { isWithin } from '../service/files.ts';
 import { escapeText } from '../service/text.ts';
-import { admit, Barred, readAdmission } from './admission.ts';
+import { admit, admitKey, Barred, readAdmission } from './admission.ts';
 import { confinedPath, enter, fence, forbidDevices, locate, neededBy, Refusal } from './confinement.ts';
 import { identify } from './identification.ts';
 import { deletesLast, deletingFirst, foldingOf } from './letter-case.ts';
@@ -27,8 +27,10 @@ import {
 import { renameIn } from './renames.ts';
 import { announce, MAX_SHOWN, sendReport } from './reports.ts';
 import { seclude } from './seclusion.ts';
+import { become, MAX_COMMANDS, MAX_HELPERS, takeSlot } from './slots.ts';
+import { KEY_VARIABLE } from './strays.ts';
 
-/** What sshd starts this program with. */
+/** What sshd starts this program with, and the fingerprint of the key that has logged in. */
 export const FORCED_COMMAND = '--forced-command';
 /** What the source asks for where it has moved something: `start-sshd --rename DIRECTORY`. */
 const RENAME = '--rename';
@@ -41,7 +43,8 @@ const ANNOUNCE = '--announce';
 
 /** Answers the source, if that is what the program was started for; returns whether it was. */
 export async function answerSource([flag, directory, ...more]: string[]): Promise<boolean> {
-  if (flag === FORCED_COMMAND) await respond(process.env.SSH_ORIGINAL_COMMAND ?? '', answerTo);
+  if (flag === FORCED_COMMAND)
+    await respond(process.env.SSH_ORIGINAL_COMMAND ?? '', (command) => answerTo(command, directory));
   else if ((flag === RENAME || flag === IDENTIFY) && directory && more.length === 0)
     await respond(`start-sshd ${flag} ${directory}`, () => answerShell(flag, directory));
   else if (flag === ANNOUNCE && directory && more.length === 1)
@@ -64,18 +67,40 @@ async function respond(command: string, answer: (command: string) => unknown): P
   } catch (cause) {
     const reason = (cause instanceof Error ? cause.message : String(cause)).slice(0, MAX_SHOWN);
     writeSync(2, `start-sshd: 拒绝执行：${escapeText(reason)}\n`);
-    await sendReport(cause instanceof Barred ? 'barred' : 'refused', `${reason}。命令: ${command.slice(0, MAX_SHOWN)}`);
+    const kind = cause instanceof Barred ? 'barred' : cause instanceof Crowded ? 'crowded' : 'refused';
+    await sendReport(kind, `${reason}。命令: ${command.slice(0, MAX_SHOWN)}`);
     process.exit(1);
   }
 }
 
+/** Why nothing is run, whatever it is: as much as may run does. */
+class Crowded extends Refusal {}
+
+/** @throws {Crowded} where as many of a kind run as may */
+function occupy(kind: 'commands' | 'helpers', most: number): void {
+  const slots = join(dirname(process.env.START_SSHD_ADMISSION ?? ''), kind);
+  if (!takeSlot(slots, most)) throw new Crowded(`源端密钥的命令已有 ${most} 个在运行，达到上限，请稍后重试`);
+}
+
 /**
- * Finds the answer to a command of the source, the test of the connection for example.
+ * Lets a command in: of the key that is in force, and no more of them than may run at a time.
  * @throws {Refusal}
  */
-async function answerTo(command: string): Promise<string | number> {
+function enterService(key: string | undefined): void {
+  admitKey(key);
+  occupy('commands', MAX_COMMANDS);
+  if (key) process.env[KEY_VARIABLE] = key;
+}
+
+/**
+ * Finds the answer to a command of the source, the test of the connection for example.
+ * @param key the fingerprint of the key that has logged in
+ * @throws {Refusal}
+ */
+async function answerTo(command: string, key: string | undefined): Promise<string | number> {
   const { DEST_DIR, START_SSHD_REPORTS } = process.env;
   if (!DEST_DIR || !START_SSHD_REPORTS) throw new Refusal('只能经由 start-sshd 启动的 sshd 使用');
+  enterService(key);
   if (!command) throw new Refusal('不提供 shell');
   const words = parseCommand(command);
   const [program, option, directory = ''] = words;
@@ -85,6 +110,7 @@ async function answerTo(command: string): Promise<string | number> {
   if (asked === IDENTIFY) return identify(directory, DEST_DIR, admit());
   if (asked !== RENAME) return receive(words, DEST_DIR);
   admit();
+  occupy('helpers', MAX_HELPERS);
   return renameIn(directory, DEST_DIR);
 }
 
@@ -99,7 +125,7 @@ async function receive(words: string[], allowed: string): Promise<never> {
   const { real, root } = locate(destination, allowed);
   for (const directory of directories) confinedPath(directory, real, root);
   const rsync = findProgram('rsync');
-  if (!rsync || !process.execve) throw new Refusal('本机没有 rsync');
+  if (!rsync) throw new Refusal('本机没有 rsync');
   const rest = enter(real, root);
   if (writesInPlace(options)) await protectDevices();
   if (hasBlockLength) await sendReport('unblocked', '');
@@ -113,7 +139,7 @@ async function receive(words: string[], allowed: string): Promise<never> {
   const mayLeave = isSecluded || (isFenced && real === root);
   if (mayLeave) process.chdir('/');
   const place = (mayLeave ? real : rest) + (destination.endsWith('/') ? '/' : ''); // a directory to be, for a single file
-  return process.execve(rsync, ['rsync', '--server', ...safe, '.', place], process.env);
+  return become(rsync, ['rsync', '--server', ...safe, '.', place], process.env);
 }
 
 const messageOf = (cause: unknown) => (cause instanceof Error ? cause.message : String(cause));

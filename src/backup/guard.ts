@@ -58,6 +58,8 @@ export class Guard {
   private trouble: Trouble | undefined;
   private home: Home | undefined;
   private admission: Admission | undefined;
+  /** The fingerprint of the key whose sessions are let in, '' where none is known. */
+  private key = '';
   /** What is mounted below DEST_DIR, and the text that this was found in. */
   private below: string[] = [];
   private mountinfo = '';
@@ -100,6 +102,18 @@ export class Guard {
       await this.restoreFiles();
       await lifecycle.pause(LOOK_MS);
     }
+  }
+
+  /**
+   * Lets in sessions of this key alone from now on, those of connections that there are among them.
+   * @param key its fingerprint
+   * @throws {Failure}
+   */
+  admitKey(key: string): void {
+    this.key = key;
+    if (!this.admission) return;
+    this.admission = { ...this.admission, key };
+    writeAdmission(this.parts.sshd.sessionFiles.admission, this.admission);
   }
 
   /** Tells why nothing is received. */
@@ -245,7 +259,7 @@ export class Guard {
 
   private begin(place: Place | null, reason: string): number {
     const { sshd } = this.parts;
-    this.admission = { start: randomUUID(), boot: bootId(), place, reason };
+    this.admission = { start: randomUUID(), boot: bootId(), place, reason, key: this.key };
     writeAdmission(sshd.sessionFiles.admission, this.admission);
     touch();
     return sshd.endSessions();

@@ -13,19 +13,22 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { info, warn } from '../service/log.ts';
 import { touch } from '../service/status.ts';
 import { escapeText, reasonOf } from '../service/text.ts';
+import { Ceiling, LAST } from './ceiling.ts';
 import { Refusal } from './confinement.ts';
 import { Sources } from './sources.ts';
 
 /** How much is told of a command that is refused, characters. */
 export const MAX_SHOWN = 500;
+/** How many refused commands are told an hour. Their words may be long, and many: what is told first shall stay in LOG_FILE. */
+export const MAX_TOLD = 20;
 /** How long a session waits for the service to take its report, ms. */
 const SEND_MS = 1000;
 
 /**
- * What a report is about: a command that was refused, for what it is or as all are, one with less protection than it should have,
- * one that deletes sooner than it was to, one whose length of blocks is left out, or a source that says who it is.
+ * What a report is about: a command that was refused, for what it is, as all are, or because too many run; one with less protection
+ * than it should have, one that deletes sooner than it was to, one whose length of blocks is left out, or a source that says who it is.
  */
-type Kind = 'refused' | 'barred' | 'unprotected' | 'reordered' | 'unblocked' | 'announced';
+type Kind = 'refused' | 'barred' | 'crowded' | 'unprotected' | 'reordered' | 'unblocked' | 'announced';
 const REORDERED =
   '目标目录不区分文件名的大小写，rsync 若在传输之后删除，会误删只改了大小写的文件：--delete-after 和 --delete-delay 按 --delete-during 执行';
 const UNBLOCKED =
@@ -69,6 +72,11 @@ export class Reports {
   private hasToldBar = false;
   private hasToldOrder = false;
   private hasToldBlocks = false;
+  private readonly ceilings = {
+    refused: new Ceiling('拒绝执行的命令', MAX_TOLD),
+    crowded: new Ceiling('因命令过多而拒绝执行的命令', MAX_TOLD),
+    unprotected: new Ceiling('缺少保护的命令', MAX_TOLD),
+  };
   /** Where it listens. */
   private path: string | undefined;
 
@@ -112,7 +120,9 @@ export class Reports {
 
   private complain(kind: string | undefined, message: string): void {
     if (kind === 'unprotected') {
-      warn('command.unprotected', `源端的命令${escapeText(message)}`);
+      const turn = this.ceilings.unprotected.count();
+      const what = `源端的命令${escapeText(message)}`;
+      if (turn !== 'omitted') warn('command.unprotected', turn === 'last' ? `${what}${LAST}` : what);
       return;
     }
     if (kind === 'reordered') {
@@ -127,10 +137,20 @@ export class Reports {
     }
     this.refused++;
     touch();
-    if (kind !== 'barred') warn('command.refused', `拒绝执行源端的命令：${escapeText(message)}`);
-    else if (!this.hasToldBar)
+    if (kind === 'barred') this.tellBar(message);
+    else this.tellRefusal(kind === 'crowded' ? this.ceilings.crowded : this.ceilings.refused, message);
+  }
+
+  private tellRefusal(ceiling: Ceiling, message: string): void {
+    const turn = ceiling.count();
+    const what = `拒绝执行源端的命令：${escapeText(message)}`;
+    if (turn !== 'omitted') warn('command.refused', turn === 'last' ? `${what}${LAST}` : what);
+  }
+
+  private tellBar(message: string): void {
+    if (!this.hasToldBar)
       warn('command.refused', `拒绝执行源端的命令：${escapeText(message)}（同样原因的不再逐条记录）`);
-    this.hasToldBar ||= kind === 'barred';
+    this.hasToldBar = true;
   }
 
   /** Has it told anew when all commands are refused: until now they were not, or for another reason. */

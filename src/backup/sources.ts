@@ -6,6 +6,7 @@
  */
 import { log, warn } from '../service/log.ts';
 import { escapeText } from '../service/text.ts';
+import { Ceiling, LAST } from './ceiling.ts';
 
 /** Who is not heard for so long is gone, ms: sources speak every two minutes. */
 const FORGET_MS = 300_000;
@@ -13,6 +14,8 @@ const FORGET_MS = 300_000;
 const GRACE_MS = 60_000;
 /** How many are kept: a source could name itself anew all the time. */
 const MAX_SOURCES = 30;
+/** How many lines on that are written an hour. */
+const MAX_LINES = 20;
 /** How many others a source is told of. */
 const MAX_TOLD = 3;
 
@@ -33,6 +36,7 @@ export class Sources {
   private known: Known[] = [];
   /** The directories of which it was told that there are two. */
   private readonly told = new Set<string>();
+  private readonly ceiling = new Ceiling('同时镜像到同一目录的源端', MAX_LINES);
 
   constructor(private readonly now = () => performance.now()) {}
 
@@ -69,12 +73,15 @@ export class Sources {
       this.told.add(directory);
       const who = sources.map(escapeText).join('、');
       const what = `多个 rsync-inotify 同时镜像到 ${escapeText(directory)}：${who}`;
-      warn('mirror.doubled', `${what}。它们会互相覆盖和删除，请只保留一个`, { directory, sources });
+      const turn = this.ceiling.count();
+      const advice = `。它们会互相覆盖和删除，请只保留一个${turn === 'last' ? LAST : ''}`;
+      if (turn !== 'omitted') warn('mirror.doubled', `${what}${advice}`, { directory, sources });
     }
     for (const directory of this.told) {
       if (doubled.some((it) => it.directory === directory)) continue;
       this.told.delete(directory);
-      log('mirror.single', `只有一个 rsync-inotify 镜像到 ${escapeText(directory)} 了 ✓`, { directory });
+      if (this.ceiling.count() !== 'omitted')
+        log('mirror.single', `只有一个 rsync-inotify 镜像到 ${escapeText(directory)} 了 ✓`, { directory });
     }
   }
 }

@@ -76,6 +76,13 @@ export function sessionOptions(config: Config, user: string, files: SessionFiles
   ];
 }
 
+/** How long a login may take, seconds. */
+export const LOGIN_SECONDS = 20;
+/** How many may be logging in at a time; from half of that on, every second one more is turned away. */
+export const MAX_STRANGERS = 40;
+/** Options since OpenSSH 8.5: how many of those may come from one address, for IPv6 from one network, so that one alone locks nobody out. */
+export const SOMETIMES_KNOWN = ['PerSourceMaxStartups 10', 'PerSourceNetBlockSize 32:64'];
+
 /** Lists what holds before anybody has logged in. PAM works for root only, and lets a root without a password in by key. */
 export function serverOptions(config: Config, user: string, strictModes: 'yes' | 'no'): string[] {
   return [
@@ -86,8 +93,8 @@ export function serverOptions(config: Config, user: string, strictModes: 'yes' |
     'PermitUserEnvironment no',
     'PidFile none',
     'LogLevel INFO',
-    'LoginGraceTime 20',
-    'MaxStartups 10:50:30',
+    `LoginGraceTime ${LOGIN_SECONDS}`,
+    `MaxStartups 20:50:${MAX_STRANGERS}`,
     'ClientAliveInterval 10', // a source that is silent for 30 s is cut; OpenSSH 9.2 takes twice as long
     'ClientAliveCountMax 2',
     'KexAlgorithms -diffie-hellman-group1-*,diffie-hellman-group14-*,diffie-hellman-group-exchange-*,ecdh-sha2-*',
@@ -125,6 +132,9 @@ async function effectiveOptions(command: string[], user: string): Promise<string
   const lines = check.stderr.trim().split(/\r?\n/).map(escapeText);
   throw new Failure(['sshd 配置无效：', ...lines].join('\n'));
 }
+
+/** Whether sshd takes its configuration. */
+export const isAccepted = async (command: string[]) => (await run`${command} -t`).exitCode === 0;
 
 /** Finds the name of an option in a line of sshd's configuration, as `sshd -T` writes it. */
 const nameOf = (line: string) => line.replace(/ .*/, '').toLowerCase();

@@ -6,31 +6,40 @@
  *   await sshd.listen();
  */
 import type { ChildProcess } from 'node:child_process';
-import { lstatSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, lstatSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { networkInterfaces, tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { lifecycle } from '../service/lifecycle.ts';
 import { readLines } from '../service/lines.ts';
 import { info } from '../service/log.ts';
 import { endGroups, startedBy, startOnLeash } from '../service/processes.ts';
 import { escapeText, Failure } from '../service/text.ts';
+import { Ceiling, LAST } from './ceiling.ts';
 import type { Config } from './config.ts';
 import { findProgram } from './programs.ts';
 import { openRecords } from './records.ts';
 import {
   configWord,
   includeMachineConfig,
+  isAccepted,
   type SessionFiles,
+  SOMETIMES_KNOWN,
   serverOptions,
   sessionOptions,
   strictModesFor,
 } from './sshd-options.ts';
+import { straysOf } from './strays.ts';
+
+/** How many lines of sshd are passed on an hour: those that say who has logged in, and the others, which any scanner brings about. */
+const [MAX_LOGINS_TOLD, MAX_WORDS_TOLD] = [100, 200];
 
 export class Sshd {
   private command: string[] = [];
   private process: ChildProcess | undefined;
   /** Holds sshd's configuration and the socket for reports, for nobody else to see. */
   private directory = '';
+  private readonly logins = new Ceiling('sshd 的登录记录', MAX_LOGINS_TOLD);
+  private readonly words = new Ceiling('sshd 的其他输出', MAX_WORDS_TOLD);
 
   constructor(private readonly config: Config) {}
 
@@ -61,13 +70,20 @@ export class Sshd {
   async configure(user: string): Promise<void> {
     const { config } = this;
     this.directory = makeRuntimeDirectory();
-    lifecycle.onExit(() => rmSync(this.directory, { recursive: true, force: true }));
+    lifecycle.onExit(async () => {
+      await endGroups(this.strays());
+      rmSync(this.directory, { recursive: true, force: true });
+    });
     const [file, sessionFile] = [join(this.directory, 'sshd_config'), join(this.directory, 'session.conf')];
     const server = serverOptions(config, user, strictModesFor(config.SSH_DIR, process.getuid?.() ?? 0));
     const session = sessionOptions(config, user, this.sessionFiles);
     writeFileSync(sessionFile, ['Match all', ...session, ''].join('\n'));
-    writeFileSync(file, [`Include ${configWord(sessionFile)}`, ...server, ''].join('\n'));
     this.command = [findProgram('sshd') ?? 'sshd', '-f', file, '-p', String(config.SSHD_PORT)];
+    const write = (options: string[]) =>
+      writeFileSync(file, [`Include ${configWord(sessionFile)}`, ...options, ''].join('\n'));
+    write([...server, ...SOMETIMES_KNOWN]);
+    if (await isAccepted(this.command)) server.push(...SOMETIMES_KNOWN);
+    else write(server);
     await includeMachineConfig(file, [...server, ...session], this.command, user);
   }
 
@@ -97,11 +113,17 @@ export class Sshd {
       resolve();
       return;
     }
-    info('sshd.output', `sshd: ${escapeText(words)}`);
+    this.tell(words);
     // Of several addresses sshd would make do with those that are free.
     if (/^(error: )?Bind to port .* Address already in use/.test(words)) {
       reject(new Failure(`端口 ${this.config.SSHD_PORT} 已被占用。请停止占用它的程序，或更改 SSHD_PORT`));
     }
+  }
+
+  /** Passes on a line; who has logged in is counted apart from what anybody can have sshd say. */
+  private tell(line: string): void {
+    const turn = line.startsWith('Accepted ') ? this.logins.count() : this.words.count();
+    if (turn !== 'omitted') info('sshd.output', `sshd: ${escapeText(line)}${turn === 'last' ? LAST : ''}`);
   }
 
   /**
@@ -116,8 +138,8 @@ export class Sshd {
     if (exit() !== null && !lifecycle.stopping) throw new Failure(`sshd 意外退出 (退出码: ${exit()})`);
   }
 
-  /** Lists the processes that sshd has started for connections; its leash is none. */
-  private connections(): number[] {
+  /** Lists the processes that sshd has started for connections, the oldest first; its leash is none. */
+  connections(): number[] {
     return this.pid ? startedBy(this.pid).filter(isSshd) : [];
   }
 
@@ -131,11 +153,35 @@ export class Sshd {
     return this.connections().flatMap(commandsBelow);
   }
 
-  /** Ends all connections with what runs for them; sshd itself goes on. Returns how many there were. */
+  /** Lists those of one connection. */
+  commandsOf(connection: number): number[] {
+    return commandsBelow(connection);
+  }
+
+  /** Ends all connections with what runs for them, or ran for one that is gone; sshd itself goes on. Returns how many there were. */
   endSessions(): number {
-    const connections = this.connections();
-    lifecycle.background(endGroups(connections.flatMap(withAllStarted)));
+    const connections = new Set([1, 2, 3].flatMap(() => this.connections())); // one that ends meanwhile may hide the next (proc(5))
+    return this.end([...connections], this.strays());
+  }
+
+  /** Lists the groups of all that runs for the source's key, also where its connection is gone. */
+  private strays(): number[] {
+    const { admission } = this.sessionFiles;
+    return straysOf((file) => file === admission);
+  }
+
+  /** Ends some connections with what runs for them; returns how many. */
+  end(connections: number[], more: number[] = []): number {
+    for (const connection of connections) stopGroup(connection); // or one might start a command that is not known below
+    lifecycle.background(endGroups([...connections.flatMap(withAllStarted), ...more]));
     return connections.length;
+  }
+
+  /** Ends what still runs for sessions of services that have ended, and whose directory is gone with them; returns how many there were. */
+  async endStrays(): Promise<number> {
+    const strays = straysOf((admission) => !existsSync(dirname(admission)));
+    await endGroups(strays);
+    return strays.length;
   }
 
   /** Tells which process listens where. */
@@ -155,6 +201,13 @@ function isSshd(pid: number): boolean {
   } catch {
     return true; // it has ended
   }
+}
+
+/** Stops a group of processes for now. */
+function stopGroup(group: number): void {
+  try {
+    process.kill(-group, 'SIGSTOP');
+  } catch {} // it has ended
 }
 
 /** Lists a process and all that it has started. sshd has each connection and each command lead a group of its own. */

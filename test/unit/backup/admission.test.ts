@@ -2,7 +2,15 @@ import { afterEach, beforeEach, describe, expect, test } from 'bun:test';
 import { mkdirSync, mkdtempSync, renameSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { admit, Barred, isSamePlace, placeOf, readAdmission, writeAdmission } from '../../../src/backup/admission.ts';
+import {
+  admit,
+  admitKey,
+  Barred,
+  isSamePlace,
+  placeOf,
+  readAdmission,
+  writeAdmission,
+} from '../../../src/backup/admission.ts';
 import { Refusal } from '../../../src/backup/confinement.ts';
 import { hasLastingInodes } from '../../../src/service/files.ts';
 
@@ -31,7 +39,7 @@ describe('a session', () => {
   const { DEST_DIR, START_SSHD_ADMISSION } = process.env;
   const path = (name: string) => join(directory, name);
   const write = (place: Parameters<typeof writeAdmission>[1]['place']) =>
-    writeAdmission(path('admission'), { start: 'start', boot: 'boot', place, reason: 'barred' });
+    writeAdmission(path('admission'), { start: 'start', boot: 'boot', place, reason: 'barred', key: 'SHA256:one' });
   const settle = () => write(placeOf(statSync(path('backup'), { bigint: true })));
   const outcome = () => {
     try {
@@ -79,6 +87,12 @@ describe('a session', () => {
     expect(outcome()).toBe('barred');
     process.env.DEST_DIR = path('admission/below');
     expect(outcome()).toBe('barred');
+  });
+
+  test('goes on only with the key that is in force, where that is known', () => {
+    settle();
+    for (const key of ['SHA256:one', undefined, '']) admitKey(key);
+    expect(() => admitKey('SHA256:two')).toThrow(Refusal);
   });
 
   test('is refused without a service', () => {

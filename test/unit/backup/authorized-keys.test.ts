@@ -9,7 +9,6 @@ import {
   commandOption,
   mergeAuthorizedKeys,
   parseSharedKey,
-  restrictFormerKey,
   SharedKey,
 } from '../../../src/backup/authorized-keys.ts';
 import { readConfig } from '../../../src/backup/config.ts';
@@ -85,7 +84,8 @@ describe('authorizedLine', () => {
     const [, command = ''] = /^restrict,command="(.*)" ssh-ed25519 /.exec(line) ?? [];
     expect(line).toEndWith(KEY);
     const { stdout } = Bun.spawnSync(['sh', '-c', command.replace(/^exec /, 'printf "%s\\n" ').replaceAll('\\"', '"')]);
-    expect(stdout.toString().split('\n').slice(-2)).toEqual(['--forced-command', '']);
+    const said = stdout.toString().split('\n');
+    expect(said.slice(-3)).toEqual(['--forced-command', expect.stringMatching(/^SHA256:/), '']);
   });
 
   test('leaves the command to the key only where ALLOW_SHELL says so', () => {
@@ -142,27 +142,27 @@ describe('authorized_keys', () => {
       shared.authorize(shared.findNew() ?? '');
       const strict = place(`former-${before}`).config;
       for (let n = 0; n < 2; n++) {
-        restrictFormerKey(strict);
+        new SharedKey(strict).restrictFormer();
         const [, ours, ...rest] = readFileSync(file).toString('latin1').split('\n');
         expect(rest.join('\n')).toBe(others.toString('latin1'));
         expect(ours).toStartWith('restrict,command="exec ');
         expect(Buffer.from(ours ?? '', 'latin1').toString()).toEndWith(` ${KEY} 中文 é`);
       }
-      restrictFormerKey(place(`former-${before}`, { ALLOW_SHELL: 'true' }).config);
+      new SharedKey(place(`former-${before}`, { ALLOW_SHELL: 'true' }).config).restrictFormer();
       expect(readFileSync(file, 'utf8').split('\n')[1]).toBe(`restrict ${KEY} 中文 é`);
     },
   );
 
   test('is left alone where there is no former key, and a directory in its place is told', () => {
     const { config, file } = place('none');
-    restrictFormerKey(config);
+    new SharedKey(config).restrictFormer();
     expect(statSync(file, { throwIfNoEntry: false })).toBeUndefined();
     writeFileSync(file, `${OTHER}\n`);
-    restrictFormerKey(config);
+    new SharedKey(config).restrictFormer();
     expect(readFileSync(file, 'utf8')).toBe(`${OTHER}\n`);
     rmSync(file);
     mkdirSync(file);
-    expect(() => restrictFormerKey(config)).toThrow('EISDIR');
+    expect(() => new SharedKey(config).restrictFormer()).toThrow('EISDIR');
     expect(() => new SharedKey(config).authorize(KEY)).toThrow(`无法写入 ${file}：`);
   });
 

@@ -18,6 +18,17 @@ async function isToldOnce(reports: Reports): Promise<void> {
   await eventually(() => tellings().length === 2);
 }
 
+/** Many are counted, and those that are refused because too many run are told apart from those that are refused for what they are. */
+async function isToldUpTo(reports: Reports, most: number): Promise<void> {
+  const toldOf = (name: string) => complaints.filter(({ message }) => message.includes(name)).length;
+  for (let n = 0; n < most + 5; n++) await sendReport('refused', `one of many, ${n}`);
+  await eventually(() => reports.report() === 6 + most + 5);
+  expect(complaints[0]?.message).toEndWith('（此类记录一小时内不再逐条写入，只计数）');
+  expect(toldOf('one of many')).toBe(most - 2); // two were refused before
+  await sendReport('crowded', 'too many');
+  await eventually(() => toldOf('too many') === 1);
+}
+
 test('reports of sessions are told, and only commands that were refused are counted as such', async () => {
   const directory = mkdtempSync(join(tmpdir(), 'reports-'));
   const { START_SSHD_REPORTS } = process.env;
@@ -44,6 +55,7 @@ test('reports of sessions are told, and only commands that were refused are coun
     expect(await announce('/data/backup', 'one@web1')).toBe('[]');
     expect(announce('/data/backup', 'one@web 1')).rejects.toThrow('源端的名称无效');
     expect(reports.report()).toBe(6);
+    await isToldUpTo(reports, 20);
   } finally {
     process.env.START_SSHD_REPORTS = START_SSHD_REPORTS ?? '';
     rmSync(directory, { recursive: true });

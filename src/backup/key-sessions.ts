@@ -1,0 +1,54 @@
+/**
+ * Ends the sessions of a key that is no longer in force: sshd asks for the key at the login alone, and a connection may stand for months.
+ *
+ *   const sessions = new KeySessions({ key, guard, sshd });
+ *   key.authorize(line);
+ *   sessions.follow(); // those of the key before are over within 2 s
+ */
+import { log, warn } from '../service/log.ts';
+import type { SharedKey } from './authorized-keys.ts';
+import type { Guard } from './guard.ts';
+import type { Sshd } from './sshd.ts';
+
+/** Stands for the fingerprint of a key where none may do anything. */
+const NO_KEY = 'withdrawn';
+
+/** What is said of connections that have been ended: of whichever key, for which of them it was is not to be known from outside of sshd. */
+const ended = (sessions: number) => `已断开全部 ${sessions} 个连接及其命令`;
+
+interface Parts {
+  key: Pick<SharedKey, 'fingerprint' | 'findChange'>;
+  guard: Pick<Guard, 'admitKey'>;
+  sshd: Pick<Sshd, 'endSessions'>;
+}
+
+export class KeySessions {
+  private fingerprint = '';
+
+  constructor(private readonly parts: Parts) {}
+
+  /** Lets in sessions of the key that has just been authorised; ends those of another one before. @throws {Failure} */
+  follow(): void {
+    const { fingerprint: former, parts } = this;
+    const { fingerprint } = parts.key;
+    if (fingerprint === former) return;
+    this.fingerprint = fingerprint;
+    parts.guard.admitKey(fingerprint); // commands over connections that it stops too late
+    if (!former) return;
+    const sessions = parts.sshd.endSessions();
+    log('key.replaced', `源端公钥已更换，原公钥 ${former} 不再有效：${ended(sessions)}`, { former, sessions });
+  }
+
+  /** Ends sessions where somebody has taken the key's line out of authorized_keys, or changed what it may do. @throws {Failure} */
+  look(): void {
+    const { key, guard, sshd } = this.parts;
+    const change = key.findChange();
+    if (!change) return;
+    guard.admitKey(change === 'removed' ? NO_KEY : key.fingerprint);
+    const sessions = sshd.endSessions();
+    const fields = { fingerprint: key.fingerprint, sessions };
+    if (change === 'removed')
+      warn('key.withdrawn', `源端公钥的行已从 authorized_keys 中删除，公钥不再有效：${ended(sessions)}`, fields);
+    else warn('key.edited', `authorized_keys 中源端公钥的行已被修改：${ended(sessions)}，由源端重新登录`, fields);
+  }
+}

@@ -1,0 +1,111 @@
+import { expect, setDefaultTimeout, test } from 'bun:test';
+import { spawn } from 'node:child_process';
+import { copyFileSync, existsSync, writeFileSync } from 'node:fs';
+import { connect, type Socket } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Pair, remoteRsyncsOf } from '../pair.ts';
+import { content, count, eventually, Program, processesWith } from '../processes.ts';
+import { Thief } from '../thief.ts';
+
+setDefaultTimeout(120_000);
+
+const [MAX_COMMANDS, MAX_HELPERS, MAX_CONNECTIONS] = [64, 16, 32];
+
+/** Somebody with the key of a source that mirrors. */
+function thiefOf(pair: Pair): Thief {
+  const thief = new Thief(pair);
+  for (const end of ['', '.pub']) copyFileSync(pair.path('source-ssh', `id_rsa${end}`), `${thief.key}${end}`);
+  copyFileSync(`${thief.key}.pub`, pair.path('shared', 'id_rsa.pub'));
+  return thief;
+}
+
+/** Has the thief run a command so often at a time, ten over each connection; returns what ends all of them. */
+async function hold(pair: Pair, thief: Thief, command: string, times: number): Promise<() => Promise<unknown>> {
+  const masters: Program[] = [];
+  for (let n = 0; n < times; n += 10) {
+    const socket = pair.path(`control-${n}`);
+    const master = pair.keep(new Program('ssh', [...thief.sshOptions, '-M', '-N', '-S', socket, thief.host], {}));
+    masters.push(master);
+    await eventually(() => existsSync(socket));
+    for (let each = n; each < Math.min(times, n + 10); each++)
+      spawn('ssh', [...thief.sshOptions, '-S', socket, thief.host, command], { stdio: ['pipe', 'ignore', 'ignore'] });
+  }
+  return () => Promise.all(masters.map((master) => master.stop()));
+}
+
+const statusOf = (pair: Pair) => JSON.parse(content(pair.path('backup-status.json')));
+
+test('no more commands of the key run than may, the source says why it waits, and goes on by itself', async () => {
+  await using pair = await Pair.withKeys('commands');
+  const thief = thiefOf(pair);
+  const { source, backup } = await pair.run({ SYNC_INTERVAL: '0' });
+  const command = `rsync --server -re.iLsfxCIvu . ${pair.path('backup')}/`;
+  const release = await hold(pair, thief, command, MAX_COMMANDS + 6);
+  await eventually(() => remoteRsyncsOf(pair).length === MAX_COMMANDS);
+  const told = `源端密钥的命令已有 ${MAX_COMMANDS} 个在运行，达到上限，请稍后重试`;
+  const { status, stderr } = await thief.ssh(thief.host, 'echo in');
+  expect({ status, stderr }).toEqual({ status: 1, stderr: `start-sshd: 拒绝执行：${told}\n` });
+  await backup.shows(`拒绝执行源端的命令：${told}。命令: `);
+  const loop = `while [ -e '${pair.path('control-0')}' ]; do ssh "$@"; done`;
+  for (let n = 0; n < 6; n++) {
+    const words = [...thief.sshOptions, '-S', pair.path(`control-${10 * n}`), thief.host, command];
+    spawn('sh', ['-c', loop, 'sh', ...words], { stdio: ['pipe', 'ignore', 'ignore'] }); // takes what the source leaves for a moment
+  }
+  await eventually(async () => {
+    writeFileSync(pair.path('source', `${performance.now()}`), 'content');
+    await sleep(300);
+    return source.output.includes(told);
+  });
+  expect(remoteRsyncsOf(pair).length).toBeLessThanOrEqual(MAX_COMMANDS);
+  await release();
+  await pair.isMirrored();
+  expect(statusOf(pair).refused).toBeGreaterThanOrEqual(7);
+});
+
+test('no more renames of the key wait than may, and transfers go on beside them', async () => {
+  await using pair = await Pair.withKeys('helpers');
+  const thief = thiefOf(pair);
+  await pair.run({ SYNC_INTERVAL: '0' });
+  const waiting = () => [...processesWith('--forced-command').values()].filter((words) => words.includes(pair.path()));
+  await hold(pair, thief, `start-sshd --rename ${pair.path('backup')}/`, MAX_HELPERS + 4);
+  await eventually(() => statusOf(pair).refused === 4);
+  expect(waiting().length).toBeLessThanOrEqual(MAX_HELPERS);
+  writeFileSync(pair.path('source', 'file'), 'content');
+  await pair.isMirrored();
+});
+
+test('no more connections of the key stay than may', async () => {
+  await using pair = await Pair.withKeys('connections');
+  const thief = thiefOf(pair);
+  const { source, backup } = await pair.run({ SYNC_INTERVAL: '0' });
+  const all: Program[] = [];
+  for (let n = 0; n < MAX_CONNECTIONS + 8; n++) {
+    all.push(pair.keep(new Program('ssh', [...thief.sshOptions, '-N', thief.host], {})));
+    await eventually(() => count(backup.output, 'Accepted publickey') >= n + 2);
+  }
+  await backup.shows(/\[WARN .*连接多达 \d+ 个，超过上限 32 个，已断开其中 \d+ 个/);
+  await eventually(() => statusOf(pair).sessions <= MAX_CONNECTIONS);
+  writeFileSync(pair.path('source', 'file'), 'content');
+  await pair.isMirrored();
+  expect(source.output).not.toContain('SSH 连接已断开');
+});
+
+test('strangers who hold all that one address may hold do not lock a source of another address out', async () => {
+  await using pair = await Pair.withKeys('strangers');
+  const thief = thiefOf(pair);
+  await pair.run({ SYNC_INTERVAL: '0' });
+  const strangers: Socket[] = [];
+  const greeted = { count: 0, turned: 0 };
+  for (let n = 0; n < 30; n++) {
+    const socket = connect({ host: '127.0.0.1', port: pair.port, localAddress: '127.0.0.9' });
+    strangers.push(socket);
+    socket
+      .on('data', () => greeted.count++)
+      .on('close', () => greeted.turned++)
+      .on('error', () => {});
+  }
+  await eventually(() => greeted.count + greeted.turned >= 30);
+  expect(greeted.turned).toBeGreaterThanOrEqual(20);
+  for (let n = 0; n < 5; n++) expect((await thief.ssh(thief.host, 'echo in')).stdout).toBe('in\n');
+  for (const stranger of strangers) stranger.destroy();
+});

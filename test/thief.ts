@@ -1,0 +1,79 @@
+/** Somebody who has got hold of the source's key, and what they do with it. */
+
+import { expect } from 'bun:test';
+import { spawn, spawnSync } from 'node:child_process';
+import { chmodSync, lstatSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Outcome, Request } from './odd-client.ts';
+import { type Pair, userName } from './pair.ts';
+import { type Answer, answerOf, content } from './processes.ts';
+
+/** Runs a program to its end. */
+export async function run(program: string, args: string[], input = '', env = process.env): Promise<Answer> {
+  return answerOf(spawn(program, args, { env }), input);
+}
+
+/** Makes a key pair where the private half may stay. */
+export function makeKey(path: string, ...args: string[]): void {
+  spawnSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-C', 'thief', '-f', path, ...args]);
+}
+
+/** Somebody who has got hold of the source's key. */
+export class Thief {
+  readonly key: string;
+  constructor(
+    readonly pair: Pair,
+    readonly user = userName(),
+  ) {
+    this.key = pair.path('stolen');
+    makeKey(this.key);
+    mkdirSync(pair.path('shared'), { recursive: true });
+    writeFileSync(pair.path('shared', 'id_rsa.pub'), content(`${this.key}.pub`));
+    mkdirSync(pair.path('outside', 'deep'), { recursive: true });
+    writeFileSync(pair.path('outside', 'secret'), 'SECRETWORD:of the backup\n', { mode: 0o600 });
+  }
+
+  get host(): string {
+    return `${this.user}@127.0.0.1`;
+  }
+
+  get sshOptions(): string[] {
+    const options = ['BatchMode=yes', 'StrictHostKeyChecking=no', 'UserKnownHostsFile=/dev/null', 'LogLevel=ERROR'];
+    const more = ['IdentitiesOnly=yes', 'IdentityAgent=none', `IdentityFile=${this.key}`];
+    return ['-F', 'none', '-p', `${this.pair.port}`, ...[...options, ...more].flatMap((option) => ['-o', option])];
+  }
+
+  ssh(...args: string[]): Promise<Answer> {
+    return run('ssh', [...this.sshOptions, ...args]);
+  }
+
+  rsync(...args: string[]): Promise<Answer> {
+    return this.rsyncThrough('', ...args);
+  }
+
+  /** @param edit a line of sh that changes the words of the remote command, as a client of one's own would */
+  rsyncThrough(edit: string, ...args: string[]): Promise<Answer> {
+    const wrapper = this.pair.path(`wrapper-${Bun.hash(edit)}`);
+    const ssh = ['ssh', ...this.sshOptions].map((word) => `'${word}'`).join(' ');
+    writeFileSync(wrapper, `#!/bin/bash\nhost=$1\nshift\nwords=("$@")\n${edit}\nexec ${ssh} "$host" "\${words[@]}"\n`);
+    chmodSync(wrapper, 0o755);
+    return run('rsync', ['-e', wrapper, ...args]);
+  }
+
+  /** Asks for what ssh would not ask for. */
+  async ask(...requests: Request[]): Promise<Outcome[]> {
+    const client = [join(import.meta.dir, 'odd-client.ts'), `${this.pair.port}`, this.user, this.key];
+    const { stdout, stderr } = await run(process.execPath, client, JSON.stringify(requests));
+    expect(stderr).toBe('');
+    return JSON.parse(stdout);
+  }
+
+  /** What is outside of the backup, to be compared. */
+  get outside(): string[] {
+    const all = ['.', ...readdirSync(this.pair.path('outside'), { recursive: true, encoding: 'utf8' }).sort()];
+    return all.map((name) => {
+      const { mode, uid, gid, size, mtimeMs } = lstatSync(this.pair.path('outside', name));
+      return [name, mode, uid, gid, size, mtimeMs].join(' ');
+    });
+  }
+}
