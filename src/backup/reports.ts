@@ -20,7 +20,7 @@ import { Sources } from './sources.ts';
 /** How much is told of a command that is refused, characters. */
 export const MAX_SHOWN = 500;
 /** How many refused commands are told an hour. Their words may be long, and many: what is told first shall stay in LOG_FILE. */
-export const MAX_TOLD = 20;
+const MAX_TOLD = 20;
 /** How long a session waits for the service to take its report, ms. */
 const SEND_MS = 1000;
 
