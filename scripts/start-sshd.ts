@@ -114,10 +114,9 @@ async function configureSshd(config: Config, sshd: Sshd, guard: Guard): Promise<
 // ── Step 3: authorized_keys ──────────────────────────────────────────────────────────────────────
 
 /** Gives the key of an earlier start no more than this start does, even while none is shared. */
-function prepareAuthorizedKeys(key: SharedKey, sessions: KeySessions): void {
+function prepareAuthorizedKeys(key: SharedKey): void {
   try {
     key.restrictFormer();
-    sessions.follow();
   } catch (cause) {
     error('key.unrestricted', `原有公钥的限制未更新: ${reasonOf(cause)}`);
   }
@@ -151,13 +150,13 @@ function adoptSharedKey(key: SharedKey, sessions: KeySessions): boolean {
       if (key.noteSight(line)) log('key.found', '发现源端公钥，配置授权...');
       key.authorize(line);
       log('key.authorized', 'SSH 免密登录配置完成 ✓', { fingerprint: key.report() });
-      sessions.follow();
     }
     key.noteComplaint('');
   } catch (cause) {
     const reason = reasonOf(cause);
     if (key.noteComplaint(reason)) error('key.refused', `源端公钥未生效: ${reason}`);
   }
+  sessions.follow();
   return key.isInForce;
 }
 
@@ -231,7 +230,7 @@ async function main(): Promise<void> {
     () => lifecycle.finishFirst(generateHostKeys(config)), // 1
     () => lifecycle.finishFirst(publishHostKeys(config)),
     () => configureSshd(config, sshd, guard), // 2
-    () => prepareAuthorizedKeys(key, sessions), // 3
+    () => prepareAuthorizedKeys(key), // 3
     () => waitForKey(config, key, sessions), // 4
     () => reports.listen(sshd.sessionFiles.reports),
   ]) {

@@ -1,4 +1,5 @@
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
+import { spawn } from 'node:child_process';
 import { chownSync, existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { connectionsOf, isRoot, ordinaryUser, Pair, remoteRsyncsOf, theOnly } from '../pair.ts';
@@ -105,6 +106,35 @@ describe.concurrent('a key that is no longer in force', () => {
     await isOver(pair, thief, master);
     await backup.shows('原公钥');
   });
+
+  test.each(['false', 'true'])(
+    'lets nobody in who logs in at that very moment (ALLOW_SHELL=%s)',
+    async (ALLOW_SHELL) => {
+      await using pair = await Pair.withKeys(`moment-${ALLOW_SHELL}`);
+      const thief = new Thief(pair);
+      mkdirSync(pair.path('backup'));
+      const backup = pair.start('start-sshd', { ALLOW_SHELL });
+      await backup.shows('SSH 服务器就绪');
+      const command = `rsync --server -re.iLsfxCIvu . ${pair.path('backup')}/`;
+      const loop = `while ! [ -e '${pair.path('go')}' ] && kill -0 $PPID; do timeout 1.5 ssh "$@"; done`;
+      for (let n = 0; n < 4; n++) {
+        const words = ['-c', loop, 'sh', ...thief.sshOptions, thief.host, command];
+        spawn('sh', words, { stdio: ['pipe', 'ignore', 'ignore'] });
+        await sleep(300); // or all would log in at the same time
+      }
+      await eventually(() => remoteRsyncsOf(pair).length > 0);
+      await sleep(500);
+      replaceKey(pair);
+      await backup.shows('原公钥');
+      await sleep(OVER_MS - 500);
+      expect(remoteRsyncsOf(pair)).toEqual([]);
+      const offset = backup.output.length;
+      await sleep(1000);
+      expect(backup.output.slice(offset)).not.toContain('Accepted');
+      expect(remoteRsyncsOf(pair)).toEqual([]);
+      writeFileSync(pair.path('go'), '');
+    },
+  );
 
   test.if(isRoot && Bun.which('useradd') !== null)('loses them where sshd runs as an ordinary user', async () => {
     using user = ordinaryUser();

@@ -90,6 +90,25 @@ test('no more connections of the key stay than may', async () => {
   expect(source.output).not.toContain('SSH 连接已断开');
 });
 
+test('what anybody can have sshd say is written for a while, and then counted', async () => {
+  await using pair = await Pair.withKeys('scanned');
+  const thief = thiefOf(pair);
+  const backup = pair.start('start-sshd');
+  await backup.shows('SSH 服务器就绪');
+  const knock = async () => {
+    const socket = connect({ host: '127.0.0.1', port: pair.port }).on('error', () => {});
+    socket.end('GET / HTTP/1.1\r\n\r\n').resume();
+    await new Promise((closed) => socket.once('close', closed));
+  };
+  for (let n = 0; n < 250; n++) await knock();
+  await backup.shows('（此类记录一小时内不再逐条写入，只计数）');
+  expect((await thief.ssh(thief.host, 'echo in')).stdout).toBe('in\n');
+  await backup.shows('sshd: Accepted publickey for'); // which is counted apart
+  expect(count(backup.output, '] sshd: ')).toBeLessThanOrEqual(202);
+  await backup.stop();
+  expect(backup.output).toMatch(/\[WARN .*\] sshd 的其他输出：另有 \d+ 条未逐条记录（首次 .*，末次 .*）/);
+});
+
 test('strangers who hold all that one address may hold do not lock a source of another address out', async () => {
   await using pair = await Pair.withKeys('strangers');
   const thief = thiefOf(pair);
