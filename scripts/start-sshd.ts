@@ -41,6 +41,7 @@ import { makePrivsepDirectory, ownAddress, Sshd } from '../src/backup/sshd.ts';
 import { HOST_KEY_TYPES, hostKeyFile } from '../src/backup/sshd-options.ts';
 import { Stalls } from '../src/backup/stalls.ts';
 import { checkHealth, ServiceStatus, showStatus } from '../src/backup/status.ts';
+import { endLeftovers } from '../src/backup/strays.ts';
 import { holdDirectory, replaceFile } from '../src/service/files.ts';
 import { generateKeyPair } from '../src/service/keys.ts';
 import { type Answer, lifecycle } from '../src/service/lifecycle.ts';
@@ -101,8 +102,6 @@ async function configureSshd(config: Config, sshd: Sshd, guard: Guard): Promise<
   const user = (await run`id -un`).stdout.trim();
   if (user === 'root') makePrivsepDirectory();
   await sshd.configure(user);
-  const count = await sshd.endStrays();
-  if (count > 0) warn('session.stray', `已结束上次运行遗留的 ${count} 个源端命令：其连接已不在`, { count });
   await guard.settle();
   const isVoid = config.REFUSE_OPTIONS ? '，REFUSE_OPTIONS 因此不起作用' : '';
   if (config.ALLOW_SHELL) warn('sshd.shell_allowed', `ALLOW_SHELL=true：源端的密钥可以在本机执行任意命令${isVoid}`);
@@ -223,6 +222,7 @@ async function main(): Promise<void> {
   const sessions = new KeySessions({ key, guard, sshd });
   const stalls = new Stalls(() => sshd.commands());
   const status = new ServiceStatus({ config, destination, guard, key, sshd, reports, stalls });
+  lifecycle.background(endLeftovers());
   for (const prepare of [
     () => status.standAlone(),
     () => status.publishFirst(),

@@ -33,6 +33,9 @@ export interface Admission {
   key: string;
 }
 
+/** The variable by which a command of the source's key is known: the fingerprint of that key. The commands cannot change it. */
+export const KEY_VARIABLE = 'START_SSHD_KEY';
+
 /** Why nothing is received into DEST_DIR as it is: the source will ask again and again. */
 export class Barred extends Refusal {}
 

@@ -8,7 +8,7 @@ import { readlinkSync, writeSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { isWithin } from '../service/files.ts';
 import { escapeText } from '../service/text.ts';
-import { admit, admitKey, Barred, readAdmission } from './admission.ts';
+import { admit, admitKey, Barred, KEY_VARIABLE, readAdmission } from './admission.ts';
 import { confinedPath, enter, fence, forbidDevices, locate, neededBy, Refusal } from './confinement.ts';
 import { identify } from './identification.ts';
 import { deletesLast, deletingFirst, foldingOf } from './letter-case.ts';
@@ -28,7 +28,6 @@ import { renameIn } from './renames.ts';
 import { announce, MAX_SHOWN, sendReport } from './reports.ts';
 import { seclude } from './seclusion.ts';
 import { become, MAX_COMMANDS, MAX_HELPERS, takeSlot } from './slots.ts';
-import { KEY_VARIABLE } from './strays.ts';
 
 /** What sshd starts this program with, and the fingerprint of the key that has logged in. */
 export const FORCED_COMMAND = '--forced-command';

@@ -6,9 +6,9 @@
  *   await sshd.listen();
  */
 import type { ChildProcess } from 'node:child_process';
-import { existsSync, lstatSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { lstatSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { networkInterfaces, tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { lifecycle } from '../service/lifecycle.ts';
 import { readLines } from '../service/lines.ts';
 import { info } from '../service/log.ts';
@@ -38,6 +38,8 @@ export class Sshd {
   private process: ChildProcess | undefined;
   /** Holds sshd's configuration and the socket for reports, for nobody else to see. */
   private directory = '';
+  /** The sessions that are being ended. */
+  private ending: Promise<void> = Promise.resolve();
   private readonly logins = new Ceiling('sshd 的登录记录', MAX_LOGINS_TOLD);
   private readonly words = new Ceiling('sshd 的其他输出', MAX_WORDS_TOLD);
 
@@ -97,6 +99,10 @@ export class Sshd {
     const command = [program, '-D', '-e', ...args];
     const child = startOnLeash(records?.leading(command) ?? command, 'ignore', this.directory, records?.file); // or, if we are killed, the next start has no port
     this.process = child;
+    lifecycle.onStop(() => {
+      this.endSessions(); // commands that ALLOW_SHELL has let run would outlive their connections
+      return this.ending;
+    });
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const hear = (words: string) => this.hear(words, resolve, reject);
     records?.follow(child, hear);
@@ -173,15 +179,9 @@ export class Sshd {
   /** Ends some connections with what runs for them; returns how many. */
   end(connections: number[], more: number[] = []): number {
     for (const connection of connections) stopGroup(connection); // or one might start a command that is not known below
-    lifecycle.background(endGroups([...connections.flatMap(withAllStarted), ...more]));
+    this.ending = endGroups([...connections.flatMap(withAllStarted), ...more]);
+    lifecycle.background(this.ending);
     return connections.length;
-  }
-
-  /** Ends what still runs for sessions of services that have ended, and whose directory is gone with them; returns how many there were. */
-  async endStrays(): Promise<number> {
-    const strays = straysOf((admission) => !existsSync(dirname(admission)));
-    await endGroups(strays);
-    return strays.length;
   }
 
   /** Tells which process listens where. */

@@ -1,12 +1,17 @@
 /**
  * Commands of the source that run on although their connection is gone: an rsync in the midst of its deletions notices that late.
  *
- *   await endGroups(straysOf((admission) => !existsSync(admission))); // those of a service that has ended
+ *   await endGroups(straysOf((admission) => admission === '/run/start-sshd-x/admission'));
  */
-import { readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { lifecycle } from '../service/lifecycle.ts';
+import { warn } from '../service/log.ts';
+import { endGroups } from '../service/processes.ts';
+import { KEY_VARIABLE } from './admission.ts';
 
-/** The variable by which a command of the source's key is known: the fingerprint of that key. The commands cannot change it. */
-export const KEY_VARIABLE = 'START_SSHD_KEY';
+/** When it is looked for what another service has left behind, once more, ms: its sshd and its directory may be about to go. */
+const ONCE_MORE_MS = 5000;
 
 /**
  * Finds the process groups of all commands of the source's key, with or without a connection; not with ALLOW_SHELL, where the key runs
@@ -35,5 +40,16 @@ function readOrNothing(path: string): string {
     return readFileSync(path, 'latin1');
   } catch {
     return ''; // it has ended, or is not ours
+  }
+}
+
+/** Ends what still runs for sessions of services that have ended, whose directories are gone with them. */
+export async function endLeftovers(): Promise<void> {
+  for (const ms of [0, ONCE_MORE_MS]) {
+    await lifecycle.pause(ms);
+    const groups = straysOf((admission) => !existsSync(dirname(admission)));
+    const count = groups.length;
+    await endGroups(groups);
+    if (count > 0) warn('session.stray', `已结束上次运行遗留的 ${count} 个源端命令：其连接已不在`, { count });
   }
 }

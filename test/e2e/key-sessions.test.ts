@@ -116,7 +116,7 @@ describe.concurrent('a key that is no longer in force', () => {
       const backup = pair.start('start-sshd', { ALLOW_SHELL });
       await backup.shows('SSH 服务器就绪');
       const command = `rsync --server -re.iLsfxCIvu . ${pair.path('backup')}/`;
-      const loop = `while ! [ -e '${pair.path('go')}' ] && kill -0 $PPID; do timeout 1.5 ssh "$@"; done`;
+      const loop = `while ! [ -e '${pair.path('go')}' ] && kill -0 $PPID; do sleep 4 | ssh "$@"; done`;
       for (let n = 0; n < 4; n++) {
         const words = ['-c', loop, 'sh', ...thief.sshOptions, thief.host, command];
         spawn('sh', words, { stdio: ['pipe', 'ignore', 'ignore'] });
@@ -145,6 +145,21 @@ describe.concurrent('a key that is no longer in force', () => {
     const { master } = await start(pair, thief);
     replaceKey(pair);
     await isOver(pair, thief, master);
+  });
+
+  test('runs nothing on beyond the end of the service, where it may run anything either', async () => {
+    await using pair = await Pair.withKeys('restart-shell');
+    const thief = new Thief(pair);
+    const { backup, master } = await start(pair, thief, { ALLOW_SHELL: 'true' });
+    const mark = pair.path('marked');
+    const loop = `trap '' HUP; : ${mark}; while :; do sleep 1; done`;
+    pair.keep(new Program('ssh', [...thief.sshOptions, '-S', pair.path('control'), thief.host, loop], {}));
+    const marked = () => [...processesWith(mark).values()].filter((words) => /^\S*sh -c trap/.test(words));
+    await eventually(() => marked().length === 1);
+    expect(await backup.stop()).toBe(0);
+    expect(marked()).toEqual([]);
+    expect(remoteRsyncsOf(pair)).toEqual([]);
+    await eventually(() => !master.running);
   });
 
   test('has no rsync left that outlives its connection, nor the service', async () => {

@@ -893,7 +893,7 @@ test.concurrent('of the shared key only one plain line of a strong key is taken,
     expect(inForce()).not.toContain(body);
     rmSync(file, { recursive: true, force: true });
     writeFileSync(file, good); // what was told is forgotten
-    await sleep(600);
+    await sleep(1000); // twice as long as it takes
   }
   expect(count(backup.output, '源端公钥未生效')).toBe(wrong.length);
 

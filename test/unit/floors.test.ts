@@ -16,8 +16,8 @@ const MIRROR = [
   'tally rule-files census ledger forecast losses brake transfers sender division flaws failures retries recovery target commands status metrics monitor comparison readability horizon verify',
 ].flatMap((line) => line.split(' '));
 const BACKUP = [
-  'programs receiver-options config confinement admission identification renames room destination mount-memory ceiling sources reports letter-case seclusion slots strays',
-  'forced-command authorized-keys sshd-options records sshd crowd stalls links guard key-sessions status',
+  'programs receiver-options config confinement admission identification renames room destination mount-memory ceiling sources reports letter-case seclusion slots',
+  'forced-command authorized-keys sshd-options records strays sshd crowd stalls links guard key-sessions status',
 ].flatMap((line) => line.split(' '));
 
 const room = (name: string, floors: string[]) => floors.map((floor) => `src/${name}/${floor}.ts`);
