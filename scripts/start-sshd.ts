@@ -188,9 +188,8 @@ async function followSharedKey(key: SharedKey, sessions: KeySessions, sshd: Sshd
   const crowd = new Crowd(sshd);
   while (!lifecycle.stopping) {
     if (await key.answers()) adoptSharedKey(key, sessions);
-    sessions.look();
     crowd.inspect(performance.now());
-    await sshd.pause(key.isInDoubt ? POLL_MS : FOLLOW_MS);
+    await sshd.pause(FOLLOW_MS);
   }
 }
 
@@ -240,7 +239,7 @@ async function main(): Promise<void> {
   await startSshd(sshd); // 5
   status.enterService();
   logReady(config, sshd);
-  for (const watch of [guard.watch(), stalls.keep()]) lifecycle.background(watch);
+  for (const watch of [guard.watch(), stalls.keep(), sessions.keep()]) lifecycle.background(watch);
   await followSharedKey(key, sessions, sshd); // 6
 }
 

@@ -5,10 +5,14 @@
  *   key.authorize(line);
  *   sessions.follow(); // those of the key before are over within 2 s
  */
+import { lifecycle } from '../service/lifecycle.ts';
 import { log, warn } from '../service/log.ts';
 import type { SharedKey } from './authorized-keys.ts';
 import type { Guard } from './guard.ts';
 import type { Sshd } from './sshd.ts';
+
+/** How often authorized_keys is looked at, and how soon once more where it is in doubt, ms. */
+const [LOOK_MS, DOUBT_MS] = [500, 200];
 
 /** Stands for the fingerprint of a key where none may do anything. */
 const NO_KEY = 'withdrawn';
@@ -17,7 +21,7 @@ const NO_KEY = 'withdrawn';
 const ended = (sessions: number) => `已断开全部 ${sessions} 个连接及其命令`;
 
 interface Parts {
-  key: Pick<SharedKey, 'fingerprint' | 'findChange'>;
+  key: Pick<SharedKey, 'fingerprint' | 'findChange' | 'isInDoubt'>;
   guard: Pick<Guard, 'admitKey'>;
   sshd: Pick<Sshd, 'endSessions'>;
 }
@@ -37,6 +41,14 @@ export class KeySessions {
     if (!former) return;
     const sessions = parts.sshd.endSessions();
     log('key.replaced', `源端公钥已更换，原公钥 ${former} 不再有效：${ended(sessions)}`, { former, sessions });
+  }
+
+  /** Looks again and again, whether or not the shared volume answers, until the program ends. @throws {Failure} */
+  async keep(): Promise<void> {
+    while (!lifecycle.stopping) {
+      this.look();
+      await lifecycle.pause(this.parts.key.isInDoubt ? DOUBT_MS : LOOK_MS);
+    }
   }
 
   /** Ends sessions where somebody has taken the key's line out of authorized_keys, or changed what it may do. @throws {Failure} */

@@ -7,8 +7,9 @@ import { readConfig } from '../../../src/backup/config.ts';
 import { KeySessions } from '../../../src/backup/key-sessions.ts';
 
 /** What is done to the sessions, in its order. */
-function sessionsOf(key: { fingerprint: string; findChange: () => 'removed' | 'edited' | undefined }) {
+function sessionsOf(shared: { fingerprint: string; findChange: () => 'removed' | 'edited' | undefined }) {
   const done: string[] = [];
+  const key = Object.assign(shared, { isInDoubt: false });
   const guard = { admitKey: (admitted: string) => void done.push(`admit ${admitted}`) };
   const sshd = { endSessions: () => done.push('end') };
   return { done, sessions: new KeySessions({ key, guard, sshd }) };
