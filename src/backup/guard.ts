@@ -18,25 +18,30 @@ import {
   identify,
   isSameDirectory,
   type Mount,
-  mountsBelow,
   parseMountinfo,
   readMountinfo,
 } from '../service/mounts.ts';
 import { touch } from '../service/status.ts';
 import { localTime, reasonOf, showPath } from '../service/text.ts';
 import { type Admission, isSamePlace, type Place, writeAdmission } from './admission.ts';
+import { Aftermath, type Doubts } from './aftermath.ts';
 import type { Config } from './config.ts';
 import { type Destination, placeAt, prepareDestination } from './destination.ts';
+import { describeChange, mountsWithin, pathsMissing } from './inner-mounts.ts';
 import { LinkWatch } from './links.ts';
 import { bytesOf, homeMount, latin1Of, MountMemory } from './mount-memory.ts';
 import type { Reports } from './reports.ts';
 import type { Sshd } from './sshd.ts';
+import { UnmountWatch } from './unmounts.ts';
 
 /** How often it is looked at whether DEST_DIR is still the directory that it was, ms. */
 const LOOK_MS = 1000;
 
-/** Why nothing is received: DEST_DIR is another directory, its disk is not mounted, or it cannot be made. */
-export type Trouble = 'replaced' | 'unmounted' | 'failed';
+/** How long the start waits for the files that may have been damaged to be found, ms; then it goes on, and nothing is received meanwhile. */
+const EXAMINE_MS = 2000;
+
+/** Why nothing is received: DEST_DIR is another directory, its disk is not mounted, it cannot be made, or damaged files are looked for. */
+export type Trouble = 'replaced' | 'unmounted' | 'failed' | 'unexamined';
 
 /** DEST_DIR as it was when sessions were let in. */
 interface Home {
@@ -66,11 +71,15 @@ export class Guard {
   /** The look that is under way: of a disk that hangs only one hangs with it. */
   private looking: Promise<void> | undefined;
   private readonly links = new LinkWatch(() => lifecycle.background(this.followLink()));
+  private readonly unmounts = new UnmountWatch();
   private readonly memory: MountMemory;
+  private readonly aftermath: Aftermath;
   private readonly name: string;
 
   constructor(private readonly parts: Parts) {
     this.memory = new MountMemory(parts.config);
+    this.aftermath = new Aftermath(parts.config);
+    lifecycle.onStop(() => this.leave());
     this.name = `DEST_DIR=${parts.config.DEST_DIR}`;
   }
 
@@ -86,7 +95,39 @@ export class Guard {
       return;
     }
     await this.remember(home);
-    this.open(home);
+    const examined = this.examine(home);
+    lifecycle.background(examined);
+    await Promise.race([examined, lifecycle.pause(EXAMINE_MS)]);
+  }
+
+  /** Lets sessions in once files that a power cut may have damaged are known to be in doubt. */
+  private async examine(home: Home): Promise<void> {
+    this.home = home;
+    this.unmounts.follow(home.root);
+    this.bar('unexamined', `${this.name} 上次没有正常停止或卸载，正在查找断电时可能损坏的文件，完成后即接收镜像`);
+    const doubts = await this.aftermath.settle(home.root);
+    if (lifecycle.stopping) return;
+    if (doubts) this.tellDoubts(doubts);
+    this.open(home); // each session looks whether it is still the same directory
+  }
+
+  /** Ends what receives, and leaves DEST_DIR marked as clean. */
+  private async leave(): Promise<void> {
+    const { home, trouble, admission, parts } = this;
+    if (!home || trouble || !admission) return;
+    writeAdmission(parts.sshd.sessionFiles.admission, { ...admission, place: null, reason: 'start-sshd 正在停止' });
+    if (await parts.sshd.shutDown()) await this.aftermath.leave(home.root).catch(() => {}); // or the next start looks closer
+  }
+
+  private tellDoubts({ since, files, failed }: Doubts): void {
+    const what = `${this.name} 上次没有正常停止或卸载（例如断电），${localTime(since)} 之后写入的 ${files} 个文件可能内容不完整`;
+    const done = `${what}，已把它们的修改时间提前一天，由源端重新核对内容`;
+    if (failed === 0) warn('destination.doubted', done, { files, failed });
+    else
+      warn('destination.doubted', `${done}；其中 ${failed} 个无法修改，请检查权限，并在源端运行 --verify`, {
+        files,
+        failed,
+      });
   }
 
   /** Looks at DEST_DIR and at what is mounted below it, as long as the program runs. */
@@ -147,11 +188,14 @@ export class Guard {
     return place === undefined || (place !== null && this.home !== undefined && isSamePlace(this.home.place, place));
   }
 
-  /** Lets sessions in again where DEST_DIR is back. */
-  private comeBack(): void {
-    if (this.trouble !== 'replaced' || !this.home || !this.parts.destination.place) return;
-    this.open(this.home);
-    log('destination.restored', `${this.name} 又是启动时的目录，恢复接收镜像 ✓`);
+  /** Lets sessions in again where DEST_DIR is back, or its file system, which may have been replaced by another image of it. */
+  private async comeBack(): Promise<void> {
+    const { home, trouble, parts } = this;
+    const isRemounted = !trouble && this.unmounts.hasHappened();
+    if (!home || !parts.destination.place || !(isRemounted || trouble === 'replaced')) return;
+    await this.examine(home);
+    if (isRemounted) warn('destination.remounted', `${this.name} 的文件系统曾被卸载又重新挂载，已由源端重新比较`);
+    else log('destination.restored', `${this.name} 又是启动时的目录，恢复接收镜像 ✓`);
   }
 
   /** Goes on with DEST_DIR where its file system has been mounted anew, under another number of its device. */
@@ -161,8 +205,8 @@ export class Guard {
     const identity = await identify(latin1Of(parts.config.DEST_DIR)).catch(() => undefined);
     if (!identity || !isSameDirectory(home.identity, identity)) return false;
     this.home = { ...home, place: { ...home.place, device: place.device } };
-    if (this.trouble) this.comeBack();
-    else this.open(this.home);
+    if (this.trouble) await this.comeBack();
+    else await this.examine(this.home); // of a disk that was away nobody knows how it has ended
     return true;
   }
 
@@ -302,30 +346,4 @@ async function moveIn(directory: string, root: string): Promise<Home | undefined
   if (!place) return undefined;
   const inode = hasLastingInodes(type.toString(16)) ? place.inode : '';
   return { root, place: { ...place, inode }, mount: homeMount(parseMountinfo(readMountinfo()), root), identity };
-}
-
-/**
- * Lists what is mounted below a real path, each with what tells it from others. An automount comes and goes by itself: whoever
- * looks for what is there has it mounted.
- * @param mountinfo in the form of /proc/self/mountinfo
- */
-export function mountsWithin(mountinfo: string, root: string): string[] {
-  const mounts = parseMountinfo(mountinfo);
-  const automounts = new Set(mounts.filter(({ type }) => type === 'autofs').map(({ id }) => id));
-  return mountsBelow(mounts, root)
-    .filter(({ path, parent, id }) => path !== root && !automounts.has(parent) && !automounts.has(id))
-    .map(({ path, id, device, root: part }) => [path, id, device, part].join('\0'));
-}
-
-/** Finds the paths of those mounts that are missing in a list. */
-const pathsMissing = (mounts: string[], list: string[]) =>
-  mounts.filter((mount) => !list.includes(mount)).map((mount) => showPath(mount.replace(/\0.*/s, '')));
-
-const MAX_NAMED = 5;
-
-/** Says what was mounted and unmounted. */
-function describeChange(added: string[], removed: string[]): string {
-  const name = (paths: string[]) => paths.slice(0, MAX_NAMED).join('、') + (paths.length > MAX_NAMED ? ' 等' : '');
-  const parts = [added.length > 0 && `新挂载 ${name(added)}`, removed.length > 0 && `已卸载 ${name(removed)}`];
-  return parts.filter(Boolean).join('；');
 }

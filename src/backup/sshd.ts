@@ -12,7 +12,7 @@ import { join } from 'node:path';
 import { lifecycle } from '../service/lifecycle.ts';
 import { readLines } from '../service/lines.ts';
 import { info } from '../service/log.ts';
-import { endGroups, startedBy, startOnLeash } from '../service/processes.ts';
+import { endChildren, endGroups, startedBy, startOnLeash } from '../service/processes.ts';
 import { escapeText, Failure } from '../service/text.ts';
 import { Ceiling, LAST } from './ceiling.ts';
 import type { Config } from './config.ts';
@@ -184,6 +184,14 @@ export class Sshd {
     return connections.length;
   }
 
+  /** Ends sshd with all that runs for its connections, when the service stops; resolves with whether nothing of that is left. */
+  async shutDown(): Promise<boolean> {
+    const running = [...this.connections().flatMap(withAllStarted), ...this.strays()];
+    await endChildren(); // sshd, too: the source would come back at once
+    await endGroups(running);
+    return !running.some(isRunning);
+  }
+
   /** Tells which process listens where. */
   report() {
     const { SSHD_PORT, SSHD_LISTEN } = this.config;
@@ -208,6 +216,15 @@ function stopGroup(group: number): void {
   try {
     process.kill(-group, 'SIGSTOP');
   } catch {} // it has ended
+}
+
+/** Whether a process has not ended: one that only waits to be asked for its exit status has no words (proc(5), cmdline). */
+function isRunning(pid: number): boolean {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'latin1') !== '';
+  } catch {
+    return false;
+  }
 }
 
 /** Lists a process and all that it has started. sshd has each connection and each command lead a group of its own. */

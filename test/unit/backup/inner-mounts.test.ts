@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'bun:test';
-import { mountsWithin } from '../../../src/backup/guard.ts';
+import { mountsWithin } from '../../../src/backup/inner-mounts.ts';
 
 const line = (id: number, parent: number, device: string, root: string, path: string, type = 'ext4', options = 'rw') =>
   `${id} ${parent} ${device} ${root} ${path} ${options} - ${type} /dev/x rw`;

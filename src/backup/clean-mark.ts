@@ -1,0 +1,119 @@
+/**
+ * Remembers whether DEST_DIR was left with all on its disk that was received. The mark is a random word in two places: beside the
+ * host keys, where it is taken away before anything is received, and at DEST_DIR itself, where an image or a snapshot of the disk
+ * has the word of its own time.
+ *
+ *   const mark = new CleanMark(config);
+ *   await mark.take(root); // { clean: false, since: undefined }
+ *   await mark.leave(root);
+ */
+import { ptr } from 'bun:ffi';
+import { randomUUID } from 'node:crypto';
+import { open, rename, rm } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { readSmallFile } from '../service/files.ts';
+import { cFunctions } from '../service/libc.ts';
+import type { Config } from './config.ts';
+
+const NAME = 'user.start-sshd.clean';
+const MAX_BYTES = 256;
+
+/** What an earlier start has left beside the host keys. */
+interface Left {
+  /** The word that DEST_DIR has, too, if nothing has been received since. */
+  word?: string;
+  /** From when on files are in doubt, ms since 1970, where a start has ended before it was done with them. */
+  since?: number;
+}
+
+export class CleanMark {
+  readonly file: string;
+
+  constructor({ HOST_KEY_DIR }: Pick<Config, 'HOST_KEY_DIR'>) {
+    this.file = join(HOST_KEY_DIR, 'shutdown.json');
+  }
+
+  /**
+   * Tells how a directory was left, and takes the mark away for good: from now on something may be received.
+   * @param root its real path, bytes in a latin1 string
+   * @returns whether it was left clean, and from when on files were in doubt at an earlier start that has not come to an end
+   */
+  async take(root: string): Promise<{ clean: boolean; since: number | undefined }> {
+    const { word, since } = this.read();
+    const clean = typeof word === 'string' && word !== '' && attributeOf(root) === word;
+    if (word !== undefined) await this.clear();
+    return { clean, since: typeof since === 'number' ? since : undefined };
+  }
+
+  /** Remembers from when on files are in doubt, ms since 1970, until `clear`: it may be that we do not come to the end of it. */
+  async doubt(since: number): Promise<void> {
+    await this.write({ since });
+  }
+
+  /**
+   * Forgets what was left.
+   * @throws where that does not get to the disk
+   */
+  async clear(): Promise<void> {
+    await rm(this.file, { force: true });
+    await flush(dirname(this.file));
+  }
+
+  /** Marks a directory as clean, of which all is on its disk; where it cannot hold the mark, the next start looks closer. */
+  async leave(root: string): Promise<void> {
+    const word = randomUUID();
+    if (setAttribute(root, word)) await this.write({ word });
+  }
+
+  private read(): Left {
+    try {
+      return JSON.parse(readSmallFile(this.file, MAX_BYTES)) ?? {};
+    } catch {
+      return {};
+    }
+  }
+
+  private async write(left: Left): Promise<void> {
+    const temporary = `${this.file}.${process.pid}.tmp`;
+    await rm(temporary, { force: true });
+    const file = await open(temporary, 'wx', 0o600);
+    try {
+      await file.writeFile(JSON.stringify(left));
+      await file.sync();
+    } finally {
+      await file.close();
+    }
+    await rename(temporary, this.file);
+    await flush(dirname(this.file));
+  }
+}
+
+/** Has the names in a directory get to its disk: fsync(2). */
+async function flush(directory: string): Promise<void> {
+  const handle = await open(directory, 'r');
+  try {
+    await handle.sync();
+  } finally {
+    await handle.close();
+  }
+}
+
+const textOf = (path: string) => Buffer.from(`${path}\0`, 'latin1');
+const calls = () =>
+  cFunctions({
+    getxattr: { args: ['ptr', 'ptr', 'ptr', 'u64'], returns: 'i64' },
+    setxattr: { args: ['ptr', 'ptr', 'ptr', 'u64', 'i32'], returns: 'i32' },
+  });
+
+/** Reads the word at a directory; nothing where there is none, or its file system has no room for one: getxattr(2). */
+function attributeOf(path: string): string | undefined {
+  const value = Buffer.alloc(MAX_BYTES);
+  const size = Number(calls()?.getxattr(ptr(textOf(path)), ptr(textOf(NAME)), ptr(value), value.length) ?? -1);
+  return size < 0 ? undefined : value.toString('latin1', 0, size);
+}
+
+/** Writes a word at a directory; returns whether it has one now: setxattr(2). */
+function setAttribute(path: string, word: string): boolean {
+  const value = Buffer.from(word);
+  return calls()?.setxattr(ptr(textOf(path)), ptr(textOf(NAME)), ptr(value), value.length, 0) === 0;
+}
