@@ -32,9 +32,9 @@ export function tellFailures(faults: Fault[], { state, look }: Parts): void {
 }
 
 /** Says what to do about a fault, where that is known. */
-function adviceFor({ kind, text, code = 0 }: Fault): string {
+function adviceFor({ kind, text, code = 0, atTarget }: Fault): string {
   if (text.startsWith('filename overflows')) return '，其中有过长的路径，请缩短路径，或移走嵌套过深的目录';
-  if (kind === 'reading') return '，请检查源目录中它的权限或磁盘';
+  if (kind === 'reading' && !atTarget) return '，请检查源目录中它的权限或磁盘';
   if (code === 28) return '，请检查目标的磁盘空间和 inode';
   if (code === 122) return '，请检查目标的磁盘配额';
   if (code === 27) return '，目标的文件系统放不下这么大的文件';

@@ -25,6 +25,8 @@ export interface Fault {
   text: string;
   /** Its number in errno(3), nothing where rsync itself has refused. */
   code: number | undefined;
+  /** Whether it is a directory of the target that could not be read, so that nothing is deleted there. */
+  atTarget?: boolean;
 }
 
 /** How many faults of each kind are kept of an rsync; of more than that it is only known that there were more. */
@@ -166,7 +168,7 @@ export class Faults {
     const [, changing] = CHANGING.exec(line) ?? [];
     const [, side, odd, why = ''] = CONVERSION.exec(line) ?? [];
     if (what.startsWith('delete_file')) this.addUndeleted(pathsIn(what), text, Number(code));
-    else if (what) this.add(pathsIn(what), this.kindOf(what, who), text, Number(code));
+    else if (what) this.add(pathsIn(what), this.kindOf(what, who), text, Number(code), isTarget(who));
     else if (refusal) this.add(refusedIn(refusal, named), this.kindOf(refusal, who), refusal, undefined);
     else if (changing) this.add([changing], 'content', 'failed verification', undefined);
     else if (odd !== undefined) this.add([odd.replace(/^"|"$/g, '')], this.kindOf('', side), why, undefined);
@@ -187,10 +189,10 @@ export class Faults {
     return !this.told.has(attribute) && this.passed++ < MAX_ATTRIBUTE_LINES;
   }
 
-  private add(candidates: string[], kind: FaultKind, text: string, code: number | undefined): void {
+  private add(candidates: string[], kind: FaultKind, text: string, code: number | undefined, atTarget = false): void {
     const path = this.lines++ < MAX_LOOKS ? this.find(candidates) : undefined;
     if (path === undefined) this.isComplete = false;
-    else this.keep({ path, kind, text, code });
+    else this.keep({ path, kind, text, code, ...(atTarget && { atTarget }) });
   }
 
   /** What could not be deleted has a name with any bracket in it: where the source has none of them, it is the longest. */
@@ -220,6 +222,9 @@ export class Faults {
     return undefined;
   }
 }
+
+/** Whether a process of rsync runs on the target. */
+const isTarget = (who: string | undefined) => who === 'generator' || who === 'receiver';
 
 /**
  * Lists what may be meant as a path in what rsync says, for a name may hold quotes itself: `rename "/b/.a.x1y2z3" -> "a"`,
@@ -251,14 +256,16 @@ const MAX_LEFT_OUT = 40;
  * @param directory the destination
  */
 export function locatorFor(
-  source: Pick<Source, 'root' | 'realRoot' | 'prefix' | 'look' | 'isReadable'>,
+  source: Pick<Source, 'root' | 'realRoot' | 'prefix' | 'look' | 'isReadable' | 'isUnknown'>,
   directory: string,
 ) {
   const destination = `${Buffer.from(directory).toString('latin1').replace(/\/+$/, '')}/`;
   // Without a slash behind SOURCE_DIR its own name stands first on the target, and with -R all of its path.
   const starts = ['', source.prefix.slice(1), source.root.replace(/^\/+/, '')];
   const find = (path: string) =>
-    starts.flatMap((start) => (path.startsWith(start) ? path.slice(start.length) : [])).find((it) => source.look(it));
+    starts
+      .flatMap((start) => (path.startsWith(start) ? path.slice(start.length) : []))
+      .find((it) => source.look(it) || source.isUnknown(it));
   return (told: string): string | undefined => {
     const roots = [source.root, `${source.realRoot}/`, destination];
     const root = roots.find((it) => told.startsWith(it)) ?? '';

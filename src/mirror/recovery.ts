@@ -60,6 +60,8 @@ interface Parts {
   list: List;
   /** Whether a path can be read, and entered where it is a directory. */
   isReadable: (path: string) => boolean;
+  /** Whether nobody can say what is at a path, for its disk fails. */
+  isUnknown: (path: string) => boolean;
   /** Whether rsync may be told how large a file may be. */
   mayLimitSize: boolean;
   /** Whether a part of the source can be sent by itself. */
@@ -123,12 +125,12 @@ export class Recovery {
 
   /** Has what is set aside looked at again that has changed, where it can be read now, or is gone. */
   meet(batch: Batch): void {
-    const { state, look, isReadable } = this.parts;
+    const { state, look, isReadable, isUnknown } = this.parts;
     const budget = { left: MAX_LOOKS };
     const [isDue, isThere] = [(path: string) => covers(batch, path), (path: string) => look(path) !== undefined];
     state.unmirrored.keepMoved(isDue, (place) => findUnread(place, this.parts, budget), isThere);
     for (const { path, kind, place } of state.unmirrored.allAside) {
-      if (!batch.has(path) || this.retries.mayBeOnlyCopy(path, place)) continue;
+      if (!batch.has(path) || isUnknown(path) || this.retries.mayBeOnlyCopy(path, place)) continue;
       if (look(path) ? kind === 'reading' && isReadable(path) : !(place && mayBeThere(place, this.parts)))
         this.unhide(path, batch);
     }

@@ -22,13 +22,15 @@ import { basename, dirname } from 'node:path';
 import { setImmediate as immediate } from 'node:timers/promises';
 import { run } from '../service/processes.ts';
 import { touch } from '../service/status.ts';
-import { escapeText, Failure } from '../service/text.ts';
+import { escapeText, Failure, reasonOf } from '../service/text.ts';
 import { type Batch, MAX_PENDING } from './changes.ts';
 import { identityOf } from './moves.ts';
 import type { Scope, Scopes } from './scopes.ts';
 
 /** What a new file system holds. */
 export const LOST_AND_FOUND = 'lost+found';
+/** Errors that say why something is not seen, and not that its disk fails. */
+const EXPLAINED = ['EACCES', 'EPERM', 'ELOOP', 'ENAMETOOLONG'];
 /** How long a path may be, bytes (PATH_MAX, with the NUL behind it): others can go deeper, step by step. */
 const MAX_PATH = 4095;
 
@@ -125,7 +127,11 @@ export class Source {
   /** Whether there is nothing in it to mirror. @throws {Failure} where it is not what it was */
   isEmpty(): boolean {
     this.check();
-    return readdirSync(this.directory).every((name) => name === LOST_AND_FOUND);
+    try {
+      return readdirSync(this.directory).every((name) => name === LOST_AND_FOUND);
+    } catch (cause) {
+      throw new Failure(`无法读取源目录 ${escapeText(this.directory)}：${reasonOf(cause)}。请检查它的权限和磁盘`);
+    }
   }
 
   /** Finds what is at a path: nothing where there is nothing or it cannot be seen. */
@@ -134,6 +140,16 @@ export class Source {
       return lstatSync(Buffer.from(this.root + path, 'latin1'), { throwIfNoEntry: false });
     } catch {
       return undefined; // its directory may not be entered any more, for example
+    }
+  };
+
+  /** Whether nobody can say what is at a path, for its disk fails: not that nothing is there, nor that it may not be seen. */
+  readonly isUnknown = (path: string): boolean => {
+    try {
+      lstatSync(Buffer.from(this.root + path, 'latin1'), { throwIfNoEntry: false });
+      return false;
+    } catch (cause) {
+      return !EXPLAINED.includes((cause as NodeJS.ErrnoException).code ?? '');
     }
   };
 

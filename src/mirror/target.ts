@@ -258,7 +258,14 @@ function recoveryFor(
   { source, state, sender }: { source: Source; state: TargetState; sender: Sender },
 ) {
   return new Recovery({
-    ...{ state, sender, look: source.look, list: source.list, isReadable: source.isReadable },
+    ...{
+      state,
+      sender,
+      look: source.look,
+      list: source.list,
+      isReadable: source.isReadable,
+      isUnknown: source.isUnknown,
+    },
     mayLimitSize: host.plan.mayLimitSize,
     mayDivide: host.plan.method !== 'full',
     interval: host.config.FULL_SYNC_INTERVAL,

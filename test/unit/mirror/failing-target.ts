@@ -57,6 +57,7 @@ export class FailingTarget {
             isDirectory: () => this.isDirectory(it),
           })),
       isReadable: (path) => this.source.has(path) && this.poison.get(path) !== 'reading',
+      isUnknown: () => false,
       sender: { answers: async () => this.isReachable && this.answers },
       wake: () => state.changes.emit('arrived'),
     });

@@ -23,6 +23,7 @@ const source = {
   ...{ root: '/s/', realRoot: '/disk/s', prefix: '/web/' },
   look: (path: string) => (HELD.has(path) ? statsOf() : undefined),
   isReadable: (path: string) => path !== 'closed',
+  isUnknown: (path: string) => path === 'd/broken',
 };
 const locate = locatorFor(source, '/data/backup/');
 
@@ -57,6 +58,7 @@ describe('a path that rsync tells', () => {
     ['/data/backup/web/d/a', 'd/a'],
     ['/s/closed/a/b', 'closed'],
     ['/s/d/gone', undefined],
+    ['/s/d/broken', 'd/broken'],
     ['', undefined],
   ];
   for (const [told, path] of rows) test(`${told} is ${path ?? 'not known'}`, () => expect(locate(told)).toBe(path));
@@ -68,6 +70,14 @@ test('names in what rsync says are found although they may hold quotes and brack
   expect(pathsIn('delete_file: unlink(a)b/c) failed')).toEqual(['a', 'a)b/c']);
   expect(pathsIn('set_acl: sys_acl_set_file(d/a, ACL_TYPE_ACCESS)')[0]).toBe('d/a');
   expect(pathsIn('fstat failed')).toEqual([]);
+});
+
+test('a directory of the target that cannot be read is no fault of the source', () => {
+  const said = (who: string) => heard(`rsync: [${who}] readdir("/data/backup/d"): Input/output error (5)`).faults.list;
+  expect(said('generator')).toEqual([
+    { path: 'd', kind: 'reading', text: 'Input/output error', code: 5, atTarget: true },
+  ]);
+  expect(said('sender')).toEqual([{ path: 'd', kind: 'reading', text: 'Input/output error', code: 5 }]);
 });
 
 describe('a fault', () => {

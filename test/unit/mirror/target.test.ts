@@ -39,6 +39,7 @@ class Bed {
     const recovery = new Recovery({
       ...{ state, look: () => statsOf(), list: () => [], isReadable: () => true, mayLimitSize: true, interval: 0 },
       mayDivide: true,
+      isUnknown: () => false,
       sender: { answers: async () => false },
       wake: () => state.changes.emit('arrived'),
     });
