@@ -4,8 +4,8 @@
 #
 #   sh setup.sh [--with-test-tools] [COMMAND [ARGUMENT...]]
 #
-# --with-test-tools also installs Prometheus, Chromium, a Chinese font, and programs whose work is mirrored (Git, Vim, logrotate …),
-# for tests that are skipped without them.
+# --with-test-tools also installs Prometheus, Chromium, a Chinese font, file systems that fail or are odd (on Debian and Ubuntu), and
+# programs whose work is mirrored (Git, Vim, logrotate …), for tests that are skipped without them.
 # Debian, Ubuntu and Alpine; Node.js with npm must be there. Where root is needed and sudo is not there,
 # it says what to install.
 set -eu
@@ -24,6 +24,7 @@ as_root() {
 missing_packages() {
   {
     for pair in $programs; do command -v "${pair%:*}" >/dev/null || echo "${pair#*:}"; done
+    [ -z "$fuse" ] || [ -e /usr/lib/python3/dist-packages/fusepy.py ] || echo "$fuse"
     [ -z "$chinese" ] || fc-list :lang=zh 2>/dev/null | grep -q . || echo "$chinese"
   } | sort -u | tr '\n' ' '
 }
@@ -76,13 +77,19 @@ install_bun() {
 
 programs='rsync:rsync inotifywait:inotify-tools ssh:openssh-client ssh-keygen:openssh-client sshd:openssh-server'
 chinese=
+fuse=
 if [ "${1:-}" = --with-test-tools ]; then
   shift
   programs="$programs prometheus:prometheus chromium:chromium fc-list:fontconfig"
   programs="$programs git:git logrotate:logrotate mkfs.ext4:e2fsprogs patch:patch unzip:unzip zip:zip"
   chinese=fonts-wqy-microhei
   vim=vim.tiny:vim-tiny
-  if command -v apk >/dev/null; then chinese=font-wqy-zenhei vim=vim:vim; fi
+  if command -v apk >/dev/null; then
+    chinese=font-wqy-zenhei vim=vim:vim
+  else
+    fuse=python3-fusepy
+    programs="$programs mount.exfat-fuse:exfat-fuse mkfs.exfat:exfatprogs"
+  fi
   programs="$programs $vim"
 fi
 

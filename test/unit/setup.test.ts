@@ -53,7 +53,8 @@ function freshMachine(directory: string, packageManagerName: 'apt-get' | 'apk') 
   const policy = join(directory, 'policy-rc.d');
   const programs = provide('rsync', 'inotifywait', 'ssh', 'ssh-keygen', 'sshd');
   const works = provide('git', 'logrotate', 'mkfs.ext4', 'patch', 'unzip', 'zip', 'vim', 'vim.tiny');
-  const testTools = `${provide('prometheus', 'chromium')}; ${works}; cp "${bin}/font-list" "${bin}/fc-list"`;
+  const disks = `${provide('mount.exfat-fuse', 'mkfs.exfat')}; cp "${bin}/true" "${directory}/fusepy.py"`;
+  const testTools = `${provide('prometheus', 'chromium')}; ${works}; ${disks}; cp "${bin}/font-list" "${bin}/fc-list"`;
   stub(
     packageManagerName,
     `${log(packageManagerName)}; [ -e "${policy}" ] && sh "${policy}" || echo policy $? >> "${directory}/log"
@@ -61,11 +62,12 @@ function freshMachine(directory: string, packageManagerName: 'apt-get' | 'apk') 
   );
   stub('bun-stub', `${log('bun')}; [ "$1" = --version ] && echo ${version} || mkdir -p node_modules`);
   stub('npm', `${log('npm')}; cp "${bin}/bun-stub" "${bin}/bun"`);
-  // setup.sh adds the machine's sbin directories to PATH; sshd is made to miss there too, and the policy to be another
+  // setup.sh adds the machine's sbin directories to PATH; sshd is made to miss there too, and what it looks for elsewhere
   writeFileSync(
     join(project, 'setup.sh'),
     readFileSync(join(project, 'setup.sh'), 'utf8')
       .replace(':/usr/local/sbin:/usr/sbin:/sbin', '')
+      .replace('/usr/lib/python3/dist-packages', directory)
       .replace('/usr/sbin/policy-rc.d', policy),
   );
   const setup = (...command: string[]) => {
@@ -107,14 +109,14 @@ test.each(['apt-get', 'apk'] as const)(
 );
 
 test.each([
-  ['apt-get', 'fonts-wqy-microhei', 'vim-tiny'],
+  ['apt-get', 'fonts-wqy-microhei', 'vim-tiny exfat-fuse exfatprogs python3-fusepy'],
   ['apk', 'font-wqy-zenhei', 'vim'],
-] as const)('with --with-test-tools it installs with %s also what some tests need', (name, font, vim) => {
+] as const)('with --with-test-tools it installs with %s also what some tests need', (name, font, others) => {
   const directory = mkdtempSync(join(tmpdir(), 'setup-'));
   try {
     const setup = freshMachine(directory, name);
     expect(setup().asked).not.toMatch(/chromium|prometheus|font/);
-    const works = `git logrotate patch unzip ${vim} zip`;
+    const works = `git logrotate patch unzip ${others} zip`;
     const packages = `chromium e2fsprogs ${font} fontconfig prometheus ${works}`.split(' ').sort().join(' ');
     const first = setup('--with-test-tools', 'sh', '-c', 'echo ran');
     expect(first.said).toContain(`setup: installing the system packages ${packages}`);
