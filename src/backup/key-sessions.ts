@@ -21,26 +21,33 @@ const NO_KEY = 'withdrawn';
 const ended = (sessions: number) => `已断开全部 ${sessions} 个连接及其命令`;
 
 interface Parts {
-  key: Pick<SharedKey, 'fingerprint' | 'findChange' | 'isInDoubt'>;
+  key: Pick<SharedKey, 'fingerprint' | 'findChange' | 'isInDoubt' | 'isWithdrawn'>;
   guard: Pick<Guard, 'admitKey'>;
   sshd: Pick<Sshd, 'endSessions'>;
 }
 
 export class KeySessions {
+  /** The fingerprint of the key that was let in last, and what stands for that now. */
   private fingerprint = '';
+  private admitted = '';
 
   constructor(private readonly parts: Parts) {}
 
-  /** Lets in sessions of the key that has just been authorised; ends those of another one before. @throws {Failure} */
+  /** Lets in sessions of the key that has just been authorised, be it once more; ends those of another one before. @throws {Failure} */
   follow(): void {
     const { fingerprint: former, parts } = this;
-    const { fingerprint } = parts.key;
-    if (fingerprint === former) return;
+    const { fingerprint, isWithdrawn } = parts.key;
+    if (isWithdrawn || fingerprint === this.admitted) return;
     this.fingerprint = fingerprint;
-    parts.guard.admitKey(fingerprint); // commands over connections that it stops too late
-    if (!former) return;
+    this.admit(fingerprint); // commands over connections that it stops too late
+    if (!former || former === fingerprint) return;
     const sessions = parts.sshd.endSessions();
     log('key.replaced', `源端公钥已更换，原公钥 ${former} 不再有效：${ended(sessions)}`, { former, sessions });
+  }
+
+  private admit(key: string): void {
+    this.admitted = key;
+    this.parts.guard.admitKey(key);
   }
 
   /** Looks again and again, whether or not the shared volume answers, until the program ends. @throws {Failure} */
@@ -53,10 +60,10 @@ export class KeySessions {
 
   /** Ends sessions where somebody has taken the key's line out of authorized_keys, or changed what it may do. @throws {Failure} */
   look(): void {
-    const { key, guard, sshd } = this.parts;
+    const { key, sshd } = this.parts;
     const change = key.findChange();
     if (!change) return;
-    guard.admitKey(change === 'removed' ? NO_KEY : key.fingerprint);
+    this.admit(change === 'removed' ? NO_KEY : key.fingerprint);
     const sessions = sshd.endSessions();
     const fields = { fingerprint: key.fingerprint, sessions };
     if (change === 'removed')

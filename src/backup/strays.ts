@@ -3,7 +3,7 @@
  *
  *   await endGroups(straysOf((admission) => admission === '/run/start-sshd-x/admission'));
  */
-import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { lifecycle } from '../service/lifecycle.ts';
 import { warn } from '../service/log.ts';
@@ -16,15 +16,15 @@ const ONCE_MORE_MS = 5000;
 /**
  * Finds the process groups of all commands of the source's key, with or without a connection; not with ALLOW_SHELL, where the key runs
  * what it will.
- * @param isMeant says by the file that lets its sessions in whether a service is meant
+ * @param isMeant says by the file that lets its sessions in, and by one of them, whether a service is meant
  */
-export function straysOf(isMeant: (admission: string) => boolean): number[] {
+export function straysOf(isMeant: (admission: string, pid: string) => boolean): number[] {
   const found = readdirSync('/proc').filter((name) => /^\d+$/.test(name) && Number(name) !== process.pid);
   const groups = found.flatMap((pid) => {
     const variables = readOrNothing(`/proc/${pid}/environ`).split('\0');
     const find = (name: string) => variables.find((it) => it.startsWith(`${name}=`))?.slice(name.length + 1);
     const admission = find('START_SSHD_ADMISSION');
-    return find(KEY_VARIABLE) && admission && isMeant(admission) ? groupOf(pid) : [];
+    return find(KEY_VARIABLE) && admission && isMeant(admission, pid) ? groupOf(pid) : [];
   });
   return [...new Set(groups)];
 }
@@ -43,11 +43,27 @@ function readOrNothing(path: string): string {
   }
 }
 
-/** Ends what still runs for sessions of services that have ended, whose directories are gone with them. */
+/**
+ * Whether the directory of a service is gone. That of one in a container, whose processes a host sees among its own, is there where they
+ * see it, and what it has left is for its next start to end.
+ */
+function isGone(directory: string, pid: string): boolean {
+  try {
+    const isElsewhere = readlinkSync(`/proc/${pid}/ns/pid`) !== readlinkSync('/proc/self/ns/pid');
+    return !isElsewhere && ['', `/proc/${pid}/root`].every((root) => !existsSync(root + directory));
+  } catch {
+    return false; // it has ended
+  }
+}
+
+/** Finds what still runs for sessions of services that have ended, whose directories are gone with them. */
+export const leftovers = () => straysOf((admission, pid) => isGone(dirname(admission), pid));
+
+/** Ends that. */
 export async function endLeftovers(): Promise<void> {
   for (const ms of [0, ONCE_MORE_MS]) {
     await lifecycle.pause(ms);
-    const groups = straysOf((admission) => !existsSync(dirname(admission)));
+    const groups = leftovers();
     const count = groups.length;
     await endGroups(groups);
     if (count > 0) warn('session.stray', `已结束上次运行遗留的 ${count} 个源端命令：其连接已不在`, { count });

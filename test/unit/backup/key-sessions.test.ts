@@ -9,10 +9,10 @@ import { KeySessions } from '../../../src/backup/key-sessions.ts';
 /** What is done to the sessions, in its order. */
 function sessionsOf(shared: { fingerprint: string; findChange: () => 'removed' | 'edited' | undefined }) {
   const done: string[] = [];
-  const key = Object.assign(shared, { isInDoubt: false });
+  const key = Object.assign(shared, { isInDoubt: false, isWithdrawn: false });
   const guard = { admitKey: (admitted: string) => void done.push(`admit ${admitted}`) };
   const sshd = { endSessions: () => done.push('end') };
-  return { done, sessions: new KeySessions({ key, guard, sshd }) };
+  return { done, key, sessions: new KeySessions({ key, guard, sshd }) };
 }
 
 test('the sessions of a key end once another one is in force, and not before there was one, nor with the same', () => {
@@ -35,6 +35,19 @@ test.each(['removed', 'edited'] as const)('they end where the line of the key wa
   found = undefined;
   sessions.look();
   expect(done).toEqual(['admit one', change === 'removed' ? 'admit withdrawn' : 'admit one', 'end']);
+});
+
+test('a key that was withdrawn is let in once it is authorised anew, be it the same with another comment, and not before', () => {
+  const changes = ['removed'] as ('removed' | undefined)[];
+  const { done, key, sessions } = sessionsOf({ fingerprint: 'one', findChange: () => changes.shift() });
+  sessions.follow();
+  sessions.look();
+  key.isWithdrawn = true;
+  sessions.follow();
+  expect(done).toEqual(['admit one', 'admit withdrawn', 'end']);
+  key.isWithdrawn = false;
+  for (const _ of [1, 2]) sessions.follow();
+  expect(done).toEqual(['admit one', 'admit withdrawn', 'end', 'admit one']);
 });
 
 describe('a change of authorized_keys', () => {

@@ -1,0 +1,34 @@
+import { expect, test } from 'bun:test';
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { leftovers } from '../../../src/backup/strays.ts';
+import { mayHaveNamespace } from '../../namespace.ts';
+
+const DIRECTORY = '/run/start-sshd-that-is-not-here';
+/** Seems to be a command of the source's key, and ends when its standard input does. */
+const COMMAND = 'echo READY; exec cat >/dev/null';
+const VARIABLES = ['START_SSHD_KEY=SHA256:key', `START_SSHD_ADMISSION=${DIRECTORY}/admission`];
+
+async function command(script: string, wrapper: string[] = []): Promise<ChildProcess & AsyncDisposable> {
+  const [program = '', ...args] = [...wrapper, 'env', ...VARIABLES, 'sh', '-ec', script];
+  const child = spawn(program, args, { stdio: ['pipe', 'pipe', 'inherit'], detached: true });
+  await once(child.stdout, 'data');
+  const end = async () => {
+    child.stdin.end();
+    await once(child, 'exit');
+  };
+  return Object.assign(child, { [Symbol.asyncDispose]: end });
+}
+
+test('a command whose service is gone is a leftover', async () => {
+  await using child = await command(COMMAND);
+  expect(leftovers()).toContain(Number(child.pid));
+});
+
+test.if(mayHaveNamespace())('one of a service in a container is none, where the host sees it', async () => {
+  const unshare = ['unshare', '--mount', '--propagation', 'private'];
+  await using here = await command(`mount -t tmpfs tmpfs /run; mkdir ${DIRECTORY}; ${COMMAND}`, unshare);
+  expect(leftovers()).not.toContain(Number(here.pid));
+  await using apart = await command(COMMAND, [...unshare, '--pid', '--fork']); // be it that it sees nothing
+  expect(leftovers()).not.toContain(Number(apart.pid));
+});
