@@ -22,6 +22,8 @@ import type { Config } from './config.ts';
 const WINDOW_MS = 600_000;
 /** By how much the time of a file in doubt is put back, s: further than any --modify-window, and --update takes it for older. */
 const BACK_S = 86_400;
+/** Marks a time that was put back, ms beyond a whole second: of a start that is killed again and again, one day is enough. */
+const MARK_MS = 0.977;
 /** How many files are looked at together. */
 const TOGETHER = 64;
 /** How long what was received may take to get to the disk when the service ends, ms. */
@@ -37,15 +39,11 @@ export interface Doubts {
 }
 
 export class Aftermath {
-  private readonly mark: CleanMark;
-
   /** @param window how long before the last change a file may have been written that is in doubt, ms */
   constructor(
-    config: Pick<Config, 'HOST_KEY_DIR'>,
+    private readonly config: Pick<Config, 'HOST_KEY_DIR'>,
     private readonly window = WINDOW_MS,
-  ) {
-    this.mark = new CleanMark(config);
-  }
+  ) {}
 
   /**
    * Has files compared by content that may lack it, unless DEST_DIR was left clean.
@@ -53,19 +51,20 @@ export class Aftermath {
    * @returns nothing where no file is in doubt
    */
   async settle(root: string): Promise<Doubts | undefined> {
-    const { clean, since } = await this.mark.take(root).catch(() => ({ clean: false, since: undefined }));
+    const mark = new CleanMark(this.config, root);
+    const { clean, since } = await mark.take().catch(() => ({ clean: false, since: undefined }));
     if (clean) return undefined;
     const newest = await newestIn(root);
     const from = Math.min(newest - this.window, since ?? newest);
-    await this.mark.doubt(from).catch(() => {}); // of a HOST_KEY_DIR that is read-only nothing is taken for clean
+    await mark.doubt(from).catch(() => {}); // of a HOST_KEY_DIR that is read-only nothing is taken for clean
     const doubts = { since: new Date(from), files: 0, failed: 0 };
     await forEachFile(root, async (path, status) => {
-      if (status.ctimeMs < from) return;
+      if (!isInDoubt(status, from)) return;
       doubts.files++;
-      if (!(await setBack(path, status))) doubts.failed++;
+      if (!isSetBack(status) && !(await setBack(path, status))) doubts.failed++;
     });
     if (doubts.files > 0) await exitStatus(startSync(root)).catch(() => {});
-    if (doubts.failed === 0) await this.mark.clear().catch(() => {});
+    if (doubts.failed === 0) await mark.clear().catch(() => {});
     return doubts.files > 0 ? doubts : undefined;
   }
 
@@ -74,7 +73,7 @@ export class Aftermath {
     const sync = startSync(root);
     const late = sleep(FLUSH_MS, 1, { ref: false });
     const status = await Promise.race([exitStatus(sync).catch(() => 1), late]);
-    if (status === 0) await this.mark.leave(root);
+    if (status === 0) await new CleanMark(this.config, root).leave();
     else signalGroup(sync, 'SIGKILL');
   }
 }
@@ -109,9 +108,23 @@ async function forEachFile(root: string, visit: (path: Buffer, status: Stats) =>
   }
 }
 
+/**
+ * Whether a file may have been written since then. One with several names that was made and has a time before has only got another name,
+ * as a snapshot by hard links gives one to all files: to send them all again would have the snapshot share nothing any more.
+ */
+function isInDoubt({ ctimeMs, nlink, birthtimeMs, mtimeMs }: Stats, from: number): boolean {
+  const hasOnlyAnotherName = nlink > 1 && birthtimeMs > 0 && birthtimeMs < from && mtimeMs < from;
+  return ctimeMs >= from && !hasOnlyAnotherName;
+}
+
+const isSetBack = ({ mtimeMs }: Stats) => Math.abs((mtimeMs % 1000) - MARK_MS) < 0.001;
+
 /** Puts the time of a file back; returns whether that has worked, or there is no such file any more. */
-const setBack = (path: Buffer, { atimeMs, mtimeMs }: Stats): Promise<boolean> =>
-  lutimes(path, atimeMs / 1000, mtimeMs / 1000 - BACK_S).then(
+function setBack(path: Buffer, { atimeMs, mtimeMs }: Stats): Promise<boolean> {
+  const seconds = Math.max(0, Math.floor(mtimeMs / 1000));
+  const other = seconds < BACK_S ? seconds + BACK_S : seconds - BACK_S; // a time before 1970 would be taken for now
+  return lutimes(path, atimeMs / 1000, other + MARK_MS / 1000).then(
     () => true,
     (cause) => (cause as NodeJS.ErrnoException).code === 'ENOENT',
   );
+}

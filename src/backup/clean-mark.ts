@@ -3,12 +3,12 @@
  * host keys, where it is taken away before anything is received, and at DEST_DIR itself, where an image or a snapshot of the disk
  * has the word of its own time.
  *
- *   const mark = new CleanMark(config);
- *   await mark.take(root); // { clean: false, since: undefined }
- *   await mark.leave(root);
+ *   const mark = new CleanMark(config, root);
+ *   await mark.take(); // { clean: false, since: undefined }
+ *   await mark.leave();
  */
 import { ptr } from 'bun:ffi';
-import { randomUUID } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import { open, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { readSmallFile } from '../service/files.ts';
@@ -29,18 +29,22 @@ interface Left {
 export class CleanMark {
   readonly file: string;
 
-  constructor({ HOST_KEY_DIR }: Pick<Config, 'HOST_KEY_DIR'>) {
-    this.file = join(HOST_KEY_DIR, 'shutdown.json');
+  /** @param root the real path of DEST_DIR, bytes in a latin1 string: several services may have the same host keys */
+  constructor(
+    { HOST_KEY_DIR }: Pick<Config, 'HOST_KEY_DIR'>,
+    private readonly root: string,
+  ) {
+    const name = createHash('sha256').update(root, 'latin1').digest('hex').slice(0, 16);
+    this.file = join(HOST_KEY_DIR, `shutdown-${name}.json`);
   }
 
   /**
-   * Tells how a directory was left, and takes the mark away for good: from now on something may be received.
-   * @param root its real path, bytes in a latin1 string
+   * Tells how the directory was left, and takes the mark away for good: from now on something may be received.
    * @returns whether it was left clean, and from when on files were in doubt at an earlier start that has not come to an end
    */
-  async take(root: string): Promise<{ clean: boolean; since: number | undefined }> {
+  async take(): Promise<{ clean: boolean; since: number | undefined }> {
     const { word, since } = this.read();
-    const clean = typeof word === 'string' && word !== '' && attributeOf(root) === word;
+    const clean = typeof word === 'string' && word !== '' && attributeOf(this.root) === word;
     if (word !== undefined) await this.clear();
     return { clean, since: typeof since === 'number' ? since : undefined };
   }
@@ -59,10 +63,10 @@ export class CleanMark {
     await flush(dirname(this.file));
   }
 
-  /** Marks a directory as clean, of which all is on its disk; where it cannot hold the mark, the next start looks closer. */
-  async leave(root: string): Promise<void> {
+  /** Marks the directory as clean, of which all is on its disk; where it cannot hold the mark, the next start looks closer. */
+  async leave(): Promise<void> {
     const word = randomUUID();
-    if (setAttribute(root, word)) await this.write({ word });
+    if (setAttribute(this.root, word)) await this.write({ word });
   }
 
   private read(): Left {

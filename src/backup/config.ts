@@ -46,7 +46,7 @@ export const variables = {
   }),
   HOST_KEY_DIR: directory({
     default: '/etc/ssh',
-    desc: '主机密钥所在目录；缺少的会生成。其中的 destination.json 记着 DEST_DIR 所在的挂载点，shutdown.json 记着它是否正常停止',
+    desc: '主机密钥所在目录；缺少的会生成。其中的 destination.json 记着 DEST_DIR 所在的挂载点，shutdown-….json 记着它是否正常停止',
   }),
   SSHD_PORT: countUpTo(65535)({ default: 22, desc: 'sshd 监听的端口' }),
   SSHD_LISTEN: address({ default: '', desc: 'sshd 监听的 IP 地址，默认为所有地址' }),

@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test } from 'bun:test';
-import { existsSync, lstatSync, mkdirSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
+import { linkSync, lstatSync, mkdirSync, readdirSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Aftermath } from '../../../src/backup/aftermath.ts';
@@ -15,6 +15,7 @@ const put = (name: string) => {
   writeFileSync(join(root, name), name);
   utimesSync(join(root, name), WRITTEN, WRITTEN);
 };
+const mark = () => new CleanMark({ HOST_KEY_DIR: keys }, latin1Of(root));
 const settle = (window?: number) => new Aftermath({ HOST_KEY_DIR: keys }, window).settle(latin1Of(root));
 const leave = () => new Aftermath({ HOST_KEY_DIR: keys }).leave(latin1Of(root));
 
@@ -37,16 +38,49 @@ describe('after an end that was not clean', () => {
     expect(timeOf('old')).toEqual(WRITTEN);
     for (const name of ['new', 'd/中文', 'd/ line\nbreak']) expect(timeOf(name)).toEqual(DAY_BEFORE);
     expect(timeOf('link')).toEqual(link);
-    expect(existsSync(join(keys, 'shutdown.json'))).toBe(false);
+    expect(readdirSync(keys)).toEqual([]);
   });
 
   test('it is done again from where it was, where it has not come to its end', async () => {
     put('old');
-    await new CleanMark({ HOST_KEY_DIR: keys }).doubt(Date.now() - 1000);
+    await mark().doubt(Date.now() - 1000);
     await sleep(150);
     put('new');
     expect(await settle(100)).toMatchObject({ files: 2 });
     expect(timeOf('old')).toEqual(DAY_BEFORE);
+  });
+
+  test('one day is all that a file loses, however often that happens', async () => {
+    put('file');
+    for (const _ of [1, 2, 3]) expect(await settle()).toMatchObject({ files: 1, failed: 0 });
+    expect(timeOf('file')).toEqual(DAY_BEFORE);
+  });
+
+  test('a file of the first day of 1970 gets another time, too, and not that of the day', async () => {
+    for (const seconds of [0, 86_399]) {
+      put('file');
+      utimesSync(join(root, 'file'), seconds, seconds);
+      expect(await settle()).toMatchObject({ files: 1, failed: 0 });
+      expect(timeOf('file')).toEqual(new Date((seconds + 86_400) * 1000));
+    }
+  });
+
+  test('a snapshot by hard links brings no file in doubt that was there before, be it that all got another name', async () => {
+    put('old');
+    await sleep(150);
+    linkSync(join(root, 'old'), join(root, 'd', 'snapshot'));
+    put('new');
+    linkSync(join(root, 'new'), join(root, 'd', 'new'));
+    put('in-place');
+    utimesSync(join(root, 'in-place'), new Date(), new Date());
+    await sleep(150);
+    linkSync(join(root, 'in-place'), join(root, 'd', 'in-place'));
+    writeFileSync(join(root, 'd', 'in-place'), 'more');
+    put('last');
+    expect(await settle(100)).toMatchObject({ failed: 0 });
+    expect(timeOf('old')).toEqual(WRITTEN);
+    expect(timeOf('last')).toEqual(DAY_BEFORE);
+    expect(timeOf('in-place').getTime()).toBeLessThan(Date.now() - 86_000_000);
   });
 
   test('an empty directory is in no doubt', async () => {
@@ -70,15 +104,28 @@ describe('after a clean end', () => {
     put('inner');
     expect(await settle()).toMatchObject({ files: 1 });
     for (const text of ['', '{', 'null', '{"word":""}', '{"word":7}', '{"since":"x"}', 'x'.repeat(1000)]) {
-      writeFileSync(join(keys, 'shutdown.json'), text);
+      writeFileSync(mark().file, text);
       expect(await settle()).toMatchObject({ files: 1 });
     }
+  });
+
+  test('several directories with the same host keys have a mark each', async () => {
+    const first = root;
+    put('file');
+    await leave();
+    root = join(first, 'd');
+    put('inner');
+    await leave();
+    root = first;
+    expect(await settle()).toBeUndefined();
+    root = join(first, 'd');
+    expect(await settle()).toBeUndefined();
   });
 
   test('an older state of the disk is not, which has a mark of its own time', async () => {
     put('file');
     await leave();
-    const word = join(keys, 'shutdown.json');
+    const word = mark().file;
     const earlier = await Bun.file(word).text();
     await settle();
     await leave();
