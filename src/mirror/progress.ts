@@ -29,7 +29,7 @@ export function parseProgress(text: string, before?: Progress): Progress | undef
 }
 
 /** Output may follow on the same line: where rsync reports an error, it ends the line on another stream. */
-const PROGRESS = /\r *[\d.,']+[KMGTP]? +\d+% +\S+B\/s +[\d:?]+ *(\(xfr#\d+, \w+-chk=\d+\/\d+\))?\n?/g;
+const PROGRESS = /\r *[\d.,']+[KMGTP]? +\d+% +\S+B\/s +[\d:?]+ *(\(xfr#\d+, \w+-chk=\d+\/\d+\))?( *\n)?/g;
 
 /** Takes progress out of rsync's output, in which a carriage return comes before each piece of it, and tells the last. */
 export function progressFilter(tell: (progress: Progress) => void): (bytes: string) => string {

@@ -28,6 +28,11 @@ describe('the progress that rsync tells', () => {
     });
   });
 
+  test('leaves no blank line where rsync fills up its last line with a blank', () => {
+    const filter = progressFilter(() => {});
+    expect(filter('a\n\r        620,000  77%   15.89MB/s    0:00:00 (xfr#31, to-chk=9/41) \nb\n')).toBe('a\nb\n');
+  });
+
   test('is read in all its forms', () => {
     expect(parseProgress('\r         32,768   3%    0.00kB/s    0:00:00  ')).toEqual({
       percent: 3,
