@@ -52,11 +52,14 @@ export function lastLine(output: string): string {
   return escapeText(line.slice(0, MAX_REASON)).replace(/\.$/, '');
 }
 
+/** How a directory that is held open is called by the system: another number each time, which tells nobody where it is. */
+const HELD = /\/proc\/self\/fd\/\d+\//g;
+
 /** Says what went wrong: of a command its own words, and of errors too, which ssh-keygen-lite throws as strings. */
 export function reasonOf(cause: unknown): string {
   if (cause instanceof Failure) return cause.message; // is escaped already
   if (!(cause instanceof Error)) return escapeText(String(cause).trim());
-  if (!('stderr' in cause)) return escapeText(cause.message);
+  if (!('stderr' in cause)) return escapeText(cause.message.replaceAll(HELD, '…/'));
   const [unstarted] = cause.message.split('\n'); // zx lists the callers behind that, and its exit code last
   return lastLine(String(cause.stderr).trim() || unstarted || cause.message);
 }

@@ -67,6 +67,7 @@ describe('the reason of a failure', () => {
 
   test('is the message of an error, the text of anything else, and what a failure of ours says as it is', () => {
     expect(reasonOf(new Error('a\nb'))).toBe('a\\nb');
+    expect(reasonOf(new Error("EACCES: open '/proc/self/fd/24/a.log'"))).toBe("EACCES: open '…/a.log'");
     expect(reasonOf(' a\nb\n')).toBe('a\\nb');
     expect(reasonOf(new Failure('first\nsecond \\n'))).toBe('first\nsecond \\n');
     expect([new Failure('x').status, new Failure('x', 2).status]).toEqual([1, 2]);
