@@ -4,15 +4,20 @@
  * has not come to write the content, and no comparison by size and time finds that. So after an end that was not clean the files
  * that were written last get another time: any source, also one that was started anew, then compares their content.
  *
- *   const aftermath = new Aftermath(config);
- *   await aftermath.settle(root); // { files: 12, unchanged: 0, … }
- *   await aftermath.leave(root);
+ * As rsync writes without such options, into new files, the file systems of most backups keep no size before the content: there, times
+ * stay what they are.
+ *
+ *   const aftermath = new Aftermath(config, root);
+ *   await aftermath.settle(); // { files: 12, failed: 0, … }
+ *   await aftermath.loosen(); // a source writes in place
+ *   await aftermath.leave();
  */
 import type { Stats } from 'node:fs';
-import { lstat, lutimes, readdir } from 'node:fs/promises';
+import { lstat, lutimes, readdir, statfs } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { mountOf, parseMountinfo, readMountinfo } from '../service/mounts.ts';
 import { exitStatus, signalGroup, start } from '../service/processes.ts';
-import { CleanMark } from './clean-mark.ts';
+import { CleanMark, type Former } from './clean-mark.ts';
 import type { Config } from './config.ts';
 
 /**
@@ -38,25 +43,42 @@ export interface Doubts {
   failed: number;
 }
 
+/** File systems, by statfs(2), that keep no size of a new file before its content: ext4, XFS, Btrfs, ZFS, and those that keep nothing or ask another one. */
+const ORDERED = [0xef53, 0x58465342, 0x9123683e, 0x2fc12fc1, 0x01021994, 0x794c7630, 0x6969];
+/** An option of ext4 under which it does. */
+const UNORDERED = /(^|,)data=writeback(,|$)/;
+
 export class Aftermath {
-  /** @param window how long before the last change a file may have been written that is in doubt, ms */
-  constructor(
-    private readonly config: Pick<Config, 'HOST_KEY_DIR'>,
-    private readonly window = WINDOW_MS,
-  ) {}
+  private readonly mark: CleanMark;
 
   /**
-   * Has files compared by content that may lack it, unless DEST_DIR was left clean.
-   * @param root its real path, bytes in a latin1 string
-   * @returns nothing where no file is in doubt
+   * @param root the real path of DEST_DIR, bytes in a latin1 string
+   * @param window how long before the last change a file may have been written that is in doubt, ms
    */
-  async settle(root: string): Promise<Doubts | undefined> {
-    const mark = new CleanMark(this.config, root);
-    const { clean, since } = await mark.take().catch(() => ({ clean: false, since: undefined }));
-    if (clean) return undefined;
+  constructor(
+    config: Pick<Config, 'HOST_KEY_DIR'>,
+    private readonly root: string,
+    private readonly window = WINDOW_MS,
+  ) {
+    this.mark = new CleanMark(config, root);
+  }
+
+  /** Has files compared by content that may lack it, unless DEST_DIR was left clean. Returns nothing where no file is in doubt. */
+  async settle(): Promise<Doubts | undefined> {
+    const { mark } = this;
+    const { isKnown, clean, since } = await mark.take().catch(() => UNKNOWN); // HOST_KEY_DIR may be read-only
+    if (clean || !isKnown) return undefined;
+    const isAtRisk = since !== undefined || mark.hasBeenLoose || !(await isOrdered(this.root));
+    const doubts = isAtRisk ? await this.setBackAll(since) : undefined;
+    if (!doubts?.failed) await mark.open().catch(() => {});
+    return doubts;
+  }
+
+  private async setBackAll(since: number | undefined): Promise<Doubts | undefined> {
+    const { root, mark } = this;
     const newest = await newestIn(root);
     const from = Math.min(newest - this.window, since ?? newest);
-    await mark.doubt(from).catch(() => {}); // of a HOST_KEY_DIR that is read-only nothing is taken for clean
+    await mark.doubt(from).catch(() => {});
     const doubts = { since: new Date(from), files: 0, failed: 0 };
     await forEachFile(root, async (path, status) => {
       if (!isInDoubt(status, from)) return;
@@ -64,18 +86,33 @@ export class Aftermath {
       if (!isSetBack(status) && !(await setBack(path, status))) doubts.failed++;
     });
     if (doubts.files > 0) await exitStatus(startSync(root)).catch(() => {});
-    if (doubts.failed === 0) await mark.clear().catch(() => {});
     return doubts.files > 0 ? doubts : undefined;
   }
 
+  /** Remembers that files are written in place, or with holes, before that has got far. */
+  async loosen(): Promise<void> {
+    await this.mark.loosen().catch(() => {});
+  }
+
   /** Marks DEST_DIR as clean once all of it is on its disk, if that does not take long. Nothing may be received any more. */
-  async leave(root: string): Promise<void> {
-    const sync = startSync(root);
+  async leave(): Promise<void> {
+    const sync = startSync(this.root);
     const late = sleep(FLUSH_MS, 1, { ref: false });
     const status = await Promise.race([exitStatus(sync).catch(() => 1), late]);
-    if (status === 0) await new CleanMark(this.config, root).leave();
+    if (status === 0) await this.mark.leave();
     else signalGroup(sync, 'SIGKILL');
   }
+}
+
+const UNKNOWN: Former = { isKnown: false, clean: false, since: undefined };
+
+/** Whether the file system of a directory keeps no size of a new file before its content. */
+async function isOrdered(root: string): Promise<boolean> {
+  const { type } = await statfs(Buffer.from(root, 'latin1')).catch(() => ({ type: 0 }));
+  const text = readMountinfo();
+  const mount = mountOf(parseMountinfo(text), root);
+  const [line = ''] = text.split('\n').filter((it) => it.startsWith(`${mount?.id} `)); // its last field has the options
+  return ORDERED.includes(type) && !UNORDERED.test(line.replace(/.* /, ''));
 }
 
 /** Has all of the file system of a directory get to its disk: sync(1), a process that may hang without us. */

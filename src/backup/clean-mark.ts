@@ -4,11 +4,12 @@
  * has the word of its own time.
  *
  *   const mark = new CleanMark(config, root);
- *   await mark.take(); // { clean: false, since: undefined }
+ *   await mark.take(); // { isKnown: true, clean: false, since: undefined }
  *   await mark.leave();
  */
 import { ptr } from 'bun:ffi';
 import { createHash, randomUUID } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import { open, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { readSmallFile } from '../service/files.ts';
@@ -18,16 +19,27 @@ import type { Config } from './config.ts';
 const NAME = 'user.start-sshd.clean';
 const MAX_BYTES = 256;
 
-/** What an earlier start has left beside the host keys. */
+/** What a start keeps beside the host keys for the next one. */
 interface Left {
-  /** The word that DEST_DIR has, too, if nothing has been received since. */
+  /** The word that DEST_DIR has, too, if nothing has been received since; '' where it has no room for one; none while something may be received. */
   word?: string;
   /** From when on files are in doubt, ms since 1970, where a start has ended before it was done with them. */
   since?: number;
+  /** Whether files were ever written in a way that may leave them with their size and time and without their content. */
+  isLoose?: boolean;
+}
+
+/** How the directory was left. */
+export interface Former {
+  /** Whether that is known; it is not at the first start. */
+  isKnown: boolean;
+  clean: boolean;
+  since: number | undefined;
 }
 
 export class CleanMark {
   readonly file: string;
+  private isLoose = false;
 
   /** @param root the real path of DEST_DIR, bytes in a latin1 string: several services may have the same host keys */
   constructor(
@@ -38,51 +50,61 @@ export class CleanMark {
     this.file = join(HOST_KEY_DIR, `shutdown-${name}.json`);
   }
 
-  /**
-   * Tells how the directory was left, and takes the mark away for good: from now on something may be received.
-   * @returns whether it was left clean, and from when on files were in doubt at an earlier start that has not come to an end
-   */
-  async take(): Promise<{ clean: boolean; since: number | undefined }> {
-    const { word, since } = this.read();
-    const clean = typeof word === 'string' && word !== '' && attributeOf(this.root) === word;
-    if (word !== undefined) await this.clear();
-    return { clean, since: typeof since === 'number' ? since : undefined };
+  /** Whether files were ever written in a way that may leave them with their size and time and without their content. */
+  get hasBeenLoose(): boolean {
+    return this.isLoose;
   }
 
-  /** Remembers from when on files are in doubt, ms since 1970, until `clear`: it may be that we do not come to the end of it. */
-  async doubt(since: number): Promise<void> {
-    await this.write({ since });
+  /** Tells how the directory was left, and takes the mark away for good: from now on something may be received. */
+  async take(): Promise<Former> {
+    const left = this.read();
+    const isKnown = left !== undefined;
+    const { word, since, isLoose } = left ?? {};
+    this.isLoose ||= isLoose === true;
+    const clean = typeof word === 'string' && (word === '' || attributeOf(this.root) === word);
+    const former = { isKnown, clean, since: typeof since === 'number' ? since : undefined };
+    if (clean || !isKnown) await this.open();
+    return former;
   }
 
-  /**
-   * Forgets what was left.
-   * @throws where that does not get to the disk
-   */
-  async clear(): Promise<void> {
-    await rm(this.file, { force: true });
-    await flush(dirname(this.file));
+  /** Remembers from when on files are in doubt, ms since 1970, until `open`: it may be that we do not come to the end of it. */
+  doubt(since: number): Promise<void> {
+    return this.write({ since });
   }
 
-  /** Marks the directory as clean, of which all is on its disk; where it cannot hold the mark, the next start looks closer. */
-  async leave(): Promise<void> {
+  /** Remembers that something may be received. */
+  open(): Promise<void> {
+    return this.write({});
+  }
+
+  /** Remembers that files are written in place, or with holes. */
+  async loosen(): Promise<void> {
+    if (this.isLoose) return;
+    this.isLoose = true;
+    await this.open();
+  }
+
+  /** Marks the directory as clean, of which all is on its disk. */
+  leave(): Promise<void> {
     const word = randomUUID();
-    if (setAttribute(this.root, word)) await this.write({ word });
+    return this.write({ word: setAttribute(this.root, word) ? word : '' });
   }
 
-  private read(): Left {
+  /** Reads it; nothing where there is none. */
+  private read(): Left | undefined {
     try {
       return JSON.parse(readSmallFile(this.file, MAX_BYTES)) ?? {};
     } catch {
-      return {};
+      return existsSync(this.file) ? {} : undefined;
     }
   }
 
-  private async write(left: Left): Promise<void> {
+  private async write(left: Omit<Left, 'isLoose'>): Promise<void> {
     const temporary = `${this.file}.${process.pid}.tmp`;
     await rm(temporary, { force: true });
     const file = await open(temporary, 'wx', 0o600);
     try {
-      await file.writeFile(JSON.stringify(left));
+      await file.writeFile(JSON.stringify({ ...left, isLoose: this.isLoose }));
       await file.sync();
     } finally {
       await file.close();

@@ -23,6 +23,7 @@ import {
   withoutPartsInPlace,
   withWholeFiles,
   writesInPlace,
+  writesLoosely,
 } from './receiver-options.ts';
 import { renameIn } from './renames.ts';
 import { announce, MAX_SHOWN, sendReport } from './reports.ts';
@@ -127,6 +128,7 @@ async function receive(words: string[], allowed: string): Promise<never> {
   if (!rsync) throw new Refusal('本机没有 rsync');
   const rest = enter(real, root);
   if (writesInPlace(options)) await protectDevices();
+  if (writesLoosely(options)) await sendReport('loose', '');
   if (hasBlockLength) await sendReport('unblocked', '');
   const inTime = deletesLast(options) ? await deleteInTime(options) : options;
   const safe = refused.has(NO_DELTA) ? withWholeFiles(inTime) : inTime;

@@ -73,12 +73,12 @@ export class Guard {
   private readonly links = new LinkWatch(() => lifecycle.background(this.followLink()));
   private readonly unmounts = new UnmountWatch();
   private readonly memory: MountMemory;
-  private readonly aftermath: Aftermath;
+  private aftermath: Aftermath | undefined;
   private readonly name: string;
 
   constructor(private readonly parts: Parts) {
     this.memory = new MountMemory(parts.config);
-    this.aftermath = new Aftermath(parts.config);
+    parts.reports.onLoose(() => this.aftermath?.loosen());
     lifecycle.onStop(() => this.leave());
     this.name = `DEST_DIR=${parts.config.DEST_DIR}`;
   }
@@ -105,7 +105,8 @@ export class Guard {
     this.home = home;
     this.unmounts.follow(home.root);
     this.bar('unexamined', `${this.name} 上次没有正常停止或卸载，正在查找断电时可能损坏的文件，完成后即接收镜像`);
-    const doubts = await this.aftermath.settle(home.root);
+    this.aftermath = new Aftermath(this.parts.config, home.root);
+    const doubts = await this.aftermath.settle();
     if (lifecycle.stopping) return;
     if (doubts) this.tellDoubts(doubts);
     this.open(home); // each session looks whether it is still the same directory
@@ -113,10 +114,10 @@ export class Guard {
 
   /** Ends what receives, and leaves DEST_DIR marked as clean. */
   private async leave(): Promise<void> {
-    const { home, trouble, admission, parts } = this;
-    if (!home || trouble || !admission) return;
+    const { trouble, admission, parts } = this;
+    if (trouble || !admission) return;
     writeAdmission(parts.sshd.sessionFiles.admission, { ...admission, place: null, reason: 'start-sshd 正在停止' });
-    if (await parts.sshd.shutDown()) await this.aftermath.leave(home.root).catch(() => {}); // or the next start looks closer
+    if (await parts.sshd.shutDown()) await this.aftermath?.leave().catch(() => {}); // or the next start looks closer
   }
 
   private tellDoubts({ since, files, failed }: Doubts): void {

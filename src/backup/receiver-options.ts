@@ -70,6 +70,10 @@ export const withWholeFiles = (options: readonly string[]) => [
 export const writesInPlace = (options: readonly string[]) =>
   options.some((option) => option === '--inplace' || option === '--append');
 
+/** Whether rsync writes into files as they are, or makes room for what it may not write: their size and time may be on the disk without their content. */
+export const writesLoosely = (options: readonly string[]) =>
+  writesInPlace(options) || options.includes('--preallocate') || options.some((word) => /^-(?!-)[^e]*S/.test(word));
+
 /** What a client says in one word with short options that its protocol can do. */
 const ABILITIES = new RegExp(`^(-[${Object.keys(SHORT).join('')}]*e\\d*\\.)(\\w*)$`);
 

@@ -26,9 +26,10 @@ const SEND_MS = 1000;
 
 /**
  * What a report is about: a command that was refused, for what it is, as all are, or because too many run; one with less protection
- * than it should have, one that deletes sooner than it was to, one whose length of blocks is left out, or a source that says who it is.
+ * than it should have, one that deletes sooner than it was to, one whose length of blocks is left out, one that writes files in place or with holes, or a
+ * source that says who it is.
  */
-type Kind = 'refused' | 'barred' | 'crowded' | 'unprotected' | 'reordered' | 'unblocked' | 'announced';
+type Kind = 'loose' | 'refused' | 'barred' | 'crowded' | 'unprotected' | 'reordered' | 'unblocked' | 'announced';
 const REORDERED =
   '目标目录不区分文件名的大小写，rsync 若在传输之后删除，会误删只改了大小写的文件：--delete-after 和 --delete-delay 按 --delete-during 执行';
 const UNBLOCKED =
@@ -79,6 +80,12 @@ export class Reports {
   };
   /** Where it listens. */
   private path: string | undefined;
+  private readonly listeners: (() => Promise<void> | undefined)[] = [];
+
+  /** Calls `listener` with each command that writes files in place or with holes, before that is let begin. */
+  onLoose(listener: () => Promise<void> | undefined): void {
+    this.listeners.push(listener);
+  }
 
   /** Listens on a socket; where that is not possible, this is told. */
   async listen(path: string): Promise<void> {
@@ -88,7 +95,7 @@ export class Reports {
       socket.setEncoding('utf8').on('data', (chunk: string) => {
         report = `${report}${chunk}`.slice(0, 4 * MAX_SHOWN);
       });
-      socket.once('end', () => socket.end(this.take(report)));
+      socket.once('end', async () => socket.end(await this.take(report)));
       socket.on('error', () => {});
     });
     server
@@ -103,10 +110,14 @@ export class Reports {
     return this.path !== undefined && !existsSync(this.path);
   }
 
-  /** Takes a report; returns what it is answered. */
-  private take(report: string): string {
+  /** Takes a report; resolves with what it is answered. */
+  private async take(report: string): Promise<string> {
     const [, kind, message = ''] = /^(.*?)\n(.*)$/s.exec(report) ?? [];
     if (kind === 'announced') return this.greet(message);
+    if (kind === 'loose') {
+      await Promise.all(this.listeners.map((listener) => listener()));
+      return '';
+    }
     this.complain(kind, message);
     return '';
   }

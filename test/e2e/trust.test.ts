@@ -568,7 +568,7 @@ describe.concurrent('what the backup holds', () => {
       mkdirSync(pair.path('backup', 'parts'), { recursive: true });
       writeFileSync(pair.path('backup', 'parts', 'file'), 'of the backup');
       linkSync(pair.path('backup', 'parts', 'file'), pair.path('snapshot'));
-      expect(await ask('-a', ...options)).toMatchObject({ status: 0, stderr: '' });
+      expect(await ask('-aI', ...options)).toMatchObject({ status: 0, stderr: '' });
       expect(content(pair.path('backup', 'file'))).toBe('x'.repeat(2000));
       expect(content(pair.path('snapshot'))).toBe('of the backup');
       for (const name of ['snapshot', 'backup/parts']) rmSync(pair.path(name), { recursive: true, force: true });
