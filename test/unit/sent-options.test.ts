@@ -98,7 +98,7 @@ async function sentWith(words: string[], directory: string): Promise<string | un
   const args = rsyncArgs(hostFor({}), {}, [], directory, words);
   const at = args.indexOf('-e');
   const own = args.with(at + 1, join(directory, 'tell'));
-  const rsync = spawn('rsync', own, { env: { PATH: process.env.PATH } });
+  const rsync = spawn('rsync', own, { cwd: directory, env: { PATH: process.env.PATH } }); // --write-batch takes a word for a file's name
   const { stdout, stderr } = await answerOf(rsync, '');
   return /^SENT (.*)$/m.exec(stdout + stderr)?.[1];
 }
