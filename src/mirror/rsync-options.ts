@@ -185,7 +185,11 @@ function complaintsAboutGroup({ words: [word = '', next], options }: Group): str
   const complaints = options.flatMap((option) => complaintAbout(option) ?? []);
   // rsync takes -delete for -d and -e with the value `lete`. In `-avze ssh` the value is a word of its own.
   const isMistyped = !next && options.at(-1)?.name === '-e' && /^-(?!.*ssh)[a-z][a-z-]{3,}(=.*)?$/.test(word);
-  return isMistyped ? [`“${escapeText(word)}” 应以两个连字符开头：-${escapeText(word)}`] : complaints;
+  if (isMistyped) return [`“${escapeText(word)}” 应以两个连字符开头：-${escapeText(word)}`];
+  const last = options.at(-1);
+  if (complaints.length > 0 || !last || !WITH_VALUE.has(last.name) || last.value !== undefined) return complaints;
+  // At the end of the list: rsync would take the next word for the value, which is one of ours.
+  return [`${escapeText(last.name)} 之后缺少它的值；请补上，或去掉这个选项`];
 }
 
 const RECURSIVE = ['-r', '--recursive', '-a', '--archive'];

@@ -147,6 +147,13 @@ describe('what makes no mirror is refused by name', () => {
   test('with nothing in it that could start a line', () => {
     expect(complaintsAbout(['-a', 'x\n[ERROR] forged', '—\n']).join()).not.toContain('\n');
   });
+
+  test('says that the value of the last option is missing, for which rsync would take a word of ours', () => {
+    for (const option of ['--exclude', '--max-delete', '--write-batch', '-T', '-f'])
+      expect(complaints(`-a ${option}`)).toEqual([`${option} 之后缺少它的值；请补上，或去掉这个选项`]);
+    expect(complaints('-avT')).toEqual(['-T 之后缺少它的值；请补上，或去掉这个选项']);
+    expect(complaints("-a --suffix= --exclude '' -T /tmp --timeout 5")).toEqual([]);
+  });
 });
 
 describe('a source', () => {
