@@ -313,7 +313,7 @@ describe('the shared key', () => {
       await sleep(700);
     }
     await backup.shows(/\[ERROR .*\] 源端公钥未生效: 公钥文件应为完整的一行/);
-    await backup.shows(/\[ERROR .*\] 源端公钥未生效: .* 应为不超过 16384 字节的普通文件/);
+    await backup.shows(/\[ERROR .*\] 源端公钥未生效: .*：应为不超过 16384 字节的普通文件/);
     expect(backup.output.split('源端公钥未生效').length - 1).toBe(2);
     writeFileSync(pair.path('source', 'file'), 'still mirrored');
     await pair.isMirrored();

@@ -323,7 +323,7 @@ describe('a stolen key', () => {
     await Promise.all(
       Array.from({ length: 5 }, (_, n) => thief.ssh('-S', pair.path('control'), thief.host, `flood ${n}`)),
     );
-    await eventually(() => refusals() === told + 5);
+    await eventually(() => refusals() >= told + 5); // those before may still be counted
     expect(backup.output.slice(offset)).not.toContain('flood');
   });
 });
