@@ -17,7 +17,7 @@ export class Report {
   private readonly looking: NodeJS.Timeout;
   private isTooLong = false;
 
-  /** @param most how large it may become, bytes; then it is emptied, and what it has told is not known */
+  /** @param most how large it may become, bytes; then it is emptied, and what it has told until then is not known */
   constructor(
     private readonly path: string,
     most = MAX_REPORT,
@@ -34,11 +34,12 @@ export class Report {
     } catch {} // it is not there yet, or has gone with the connection
   }
 
-  /** Reads it to its end, and removes it. */
+  /** Reads it to its end, and removes it. How many files there are, rsync tells last, so that it is known of any number of them. */
   take(): Totals {
     clearInterval(this.looking);
     const totals = takeReport(this.path);
-    return this.isTooLong ? {} : totals;
+    if (!this.isTooLong) return totals;
+    return totals.listed === undefined ? {} : { listed: totals.listed };
   }
 }
 

@@ -47,7 +47,7 @@ test('the report of an rsync is read in pieces, however much the backup has had 
   expect(takeReport(path)).toEqual({ ...counts, bytes: 1035, listed: 1250 });
 });
 
-test('a report that the backup has made too long is emptied, and says nothing', async () => {
+test('a report that has become too long is emptied, and says nothing but how many files there are', async () => {
   using directory = scratch();
   const path = join(directory.path, '1.log');
   const line = '2026/11/22 20:00:00 [7] *deleting   x\n';
@@ -59,4 +59,9 @@ test('a report that the backup has made too long is emptied, and says nothing', 
   expect(existsSync(path)).toBe(false);
   writeFileSync(path, line);
   expect(new Report(path, 1000).take()).toEqual({ created: 0, deleted: 1 });
+  const long = new Report(path, 1000);
+  writeFileSync(path, line.repeat(100));
+  await eventually(() => statSync(path).size === 0);
+  appendFileSync(path, `${line}2026/11/22 20:00:00 [7] Number of files: 3,000,001 (reg: 3,000,000, dir: 1)\n`);
+  expect(long.take()).toEqual({ listed: 3_000_001 });
 });
