@@ -13,8 +13,8 @@ import { cFunctions } from '../service/libc.ts';
 
 /** Of Linux on all machines that Bun is for: socket(2), recv(2). */
 const [AF_UNIX, SOCK_SEQPACKET, SOCK_CLOEXEC, MSG_DONTWAIT] = [1, 5, 0o2000000, 0x40];
-/** How often it is looked whether there is something, ms: nothing of Bun's keeps records apart. */
-const POLL_MS = 100;
+/** How soon it is looked again whether there is something, ms, and how late while there is nothing: nothing of Bun's keeps records apart. */
+const [SOON_MS, LATE_MS] = [20, 500];
 /** How long a record may be, bytes: sshd's have no more than 1024. */
 const MAX_RECORD = 8192;
 
@@ -53,10 +53,18 @@ class Records {
   follow(child: ChildProcess, hear: (words: string) => void): void {
     closeSync(this.file);
     const drain = () => {
-      for (let words = this.take(); words !== undefined; words = this.take()) hear(words.replace(/\r?\n$/, ''));
+      let count = 0;
+      for (let words = this.take(); words !== undefined; words = this.take(), count++)
+        hear(words.replace(/\r?\n$/, ''));
+      return count;
     };
-    const polling = setInterval(drain, POLL_MS);
+    let [ms, hasEnded] = [SOON_MS, false];
+    const look = () => {
+      ms = drain() > 0 ? SOON_MS : Math.min(2 * ms, LATE_MS);
+      if (!hasEnded) setTimeout(look, ms);
+    };
+    setTimeout(look, ms);
     for (const event of ['exit', 'close']) child.once(event, drain);
-    for (const event of ['error', 'close']) child.once(event, () => clearInterval(polling));
+    for (const event of ['error', 'close']) child.once(event, () => (hasEnded = true));
   }
 }

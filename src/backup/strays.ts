@@ -29,10 +29,21 @@ export function straysOf(isMeant: (admission: string, pid: string) => boolean): 
   return [...new Set(groups)];
 }
 
-/** Finds the group of a process: proc(5), stat. */
+/** Finds the group of a process, and the one that has started it: proc(5), stat. */
+function relativesOf(pid: string): { group: number; parent: string } {
+  const [, parent = '0', group = '0'] = /.*\) \S (\d+) (\d+) /s.exec(readOrNothing(`/proc/${pid}/stat`)) ?? [];
+  return { group: Number(group), parent };
+}
+
 function groupOf(pid: string): number[] {
-  const [, group = '0'] = /.*\) \S \d+ (\d+) /s.exec(readOrNothing(`/proc/${pid}/stat`)) ?? [];
-  return Number(group) > 1 ? [Number(group)] : [];
+  const { group } = relativesOf(pid);
+  return group > 1 ? [group] : [];
+}
+
+/** Lists a process and those that it comes from, up to the first one of all. */
+function lineageOf(pid: string): string[] {
+  const { parent } = relativesOf(pid);
+  return Number(parent) > 1 ? [pid, ...lineageOf(parent)] : [pid];
 }
 
 function readOrNothing(path: string): string {
@@ -45,12 +56,14 @@ function readOrNothing(path: string): string {
 
 /**
  * Whether the directory of a service is gone. That of one in a container, whose processes a host sees among its own, is there where they
- * see it, and what it has left is for its next start to end.
+ * see it, and what it has left is for its next start to end. A service may have a `/run` of its own without a container, and an rsync that
+ * sees nothing but DEST_DIR: then those see it that the rsync comes from.
  */
 function isGone(directory: string, pid: string): boolean {
   try {
     const isElsewhere = readlinkSync(`/proc/${pid}/ns/pid`) !== readlinkSync('/proc/self/ns/pid');
-    return !isElsewhere && ['', `/proc/${pid}/root`].every((root) => !existsSync(root + directory));
+    const roots = ['', ...lineageOf(pid).map((it) => `/proc/${it}/root`)];
+    return !isElsewhere && roots.every((root) => !existsSync(root + directory));
   } catch {
     return false; // it has ended
   }

@@ -32,3 +32,10 @@ test.if(mayHaveNamespace())('one of a service in a container is none, where the 
   await using apart = await command(COMMAND, [...unshare, '--pid', '--fork']); // be it that it sees nothing
   expect(leftovers()).not.toContain(Number(apart.pid));
 });
+
+test.if(mayHaveNamespace())('one that sees nothing of its service is none, where what it comes from does', async () => {
+  const unshare = ['unshare', '--mount', '--propagation', 'private'];
+  const blind = `${unshare.join(' ')} sh -ec 'mount -t tmpfs tmpfs /run; ${COMMAND}'; true`;
+  await using child = await command(`mount -t tmpfs tmpfs /run; mkdir ${DIRECTORY}; ${blind}`, unshare);
+  expect(leftovers()).not.toContain(Number(child.pid));
+});
