@@ -166,9 +166,11 @@ describe.skipIf(reason !== '')('the pods of deploy/kubernetes.yml', () => {
       }
     }
     await eventually(() => keyOf() !== before).catch(withLogs); // without a restart
+    // Its connection has ended with the old key, and until the restart the backup has other host keys than the volume says.
+    const { length } = logsOf(containers.source);
     docker(['restart', containers.backup, containers.source]);
     await isMirrored('third');
-    expect(logsOf(containers.source)).not.toContain('可能有人在冒充备份主机');
+    expect(logsOf(containers.source).slice(length)).not.toContain('可能有人在冒充备份主机');
   });
 
   test('end with status 0', () => {
@@ -180,7 +182,7 @@ describe.skipIf(reason !== '')('the pods of deploy/kubernetes.yml', () => {
   test('would not trust the links at the top of such a volume', async () => {
     const name = `${containers.backup}-flat`;
     run(backup, name, 'rsync-backup-1', true);
-    const refusal = '源端公钥未生效: /shared-keys/id_rsa.pub 应为不超过 16384 字节的普通文件';
+    const refusal = '源端公钥未生效: /shared-keys/id_rsa.pub：应为不超过 16384 字节的普通文件';
     await eventually(() => logsOf(name).includes(refusal)).catch(withLogs);
     docker(['rm', '-fv', name]);
   });
