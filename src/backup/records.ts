@@ -14,7 +14,7 @@ import { cFunctions } from '../service/libc.ts';
 /** Of Linux on all machines that Bun is for: socket(2), recv(2). */
 const [AF_UNIX, SOCK_SEQPACKET, SOCK_CLOEXEC, MSG_DONTWAIT] = [1, 5, 0o2000000, 0x40];
 /** How soon it is looked again whether there is something, ms, and how late while there is nothing: nothing of Bun's keeps records apart. */
-const [SOON_MS, LATE_MS] = [20, 500];
+const [SOON_MS, LATE_MS] = [20, 250];
 /** How long a record may be, bytes: sshd's have no more than 1024. */
 const MAX_RECORD = 8192;
 
