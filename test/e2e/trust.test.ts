@@ -271,6 +271,12 @@ describe('a stolen key', () => {
   });
 
   test('is of no use with a password, as somebody else, or where it is another key', async () => {
+    const isComplete = async () => {
+      const { length } = backup.output;
+      await sleep(700); // sshd's words come into the log now and then
+      return backup.output.length === length;
+    };
+    await eventually(isComplete);
     const offset = backup.output.length;
     const methods = ['-o', 'PubkeyAuthentication=no', '-o', 'PreferredAuthentications=password,keyboard-interactive'];
     const withPassword = await thief.ssh(...methods, thief.host, 'echo in');
