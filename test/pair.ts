@@ -9,6 +9,8 @@ import {
   existsSync,
   mkdirSync,
   mkdtempSync,
+  readdirSync,
+  readFileSync,
   renameSync,
   rmSync,
 } from 'node:fs';
@@ -17,6 +19,14 @@ import { join } from 'node:path';
 import { cleanEnv, eventually, freePort, PATIENCE_MS, Program, processesWith } from './processes.ts';
 import { binary, ROOT } from './project.ts';
 import { expectEqual } from './tree.ts';
+
+/** Says what each thread of a program does, and where in the kernel: one that stands still says nothing by itself. */
+function doingOf({ pid }: Program): string {
+  const threads = `/proc/${pid}/task`;
+  const read = (path: string) => (existsSync(path) ? readFileSync(path, 'utf8').trim() : '');
+  const doing = (id: string) => `${read(`${threads}/${id}/stat`).slice(0, 40)} ${read(`${threads}/${id}/wchan`)}`;
+  return existsSync(threads) ? readdirSync(threads).map(doing).join('; ') : `process ${pid} has ended`;
+}
 
 /**
  * A source and a backup in a directory of their own: `await using pair = await Pair.make('name')`.
@@ -108,7 +118,8 @@ export class Pair {
   /** Waits until both trees hold the same, as a plain rsync sees it. */
   async isMirrored(ms = PATIENCE_MS): Promise<void> {
     await eventually(() => expectEqual(this.path('source'), this.path('backup')), ms).catch((error) => {
-      throw new Error(`${error}\n${this.programs.map((program) => program.output).join('\n---\n')}`);
+      const told = this.programs.map((program) => `${doingOf(program)}\n${program.output}`);
+      throw new Error(`${error}\n${told.join('\n---\n')}`);
     });
   }
 
