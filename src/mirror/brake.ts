@@ -338,7 +338,7 @@ export function brakeFor(host: Host, { source, memory, mounts, state, connection
   const protection = () => [...mounts.rules(prefix), ...state.unmirrored.rules(prefix)];
   const forecast = new Forecast({ host, source, connection, state, rules: protection });
   const isHidden = (path: string) => mounts.isHidden(path) || state.unmirrored.isHidden(path);
-  const survey = (batch: Batch) => source.survey(batch, isHidden);
+  const survey = (batch: Batch) => source.survey(batch, { ...host.plan, isHidden });
   const losses = new Losses({ forecast, look: source.look, survey, state });
   const { mayReport, hasFilters } = host.plan;
   const willCount = () => mayReport && !hasFilters && !!connection.socket && !!connection.directory;

@@ -7,6 +7,7 @@
 import { resolve } from 'node:path';
 import { split } from 'shlex';
 import { wordsOf } from '../service/text.ts';
+import { type FilterRules, isFilterOption, RulesInForce, readRules } from './filter-rules.ts';
 import { isDeleting, isSet, type Option, parseOptions, withoutDeleting, withoutOptions } from './rsync-options.ts';
 
 /** How rsync is told what to look at. */
@@ -31,7 +32,7 @@ const FILTERS = wordSet('-f -F --filter --exclude --exclude-from --include --inc
 const SIMPLE_RULE = /^([-+PHSR]|(exclude|include|protect|hide|show|risk)\b)/;
 /** Other options that mean the same for names on a list as for the whole tree. */
 const FOR_LISTS = wordSet(
-  `-a -r -l -p -t -g -o -D -v -q -h -z -W -P -c -u -S -i -I -A -X -E -O -J -b -y -s -4 -6 -8
+  `-a -r -l -p -t -g -o -D -v -q -h -z -W -P -c -u -S -i -I -A -X -E -O -J -b -y -s -x -H -4 -6 -8
   --archive --recursive --links --perms --times --group --owner --devices --specials --acls --xattrs --executability
   --verbose --quiet --human-readable --progress --stats --itemize-changes --8-bit-output --no-motd --compress --whole-file
   --checksum --update --inplace --append --append-verify --sparse --preallocate --partial --fsync --backup --numeric-ids
@@ -41,7 +42,7 @@ const FOR_LISTS = wordSet(
   -B -T -e -@ --compress-choice --zc --compress-level --zl --compress-threads --zt --skip-compress --checksum-choice --cc
   --chmod --backup-dir --suffix --max-delete --max-size --min-size --chown --usermap --groupmap --modify-window
   --block-size --temp-dir --bwlimit --timeout --rsync-path --rsh --info --debug --out-format --log-file --log-file-format
-  --outbuf --stderr`,
+  --outbuf --stderr --hard-links --one-file-system --delay-updates --partial-dir --delete-excluded`,
 );
 /** Those under which a thing that is new to the backup is treated otherwise than one that it has. */
 const AGAINST_RENAMES = wordSet(
@@ -63,20 +64,25 @@ export function namesFiles(options: Option[], sshOptions: string): boolean {
   return options.some(isFromHere) || mayBeRelative.test(sshOptions);
 }
 
+/** Has rules that stand in files be arguments, so that no rsync reads them by itself: `--from0` is for such files, too. */
+const withRules = (words: readonly string[], filters: FilterRules | undefined) =>
+  filters ? [...withoutOptions(words, isFilterOption), ...filters.words] : words;
+
 /** Picks the filters out of a list of words. */
 export const filterWords = (words: readonly string[]) =>
   withoutOptions(words, ({ name }) => !FILTERS.has(name) && !/^(-C|--cvs-exclude)$/.test(name));
 
 /** Decides what the options allow: a list, rules where they hold filter rules, else only all of the source each time. */
-export function methodFor(words: readonly string[]): Method {
+export function methodFor(words: readonly string[], filters = readRules(parseOptions(words))): Method {
   const options = parseOptions(words);
   const has = (...names: string[]) => options.some(({ name }) => names.includes(name));
   const isFilter = ({ name, value = '' }: Option) =>
     FILTERS.has(name) && (!/^(-f|--filter)$/.test(name) || SIMPLE_RULE.test(value));
   const isKnown = ({ name }: Option) => FOR_LISTS.has(name) || NEGATED.test(name);
   const isRecursive = has('-a', '-r', '--archive', '--recursive');
-  if (!isRecursive || !options.every((option) => isFilter(option) || isKnown(option))) return 'full';
-  if (!options.some(isFilter)) return 'list';
+  const isOneOf = (...kinds: ((option: Option) => boolean)[]) => options.every((it) => kinds.some((is) => is(it)));
+  if (isRecursive && filters && isOneOf(isKnown, isFilterOption)) return 'list';
+  if (!isRecursive || !isOneOf(isKnown, isFilter)) return 'full';
   // To keep old versions, rsync adds a rule behind all others, where it would come too late.
   return has('-b', '--backup') ? 'full' : 'rules';
 }
@@ -96,29 +102,16 @@ interface Options {
   RENAME_ON_TARGET: boolean;
 }
 
-/** Works out all that follows from the options, once. */
-export function planFor({ RSYNC_OPTS, SSH_OPTS, RENAME_ON_TARGET }: Options) {
-  const given = parseWords(RSYNC_OPTS);
-  const words = withoutDangerous(given);
-  const options = parseOptions(words);
+/** What follows from the options whatever their filters say. */
+function traitsOf(options: Option[]) {
   const has = (...names: string[]) => options.some(({ name }) => names.includes(name));
-  const method = methodFor(words);
-  const deletes = isDeleting(options);
-  const isAgainstRenames = options.some(({ name }) => AGAINST_RENAMES.has(name));
   const asksForProgress = options.some(({ name, value }) => name === '--info' && value?.includes('progress'));
   const maxDelete = options.findLast(({ name }) => name === '--max-delete')?.value;
   const ruleFiles = options.filter(({ name }) => /^--(ex|in)clude-from$/.test(name));
   return {
-    words,
-    /** The same without what deletes. */
-    keepingWords: withoutDeleting(words),
-    ignoresErrors: words.join('\0') !== given.join('\0'),
-    method,
-    deletes,
+    deletes: isDeleting(options),
     /** How many entries an rsync may delete as far as the options say. */
     maxDelete: maxDelete === undefined ? Number.POSITIVE_INFINITY : Math.max(0, Number(maxDelete)),
-    mayArm: method === 'list' && !has('--timeout'), // rsync would give up while it waits
-    mayRename: RENAME_ON_TARGET && method === 'list' && deletes && !isAgainstRenames,
     mayProgress: !asksForProgress && !has('-P', '--progress', '-q', '--quiet', '--stderr', '--msgs2stderr'),
     /** Whether rsync may be told how large a file may be, and will say which are larger. */
     mayLimitSize: !has('--max-size', '-q', '--quiet', '--stderr', '--msgs2stderr'),
@@ -133,12 +126,47 @@ export function planFor({ RSYNC_OPTS, SSH_OPTS, RENAME_ON_TARGET }: Options) {
     isOneFileSystem: isSet(options, ['-x', '--one-file-system'], ['--no-x', '--no-one-file-system']),
     /** Has errors told apart from the rest where the options mix them. */
     errorOptions: has('--stderr', '--msgs2stderr') ? ['--stderr=errors'] : [],
-    /** Whether rsync may start in the source, so that what is mounted in its place in the meantime cannot be taken for it. */
-    mayPin: !namesFiles(options, SSH_OPTS),
     /** With -H, an rsync that scans as it goes waits for itself forever when files vanish on the way (seen in 3.5.0). */
     scanOptions: has('-H', '--hard-links') ? ['--no-inc-recursive'] : [],
     ruleFiles: ruleFiles.map(({ value = '' }) => Buffer.from(resolve(value)).toString('latin1')),
   };
+}
+
+/** Works out all that follows from the options. */
+export function planFor({ RSYNC_OPTS, SSH_OPTS, RENAME_ON_TARGET }: Options) {
+  const given = parseWords(RSYNC_OPTS);
+  const safe = withoutDangerous(given);
+  const options = parseOptions(safe);
+  const traits = traitsOf(options);
+  const isAgainstRenames = options.some(({ name }) => AGAINST_RENAMES.has(name));
+  const rules = new RulesInForce(options);
+  /** What follows from what the filters say now. */
+  const current = () => {
+    const [words, method] = [withRules(safe, rules.known), methodFor(safe, rules.known)];
+    return {
+      words,
+      /** The same without what deletes. */
+      keepingWords: withoutDeleting(words),
+      method,
+      /** Whether an rsync may wait for names. */
+      mayArm: method === 'list',
+      mayRename: RENAME_ON_TARGET && method === 'list' && traits.deletes && !isAgainstRenames,
+      /** What is known of the filters, nothing where there are none or it is not sure what they mean. */
+      filters: traits.hasFilters ? rules.known : undefined,
+    };
+  };
+  const plan = {
+    ...traits,
+    ...current(),
+    ignoresErrors: safe.join('\0') !== given.join('\0'),
+    /** Whether rsync may start in the source, so that what is mounted in its place in the meantime cannot be taken for it. */
+    mayPin: !namesFiles(options, SSH_OPTS),
+    /** Reads the files that hold filters where they have changed. */
+    refresh: () => {
+      if (rules.refresh()) Object.assign(plan, current());
+    },
+  };
+  return plan;
 }
 
 export type Plan = ReturnType<typeof planFor>;

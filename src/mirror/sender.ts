@@ -132,6 +132,7 @@ export class Sender {
   /** Sends a batch by what it allows. @throws {Failure} where the source is not what it was, or would empty the backup */
   private async sendBatch(batch: Batch, attempt: Attempt): Promise<Sent> {
     this.source.check();
+    this.host.plan.refresh();
     if (batch.get('')?.tree) {
       this.state.moves.clear();
       await this.brake.checkNotEmptied();
@@ -143,7 +144,9 @@ export class Sender {
     const hasNewRules = [...batch.keys()].some((path) => this.holdsRules(path));
     if (hasNewRules) this.brake.distrust(); // they may exclude what --delete-excluded would delete
     const isWhole = method === 'full' || hasNewRules;
-    const scopes = isWhole ? undefined : await this.source.survey(batch, this.isHidden);
+    const scopes = isWhole
+      ? undefined
+      : await this.source.survey(batch, { ...this.host.plan, isHidden: this.isHidden });
     const names = scopes && method === 'list' ? listOf(scopes, this.source.prefix) : undefined;
     const rules = scopes && !names ? rulesOf(scopes, this.source.prefix) : undefined;
     if (!scopes || !(names || rules)) {
@@ -186,8 +189,8 @@ export class Sender {
   /** Whether a file in the source decides what rsync lets in elsewhere. */
   private holdsRules(path: string): boolean {
     const { method, ruleFiles } = this.host.plan;
-    const isRuleFile = basename(path) === '.rsync-filter' || ruleFiles.includes(this.source.root + path);
-    return method !== 'list' && isRuleFile;
+    const isForDirectory = method !== 'list' && basename(path) === '.rsync-filter';
+    return isForDirectory || ruleFiles.includes(this.source.root + path);
   }
 
   /**
@@ -223,8 +226,14 @@ export class Sender {
 
   /** Has the backup rename what was renamed here, but for what lies in mounts that are gone. */
   private repeatMoves(attempt: Attempt): Promise<void> {
+    const { filters } = this.host.plan;
     const isLeftAlone = (path: string) => this.mounts.isKept(path) || this.isHidden(path);
-    const mayRepeat = ({ from, to }: Move) => !isLeftAlone(from) && !isLeftAlone(to);
+    const mayMove = (path: string, isDirectory: boolean) =>
+      !isLeftAlone(path) && filters?.leavesAlone(this.source.prefix.slice(1) + path, isDirectory) !== false;
+    const mayRepeat = ({ from, to }: Move) => {
+      const isDirectory = this.source.look(to)?.isDirectory() === true;
+      return mayMove(from, isDirectory) && mayMove(to, isDirectory);
+    };
     const moves = this.state.moves.take(this.source.look, this.state.lacking).filter(mayRepeat);
     return this.renames.repeat(moves, attempt);
   }

@@ -24,6 +24,7 @@ import { run } from '../service/processes.ts';
 import { touch } from '../service/status.ts';
 import { escapeText, Failure, reasonOf } from '../service/text.ts';
 import { type Batch, MAX_PENDING } from './changes.ts';
+import type { FilterRules } from './filter-rules.ts';
 import { identityOf } from './moves.ts';
 import type { Scope, Scopes } from './scopes.ts';
 
@@ -33,6 +34,21 @@ export const LOST_AND_FOUND = 'lost+found';
 const EXPLAINED = ['EACCES', 'EPERM', 'ELOOP', 'ENAMETOOLONG'];
 /** How long a path may be, bytes (PATH_MAX, with the NUL behind it): others can go deeper, step by step. */
 const MAX_PATH = 4095;
+
+/** What rsync sees of the source. */
+export interface Sight {
+  /** Whether a path is to be left out with all below it. */
+  isHidden?: (path: string) => boolean;
+  filters?: FilterRules | undefined;
+  /** Whether it does not look into what is mounted. */
+  isOneFileSystem?: boolean;
+}
+
+/** The part of a path, from the root down, that rsync has to look at, and what is there. */
+interface Reached {
+  reached: string;
+  found: Stats | undefined;
+}
 
 export class Source {
   /** What stands before every path that inotifywait prints. */
@@ -176,19 +192,18 @@ export class Source {
   /**
    * Finds what rsync has to look at for a batch, or nothing where only the whole tree will do: a file with several names
    * changes under all of them, and one that is gone does not tell any more whether it had others.
-   * @param isHidden whether a path is to be left out with all below it
    */
-  async survey(batch: Batch, isHidden = (_: string) => false): Promise<Scopes | undefined> {
+  async survey(batch: Batch, sight: Sight = {}): Promise<Scopes | undefined> {
     const scopes = new Map<string, Scope>();
     const breathe = breather();
     for (const [path, { tree, shared, hidden }] of batch) {
       await breathe();
-      if (isHidden(path)) continue;
-      const { reached, found } = this.normalise(path);
+      const { reached, found } = this.reach(path, sight) ?? {};
+      if (reached === undefined) continue;
       if (this.linked && (hidden || (!found && (shared || tree)))) return undefined;
       if (found && this.hasOtherNames(found)) return undefined;
-      if (tree && found?.isDirectory() && reached === path) {
-        if (!(await this.surveyTree(path, scopes, isHidden, breathe))) return undefined;
+      if (tree && found?.isDirectory() && reached === path && this.isEntered(found, sight)) {
+        if (!(await this.surveyTree(path, scopes, sight, breathe))) return undefined;
       } else if (!scopes.has(reached)) {
         scopes.set(reached, !found ? 'gone' : found.isDirectory() ? 'directory' : 'entry');
       }
@@ -203,12 +218,30 @@ export class Source {
     return several;
   }
 
+  /** Whether rsync looks into a directory. */
+  private isEntered({ dev }: Stats, { isOneFileSystem }: Sight): boolean {
+    return !isOneFileSystem || dev === this.look('')?.dev;
+  }
+
+  /** Finds the part of a path that rsync has to look at; nothing where it looks at none. */
+  private reach(path: string, sight: Sight): Reached | undefined {
+    if (sight.isHidden?.(path)) return undefined;
+    const there = this.normalise(path, sight);
+    const above = this.prefix.slice(1);
+    if (!there || !sight.filters || above + there.reached === '') return there;
+    const name = (above + there.reached).replace(/\/$/, '');
+    const visible = sight.filters.visiblePart(name, there.found?.isDirectory());
+    if (!visible || visible.part.length < above.length) return undefined; // not even the source itself
+    return visible.isSeen ? there : { reached: visible.part.slice(above.length), found: undefined };
+  }
+
   /** Finds the part of a path that is there, from the root down: to the first component that is missing or is no directory. */
-  private normalise(path: string): { reached: string; found: Stats | undefined } {
+  private normalise(path: string, sight: Sight): Reached | undefined {
     for (let end = path.indexOf('/'); end >= 0; end = path.indexOf('/', end + 1)) {
       const reached = path.slice(0, end);
       const found = this.look(reached);
       if (!found?.isDirectory()) return { reached, found };
+      if (!this.isEntered(found, sight)) return undefined;
     }
     return { reached: path, found: this.look(path) };
   }
@@ -217,7 +250,7 @@ export class Source {
   private async surveyTree(
     top: string,
     scopes: Map<string, Scope>,
-    isHidden: (path: string) => boolean,
+    sight: Sight,
     breathe: () => Promise<void>,
   ): Promise<boolean> {
     if (scopes.get(top) === 'tree' || scopes.get(top) === 'inside') return true; // below another one
@@ -227,9 +260,12 @@ export class Source {
       const directory = rest.pop() ?? '';
       for (const entry of this.list(directory)) {
         const path = `${directory}/${entry.name}`;
-        if (isHidden(path) || this.root.length + path.length > MAX_PATH) continue; // rsync cannot name it either
-        const found = entry.isDirectory() ? entry : this.look(path); // some file systems do not tell types here
+        if (sight.isHidden?.(path) || this.root.length + path.length > MAX_PATH) continue; // rsync cannot name it either
+        const isKnown = entry.isDirectory() && !sight.isOneFileSystem;
+        const found = isKnown ? entry : this.look(path); // some file systems do not tell types here
         if (found?.isDirectory()) {
+          if (sight.filters?.isHidden(this.prefix.slice(1) + path, true)) continue;
+          if (found !== entry && !this.isEntered(found as Stats, sight)) continue;
           rest.push(path);
           scopes.set(path, 'inside');
         } else if (found && this.hasOtherNames(found as Stats)) {

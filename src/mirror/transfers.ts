@@ -47,6 +47,8 @@ export interface Transfer {
   totals: Totals;
   /** The rules by which it leaves alone what it must. */
   rules: string[];
+  /** The options that it was started with, but for those rules. */
+  words: readonly string[];
   /** How many entries it may delete at most. */
   limit: number;
   /** Whether it was started in the source, or will go there by itself; otherwise it has to be told with its names where that is. */
@@ -128,7 +130,7 @@ export class Transfers {
     const command = kept.length > 0 ? keepMounted(this.parts.source.realRoot, kept, place.cwd, rsync) : rsync;
     const transfer: Transfer = {
       rsync: start(command[0] as string, command.slice(1), { cwd: place.cwd }),
-      ...{ totals: {}, rules, limit, isHome: place.from !== ROOT, isOutdated: false },
+      ...{ totals: {}, rules, words: brake.words, limit, isHome: place.from !== ROOT, isOutdated: false },
     };
     if (report) follow(transfer, new Report(report));
     return transfer;
@@ -183,8 +185,10 @@ export class Transfers {
 
   /** Whether an rsync that waited is what would be started now. */
   isUpToDate(armed: Transfer): boolean {
-    const { rules, limit } = armed;
-    return this.holdsSource(armed) && `${rules}` === `${this.protection()}` && this.parts.brake.suits(limit);
+    const { rules, words, limit } = armed;
+    const { brake } = this.parts;
+    const hasSameWords = `${[...rules, ...words]}` === `${[...this.protection(), ...brake.words]}`;
+    return this.holdsSource(armed) && hasSameWords && brake.suits(limit);
   }
 
   /** Whether an rsync that was started in the source is in what the source is. */

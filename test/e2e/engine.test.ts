@@ -502,7 +502,7 @@ describe('a batch', () => {
     expect(batches).toBeLessThanOrEqual(4);
   });
 
-  test.each(['-av --delete --stats', '-av --delete --stats --exclude=nothing'])(
+  test.each(['-av --delete --stats', '-av --delete --stats -F'])(
     'has rsync look at what has changed, and not at the tree (%s)',
     async (RSYNC_OPTS) => {
       await using pair = await Pair.withKeys('tree');

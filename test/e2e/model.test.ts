@@ -27,6 +27,7 @@ const KINDS: Record<string, (elsewhere: string) => string> = {
   'neither modes nor owners': () => '-rlt --delete',
   'files changed in place': () => '-av --delete --inplace',
   'old versions kept': (elsewhere) => `-av --delete --backup --backup-dir='${elsewhere}'`,
+  'delayed updates, and what is excluded is deleted': () => '-av --delete-excluded --exclude=*.tmp --delay-updates',
   'a timeout': () => '-av --delete --timeout=5',
 };
 

@@ -31,7 +31,7 @@ const PLACES = ['disk', 'disk/inner', latin1('outer/a b[x]\\à')];
 const volumeOf = (path: string) => PLACES.findIndex((place) => nameOf(place) === nameOf(path));
 const nameOf = (path: string) => path.slice(path.lastIndexOf('/') + 1);
 /** Options under which a batch is sent as a list, by rules, and by comparing everything. */
-const OPTIONS = ['-avz --delete', '-av --delete --exclude=*.none', '-av --delete --delete-excluded'];
+const OPTIONS = ['-avz --delete', '-av --delete -F', '-av --delete --checksum-seed=1'];
 /** How long the work between two other things is, ms. */
 const SLICES = [5, 50, 200, 500, 1000];
 

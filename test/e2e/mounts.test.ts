@@ -21,8 +21,8 @@ const KEPT = ['deep', 'deep/two', 'one'];
 /** Options under which a batch is sent as a list, by rules, and by comparing everything. */
 const METHODS = [
   ['a list', '-avz --delete'],
-  ['rules', '-avz --delete --exclude=*.none'],
-  ['comparisons of everything', '-avz --delete --delete-excluded'],
+  ['rules', '-avz --delete -F'],
+  ['comparisons of everything', '-avz --delete --checksum-seed=1'],
 ] as const;
 
 /** A pair whose source has a disk mounted at `disk`, which is mirrored. */

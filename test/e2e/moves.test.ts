@@ -371,7 +371,8 @@ describe.concurrent('nothing is renamed on the target', () => {
   test.each([
     ['where RENAME_ON_TARGET=false', { RENAME_ON_TARGET: 'false' }],
     ['where old versions are kept', { RSYNC_OPTS: '-av --delete --backup --suffix=.old' }],
-    ['where there are filter rules', { RSYNC_OPTS: '-av --delete --exclude=x' }],
+    ['where each directory may have rules of its own', { RSYNC_OPTS: '-av --delete -F' }],
+    ['where a rule would touch a directory of the new name', { RSYNC_OPTS: '-av --delete --exclude=moved/' }],
     ['where newer files of the backup stay', { RSYNC_OPTS: '-av --delete --update' }],
   ])('%s', async (_, env) => {
     await using pair = await Pair.withKeys('not');

@@ -24,8 +24,8 @@ setDefaultTimeout(180_000);
 /** Options under which a batch is sent as a list, by rules, and by comparing everything. */
 const METHODS = [
   ['a list', '-avz --delete'],
-  ['rules', '-avz --delete --exclude=*.none'],
-  ['comparisons of everything', '-avz --delete-excluded --exclude=*.none'],
+  ['rules', '-avz --delete -F'],
+  ['comparisons of everything', '-avz --delete --checksum-seed=1'],
 ] as const;
 
 const FAILED = '同步失败 (退出码: 23)';

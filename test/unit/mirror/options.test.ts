@@ -51,32 +51,37 @@ describe('what RSYNC_OPTS allow', () => {
     '-av --backup --backup-dir /old --suffix=.bak',
     '-avT /tmp --chown root:root --no-perms',
     "-a -e 'ssh -v' --timeout=5 --modify-window=0 -@1",
-  ])('%s: a list', (options) => expect(method(options)).toBe('list'));
-
-  test.each([
     '-avz --exclude=node_modules',
     "-a --exclude '*.tmp' --delete",
     "-a --include='*/' --include=*.txt --exclude=*",
-    '-aF',
-    "-a -f '- x' --filter='+ /y'",
+    "-a -f '- x' --filter='+ /y' -f !",
     '-a --exclude-from=/etc/hostname',
+    '-ab --exclude=x',
+    '-a --delete-excluded --exclude=x',
+    '-a --delete-excluded',
+    '-aH',
+    '-ax',
+    '-a --delay-updates --partial-dir=.partial --timeout=5',
+  ])('%s: a list', (options) => expect(method(options)).toBe('list'));
+
+  test.each([
+    '-aF',
+    '-aF --exclude=x',
+    "-a -f '-/ /home/x'",
+    "-a --exclude='*a*b*c*d*e*f*g'",
+    '-a --exclude-from=/nowhere',
   ])('%s: rules', (options) => expect(method(options)).toBe('rules'));
 
   test.each([
     '-aC',
-    '-a --partial-dir=.partial',
-    '-ab --exclude=x',
-    '-aH',
     '-aL',
     '-ak',
     '-aK',
     '-aR',
     '-am',
-    '-ax',
     '-an',
     '-lptgoD',
     '-a --no-recursive',
-    '-a --delete-excluded --exclude=x',
     '-a --files-from=/etc/hostname',
     '-a --remove-source-files',
     '-a --link-dest=/x',
@@ -129,14 +134,13 @@ describe('the plan', () => {
     });
   });
 
-  test('is not to have an rsync wait that gives up, nor one by rules', () => {
-    expect(plan('-a --delete --timeout=5').mayArm).toBe(false);
-    expect(plan('-a --delete --exclude=x').mayArm).toBe(false);
-    expect(plan('-aH --delete').mayArm).toBe(false);
+  test('is to have an rsync wait where it may be given names', () => {
+    for (const more of ['--timeout=5', '--exclude=x', '-H']) expect(plan(`-a --delete ${more}`).mayArm).toBe(true);
+    for (const more of ['-F', '-m', '-R']) expect(plan(`-a --delete ${more}`).mayArm).toBe(false);
   });
 
   test.each([
-    ...['-a', '-a --delete --exclude=x', '-ab --delete', '-au --delete', '-a --delete --existing'],
+    ...['-a', '-a --delete -F', '-ab --delete', '-au --delete', '-a --delete --existing'],
     ...['-a --delete --ignore-existing', '-a --delete --size-only', '-a --delete --append', '-a --delete -@1'],
     ...['-a --delete --max-delete=5', '-a --delete --max-size=1M', '-a --delete --safe-links'],
   ])('is not to rename on the target with %s', (options) => expect(plan(options).mayRename).toBe(false));
@@ -226,7 +230,7 @@ describe('what would turn errors in reading into deletions', () => {
   test.each([
     '-av --delete',
     '-avM--fake-super -M --log-file=/x',
-    '-a --exclude --ignore-errors',
+    '-a --exclude=--ignore-errors',
     '-ae M--ignore-errors',
   ])('is not seen in anything else: %s', (options) => {
     expect(wordsOf(options)).toMatchObject({ words: options.split(' '), ignoresErrors: false });

@@ -93,7 +93,7 @@ test('a batch with all of the source in it, or one that cannot be listed, is a f
     return mode;
   };
   expect(await modeOf(BATCH, '-a')).toBe('incremental');
-  expect(await modeOf(BATCH, '-aH')).toBe('full');
+  expect(await modeOf(BATCH, '-aR')).toBe('full');
   expect(await modeOf(new Map([['d', TREE]]), '-a')).toBe('incremental');
   expect(await modeOf(new Map([['', TREE]]), '-a')).toBe('full');
   expect(await modeOf(new Map([['', change()]]), '-a')).toBe('incremental');

@@ -1,0 +1,176 @@
+import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
+import { spawnSync } from 'node:child_process';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { type FilterRules, readRules } from '../../../src/mirror/filter-rules.ts';
+import { parseOptions } from '../../../src/mirror/rsync-options.ts';
+import { Random } from '../../model.ts';
+
+const bytes = (path: string) => Buffer.from(path, 'latin1');
+const NAMES = [
+  'a',
+  'b',
+  'ab',
+  'a.b',
+  'b.a',
+  'A',
+  '[a]',
+  '*',
+  '\\a',
+  'a b',
+  '-a',
+  '#a',
+  '!',
+  ']',
+  '\xc3\xa9',
+  '\xff',
+  '^',
+  'a\nb',
+];
+const PIECES = [
+  ...NAMES,
+  '*',
+  '**',
+  '***',
+  '?',
+  '/',
+  '/',
+  '/',
+  '[a]',
+  '[!a]',
+  '[^b]',
+  '[a-b]',
+  '[]a]',
+  '[[:upper:]]',
+  '[[:punct:]]',
+];
+const ODD_PIECES = [
+  '[[:nothing:]]',
+  '[',
+  '[a',
+  '\\',
+  '\\*',
+  '\\[',
+  '[\\]]',
+  '[b-a]',
+  '[[:alpha:]_-]',
+  '[a\\-b]',
+  '[é]',
+  '//',
+  '[![:space:]]',
+  '[^-b]',
+];
+
+/** What a run of rsync would transfer and delete, by its own words. */
+function askRsync(words: readonly string[], source: string, target: string) {
+  const args = ['-rn', '--delete', '--out-format=%o %n', ...words, `${source}/`, `${target}/`];
+  const { stdout, stderr, status } = spawnSync('rsync', args, { encoding: 'latin1' });
+  const unescaped = (name: string) =>
+    name.replace(/\\#(\d{3})/g, (_, octal) => String.fromCharCode(Number.parseInt(octal, 8)));
+  const seen = { send: new Set<string>(), 'del.': new Set<string>() };
+  for (const line of stdout.split('\n')) {
+    const [, what, name = ''] = /^(send|del\.) (.*)$/s.exec(line) ?? [];
+    if (what) seen[what as keyof typeof seen].add(unescaped(name).replace(/\/$/, ''));
+  }
+  return { status, stderr, ...seen };
+}
+
+describe('rules mean to us what they mean to rsync', () => {
+  let directory = '';
+  const paths: { path: string; isDirectory: boolean }[] = [];
+  beforeAll(() => {
+    directory = mkdtempSync(join(tmpdir(), 'filter-rules-'));
+    for (const root of ['full', 'bare', 'empty']) mkdirSync(join(directory, root));
+    const grow = (below: string, depth: number) => {
+      for (const name of NAMES) {
+        const path = below + name;
+        const isDirectory = depth > 0 && 'ab[a]\xff'.includes(name);
+        paths.push({ path, isDirectory });
+        for (const root of ['full', 'bare']) {
+          const full = bytes(`${directory}/${root}/${path}`);
+          if (isDirectory) mkdirSync(full);
+          else if (root === 'full') writeFileSync(full, '');
+        }
+        if (isDirectory) grow(`${path}/`, depth - 1);
+      }
+    };
+    grow('', 2);
+  });
+  afterAll(() => rmSync(directory, { recursive: true }));
+
+  /** Whether a path is out of sight, itself or by something above it. */
+  const isOut = (rules: FilterRules, path: string, isDirectory: boolean) => {
+    for (let end = path.indexOf('/'); end >= 0; end = path.indexOf('/', end + 1))
+      if (rules.isHidden(path.slice(0, end), true)) return true;
+    return rules.isHidden(path, isDirectory);
+  };
+
+  function compare(words: readonly string[]): boolean {
+    const rules = readRules(parseOptions(words));
+    if (!rules) return false;
+    const all = [...rules.words, ...words.filter((word) => word === '--delete-excluded')];
+    const sent = askRsync(all, join(directory, 'full'), join(directory, 'empty'));
+    if (sent.status !== 0) throw new Error(`rsync refuses ${JSON.stringify(words)}: ${sent.stderr}`);
+    const expected = paths.filter(({ path, isDirectory }) => !isOut(rules, path, isDirectory)).map(({ path }) => path);
+    expect({ words, seen: [...sent.send].filter((it) => it !== '.').sort() }).toEqual({ words, seen: expected.sort() });
+    const { 'del.': deleted } = askRsync(all, join(directory, 'bare'), join(directory, 'full'));
+    const isDeletable = (path: string) =>
+      !path.includes('/') || !isOut(rules, path.slice(0, path.lastIndexOf('/')), true);
+    const gone = paths
+      .filter(({ path, isDirectory }) => !isDirectory && isDeletable(path) && !rules.isProtected(path, false))
+      .map(({ path }) => path);
+    const found = [...deleted]
+      .filter((path) => paths.some((it) => it.path === path && !it.isDirectory))
+      .filter(isDeletable);
+    expect({ words, gone: found.sort() }).toEqual({ words, gone: gone.sort() });
+    return true;
+  }
+
+  const seed = Number(process.env.SEED ?? Date.now() % 1_000_000);
+  test(`random rules, seed ${seed}`, () => {
+    const random = new Random(seed);
+    const pattern = () => {
+      const pieces = random.chance(0.3) ? [...PIECES, ...ODD_PIECES] : PIECES;
+      const text = Array.from({ length: 1 + random.below(4) }, () => random.pick(pieces)).join('');
+      const ends = random.chance(0.2) ? '/' : '';
+      return Buffer.from((random.chance(0.25) ? '/' : '') + text + ends, 'latin1').toString();
+    };
+    const rule = () => {
+      const text = pattern();
+      const kind = random.below(8);
+      if (kind < 3) return `--exclude=${text}`;
+      if (kind < 5) return `--include=${text}`;
+      const name = random.pick([
+        '-',
+        '+',
+        'H',
+        'S',
+        'P',
+        'R',
+        '-!',
+        '+!',
+        '-s',
+        '-r',
+        '+s',
+        '-rs',
+        '-p',
+        '-,s',
+        'exclude',
+        'hide,!',
+        'protect',
+        'risk',
+        'include,r',
+      ]);
+      return random.chance(0.03) ? '--filter=!' : `--filter=${name}${random.pick([' ', '_'])}${text}`;
+    };
+    let understood = 0;
+    const rounds = Number(process.env.ROUNDS ?? 60);
+    for (let n = 0; n < rounds; n++) {
+      const words = Array.from({ length: 1 + random.below(5) }, rule);
+      if (random.chance(0.15)) words.push('--delete-excluded');
+      understood += Number(compare(words));
+    }
+    expect(understood).toBeGreaterThan(rounds / 2);
+  }, 120_000);
+});
