@@ -49,6 +49,9 @@ const AGAINST_RENAMES = wordSet(
   `-b -u -@ --backup --backup-dir --suffix --update --existing --ignore-existing --size-only --append --append-verify
   --max-delete --max-size --min-size --modify-window --safe-links`,
 );
+/** What the other side's rsync may be told besides, which changes how it keeps things, and not what it gets. */
+const FOR_REMOTE = wordSet('--fake-super --super --fsync --no-fsync --preallocate --numeric-ids');
+const isForRemote = ({ name, value = '' }: Option) => /^(-M|--remote-option)$/.test(name) && FOR_REMOTE.has(value);
 const NEGATED = /^--no-(perms|p|owner|o|group|g|times|t|devices|specials|D|links|l|compress|z|whole-file|W|verbose|v)$/;
 
 /** Options that mean something else where rsync is started in the source, unless they name an absolute path. */
@@ -78,7 +81,8 @@ export function methodFor(words: readonly string[], filters = readRules(parseOpt
   const has = (...names: string[]) => options.some(({ name }) => names.includes(name));
   const isFilter = ({ name, value = '' }: Option) =>
     FILTERS.has(name) && (!/^(-f|--filter)$/.test(name) || SIMPLE_RULE.test(value));
-  const isKnown = ({ name }: Option) => FOR_LISTS.has(name) || NEGATED.test(name);
+  const isKnown = (option: Option) =>
+    FOR_LISTS.has(option.name) || NEGATED.test(option.name) || isForRemote(option);
   const isRecursive = has('-a', '-r', '--archive', '--recursive');
   const isOneOf = (...kinds: ((option: Option) => boolean)[]) => options.every((it) => kinds.some((is) => is(it)));
   if (isRecursive && filters && isOneOf(isKnown, isFilterOption)) return 'list';

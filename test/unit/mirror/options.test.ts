@@ -59,6 +59,7 @@ describe('what RSYNC_OPTS allow', () => {
     '-ab --exclude=x',
     '-a --delete-excluded --exclude=x',
     '-a --delete-excluded',
+    '-aM--fake-super --remote-option=--fsync',
     '-aH',
     '-ax',
     '-a --delay-updates --partial-dir=.partial --timeout=5',
@@ -74,6 +75,7 @@ describe('what RSYNC_OPTS allow', () => {
 
   test.each([
     '-aC',
+    '-aM--log-file=/x',
     '-aL',
     '-ak',
     '-aK',
