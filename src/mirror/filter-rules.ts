@@ -135,18 +135,17 @@ export class FilterRules {
   }
 
   /**
-   * Finds what of a path, from the top down, rsync has to look at: all of it, or a part at which the backup may have something that
-   * rsync does not see any more, since it is a directory now or is none; nothing where it neither sees nor has anything.
+   * Says what rsync has to look at of a path: what is there, or that what the backup may have there is gone, since it was a directory
+   * and is none now, or the reverse, which rsync does not see; nothing where it neither sees it nor has ever seen it.
    * @param isDirectory what is there now, nothing where it is gone
    */
-  visiblePart(path: string, isDirectory: boolean | undefined): { part: string; isSeen: boolean } | undefined {
-    for (let end = path.indexOf('/'); end >= 0; end = path.indexOf('/', end + 1)) {
-      const part = path.slice(0, end);
-      if (this.isHidden(part, true)) return this.isHidden(part, false) ? undefined : { part, isSeen: false };
-    }
-    const kinds = isDirectory === undefined ? [true, false] : [isDirectory];
-    if (!kinds.every((kind) => this.isHidden(path, kind))) return { part: path, isSeen: true };
-    return isDirectory === undefined || this.isHidden(path, !isDirectory) ? undefined : { part: path, isSeen: false };
+  wayTo(path: string, isDirectory: boolean | undefined): 'itself' | 'gone' | undefined {
+    for (let end = path.indexOf('/'); end >= 0; end = path.indexOf('/', end + 1))
+      if (this.isHidden(path.slice(0, end), true)) return undefined;
+    const isSeenAs = (kind: boolean) => !this.isHidden(path, kind);
+    if (isDirectory === undefined) return isSeenAs(true) || isSeenAs(false) ? 'itself' : undefined;
+    if (isSeenAs(isDirectory)) return 'itself';
+    return isSeenAs(!isDirectory) ? 'gone' : undefined;
   }
 
   /** Whether no rule has anything to say of a path, nor of what may be below it on either side. */
@@ -154,7 +153,7 @@ export class FilterRules {
     if (isDirectory) return this.rules.every(({ place }) => place !== undefined && areApart(place, path));
     const kinds = [true, false];
     const isPlain = (kind: boolean) => !this.isHidden(path, kind) && !this.isProtected(path, kind);
-    return kinds.every(isPlain) && this.visiblePart(path, isDirectory)?.isSeen === true;
+    return kinds.every(isPlain) && this.wayTo(path, isDirectory) === 'itself';
   }
 }
 

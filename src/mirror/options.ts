@@ -81,8 +81,7 @@ export function methodFor(words: readonly string[], filters = readRules(parseOpt
   const has = (...names: string[]) => options.some(({ name }) => names.includes(name));
   const isFilter = ({ name, value = '' }: Option) =>
     FILTERS.has(name) && (!/^(-f|--filter)$/.test(name) || SIMPLE_RULE.test(value));
-  const isKnown = (option: Option) =>
-    FOR_LISTS.has(option.name) || NEGATED.test(option.name) || isForRemote(option);
+  const isKnown = (option: Option) => FOR_LISTS.has(option.name) || NEGATED.test(option.name) || isForRemote(option);
   const isRecursive = has('-a', '-r', '--archive', '--recursive');
   const isOneOf = (...kinds: ((option: Option) => boolean)[]) => options.every((it) => kinds.some((is) => is(it)));
   if (isRecursive && filters && isOneOf(isKnown, isFilterOption)) return 'list';

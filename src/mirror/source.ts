@@ -227,12 +227,11 @@ export class Source {
   private reach(path: string, sight: Sight): Reached | undefined {
     if (sight.isHidden?.(path)) return undefined;
     const there = this.normalise(path, sight);
-    const above = this.prefix.slice(1);
-    if (!there || !sight.filters || above + there.reached === '') return there;
-    const name = (above + there.reached).replace(/\/$/, '');
-    const visible = sight.filters.visiblePart(name, there.found?.isDirectory());
-    if (!visible || visible.part.length < above.length) return undefined; // not even the source itself
-    return visible.isSeen ? there : { reached: visible.part.slice(above.length), found: undefined };
+    const name = there && (this.prefix.slice(1) + there.reached).replace(/\/$/, '');
+    if (!there || !sight.filters || !name) return there;
+    const way = sight.filters.wayTo(name, there.found?.isDirectory());
+    if (way === 'itself') return there;
+    return way && there.reached ? { reached: there.reached, found: undefined } : undefined; // else the source itself is left out
   }
 
   /** Finds the part of a path that is there, from the root down: to the first component that is missing or is no directory. */

@@ -174,3 +174,64 @@ describe('rules mean to us what they mean to rsync', () => {
     expect(understood).toBeGreaterThan(rounds / 2);
   }, 120_000);
 });
+
+const rulesOf = (...words: string[]) => readRules(parseOptions(words)) as FilterRules;
+
+test('what lies in a directory that is not seen is nobody’s business', () => {
+  const rules = rulesOf('--exclude=cache/', '--exclude=*.tmp', '--filter=H hidden');
+  const ways: [string, boolean | undefined, 'gone' | 'itself' | undefined][] = [
+    ['a', false, 'itself'],
+    ['cache', true, 'gone'], // there may have been a file
+    ['cache', false, 'itself'],
+    ['cache', undefined, 'itself'],
+    ['cache/x', false, undefined],
+    ['a/cache/x/y', undefined, undefined],
+    ['a.tmp', false, undefined],
+    ['a.tmp', undefined, undefined],
+    ['hidden', true, undefined],
+  ];
+  for (const [path, isDirectory, way] of ways)
+    expect({ path, isDirectory, way: rules.wayTo(path, isDirectory) }).toEqual({ path, isDirectory, way });
+});
+
+test('what a rule may touch is not left alone, on either side', () => {
+  const wild = rulesOf('--exclude=*.tmp', '--filter=P kept', '--exclude=/build/');
+  for (const [path, isDirectory, isLeft] of [
+    ['a', false, true],
+    ['a.tmp', false, false],
+    ['kept', false, false],
+    ['build', false, false], // it would be touched as a directory
+    ['build/x', false, false],
+    ['a', true, false], // there may be anything in it on the backup
+  ] as const)
+    expect({ path, isDirectory, isLeft: wild.leavesAlone(path, isDirectory) }).toEqual({ path, isDirectory, isLeft });
+  const plain = rulesOf('--exclude=/build/', '--exclude=/a/b');
+  for (const [path, isLeft] of [
+    ['c', true],
+    ['a', false],
+    ['a/b', false],
+    ['a/b/c', false],
+    ['a/c', true],
+  ] as const)
+    expect({ path, isLeft: plain.leavesAlone(path, true) }).toEqual({ path, isLeft });
+});
+
+test.each([
+  ...['-F', '-C', '--filter=: .rules', '--filter=. /rules', '--filter=-/ /home/x', '--filter=x y', '--filter=-'],
+  ...['--exclude=', '--exclude=*a*b*c*d*e*f*g', '--exclude-from=/nowhere', '--exclude-from=-', '--filter=Hs x'],
+])('what is not sure is not taken for known: %s', (option) =>
+  expect(readRules([...parseOptions([option])])).toBeUndefined(),
+);
+
+test('rules of files are arguments, comments and empty lines are none, and a list may be begun anew', () => {
+  const directory = mkdtempSync(join(tmpdir(), 'filter-rules-'));
+  const file = join(directory, 'rules');
+  writeFileSync(file, '# a\n; b\n\n- c\r\n+ d\n!\ne f \n');
+  expect(rulesOf(`--include-from=${file}`, '--exclude', 'x').words).toEqual([
+    ...['--include=- c', '--include=+ d', '--include=!', '--include=e f ', '--exclude=x'],
+  ]);
+  expect(rulesOf(`--exclude-from=${file}`).isHidden('c', false)).toBe(false);
+  writeFileSync(file, Buffer.from([0xff, 0x0a]));
+  expect(readRules(parseOptions([`--exclude-from=${file}`]))).toBeUndefined();
+  rmSync(directory, { recursive: true });
+});
