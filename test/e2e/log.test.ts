@@ -160,7 +160,7 @@ describe.concurrent('the log file', () => {
         await source.shows(`] ${name}=`);
         expect(count(source.output, `] ${name}=`)).toBe(1);
       }
-      expect(content(logOf(pair))).toContain('✓ 服务运行中');
+      await eventually(() => content(logOf(pair)).includes('✓ 服务运行中')); // stdout has it a moment earlier
       rmSync(logOf(pair));
       symlinkSync('../victim', logOf(pair));
       const offset = source.output.length;
