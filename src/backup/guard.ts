@@ -104,7 +104,7 @@ export class Guard {
   private async examine(home: Home): Promise<void> {
     this.home = home;
     this.unmounts.follow(home.root);
-    this.bar('unexamined', `${this.name} 上次没有正常停止或卸载，正在查找断电时可能损坏的文件，完成后即接收镜像`);
+    this.bar('unexamined', `${this.name} 正在核对上次是否正常停止；若没有，先查找断电时可能损坏的文件，然后接收`);
     this.aftermath = new Aftermath(this.parts.config, home.root);
     const doubts = await this.aftermath.settle();
     if (lifecycle.stopping) return;

@@ -121,7 +121,7 @@ const TROUBLES: Record<Trouble, string> = {
   replaced: '已不是启动时的目录',
   unmounted: '所在的磁盘没有挂载',
   failed: '无法写入',
-  unexamined: '上次没有正常停止或卸载，正在检查',
+  unexamined: '正在核对上次是否正常停止或卸载',
 };
 
 const SHORTAGES: Record<Shortage, string> = {
