@@ -221,10 +221,11 @@ async function main(): Promise<void> {
   const sessions = new KeySessions({ key, guard, sshd });
   const stalls = new Stalls(() => sshd.commands());
   const status = new ServiceStatus({ config, destination, guard, key, sshd, reports, stalls });
-  lifecycle.background(endLeftovers());
   for (const prepare of [
     () => status.standAlone(),
+    async () => lifecycle.background(endLeftovers()),
     () => status.publishFirst(),
+    async () => lifecycle.onStop(() => guard.leave()), // after the status, which says so meanwhile
     () => heading('service.start', 'SSH 服务器 - 自动配置启动', { version }),
     () => lifecycle.finishFirst(generateHostKeys(config)), // 1
     () => lifecycle.finishFirst(publishHostKeys(config)),

@@ -79,7 +79,6 @@ export class Guard {
   constructor(private readonly parts: Parts) {
     this.memory = new MountMemory(parts.config);
     parts.reports.onLoose(() => this.aftermath?.loosen());
-    lifecycle.onStop(() => this.leave());
     this.name = `DEST_DIR=${parts.config.DEST_DIR}`;
   }
 
@@ -112,8 +111,8 @@ export class Guard {
     this.open(home); // each session looks whether it is still the same directory
   }
 
-  /** Ends what receives, and leaves DEST_DIR marked as clean. */
-  private async leave(): Promise<void> {
+  /** Ends what receives, and leaves DEST_DIR marked as clean; for the end of the program. */
+  async leave(): Promise<void> {
     const { trouble, admission, parts } = this;
     if (trouble || !admission) return;
     writeAdmission(parts.sshd.sessionFiles.admission, { ...admission, place: null, reason: 'start-sshd 正在停止' });

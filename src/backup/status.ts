@@ -70,6 +70,7 @@ export class ServiceStatus {
     await briefly(this.parts.destination.inspect());
     this.publisher.on('published', () => lifecycle.background(this.file.write()));
     this.publisher.on('published', () => lifecycle.background(this.parts.destination.inspect()));
+    lifecycle.onStop(async () => lifecycle.background(this.publishLast())); // a busy disk may need longer than an exit waits
     lifecycle.onExit(() => this.publishLast());
     this.publisher.publish();
     await briefly(this.file.write());
