@@ -2,14 +2,11 @@
  * A pattern of a filter rule as rsync reads it (rsync(1), "PATTERN MATCHING RULES"). Patterns and paths are bytes in latin1 strings.
  *
  *   const matches = compilePattern('*.log');
- *   matches?.('web/access.log', false); // true
+ *   matches('web/access.log', false); // true
  */
 
 /** Whether a path matches, as a directory or as anything else. */
 export type Pattern = (path: string, isDirectory: boolean) => boolean;
-
-/** How many runs of stars a pattern may hold, so that to match it takes no time worth mentioning. */
-const MAX_STARS = 6;
 
 /** What the names of classes stand for in the C locale, in which rsync looks at bytes. */
 const CLASSES: Record<string, string> = {
@@ -27,16 +24,21 @@ const CLASSES: Record<string, string> = {
   xdigit: '0-9A-Fa-f',
 };
 
-/** Matches nothing: what rsync gives up at, such as a bracket that is not closed. */
-const NEVER = '(?!)';
+/** A run of stars: one goes up to the next slash, more go beyond it. */
+type Stars = '*' | '**';
+/** What a pattern asks for, step by step: a character of some kind, or a run of stars. */
+type Step = Stars | ((character: string) => boolean);
 
-const literal = (text: string) => text.replace(/[\\^$.*+?()[\]{}|/-]/g, '\\$&');
+/** What rsync gives up at, such as a bracket that is not closed. */
+const isNothing = () => false;
+const isNoSlash = (character: string) => character !== '/';
+
 /** A character of a class, which is not taken for anything else there. */
 const inClass = (character: string) => `\\x${character.charCodeAt(0).toString(16).padStart(2, '0')}`;
 
 /** Reads what stands in brackets, from behind the opening one; a class never matches a slash. */
-function readClass(pattern: string, start: number): { source: string; end: number } {
-  const broken = { source: NEVER, end: pattern.length };
+function readClass(pattern: string, start: number): { step: Step; end: number } {
+  const broken = { step: isNothing, end: pattern.length };
   const isNegated = /[!^]/.test(pattern[start] ?? '');
   let items = '';
   let former = ''; // what may begin a range
@@ -66,42 +68,76 @@ function readClass(pattern: string, start: number): { source: string; end: numbe
     }
     n++;
   } while (pattern[n] !== ']');
-  return { source: `(?!/)[${isNegated ? '^' : ''}${items}]`, end: n + 1 };
+  const expression = new RegExp(`(?!/)[${isNegated ? '^' : ''}${items}]`);
+  return { step: (character) => expression.test(character), end: n + 1 };
 }
 
-/** Writes a pattern with wildcards as a regular expression; nothing where that might take long to match. */
-function translate(pattern: string): string | undefined {
-  let [source, stars] = ['', 0];
-  for (let n = 0; n < pattern.length; ) {
+/** Reads a pattern with wildcards. */
+function stepsOf(pattern: string): Step[] {
+  const steps: Step[] = [];
+  for (let n = 0; n < pattern.length; n++) {
     const character = pattern[n] as string;
-    const [run = ''] = /^\**/.exec(pattern.slice(n)) ?? [];
-    if (run) {
-      source += run.length > 1 ? '.*' : '[^/]*';
-      stars++;
-      n += run.length;
+    const wanted = character === '\\' ? pattern[++n] : character;
+    if (character === '*') {
+      if (typeof steps.at(-1) === 'string') steps[steps.length - 1] = '**';
+      else steps.push('*');
     } else if (character === '[') {
-      const { source: found, end } = readClass(pattern, n + 1);
-      source += found;
-      n = end;
+      const { step, end } = readClass(pattern, n + 1);
+      steps.push(step);
+      n = end - 1;
     } else {
-      const [isEscape, next] = [character === '\\', pattern[n + 1]];
-      if (character === '?') source += '[^/]';
-      else if (isEscape) source += next === undefined ? NEVER : literal(next);
-      else source += literal(character);
-      n += isEscape ? 2 : 1;
+      steps.push(character === '?' ? isNoSlash : (it) => it === wanted);
     }
   }
-  return stars > MAX_STARS ? undefined : source;
+  return steps;
 }
 
-/** What stands before a path that a pattern may match the end of, and how many names that end has. */
+/**
+ * Whether steps match a text, or why no other place is to be tried: the text has ended, or a star has met a slash, which only one
+ * of several stars before it goes beyond. As in rsync (lib/wildmatch.c), and as there it keeps hard patterns from taking for ever.
+ */
+type Answer = 'yes' | 'no' | 'ended' | 'slash';
+
+/** Matches the steps from one on with the text from a place on, to the end of both. */
+function match(steps: readonly Step[], first: number, text: string, start: number): Answer {
+  let at = start;
+  for (let n = first; n < steps.length; n++) {
+    const step = steps[n] as Step;
+    if (typeof step === 'string') return matchStars(step, steps, n + 1, text, at);
+    const character = text[at++];
+    if (character === undefined) return 'ended';
+    if (!step(character)) return 'no';
+  }
+  return at === text.length ? 'yes' : 'no';
+}
+
+/** Matches the steps behind a run of stars at every place that the stars can reach. */
+function matchStars(stars: Stars, steps: readonly Step[], next: number, text: string, start: number): Answer {
+  if (next === steps.length) return stars === '**' || !text.includes('/', start) ? 'yes' : 'no';
+  for (let at = start; at < text.length; at++) {
+    const answer = match(steps, next, text, at);
+    if (answer === 'yes' || answer === 'ended') return answer;
+    if (stars === '*' && (answer === 'slash' || text[at] === '/')) return 'slash';
+  }
+  return 'ended';
+}
+
+/** Matches a pattern with the whole text, or with what stands behind any slash in it as well. */
+function matchAnywhere(steps: readonly Step[], text: string): boolean {
+  let answer = match(steps, 0, text, 0);
+  for (let at = text.indexOf('/'); at >= 0 && (answer === 'no' || answer === 'slash'); at = text.indexOf('/', at + 1))
+    answer = match(steps, 0, text, at + 1);
+  return answer === 'yes';
+}
+
+/** The last names of a path, nothing where it has fewer. */
 function lastNames(path: string, count: number): string | undefined {
   const names = path.split('/');
   return names.length < count ? undefined : names.slice(-count).join('/');
 }
 
-/** Compiles a pattern; nothing where it would take long to match. */
-export function compilePattern(text: string): Pattern | undefined {
+/** Compiles a pattern. */
+export function compilePattern(text: string): Pattern {
   const isForDirectories = text.length > 1 && text.endsWith('/');
   const whole = isForDirectories ? text.slice(0, -1) : text;
   const slashes = whole.split('/').length - 1;
@@ -112,19 +148,18 @@ export function compilePattern(text: string): Pattern | undefined {
   if (!/[*?[]/.test(whole)) {
     return ofKind((path) => path === pattern || (!isAnchored && path.endsWith(`/${pattern}`)));
   }
-  const source = translate(pattern);
-  if (source === undefined) return undefined;
+  const steps = stepsOf(pattern);
+  const matchesAll = (tried: string) => match(steps, 0, tried, 0) === 'yes';
   if (!whole.includes('**')) {
-    const expression = new RegExp(`^${source}$`, 's');
     return ofKind((path) => {
       const tried = isAnchored ? path : lastNames(path, slashes + 1);
-      return tried !== undefined && expression.test(tried);
+      return tried !== undefined && matchesAll(tried);
     });
   }
   const startsWithStars = whole.startsWith('**');
-  const expression = new RegExp(`${isAnchored || startsWithStars ? '^' : '(?:^|/)'}${source}$`, 's');
   const endsWithThree = whole.endsWith('***'); // which has `dir/***` match the directory, too
-  return ofKind((path, isDirectory) =>
-    expression.test(`${startsWithStars ? '/' : ''}${path}${endsWithThree && isDirectory ? '/' : ''}`),
-  );
+  return ofKind((path, isDirectory) => {
+    const tried = `${startsWithStars ? '/' : ''}${path}${endsWithThree && isDirectory ? '/' : ''}`;
+    return isAnchored || startsWithStars ? matchesAll(tried) : matchAnywhere(steps, tried);
+  });
 }

@@ -6,17 +6,20 @@
  *   rules?.isHidden('web/access.log', false); // true
  */
 import { isUtf8 } from 'node:buffer';
-import { readFileSync, statSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { isWithin } from '../service/files.ts';
 import { cwd } from '../service/processes.ts';
 import { compilePattern, type Pattern } from './filter-pattern.ts';
 import type { Option } from './rsync-options.ts';
+import { MAX_RULES_BYTES, readLines } from './rule-lines.ts';
 
-/** How long all rules may be together, bytes: they are passed as arguments. */
-const MAX_BYTES = 100_000;
 /** How long a pattern may be that rsync does not discard, bytes (MAXPATHLEN). */
 const MAX_PATTERN = 4095;
+
+/** Where classes of characters such as `[:alpha:]` are known to hold no byte beyond ASCII: not in a locale of eight bits. */
+const { LC_ALL, LC_CTYPE, LANG } = process.env;
+const hasPlainClasses = /^(C|POSIX|)$|utf-?8/i.test(LC_ALL || LC_CTYPE || LANG || '');
 
 /** A rule: whether it lets in what it matches, where it counts, and what it matches. */
 interface Rule {
@@ -70,8 +73,8 @@ function readRule(text: string, kinds: Record<string, Kind>): Found {
 
 function ruleFor(kind: Kind, pattern: string, isNegated = false): Found {
   if (pattern.length > MAX_PATTERN) return 'none';
+  if (!hasPlainClasses && pattern.includes('[:')) return undefined;
   const matches = compilePattern(pattern);
-  if (!matches) return undefined;
   if (isNegated) return { ...kind, matches: (path, isDirectory) => !matches(path, isDirectory) };
   const [, place] = /^\/([^*?[]+?)\/?$/.exec(pattern) ?? [];
   return { ...kind, matches, place };
@@ -84,9 +87,6 @@ function readOldRule(text: string, sign: '-' | '+', kinds: Record<string, Kind>)
   const pattern = rest ?? text;
   return pattern === '' ? undefined : ruleFor(kinds[ownSign ?? sign] as Kind, pattern); // without one, a usage error
 }
-
-/** Lists the lines of a file of rules. */
-const linesOf = (content: string) => content.split(/[\n\r]/).filter((line) => line !== '' && !/^[#;]/.test(line));
 
 const bytesOf = (word: string) => Buffer.from(word).toString('latin1');
 
@@ -101,11 +101,27 @@ function writeOut({ name, value = '' }: Option): Written[] | undefined {
   if (name === '-f' || name === '--filter') return [{ option: '--filter', text: bytesOf(value) }];
   if (name === '--exclude' || name === '--include') return [{ option: name, text: bytesOf(value) }];
   try {
-    const lines = linesOf(readFileSync(resolve(cwd, value), 'latin1'));
-    return lines.map((text) => ({ option: name.replace('-from', ''), text }));
+    return readLines(resolve(cwd, value)).map((text) => ({ option: name.replace('-from', ''), text }));
   } catch {
     return undefined;
   }
+}
+
+/** Where rsync keeps what it has only begun to receive, as options say; nothing where that is beside the file itself, or elsewhere. */
+export function partialDirOf(options: readonly Option[]): string | undefined {
+  const has = (...names: string[]) => options.some(({ name }) => names.includes(name));
+  const given = options.findLast(({ name }) => name === '--partial-dir')?.value?.replace(/(?<=.)\/+$/, '');
+  const usual = has('--delay-updates') ? '.~tmp~' : undefined;
+  const place = given ?? usual ?? (has('--partial', '-P') ? process.env.RSYNC_PARTIAL_DIR : undefined);
+  return place === '' || place?.startsWith('/') ? undefined : place;
+}
+
+/** The rule that rsync adds behind all others for that directory (compat.c), whose content it never sends nor deletes. */
+function ruleForPartial(options: readonly Option[], kinds: Record<string, Kind>): Found {
+  const place = partialDirOf(options);
+  if (place === undefined) return 'none';
+  const isClean = place.split('/').every((name) => !/^\.{0,2}$/.test(name)); // rsync cleans the others in its own way
+  return isClean ? ruleFor(kinds['-'] as Kind, bytesOf(`${place}/`)) : undefined;
 }
 
 /** Options that say something about filters in a way that is understood, if what they say is. */
@@ -113,14 +129,25 @@ const OPTIONS = new Set(['-f', '--filter', '--exclude', '--include', '--exclude-
 export const isFilterOption = ({ name }: Option) => OPTIONS.has(name);
 
 export class FilterRules {
+  private readonly rules: readonly Rule[];
+
   /**
    * @param words the rules as options for rsync, none of which names a file
-   * @param rules of those that match, the first one decides
+   * @param given of those that match, the first one decides
+   * @param implied one behind all of those that rsync adds by itself
    */
   constructor(
     readonly words: readonly string[],
-    private readonly rules: readonly Rule[],
-  ) {}
+    private readonly given: readonly Rule[],
+    implied?: Rule,
+  ) {
+    this.rules = implied ? [...given, implied] : given;
+  }
+
+  /** Whether anything is left out or kept. */
+  get isEmpty(): boolean {
+    return this.rules.length === 0;
+  }
 
   /** Whether rsync does not see what is at a path; of what lies above it, nothing is said. */
   isHidden(path: string, isDirectory: boolean): boolean {
@@ -148,12 +175,15 @@ export class FilterRules {
     return isSeenAs(!isDirectory) ? 'gone' : undefined;
   }
 
-  /** Whether no rule has anything to say of a path, nor of what may be below it on either side. */
+  /**
+   * Whether no rule has anything to say of a path, nor of what may be below it on either side; but what rsync has begun to receive
+   * into a directory may stay in it.
+   */
   leavesAlone(path: string, isDirectory: boolean): boolean {
-    if (isDirectory) return this.rules.every(({ place }) => place !== undefined && areApart(place, path));
     const kinds = [true, false];
     const isPlain = (kind: boolean) => !this.isHidden(path, kind) && !this.isProtected(path, kind);
-    return kinds.every(isPlain) && this.wayTo(path, isDirectory) === 'itself';
+    if (!kinds.every(isPlain) || this.wayTo(path, isDirectory) !== 'itself') return false;
+    return !isDirectory || this.given.every(({ place }) => place !== undefined && areApart(place, path));
   }
 }
 
@@ -162,7 +192,8 @@ const areApart = (one: string, other: string) => !isWithin(one, other) && !isWit
 /** Reads the rules of options; nothing where it is not sure what they mean. */
 export function readRules(options: readonly Option[]): FilterRules | undefined {
   const written = options.filter(isFilterOption).map(writeOut);
-  if (options.some(({ name }) => /^(-F|-C|--cvs-exclude)$/.test(name)) || written.includes(undefined)) return undefined;
+  const isOther = ({ name }: Option) => /^(-F|-C|--cvs-exclude|-0|--from0)$/.test(name); // the last two: of the lines of files
+  if (options.some(isOther) || written.includes(undefined)) return undefined;
   const kinds = options.some(({ name }) => name === '--delete-excluded') ? KINDS_DELETING : KINDS;
   let rules: Rule[] = [];
   const words: string[] = [];
@@ -175,7 +206,9 @@ export function readRules(options: readonly Option[]): FilterRules | undefined {
     if (rule === 'clear') rules = [];
     else if (rule !== 'none') rules.push(rule);
   }
-  return words.join('').length > MAX_BYTES ? undefined : new FilterRules(words, rules);
+  const implied = ruleForPartial(options, kinds);
+  if (implied === undefined || words.join('').length > MAX_RULES_BYTES) return undefined;
+  return new FilterRules(words, rules, typeof implied === 'object' ? implied : undefined);
 }
 
 /** The rules of options as they are now: some may stand in files. */

@@ -7,7 +7,7 @@
 import { resolve } from 'node:path';
 import { split } from 'shlex';
 import { wordsOf } from '../service/text.ts';
-import { type FilterRules, isFilterOption, RulesInForce, readRules } from './filter-rules.ts';
+import { type FilterRules, isFilterOption, partialDirOf, RulesInForce, readRules } from './filter-rules.ts';
 import { isDeleting, isSet, type Option, parseOptions, withoutDeleting, withoutOptions } from './rsync-options.ts';
 
 /** How rsync is told what to look at. */
@@ -75,6 +75,16 @@ const withRules = (words: readonly string[], filters: FilterRules | undefined) =
 export const filterWords = (words: readonly string[]) =>
   withoutOptions(words, ({ name }) => !FILTERS.has(name) && !/^(-C|--cvs-exclude)$/.test(name));
 
+/**
+ * Whether options mean something else for names on a list although each alone does not: a directory that is listed is what -xx starts
+ * at, however it is mounted; and a file whose names are no longer one is written under all of them on the backup.
+ */
+function differsOnLists(options: readonly Option[]): boolean {
+  const has = (...names: string[]) => options.some(({ name }) => names.includes(name));
+  const stopsTwice = options.filter(({ name }) => name === '-x' || name === '--one-file-system').length > 1;
+  return stopsTwice || (has('-H', '--hard-links') && has('--inplace', '--append', '--append-verify'));
+}
+
 /** Decides what the options allow: a list, rules where they hold filter rules, else only all of the source each time. */
 export function methodFor(words: readonly string[], filters = readRules(parseOptions(words))): Method {
   const options = parseOptions(words);
@@ -84,10 +94,11 @@ export function methodFor(words: readonly string[], filters = readRules(parseOpt
   const isKnown = (option: Option) => FOR_LISTS.has(option.name) || NEGATED.test(option.name) || isForRemote(option);
   const isRecursive = has('-a', '-r', '--archive', '--recursive');
   const isOneOf = (...kinds: ((option: Option) => boolean)[]) => options.every((it) => kinds.some((is) => is(it)));
-  if (isRecursive && filters && isOneOf(isKnown, isFilterOption)) return 'list';
-  if (!isRecursive || !isOneOf(isKnown, isFilter)) return 'full';
-  // To keep old versions, rsync adds a rule behind all others, where it would come too late.
-  return has('-b', '--backup') ? 'full' : 'rules';
+  if (!isRecursive || differsOnLists(options)) return 'full';
+  if (filters && isOneOf(isKnown, isFilterOption)) return 'list';
+  if (!isOneOf(isKnown, isFilter)) return 'full';
+  // For old versions, and for what has begun to come, rsync adds a rule behind all others, where it would come too late.
+  return has('-b', '--backup', '--backup-dir') || partialDirOf(options) !== undefined ? 'full' : 'rules';
 }
 
 /** What is never passed on: after an error in reading, rsync would delete what it has not been able to read. */
@@ -155,7 +166,7 @@ export function planFor({ RSYNC_OPTS, SSH_OPTS, RENAME_ON_TARGET }: Options) {
       mayArm: method === 'list',
       mayRename: RENAME_ON_TARGET && method === 'list' && traits.deletes && !isAgainstRenames,
       /** What is known of the filters, nothing where there are none or it is not sure what they mean. */
-      filters: traits.hasFilters ? rules.known : undefined,
+      filters: rules.known?.isEmpty ? undefined : rules.known,
     };
   };
   const plan = {

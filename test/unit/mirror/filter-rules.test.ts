@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { lchownSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type FilterRules, readRules } from '../../../src/mirror/filter-rules.ts';
@@ -218,10 +218,40 @@ test('what a rule may touch is not left alone, on either side', () => {
 
 test.each([
   ...['-F', '-C', '--filter=: .rules', '--filter=. /rules', '--filter=-/ /home/x', '--filter=x y', '--filter=-'],
-  ...['--exclude=', '--exclude=*a*b*c*d*e*f*g', '--exclude-from=/nowhere', '--exclude-from=-', '--filter=Hs x'],
+  ...['--exclude=', '--exclude-from=/nowhere', '--exclude-from=-', '--filter=Hs x'],
 ])('what is not sure is not taken for known: %s', (option) =>
   expect(readRules([...parseOptions([option])])).toBeUndefined(),
 );
+
+test('no name makes a pattern take long', () => {
+  const started = performance.now();
+  const long = 'a'.repeat(255);
+  for (const pattern of [
+    `${'*a'.repeat(20)}*b`,
+    `${'**a'.repeat(20)}**b`,
+    `${'**a*a'.repeat(10)}b`,
+    `${'*'.repeat(4000)}b`,
+  ])
+    expect(rulesOf(`--exclude=${pattern}`).isHidden(`${`${long}/`.repeat(10)}${long}`, false)).toBe(false);
+  expect(performance.now() - started).toBeLessThan(5000);
+});
+
+test.each([
+  ['--delay-updates', '.~tmp~', true],
+  ['--partial-dir=.part', '.part', true],
+  ['--partial-dir=.part//', '.part', true],
+  ['--delay-updates --partial-dir=a/b', 'x/a/b', true],
+  ['--delay-updates --exclude=x --filter=!', '.~tmp~', true],
+  ['--delay-updates --include=.~tmp~', '.~tmp~', false],
+  ['--partial-dir=/x', 'x', false],
+  ['--partial-dir= --delay-updates', '.~tmp~', false],
+])('%s has rsync keep to itself what it has begun to receive: %s', (options, path, isHidden) => {
+  const rules = rulesOf(...options.split(' '));
+  expect(rules.isHidden(path, true)).toBe(isHidden);
+  expect(rules.isHidden(path, false)).toBe(false);
+  expect(rules.wayTo(`${path}/file`, false)).toBe(isHidden ? undefined : 'itself');
+  expect(rules.leavesAlone('other', true)).toBe(!options.includes('--include'));
+});
 
 test('rules of files are arguments, comments and empty lines are none, and a list may be begun anew', () => {
   const directory = mkdtempSync(join(tmpdir(), 'filter-rules-'));
@@ -233,5 +263,35 @@ test('rules of files are arguments, comments and empty lines are none, and a lis
   expect(rulesOf(`--exclude-from=${file}`).isHidden('c', false)).toBe(false);
   writeFileSync(file, Buffer.from([0xff, 0x0a]));
   expect(readRules(parseOptions([`--exclude-from=${file}`]))).toBeUndefined();
+  rmSync(directory, { recursive: true });
+});
+
+test('a file of rules is read where rsync would read it, and never for long', () => {
+  const directory = mkdtempSync(join(tmpdir(), 'filter-rules-'));
+  const at = (name: string) => join(directory, name);
+  writeFileSync(at('rules'), '*.tmp\n');
+  mkdirSync(at('own'));
+  symlinkSync('../rules', at('own/link'));
+  symlinkSync('own', at('way'));
+  const read = (name: string, ...more: string[]) =>
+    readRules(parseOptions([`--exclude-from=${at(name)}`, ...more]))?.words;
+  for (const name of ['rules', 'own/link', 'way/link']) expect(read(name)).toEqual(['--exclude=*.tmp']);
+  expect(read('rules', '--from0')).toBeUndefined(); // the line end is part of the pattern
+  symlinkSync('/dev/zero', at('endless'));
+  symlinkSync('round', at('round'));
+  spawnSync('mkfifo', [at('pipe')]);
+  writeFileSync(at('large'), 'x\n'.repeat(60_000));
+  for (const name of ['endless', 'round', 'pipe', 'large', 'own']) expect(read(name)).toBeUndefined();
+  rmSync(directory, { recursive: true });
+});
+
+test.if(process.geteuid?.() === 0)('a link of somebody else leads to no file of rules', () => {
+  const directory = mkdtempSync(join(tmpdir(), 'filter-rules-'));
+  const file = join(directory, 'rules');
+  symlinkSync('/etc/hostname', file);
+  lchownSync(file, 12345, 12345);
+  expect(readRules(parseOptions([`--exclude-from=${file}`]))).toBeUndefined();
+  const { status } = spawnSync('rsync', ['-n', `--exclude-from=${file}`, `${directory}/`, `${directory}/`]);
+  expect([0, 11]).toContain(status as number); // 11 since rsync 3.5.0
   rmSync(directory, { recursive: true });
 });
