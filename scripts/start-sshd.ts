@@ -244,4 +244,7 @@ async function main(): Promise<void> {
   await followSharedKey(key, sessions, sshd); // 6
 }
 
-if (import.meta.main) lifecycle.background(main());
+/** Runs the program. */
+export const start = () => lifecycle.background(main());
+
+if (import.meta.main) start();

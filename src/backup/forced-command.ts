@@ -11,11 +11,11 @@ import { escapeText } from '../service/text.ts';
 import { admit, admitKey, Barred, KEY_VARIABLE, readAdmission } from './admission.ts';
 import { confinedPath, enter, fence, forbidDevices, locate, neededBy, Refusal } from './confinement.ts';
 import { identify } from './identification.ts';
-import { deletesLast, deletingFirst, foldingOf } from './letter-case.ts';
 import { findProgram } from './programs.ts';
 import {
   countBlockWords,
   DIRECTORIES,
+  deletesLast,
   isHarmless,
   NO_DELTA,
   readLong,
@@ -26,8 +26,7 @@ import {
   writesLoosely,
 } from './receiver-options.ts';
 import { renameIn } from './renames.ts';
-import { announce, MAX_SHOWN, sendReport } from './reports.ts';
-import { seclude } from './seclusion.ts';
+import { announce, MAX_SHOWN, sendReport } from './session-reports.ts';
 import { become, MAX_COMMANDS, MAX_HELPERS, takeSlot } from './slots.ts';
 
 /** What sshd starts this program with, and the fingerprint of the key that has logged in. */
@@ -148,6 +147,7 @@ const messageOf = (cause: unknown) => (cause instanceof Error ? cause.message : 
 /** Has rsync see nothing else where there is no fence; where that should be and is not, the service tells it, and rsync runs all the same. */
 async function leaveTheRest(root: string, rsync: string): Promise<boolean> {
   try {
+    const { seclude } = await import('./seclusion.ts'); // which few need
     return seclude(root, neededBy(rsync));
   } catch (cause) {
     await sendReport('unprotected', `可能被备份内的链接引到 DEST_DIR 之外：${messageOf(cause)}`);
@@ -157,6 +157,7 @@ async function leaveTheRest(root: string, rsync: string): Promise<boolean> {
 
 /** Has rsync delete first where it would otherwise delete what it has just received: a file that was renamed in letter case only. */
 async function deleteInTime(options: string[]): Promise<string[]> {
+  const { deletingFirst, foldingOf } = await import('./letter-case.ts'); // which few need
   const folding = foldingOf(Buffer.from(readlinkSync('/proc/self/cwd')).toString('latin1'));
   if (folding === 'no') return options;
   if (folding === 'yes') await sendReport('reordered', '');

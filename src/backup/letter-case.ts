@@ -6,6 +6,7 @@
  */
 import { type Dirent, lstatSync, opendirSync } from 'node:fs';
 import { mountsBelow, parseMountinfo, readMountinfo } from '../service/mounts.ts';
+import { DELETES_LAST } from './receiver-options.ts';
 
 /** Whether it does: where nothing is there yet whose name has letters, that is not known. */
 export type Folding = 'yes' | 'no' | 'unknown';
@@ -13,12 +14,6 @@ export type Folding = 'yes' | 'no' | 'unknown';
 /** How many entries are looked at in a directory at most, and how many directories until one has a name with letters. */
 const MAX_ENTRIES = 100;
 const MAX_DIRECTORIES = 50;
-/** Options of rsync that delete once all was transferred. */
-const DELETES_LAST = /^--delete-(after|delay)$/;
-
-/** Whether rsync is to delete last. */
-export const deletesLast = (options: readonly string[]) => options.some((option) => DELETES_LAST.test(option));
-
 /** Has rsync delete in each directory before it transfers anything there: that is the receiver's affair alone. */
 export const deletingFirst = (options: readonly string[]) =>
   options.map((option) => (DELETES_LAST.test(option) ? '--delete-during' : option));

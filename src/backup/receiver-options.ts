@@ -74,6 +74,12 @@ export const writesInPlace = (options: readonly string[]) =>
 export const writesLoosely = (options: readonly string[]) =>
   writesInPlace(options) || options.includes('--preallocate') || options.some((word) => /^-(?!-)[^e]*S/.test(word));
 
+/** Options of rsync that delete once all was transferred. */
+export const DELETES_LAST = /^--delete-(after|delay)$/;
+
+/** Whether rsync is to delete last. */
+export const deletesLast = (options: readonly string[]) => options.some((option) => DELETES_LAST.test(option));
+
 /** What a client says in one word with short options that its protocol can do. */
 const ABILITIES = new RegExp(`^(-[${Object.keys(SHORT).join('')}]*e\\d*\\.)(\\w*)$`);
 

@@ -1,69 +1,23 @@
 /**
- * What sessions tell the service, in whose log it belongs: over a socket in the runtime directory.
+ * What sessions tell the service: it takes that, over a socket in the runtime directory, into its log.
  *
  *   const reports = new Reports();
  *   await reports.listen(join(runtimeDirectory, 'reports'));
- *   await sendReport('refused', '不提供 shell。命令: '); // in the session
  */
-import { once } from 'node:events';
 import { existsSync } from 'node:fs';
-import { homedir } from 'node:os';
-import { resolve } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { info, warn } from '../service/log.ts';
 import { touch } from '../service/status.ts';
 import { escapeText, reasonOf } from '../service/text.ts';
 import { Ceiling, LAST } from './ceiling.ts';
-import { Refusal } from './confinement.ts';
+import { MAX_SHOWN } from './session-reports.ts';
 import { Sources } from './sources.ts';
 
-/** How much is told of a command that is refused, characters. */
-export const MAX_SHOWN = 500;
 /** How many refused commands are told an hour. Their words may be long, and many: what is told first shall stay in LOG_FILE. */
 const MAX_TOLD = 20;
-/** How long a session waits for the service to take its report, ms. */
-const SEND_MS = 1000;
-
-/**
- * What a report is about: a command that was refused, for what it is, as all are, or because too many run; one with less protection
- * than it should have, one that deletes sooner than it was to, one whose length of blocks is left out, one that writes files in place or with holes, or a
- * source that says who it is.
- */
-type Kind = 'loose' | 'refused' | 'barred' | 'crowded' | 'unprotected' | 'reordered' | 'unblocked' | 'announced';
 const REORDERED =
   '目标目录不区分文件名的大小写，rsync 若在传输之后删除，会误删只改了大小写的文件：--delete-after 和 --delete-delay 按 --delete-during 执行';
 const UNBLOCKED =
   '未采用源端的 --block-size（-B）：块的长度由备份端的 rsync 自行决定，因为极小的块的校验和会泄露文件内容；镜像不受影响';
-
-/**
- * Tells the service; returns what it answers, '' where it does not.
- * node:net is loaded only here: it takes half as long as all that a session does without it.
- */
-export async function sendReport(kind: Kind, message: string): Promise<string> {
-  const { START_SSHD_REPORTS: service } = process.env;
-  if (!service) return '';
-  const { connect } = await import('node:net');
-  const socket = connect(service).setEncoding('utf8').end(`${kind}\n${message}`);
-  let answer = '';
-  socket.on('data', (chunk: string) => {
-    answer = `${answer}${chunk}`.slice(0, 4 * MAX_SHOWN);
-  });
-  await Promise.race([once(socket, 'close'), sleep(SEND_MS)]).catch(() => {}); // without the service there is no log
-  return answer;
-}
-
-/**
- * Tells the service which source mirrors into a directory; returns the names of others that do, as JSON. The directory is not
- * looked at: on a disk that hangs, one session after the other would hang with it.
- * @param who INSTANCE@HOST, by which the source calls itself
- * @throws {Refusal} where that is none
- */
-export async function announce(directory: string, who: string): Promise<string> {
-  const [, instance, host] = /^([\w-]{1,64})@([\w.-]{1,64})$/.exec(who) ?? [];
-  if (!instance) throw new Refusal('源端的名称无效');
-  const address = process.env.SSH_CONNECTION?.split(' ')[0] ?? '';
-  return sendReport('announced', `${instance} ${host} (${address}) ${resolve(homedir(), directory)}`);
-}
 
 /** Takes the reports of sessions into the log. */
 export class Reports {

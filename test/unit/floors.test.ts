@@ -16,7 +16,7 @@ const MIRROR = [
   'tally rule-files census ledger forecast losses brake transfers sender division flaws failures retries recovery target commands status metrics monitor comparison readability horizon verify',
 ].flatMap((line) => line.split(' '));
 const BACKUP = [
-  'programs receiver-options config confinement admission identification renames room destination mount-memory ceiling sources reports letter-case seclusion slots',
+  'programs receiver-options config confinement admission identification renames session-reports room destination mount-memory ceiling sources reports letter-case seclusion slots',
   'forced-command authorized-keys sshd-options records strays sshd crowd stalls links inner-mounts clean-mark aftermath unmounts guard key-sessions status',
 ].flatMap((line) => line.split(' '));
 
@@ -24,7 +24,7 @@ const room = (name: string, floors: string[]) => floors.map((floor) => `src/${na
 /** A program stands on its own room, and that on the common one; nothing leads from one program to the other. */
 const TOWERS = [
   [...room('service', SERVICE), ...room('mirror', MIRROR), 'scripts/rsync-inotify.ts'],
-  [...room('service', SERVICE), ...room('backup', BACKUP), 'scripts/start-sshd.ts'],
+  [...room('service', SERVICE), ...room('backup', BACKUP), 'scripts/start-sshd.ts', 'src/start-sshd.ts'],
 ];
 /** What is no code may be imported from anywhere. */
 const DATA = ['package.json', 'src/mirror/status.html'];

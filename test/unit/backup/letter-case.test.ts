@@ -1,7 +1,8 @@
 import { describe, expect, test } from 'bun:test';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { deletesLast, deletingFirst, foldingBy, foldingOf } from '../../../src/backup/letter-case.ts';
+import { deletingFirst, foldingBy, foldingOf } from '../../../src/backup/letter-case.ts';
+import { deletesLast } from '../../../src/backup/receiver-options.ts';
 import { scratch } from '../service/scratch.ts';
 
 describe('whether a directory takes names for one that differ in letter case only', () => {

@@ -2,7 +2,8 @@ import { expect, test } from 'bun:test';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { announce, Reports, sendReport } from '../../../src/backup/reports.ts';
+import { Reports } from '../../../src/backup/reports.ts';
+import { announce, sendReport } from '../../../src/backup/session-reports.ts';
 import { complaints } from '../../../src/service/status.ts';
 import { eventually } from '../../processes.ts';
 
