@@ -6,7 +6,7 @@
  *   await model.work(3000);
  *
  * What no program can see who reads events and compares size and time as rsync does is left out: writing
- * through a name outside of the tree, and two versions of files that agree in size and time.
+ * through a name outside of the tree, and two versions of files that agree in size and time, but for those of which events tell.
  */
 
 import {
@@ -31,6 +31,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { setImmediate as nextTurn, setTimeout as sleep } from 'node:timers/promises';
+import { cFunctions } from '../src/service/libc.ts';
 import { eventually } from './processes.ts';
 import { bytes, type Difference, Expectation, namesIn, type Places, shown } from './tree.ts';
 
@@ -252,6 +253,26 @@ class Disk {
     this.note('rename', from, to);
   }
 
+  /** Has two things change places in one step. */
+  exchange(one: string, other: string): void {
+    exchange(one, other);
+    this.note('exchange', one, other);
+  }
+
+  /** Writes a file that nothing but its content tells from another one. */
+  imitate(model: string, path: string): void {
+    const { size, mtimeNs, nlink } = statusOf(model);
+    if (mtimeNs % 1_000_000_000n !== 0n || nlink > 1n) throw new Skipped(); // no other time can be set to the nanosecond
+    const fd = openSync(bytes(path), REPLACE | constants.O_NOFOLLOW, 0o644);
+    try {
+      writeSync(fd, this.content(Number(size)));
+      futimesSync(fd, Number(mtimeNs / 1_000_000_000n), Number(mtimeNs / 1_000_000_000n));
+      this.note('write with the size and time of the other', path, model);
+    } finally {
+      closeSync(fd);
+    }
+  }
+
   /** Not of a file that is held open: writing to it would become a change without an event under the new name. */
   link(from: string, to: string): void {
     const status = statusOf(from);
@@ -358,6 +379,21 @@ function typeOf(path: string): Item['type'] {
 
 function exists(path: string): boolean {
   return lstatSync(bytes(path), { throwIfNoEntry: false }) !== undefined;
+}
+
+const { renameat2 } =
+  cFunctions({
+    renameat2: { args: ['i32', 'buffer', 'i32', 'buffer', 'u32'], returns: 'i32' },
+  }) ?? {};
+const AT_FDCWD = -100;
+const RENAME_EXCHANGE = 2;
+/** A path as C has it. */
+const cPath = (path: string) => Buffer.from(`${path}\0`, 'latin1');
+
+/** Has two things change places in one step (renameat2(2)); @throws where that is not possible, between a directory and what is in it for example */
+export function exchange(one: string, other: string): void {
+  if (renameat2?.(AT_FDCWD, cPath(one), AT_FDCWD, cPath(other), RENAME_EXCHANGE) !== 0)
+    throw Object.assign(new Error(`cannot exchange ${shown(one)} and ${shown(other)}`), { code: 'EINVAL' });
 }
 
 const secondsOf = (path: string) => Number(statusOf(path).mtimeNs / 1000n) / 1e6;
@@ -467,6 +503,26 @@ const NAMES: Record<string, Operation> = {
     disk.mkdir(to);
     disk.rename(from, to);
   },
+  exchange: (disk) => disk.exchange(disk.any(), disk.any()),
+  exchangeDirectories: (disk) => disk.exchange(disk.directory(), disk.directory()),
+  imitate: (disk) => {
+    const path = disk.file();
+    const other = `${disk.parent()}/.${disk.number}.same`;
+    disk.imitate(path, other);
+    if (disk.random.chance(0.3)) disk.exchange(path, other);
+    else disk.rename(other, path);
+  },
+  imitateAnew: (disk) => {
+    const path = disk.file();
+    const other = `${disk.parent()}/.${disk.number}.same`;
+    disk.imitate(path, other);
+    disk.unlink(path);
+    disk.rename(other, path);
+  },
+  imitateInPlace: (disk) => {
+    const path = disk.file();
+    disk.imitate(path, path);
+  },
   chain: (disk) => {
     let path = disk.any();
     for (const next of [disk.place(), disk.place(), disk.place()]) {
@@ -550,6 +606,7 @@ const OTHERS: Record<string, Operation> = {
   },
   chmod: (disk) => disk.chmod(disk.random.chance(0.9) ? disk.any() : disk.source),
   touch: (disk) => disk.touch(disk.random.chance(0.9) ? disk.any() : disk.source, ownTime(disk)),
+  touchOwnSecond: (disk) => disk.touch(disk.file(), Math.floor(ownTime(disk))),
   touchWholeSecond: (disk) => {
     const path = disk.any();
     disk.touch(path, Math.floor(secondsOf(path)));

@@ -7,6 +7,7 @@
  */
 import { EventEmitter } from 'node:events';
 import type { Stats } from 'node:fs';
+import { withParents } from '../service/files.ts';
 import type { Event, Kind } from './events.ts';
 
 /** How many paths wait at most, so that memory stays bounded while the backup is away; beyond, the whole tree is compared. */
@@ -35,6 +36,10 @@ export interface Change {
   replaced: boolean;
   /** What was there before was changed under this name and may have others. */
   hidden: boolean;
+  /** Up to which time of a file, or of one below, size and time do not say what it holds (`Dating`), ms since 1970; 0 where they do. */
+  dated: number;
+  /** When an event has named it last, ms on the clock of `performance.now()`; 0 where none has. */
+  at: number;
 }
 
 /** Changed paths below the source, as bytes in latin1 strings; '' is the source itself. */
@@ -42,7 +47,7 @@ export type Batch = Map<string, Change>;
 
 export const UNKNOWN: Change = {
   ...{ kind: undefined, isDirectory: false, since: 0, open: false, tree: false },
-  ...{ fresh: false, shared: false, replaced: false, hidden: false },
+  ...{ fresh: false, shared: false, replaced: false, hidden: false, dated: 0, at: 0 },
 };
 export const TREE: Change = { ...UNKNOWN, tree: true };
 /** All of the source. */
@@ -107,11 +112,14 @@ export class Changes extends EventEmitter {
   /**
    * Notes an event; returns whether it does not merely repeat itself.
    * @param isLacking whether an earlier change of this path, which does not wait any more, is not mirrored yet
+   * @param dated up to which time of a file size and time do not say what it holds, ms since 1970
    */
-  note(path: string, event: Event, found: Stats | undefined, isLacking: boolean): boolean {
+  note(path: string, event: Event, found: Stats | undefined, isLacking: boolean, dated = 0): boolean {
     const known = this.waiting.get(path);
     const since = known && Number.isFinite(known.since) ? known.since : 0; // a regular comparison waits for nothing
-    this.set(path, { ...changeAfter(event, known ?? UNKNOWN, found, isLacking || !!known), since });
+    const change = changeAfter(event, known ?? UNKNOWN, found, isLacking || !!known);
+    change.replaced ||= dated > 0;
+    this.set(path, { ...change, since, dated: Math.max(change.dated, dated), at: this.now() });
     if (event.kind === 'moved_from') this.quiet += HALF_MS;
     return known?.kind !== event.kind || known.isDirectory !== event.isDirectory;
   }
@@ -127,13 +135,14 @@ export class Changes extends EventEmitter {
 
   /** Adds changes that no event has named, or that failed before; what is known of a path already is newer. */
   add(batch: Batch): void {
-    for (const [path, { tree, shared, replaced, hidden, since }] of batch) {
+    for (const [path, { tree, shared, replaced, hidden, dated, since }] of batch) {
       const before = this.waiting.get(path) ?? UNKNOWN;
       const flags = {
         tree: tree || before.tree,
         shared: shared || before.shared,
         replaced: replaced || before.replaced,
         hidden: hidden || before.hidden,
+        dated: Math.max(dated, before.dated),
       };
       this.set(path, { ...before, ...flags, since });
     }
@@ -176,6 +185,15 @@ export class Changes extends EventEmitter {
     this.waiting = new Map([...this.waiting].filter(([, change]) => waits(change)));
     return batch;
   }
+}
+
+/** Finds what is known of a path that was not named itself: what holds for all below a directory. */
+export function changeIn(batch: Batch, path: string): Change | undefined {
+  const change = batch.get(path);
+  if (change) return change;
+  const above = withParents(path).map((it) => batch.get(it));
+  const dated = Math.max(0, ...above.map((it) => it?.dated ?? 0));
+  return dated > 0 ? { ...UNKNOWN, dated } : undefined;
 }
 
 /** Finds when the first change of a batch was seen, infinity where none is known. */

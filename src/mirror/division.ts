@@ -13,9 +13,10 @@ export function divide(batch: Batch, list: List): Batch[] | undefined {
   if (batch.size > 1) return halves([...batch]);
   const [path, change] = [...batch][0] ?? [];
   if (path === undefined || !change?.tree) return undefined;
+  const { dated } = change;
   const children = list(path).map((entry): [string, Change] => [
     path === '' ? entry.name : `${path}/${entry.name}`,
-    entry.isDirectory() ? TREE : UNKNOWN,
+    { ...(entry.isDirectory() ? TREE : UNKNOWN), dated },
   ]);
   if (children.length === 0) return undefined;
   const itself: Batch = new Map([[path, { ...UNKNOWN, isDirectory: true }]]);

@@ -135,6 +135,15 @@ export class Faults {
     return this.chatter > MAX_CHATTER;
   }
 
+  /** Adds what another rsync of the same sync has complained of. */
+  join(other: Faults): this {
+    for (const fault of other.list) this.keep(fault);
+    for (const [attribute, fault] of other.attributes) this.attributes.set(attribute, fault);
+    this.isComplete &&= other.isComplete;
+    this.refusal ??= other.refusal;
+    return this;
+  }
+
   /** Reads what rsync says, bytes in a latin1 string; returns what is to be passed on of it. */
   readonly read = (chunk: string): string => {
     const lines = (this.rest + chunk).split('\n');

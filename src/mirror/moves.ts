@@ -32,9 +32,11 @@ export const identityOf = ({ dev, ino }: Pick<Stats | BigIntStats, 'dev' | 'ino'
 export class Moves extends Map<string, Move> {
   /** Adds a rename, to the one that led to where it begins if there is one. */
   add(move: Move): void {
-    const { from, isExposed, isMixed } = this.get(move.from) ?? move; // it was renamed before
+    const before = this.get(move.from);
+    const { from, isExposed, isMixed } = before ?? move; // it was renamed before
     this.delete(move.from);
     this.delete(move.to);
+    if (before?.identity && move.identity && before.identity !== move.identity) return; // it was not: two were exchanged
     if (from !== move.to && this.size < MAX_MOVES)
       this.set(move.to, { ...move, from, isExposed: isExposed || move.isExposed, isMixed });
   }

@@ -133,6 +133,9 @@ function traitsOf(options: Option[]) {
     asksForStats: has('--stats', '--info') || options.filter(({ name }) => /^(-v|--verbose)$/.test(name)).length > 1,
     /** Whether a side reads whole files before it says anything. */
     comparesContent: has('-c', '--checksum'),
+    /** Whether files count as the same by size and time. */
+    trustsTimes: !has('-c', '--checksum', '-I', '--ignore-times', '--size-only'),
+    timesOut: has('--timeout'),
     isVerbose: isSet(options, ['-v', '--verbose'], ['--no-v', '--no-verbose']),
     mayReport: !has('--log-file'), // a log that the options ask for is the user's
     isRelative: isSet(options, ['-R', '--relative'], ['--no-R', '--no-relative']),

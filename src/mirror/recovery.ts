@@ -8,7 +8,7 @@
 import type { Stats } from 'node:fs';
 import { withParents } from '../service/files.ts';
 import { decodePath, showPath } from '../service/text.ts';
-import { ALL, type Batch, UNKNOWN } from './changes.ts';
+import { ALL, type Batch, changeIn, UNKNOWN } from './changes.ts';
 import { divide, type List } from './division.ts';
 import { tellFailures } from './failures.ts';
 import type { Fault } from './faults.ts';
@@ -247,7 +247,7 @@ export class Recovery {
 
   /** Says what has changed where these have failed. */
   private changesFor(faults: Fault[], batch: Batch): Batch {
-    return new Map(faults.map(({ path }) => [path, this.retries.shape(path, batch.get(path))]));
+    return new Map(faults.map(({ path }) => [path, this.retries.shape(path, changeIn(batch, path))]));
   }
 
   private async settleFailed(batch: Batch, outcome: Outcome, isRepeated: boolean): Promise<boolean> {

@@ -48,14 +48,14 @@ export class RemoteRenames {
 
   /**
    * Has the backup rename what was renamed here. Whatever comes of it, the batch then mirrors both places.
-   * `attempt` holds the renames that the backup could not be asked for, also where this throws.
+   * `attempt` holds the renames that the backup could not be asked for, also where this throws. Resolves with whether all were done.
    */
-  async repeat(moves: Move[], attempt: { unrepeated: Move[] }): Promise<void> {
+  async repeat(moves: Move[], attempt: { unrepeated: Move[] }): Promise<boolean> {
     const { host, state } = this.parts;
-    if (moves.length === 0 || !host.plan.mayRename || !this.isKnown) return;
+    if (moves.length === 0 || !host.plan.mayRename || !this.isKnown) return false;
     attempt.unrepeated = moves;
     const { status, renamed, said } = await this.ask(moves);
-    if (status === UNREACHABLE) return;
+    if (status === UNREACHABLE) return false;
     attempt.unrepeated = [];
     if (status !== 0) {
       this.isKnown = false;
@@ -63,6 +63,7 @@ export class RemoteRenames {
     } else if (renamed > 0) {
       state.log('sync.renamed', `已在目标上重命名 ${renamed} 项，无需再次传输`, { renamed });
     }
+    return status === 0 && renamed === moves.length;
   }
 
   /** Asks start-sshd on the backup. */

@@ -9,6 +9,7 @@ import { lifecycle } from '../service/lifecycle.ts';
 import { children, signalGroup } from '../service/processes.ts';
 import { Failure } from '../service/text.ts';
 import type { Brake } from './brake.ts';
+import { ByContent, forgetDates, joined } from './by-content.ts';
 import type { Batch } from './changes.ts';
 import type { Host } from './config.ts';
 import type { Connection } from './connection.ts';
@@ -53,6 +54,7 @@ export class Sender {
   private armed: Transfer | undefined;
   private readonly renames: RemoteRenames;
   private readonly transfers: Transfers;
+  private readonly byContent: ByContent;
 
   constructor(
     private readonly host: Host,
@@ -64,10 +66,12 @@ export class Sender {
   ) {
     this.renames = new RemoteRenames({ host, state, connection, prefix: source.prefix });
     this.transfers = new Transfers({ host, source, mounts, connection, brake, state });
+    this.byContent = new ByContent({ host, source, state, transfers: this.transfers, isHidden: this.isHidden });
     mounts.on('changed', () => this.renewRules());
     brake.on('changed', () => this.disarm());
     connection.on('connected', () => {
       this.renames.reset();
+      this.byContent.reset();
       this.arm();
     });
     connection.on('lost', () => this.disarm());
@@ -136,9 +140,9 @@ export class Sender {
     if (batch.get('')?.tree) {
       this.state.moves.clear();
       await this.brake.checkNotEmptied();
-      return this.compare();
+      return this.compare(batch);
     }
-    await this.repeatMoves(attempt);
+    await this.repeatMoves(batch, attempt);
     this.source.check(); // the backup may have taken long
     const { method } = this.host.plan;
     const hasNewRules = [...batch.keys()].some((path) => this.holdsRules(path));
@@ -151,23 +155,35 @@ export class Sender {
     const rules = scopes && !names ? rulesOf(scopes, this.source.prefix) : undefined;
     if (!scopes || !(names || rules)) {
       attempt.mode = 'full';
-      return this.compare();
+      return this.compare(batch);
     }
-    return this.sendWeighed(
+    const sent = await this.sendWeighed(
       () => this.brake.weigh(batch, { options: rules ?? LIST_OPTIONS, names }, scopes),
       () =>
         names
           ? this.sendList(names, mayReplace(scopes, this.mounts.mounted, this.mounts.files))
           : this.transfers.finish(this.transfers.start(rules ?? [])),
     );
+    return this.sendByContent(batch, sent);
   }
 
-  /** Compares the whole tree, and deletes no more than may be. @throws {Failure} where the source is not what it was */
-  private compare(): Promise<Sent> {
-    return this.sendWeighed(
+  /**
+   * Compares the whole tree, and deletes no more than may be. What is to be compared by content goes first, or rsync would take it for
+   * the other names of a file; and once more, for the tree may have kept it from being sent.
+   * @throws {Failure} where the source is not what it was
+   */
+  private async compare(batch: Batch): Promise<Sent> {
+    await this.byContent.send(batch);
+    const sent = await this.sendWeighed(
       () => this.brake.weighAll(),
       () => this.sendAll(),
     );
+    return this.sendByContent(batch, sent);
+  }
+
+  /** Sends of a batch whose rest was sent what only its content tells. @throws {Failure} where the source is not what it was */
+  private async sendByContent(batch: Batch, sent: Sent): Promise<Sent> {
+    return hasRun(sent.status) ? joined(sent, await this.byContent.send(batch)) : sent;
   }
 
   /** Sends what was weighed, and weighs it again where more has gone meanwhile. @throws {Failure} where that does not end */
@@ -225,7 +241,7 @@ export class Sender {
   }
 
   /** Has the backup rename what was renamed here, but for what lies in mounts that are gone. */
-  private repeatMoves(attempt: Attempt): Promise<void> {
+  private async repeatMoves(batch: Batch, attempt: Attempt): Promise<void> {
     const { filters } = this.host.plan;
     const isLeftAlone = (path: string) => this.mounts.isKept(path) || this.isHidden(path);
     const mayMove = (path: string, isDirectory: boolean) =>
@@ -235,6 +251,11 @@ export class Sender {
       return mayMove(from, isDirectory) && mayMove(to, isDirectory);
     };
     const moves = this.state.moves.take(this.source.look, this.state.lacking).filter(mayRepeat);
-    return this.renames.repeat(moves, attempt);
+    const isRepeated = await this.renames.repeat(moves, attempt);
+    if (isRepeated)
+      forgetDates(
+        batch,
+        moves.map(({ to }) => to),
+      ); // what the target had has gone along
   }
 }

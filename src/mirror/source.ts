@@ -33,7 +33,7 @@ export const LOST_AND_FOUND = 'lost+found';
 /** Errors that say why something is not seen, and not that its disk fails. */
 const EXPLAINED = ['EACCES', 'EPERM', 'ELOOP', 'ENAMETOOLONG'];
 /** How long a path may be, bytes (PATH_MAX, with the NUL behind it): others can go deeper, step by step. */
-const MAX_PATH = 4095;
+export const MAX_PATH = 4095;
 
 /** What rsync sees of the source. */
 export interface Sight {
@@ -219,12 +219,12 @@ export class Source {
   }
 
   /** Whether rsync looks into a directory. */
-  private isEntered({ dev }: Stats, { isOneFileSystem }: Sight): boolean {
+  isEntered({ dev }: Stats, { isOneFileSystem }: Sight): boolean {
     return !isOneFileSystem || dev === this.look('')?.dev;
   }
 
   /** Finds the part of a path that rsync has to look at; nothing where it looks at none. */
-  private reach(path: string, sight: Sight): Reached | undefined {
+  reach(path: string, sight: Sight): Reached | undefined {
     if (sight.isHidden?.(path)) return undefined;
     const there = this.normalise(path, sight);
     const name = there && (this.prefix.slice(1) + there.reached).replace(/\/$/, '');

@@ -12,6 +12,7 @@ import { drawLine, drawsLines, type Entry, error, heading, log, warn } from '../
 import { touch } from '../service/status.ts';
 import { escapeText, showPath } from '../service/text.ts';
 import { type Batch, type Change, Changes, oldestOf } from './changes.ts';
+import { Dating } from './dating.ts';
 import { Departures } from './departures.ts';
 import type { Event } from './events.ts';
 import type { Attribute } from './faults.ts';
@@ -64,6 +65,9 @@ export class TargetState extends EventEmitter {
   readonly unsettable = new Set<Attribute>();
   readonly moves = new Moves();
   readonly departures = new Departures();
+  readonly dating = new Dating();
+  /** Whether it may hold what the source does not have any more. */
+  mayHoldMore = () => false;
   /** The deletions that wait for somebody to let them through. */
   held: Held | undefined;
   /** The names of others that mirror into the same directory. */
@@ -104,7 +108,8 @@ export class TargetState extends EventEmitter {
     // One that was renamed, rewritten and given its old time again would pass for what the target has.
     if (event.kind === 'attrib' && this.lacking.some((batch) => isWritten(batch.get(path)))) this.moves.delete(path);
     if (event.kind === 'moved_from' && event.isDirectory) this.departures.leave(path);
-    return this.changes.note(path, event, found, this.batch.has(path) || this.failed.waiting.has(path));
+    const dated = this.dating.after(path, event, this.lacking, this.mayHoldMore());
+    return this.changes.note(path, event, found, this.batch.has(path) || this.failed.waiting.has(path), dated);
   }
 
   /** Notes a rename, where it is certain that the target has what was renamed, in its old place. */
@@ -130,6 +135,7 @@ export class TargetState extends EventEmitter {
   begin(batch: Batch): void {
     this.batch = batch;
     this.syncing = true;
+    this.dating.begin(batch);
     touch();
   }
 
@@ -151,6 +157,7 @@ export class TargetState extends EventEmitter {
     const { mode, kind, bytes = 0 } = outcome;
     this.batch = new Map();
     this.syncing = false;
+    this.dating.end();
     this.progress = null;
     this.syncs[mode][kind === 'done' ? 'success' : 'failure']++;
     this.bytes += bytes;

@@ -234,6 +234,7 @@ export function backupsFor(hosts: LocatedHost[], { source, memory, mounts, doubt
     const hostKeys = new HostKeys(host.config, state, host.address.jump);
     const connection = new Connection(host, hostKeys, state);
     const brake = brakeFor(host, { source, memory, mounts, state, connection });
+    state.mayHoldMore = () => brake.isHolding || mayLeaveMore(host.plan);
     const sender = new Sender(host, source, mounts, state, connection, brake);
     const recovery = recoveryFor(host, { source, state, sender });
     const target = new Target(host.config, { state, connection, sender, recovery, doubts, announcer });
@@ -251,6 +252,10 @@ export function backupsFor(hosts: LocatedHost[], { source, memory, mounts, doubt
     return { host, state, hostKeys, connection, brake, target };
   });
 }
+
+/** Whether rsync leaves things on a target that the source does not have any more, and would send. */
+const mayLeaveMore = ({ deletes, maxDelete, hasFilters }: LocatedHost['plan']) =>
+  !deletes || hasFilters || maxDelete < Number.POSITIVE_INFINITY;
 
 /** Makes what finds out what fails on a target. */
 function recoveryFor(

@@ -57,6 +57,13 @@ export interface Transfer {
   isOutdated: boolean;
 }
 
+/** How an rsync is let run: what it is given, what of its output is passed on, and whether it says something before long. */
+interface Way {
+  names?: Buffer | undefined;
+  filter?: Filter;
+  isPrompt?: boolean;
+}
+
 /** What rsyncs are started with. */
 interface Parts {
   host: Host;
@@ -112,10 +119,16 @@ export class Transfers {
    * Starts an rsync with options that come after the user's.
    * @param format what it reports of each file; names have no place there
    * @param keepsMounts whether it goes on seeing what is mounted if that is unmounted by force
+   * @param own the user's options, those that the brake allows unless told otherwise
    */
   start(
     extra: readonly string[],
-    { place = this.homeFor(this.parts.host.config.SOURCE_DIR), format = '%i', keepsMounts = true } = {},
+    {
+      place = this.homeFor(this.parts.host.config.SOURCE_DIR),
+      format = '%i',
+      keepsMounts = true,
+      own = this.parts.brake.words,
+    } = {},
   ): Transfer {
     const { host, brake, connection } = this.parts;
     const report = this.nextReport();
@@ -124,13 +137,13 @@ export class Transfers {
     const { limit } = brake;
     if (limit < host.plan.maxDelete) options.push(`--max-delete=${limit}`);
     if (this.size) options.push(...this.size.options);
-    const words = [...rules, ...brake.words, ...rules]; // the user's may hold one that clears those before
+    const words = [...rules, ...own, ...rules]; // the user's may hold one that clears those before
     const args = rsyncArgs(host, connection.findRoute(), [...extra, ...options], place.from, words);
     const [kept, rsync] = [keepsMounts && this.mayKeepMounts ? this.mounted : [], ['rsync', ...args]];
     const command = kept.length > 0 ? keepMounted(this.parts.source.realRoot, kept, place.cwd, rsync) : rsync;
     const transfer: Transfer = {
       rsync: start(command[0] as string, command.slice(1), { cwd: place.cwd }),
-      ...{ totals: {}, rules, words: brake.words, limit, isHome: place.from !== ROOT, isOutdated: false },
+      ...{ totals: {}, rules, words: own, limit, isHome: place.from !== ROOT, isOutdated: false },
     };
     if (report) follow(transfer, new Report(report));
     return transfer;
@@ -139,6 +152,11 @@ export class Transfers {
   /** Starts one that is given names at once. */
   startList(): Transfer {
     return this.start(LIST_OPTIONS, { place: this.homeFor(this.parts.source.base) });
+  }
+
+  /** Starts one that compares files by content, and deletes nothing. */
+  startComparing(extra: readonly string[]): Transfer {
+    return this.start(extra, { place: this.homeFor(this.parts.source.base), own: this.parts.host.plan.keepingWords });
   }
 
   /** Starts one that may wait for its names for days: neither in the source, which could not be unmounted then, nor with what is mounted in it. */
@@ -224,7 +242,10 @@ export class Transfers {
    * Lets a started rsync run to its end.
    * @throws {Failure} where it would look at something else than the source
    */
-  async finish(transfer: Transfer, { names, filter }: { names?: Buffer; filter?: Filter } = {}): Promise<Sent> {
+  async finish(
+    transfer: Transfer,
+    { names, filter, isPrompt = !this.parts.host.plan.comparesContent }: Way = {},
+  ): Promise<Sent> {
     const { rsync } = transfer;
     const { state, host } = this.parts;
     using foothold = this.findFoothold(transfer);
@@ -243,7 +264,7 @@ export class Transfers {
     };
     if (rsync.stderr) passOn(rsync.stderr, state.name, hear);
     rsync.stdin?.end(names && foothold ? foothold.locate(names) : names);
-    using _standstill = new Standstill(rsync, { state, isPrompt: !host.plan.comparesContent });
+    using _standstill = new Standstill(rsync, { state, isPrompt });
     this.running = transfer;
     const status = await exitStatus(rsync);
     this.running = undefined;

@@ -5,6 +5,7 @@ import {
   type Change,
   Changes,
   changeAfter,
+  changeIn,
   MAX_PENDING,
   oldestOf,
   REGULAR,
@@ -341,19 +342,41 @@ describe('changes that wait', () => {
     const failed: Batch = new Map([
       ['a', change({ kind: 'delete', since: 400, shared: true, open: true, fresh: true })],
       ['b', change({ kind: 'create', since: 500, tree: true, hidden: true, replaced: true, open: true })],
-      ['c', change({ kind: 'modify', since: 3000 })],
+      ['c', change({ kind: 'modify', since: 3000, dated: 600, at: 3000 })],
       ['d', change({ kind: 'delete', since: 600 })],
     ]);
     changes.add(new Map([['d', TREE]]));
     changes.note('a', event('moved_to', { isDirectory: true }), DIRECTORY, false);
-    note('c', 'attrib');
+    changes.note('c', event('attrib'), undefined, false, 700);
     now = 2000;
     changes.add(failed);
-    expect(get('a')).toEqual(change({ kind: 'moved_to', isDirectory: true, since: 400, shared: true, replaced: true }));
+    expect(get('a')).toEqual(
+      change({ kind: 'moved_to', isDirectory: true, since: 400, shared: true, replaced: true, at: 1000 }),
+    );
     expect(get('b')).toEqual(change({ since: 500, tree: true, hidden: true, replaced: true }));
-    expect(get('c')).toEqual(change({ kind: 'attrib', since: 1000, shared: true, replaced: true }));
+    expect(get('c')).toEqual(
+      change({ kind: 'attrib', since: 1000, shared: true, replaced: true, dated: 700, at: 1000 }),
+    );
     expect(get('d')).toEqual(change({ since: 600, tree: true }));
     expect(changes.wait(NEVER, 500)).toBe(3);
+  });
+
+  test('may hold other things than size and time say, and so may all that is below a directory', () => {
+    changes.note('a', event('moved_to'), SINGLE, false, 700);
+    note('a', 'attrib');
+    expect(get('a')).toMatchObject({ dated: 700, replaced: true });
+    const batch: Batch = new Map([
+      ['d', change({ tree: true, dated: 800 })],
+      ['d/e', change({ dated: 0 })],
+      ['f', TREE],
+    ]);
+    expect(['d', 'd/e', 'd/x/y', 'f/y', 'z'].map((path) => changeIn(batch, path)?.dated)).toEqual([
+      800,
+      0,
+      800,
+      undefined,
+      undefined,
+    ]);
   });
 
   test('that no event has named are known since they were added', () => {

@@ -44,6 +44,10 @@ describe('renames that wait', () => {
     expect(pairs(add(move('a', 'b'), move('b', 'a')).values())).toEqual([]);
   });
 
+  test('are none where two things were exchanged: the second one is not the first one that goes on', () => {
+    expect(pairs(add(move('x', 'a', 1), move('a', 'b', 1), move('b', 'a', 2)).values())).toEqual([]);
+  });
+
   test('give way to what takes their place', () => {
     expect(pairs(add(move('a', 'c'), move('b', 'c')).values())).toEqual(['b > c']);
     expect(pairs(add(move('a', 'c'), move('x', 'y'), move('b', 'c')).values())).toEqual(['x > y', 'b > c']);

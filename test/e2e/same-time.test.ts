@@ -1,0 +1,111 @@
+/** Files whose content is another one although size and time are what they were: no rsync sees that, but events tell where it may be so. */
+import { expect, setDefaultTimeout, test } from 'bun:test';
+import { mkdirSync, renameSync, rmSync, unlinkSync, utimesSync, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { exchange } from '../model.ts';
+import { Pair } from '../pair.ts';
+
+setDefaultTimeout(120_000);
+
+const OLD = new Date('2001-02-03T04:05:06Z');
+
+/** What can be done in the source of a pair, by paths below it. */
+function hands(pair: Pair) {
+  const at = (path: string) => pair.path('source', path);
+  /** Writes a file of the usual size, and gives it the usual time. */
+  const write = (path: string, word: string) => {
+    mkdirSync(dirname(at(path)), { recursive: true });
+    writeFileSync(at(path), word.padEnd(8));
+    utimesSync(at(path), OLD, OLD);
+  };
+  const move = (from: string, to: string) => renameSync(at(from), at(to));
+  const remove = (path: string) => rmSync(at(path), { recursive: true });
+  return { at, write, move, remove };
+}
+
+type Hands = ReturnType<typeof hands>;
+
+/** What other programs do, each in a directory of its own, after what it finds there. */
+const WORK: Record<string, [prepare: (it: Hands) => void, work: (it: Hands) => void]> = {
+  'a file that is as new as the one in whose place it comes': [
+    ({ at, write }) => {
+      for (const name of ['i', 'j']) write(name, name);
+      const now = new Date();
+      for (const name of ['i', 'j']) utimesSync(at(name), now, now);
+    },
+    ({ move }) => move('j', 'i'),
+  ],
+  'an older copy takes the place of a file': [
+    ({ write }) => {
+      for (const name of ['a', 'b']) write(name, name);
+    },
+    ({ move }) => move('b', 'a'),
+  ],
+  'cp -p over a file': [({ write }) => write('cp', 'one'), ({ write }) => write('cp', 'two')],
+  'tar over a former version': [
+    ({ write }) => write('tar/a', 'one'),
+    ({ at, write }) => {
+      unlinkSync(at('tar/a'));
+      write('tar/a', 'two');
+    },
+  ],
+  'npm over a former version': [
+    ({ write }) => {
+      for (const name of ['a', 'lib/b']) write(`npm/${name}`, 'one');
+    },
+    ({ write, remove }) => {
+      remove('npm');
+      for (const name of ['a', 'lib/b']) write(`npm/${name}`, 'two');
+    },
+  ],
+  'a build beside, and three renames': [
+    ({ write }) => {
+      for (const name of ['a', 'lib/b']) write(`site/${name}`, 'one');
+    },
+    ({ write, move, remove }) => {
+      for (const name of ['a', 'lib/b']) write(`site.new/${name}`, 'two');
+      move('site', 'site.old');
+      move('site.new', 'site');
+      remove('site.old');
+    },
+  ],
+  'three renames that swap two directories': [
+    ({ write }) => {
+      for (const name of ['x', 'y']) write(`${name}/deep/a`, name);
+    },
+    ({ move }) => {
+      move('x', 'z');
+      move('y', 'x');
+      move('z', 'y');
+    },
+  ],
+  'two files are exchanged': [
+    ({ write }) => {
+      for (const name of ['e', 'f']) write(name, name);
+    },
+    ({ at }) => exchange(at('e'), at('f')),
+  ],
+  'two directories are exchanged': [
+    ({ write }) => {
+      for (const name of ['g', 'h']) write(`${name}/deep/a`, name);
+    },
+    ({ at }) => exchange(at('g'), at('h')),
+  ],
+};
+
+test('what takes the place of something of the same size and time is mirrored', async () => {
+  await using pair = await Pair.withKeys('same-time');
+  const it = hands(pair);
+  const { source } = await pair.run({ FULL_SYNC_INTERVAL: '0', SYNC_INTERVAL: '0' });
+  for (const [prepare] of Object.values(WORK)) prepare(it);
+  await pair.isMirrored();
+  for (const [what, [, work]] of Object.entries(WORK)) {
+    work(it);
+    await pair.isMirrored().catch((error) => {
+      throw new Error(`${what}: ${error}`);
+    });
+    await sleep(50);
+  }
+  expect(source.running).toBe(true);
+});
