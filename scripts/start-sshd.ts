@@ -181,7 +181,7 @@ function logReady({ SSHD_PORT: port, SSHD_LISTEN }: Config, { pid }: Sshd): void
 // ── Step 6: follow the key ───────────────────────────────────────────────────────────────────────
 
 /** How often the shared key is looked at once sshd runs, ms. */
-const FOLLOW_MS = 500;
+const FOLLOW_MS = 1000;
 
 /** Puts a new key in the old one's place as long as sshd lives, and ends sessions that may not go on, or are too many. */
 async function followSharedKey(key: SharedKey, sessions: KeySessions, sshd: Sshd): Promise<void> {

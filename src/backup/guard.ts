@@ -35,7 +35,7 @@ import type { Sshd } from './sshd.ts';
 import { UnmountWatch } from './unmounts.ts';
 
 /** How often it is looked at whether DEST_DIR is still the directory that it was, ms. */
-const LOOK_MS = 1000;
+const LOOK_MS = 2000;
 
 /** How long the start waits for the files that may have been damaged to be found, ms; then it goes on, and nothing is received meanwhile. */
 const EXAMINE_MS = 2000;

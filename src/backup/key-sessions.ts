@@ -12,7 +12,7 @@ import type { Guard } from './guard.ts';
 import type { Sshd } from './sshd.ts';
 
 /** How often authorized_keys is looked at, and how soon once more where it is in doubt, ms. */
-const [LOOK_MS, DOUBT_MS] = [500, 200];
+const [LOOK_MS, DOUBT_MS] = [1000, 200];
 
 /** Stands for the fingerprint of a key where none may do anything. */
 const NO_KEY = 'withdrawn';

@@ -4,9 +4,10 @@
  *   const glance = new Glance('/shared-keys/host_keys');
  *   if (await glance.answers()) …
  */
-import { constants } from 'node:fs';
-import { lstat, open, readdir } from 'node:fs/promises';
+import { closeSync, constants, open } from 'node:fs';
+import { lstat, readdir } from 'node:fs/promises';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { promisify } from 'node:util';
 
 /** How long an answer may take, ms. */
 const PATIENCE_MS = 2000;
@@ -34,6 +35,5 @@ async function look(path: string): Promise<void> {
   const found = await lstat(path);
   if (found.isDirectory()) await readdir(path);
   if (!found.isFile()) return;
-  const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
-  await file.close();
+  closeSync(await promisify(open)(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK));
 }
