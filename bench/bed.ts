@@ -30,6 +30,11 @@ export async function removeAll(): Promise<void> {
   beds.clear();
 }
 
+/** Ends what runs in all beds, which stay. */
+export async function stopAll(): Promise<void> {
+  for (const bed of beds) await bed[Symbol.asyncDispose]();
+}
+
 /** Lets signals be heard in the midst of long work; once all is being removed, the work does not go on. */
 export const breathe = () => (ended ? forever : Bun.sleep(0));
 
@@ -48,7 +53,12 @@ export class Bed implements AsyncDisposable {
   private readonly runs = new Set<Run>();
   /** For start-sshd, which makes its own if there are none yet. */
   hostKeys: Record<string, string> = {};
-  private constructor(readonly pair: Pair) {}
+  /** Where the source finds the backup, which itself listens at the port of the pair: a line may lie between. */
+  port: number;
+
+  private constructor(readonly pair: Pair) {
+    this.port = pair.port;
+  }
 
   static async make(name: string): Promise<Bed> {
     if (ended) await forever;
@@ -67,7 +77,7 @@ export class Bed implements AsyncDisposable {
     copyFileSync(`${key}.pub`, this.path('shared', 'id_rsa.pub'));
     const options = ['IdentitiesOnly yes', 'BatchMode yes', 'StrictHostKeyChecking no', 'LogLevel ERROR'];
     const files = [`IdentityFile "${key}"`, `UserKnownHostsFile "${this.path('known_hosts')}"`];
-    writeFileSync(this.path('ssh_config'), [`Port ${this.pair.port}`, ...options, ...files, ''].join('\n'));
+    writeFileSync(this.path('ssh_config'), [`Port ${this.port}`, ...options, ...files, ''].join('\n'));
     this.hostKeys = { HOST_KEY_DIR: prepared };
     return this;
   }
@@ -114,7 +124,7 @@ export class Bed implements AsyncDisposable {
   async start(mirror: Mirror): Promise<Run> {
     if (ended) await forever;
     const run = this.prepare(mirror);
-    await run.serve().shows('SSH 服务器就绪');
+    await run.open();
     await mirror.launch(run);
     return run;
   }
@@ -146,12 +156,15 @@ export class Run implements AsyncDisposable {
 
   /** Starts the backup's sshd. */
   serve(): Program {
-    this.backup = this.bed.pair.start('start-sshd', {
-      ...this.mirror.backupEnv,
-      ...this.bed.hostKeys,
-      ...markedEnv(this.bed.backupMark),
-    });
+    const { mirror, bed } = this;
+    this.backup = bed.pair.start('start-sshd', { ...mirror.backupEnv, ...bed.hostKeys, ...markedEnv(bed.backupMark) });
     return this.backup;
+  }
+
+  /** Starts what the mirror has at the backup and waits until it can be reached. */
+  async open(): Promise<void> {
+    if (this.mirror.open) this.backup = await this.mirror.open(this);
+    else await this.serve().shows('SSH 服务器就绪');
   }
 
   keep(program: Program): Program {
@@ -164,6 +177,11 @@ export class Run implements AsyncDisposable {
     return { ...cleanEnv(), ...this.env };
   }
 
+  /** The environment of what a peer has at the backup. */
+  get peerBackupEnv(): NodeJS.ProcessEnv {
+    return { ...cleanEnv(), ...markedEnv(this.bed.backupMark) };
+  }
+
   /** What its programs have printed. */
   get output(): string {
     return this.programs.map(({ output }) => output).join('\n');
@@ -173,12 +191,24 @@ export class Run implements AsyncDisposable {
     return processesOf(this.bed.control);
   }
 
+  backupProcesses(): number[] {
+    return processesOf(this.bed.backupMark);
+  }
+
   cpuSeconds(): number {
     return cpuSeconds(this.processes());
   }
 
+  backupCpuSeconds(): number {
+    return cpuSeconds(this.backupProcesses());
+  }
+
   memory(): { pss: number; rss: number } {
     return memory(this.processes());
+  }
+
+  backupMemory(): { pss: number; rss: number } {
+    return memory(this.backupProcesses());
   }
 
   /** Waits until both sides rest, ms: a source that waits for a login does not. */
@@ -186,12 +216,18 @@ export class Run implements AsyncDisposable {
     await settled([this.bed.control, this.bed.backupMark], quiet, limit);
   }
 
-  /** Ends the programs, then what they left, which may hold their output open. */
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.bed.forget(this);
+  /** Ends the source's programs, then what they left, which may hold their output open. */
+  async halt(): Promise<void> {
     for (const program of this.programs) if (program.running) program.signal('SIGTERM');
     await eventually(() => this.programs.every((program) => !program.running), 10_000).catch(() => {});
     await endProcesses(this.bed.control);
+    this.programs.length = 0;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.bed.forget(this);
+    await this.halt();
     await this.backup?.stop();
+    await endProcesses(this.bed.backupMark);
   }
 }

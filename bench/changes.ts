@@ -1,5 +1,17 @@
 /** Changes to a source, and when they have arrived at the backup. */
-import { mkdirSync, readFileSync, statSync, watch, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  watch,
+  writeFileSync,
+  writeSync,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { eventually, Program } from '../test/processes.ts';
@@ -16,13 +28,13 @@ export function contentOf(file: string): string {
   }
 }
 
-/** Resolves with whether the file has the content within `ms`. inotify tells, so that waiting takes no CPU time. */
-async function holds(file: string, content: string, ms: number): Promise<boolean> {
+/** Resolves with whether something is so in a directory within `ms`. inotify tells, so that waiting takes no CPU time. */
+async function becomes(directory: string, isSo: () => boolean, ms: number): Promise<boolean> {
   const { promise, resolve } = Promise.withResolvers<boolean>();
   const check = () => {
-    if (contentOf(file) === content) resolve(true);
+    if (isSo()) resolve(true);
   };
-  const watcher = watch(dirname(file), check);
+  const watcher = watch(directory, check);
   const inCase = setInterval(check, 250);
   const deadline = setTimeout(resolve, ms, false);
   try {
@@ -37,20 +49,58 @@ async function holds(file: string, content: string, ms: number): Promise<boolean
 /** New content of another length: rsync takes a file of the same length and the same second for unchanged. */
 const contentUnlike = (last: string) => `version ${++version}`.padEnd(last.length === 20 ? 21 : 20);
 
-/**
- * Rewrites a file and resolves with how long the backup took to have it, ms, or with undefined after `limit` ms.
- * Its directory must be at the backup already.
- */
-export async function latencyOf(run: Run, file: string, limit: number): Promise<number | undefined> {
-  const content = contentUnlike(contentOf(run.bed.path('source', file)));
-  const arrival = holds(run.bed.path('backup', file), content, limit);
+/** Changes something and resolves with how long the backup took to be so, ms, or with undefined after `limit` ms. */
+async function timeOf(run: Run, directory: string, change: () => void, isSo: () => boolean, limit: number) {
+  const arrival = becomes(run.bed.path('backup', directory), isSo, limit);
   const started = performance.now();
-  writeFileSync(run.bed.path('source', file), content);
+  change();
   const pushed: Program | undefined = run.mirror.push?.(run);
   const arrived = await arrival;
   const ended = performance.now();
   await pushed?.exited;
   return arrived ? ended - started : undefined;
+}
+
+/** Writes a file or rewrites it; its directory must be at the backup already. Resolves as `timeOf` does. */
+export function latencyOf(run: Run, file: string, limit: number): Promise<number | undefined> {
+  const [path, copy] = [run.bed.path('source', file), run.bed.path('backup', file)];
+  const content = contentUnlike(contentOf(path));
+  const write = () => writeFileSync(path, content);
+  return timeOf(run, dirname(file), write, () => contentOf(copy) === content, limit);
+}
+
+/** Saves a file as editors do: all into another one, which then takes its place. Resolves as `timeOf` does. */
+export function saveTime(run: Run, file: string, limit: number): Promise<number | undefined> {
+  const [path, copy] = [run.bed.path('source', file), run.bed.path('backup', file)];
+  const content = contentUnlike(contentOf(path));
+  const save = () => {
+    writeFileSync(`${path}.new`, content);
+    renameSync(`${path}.new`, path);
+  };
+  const isSaved = () => contentOf(copy) === content && !existsSync(`${copy}.new`);
+  return timeOf(run, dirname(file), save, isSaved, limit);
+}
+
+/** Deletes a file. Resolves as `timeOf` does. */
+export function deletionTime(run: Run, file: string, limit: number): Promise<number | undefined> {
+  const [path, copy] = [run.bed.path('source', file), run.bed.path('backup', file)];
+  return timeOf(
+    run,
+    dirname(file),
+    () => rmSync(path),
+    () => !existsSync(copy),
+    limit,
+  );
+}
+
+/** Rewrites a probe that the backup does not have yet, in case that a change is missed, until it has. */
+export async function followed(run: Run, probe: string, limit: number): Promise<void> {
+  const deadline = performance.now() + limit;
+  for (let tries = 0; contentOf(run.bed.path('backup', probe)) === ''; tries++) {
+    if (performance.now() > deadline) throw new Error(`no change mirrored within ${limit} ms`);
+    if (tries % 50 === 0) writeFileSync(run.bed.path('source', probe), `${tries}`);
+    await sleep(2);
+  }
 }
 
 const PER_DIRECTORY = 100;
@@ -65,6 +115,9 @@ export function treeFiles(count: number): string[] {
 
 const nameAsContent = (file: string) => `${file}\n`;
 
+/** The names of `count` files of one directory. */
+export const directoryFiles = (count: number) => Array.from({ length: count }, (_, n) => `directory/file-${n}`);
+
 /** Writes small files as fast as it goes. */
 export function writeFiles(root: string, files: string[], contentFor = nameAsContent): void {
   files.forEach((file, index) => {
@@ -72,6 +125,17 @@ export function writeFiles(root: string, files: string[], contentFor = nameAsCon
     if (index % PER_DIRECTORY === 0) mkdirSync(dirname(path), { recursive: true });
     writeFileSync(path, contentFor(file));
   });
+}
+
+/** Writes random bytes, which do not compress. */
+export function writeRandom(file: string, bytes: number): void {
+  const piece = new Uint8Array(65_536);
+  const fd = openSync(file, 'w');
+  for (let rest = bytes; rest > 0; rest -= piece.length) {
+    crypto.getRandomValues(piece);
+    writeSync(fd, piece, 0, Math.min(rest, piece.length));
+  }
+  closeSync(fd);
 }
 
 const sizeOf = (file: string) => statSync(file, { throwIfNoEntry: false })?.size;

@@ -22,6 +22,8 @@ export function describeMachine() {
       OpenSSH: versionOf(/OpenSSH_([^\s,]+)/, 'ssh', '-V'),
       inotifywait: versionOf(/inotifywait (\S+)/, 'inotifywait', '--help'),
       lsyncd: versionOf(/Version: (\S+)/, 'lsyncd', '--version'),
+      Unison: versionOf(/version (\S+)/, 'unison', '-version'),
+      Syncthing: versionOf(/syncthing v(\S+)/, 'syncthing', '--version'),
       Bun: Bun.version,
     },
   };

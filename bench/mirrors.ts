@@ -12,25 +12,34 @@ export interface Mirror {
   role: Role;
   /** For start-sshd. */
   backupEnv: Record<string, string>;
+  /** Starts what it has at the backup in the place of sshd. */
+  open?(run: Run): Promise<Program>;
   /** Starts it and resolves when it follows changes. */
   launch(run: Run): Promise<void>;
+  /** How often it looks for changes, where nothing tells it of them, ms. */
+  pollMs?: number;
   /** Mirrors what has changed, where nothing watches. */
   push?(run: Run): Program;
 }
 
 /** How long the first full sync may take, ms. */
-const START_MS = 180_000;
+export const START_MS = 180_000;
 
 /** Peers run more over ssh than one rsync into one directory. */
-const ALLOW_SHELL = { ALLOW_SHELL: 'true' };
+export const ALLOW_SHELL = { ALLOW_SHELL: 'true' };
 
-export function ours(setting: string, env: Record<string, string>): Mirror {
+export const ours = (setting: string, env: Record<string, string>): Mirror => oursIn(setting, () => env);
+
+/** This program with variables that depend on where it runs. */
+export function oursIn(setting: string, envOf: (run: Run) => Record<string, string>): Mirror {
   return {
     name: `rsync-inotify, ${setting}`,
     role: 'ours',
     backupEnv: {},
     async launch(run) {
-      const program = run.keep(run.bed.pair.start('rsync-inotify', { ...env, ...run.env }));
+      const program = run.keep(
+        run.bed.pair.start('rsync-inotify', { SSH_OPTS: `-p ${run.bed.port}`, ...envOf(run), ...run.env }),
+      );
       await program.shows('✓ 服务运行中', 0, START_MS);
     },
   };
@@ -44,7 +53,7 @@ export const oursWithoutRenames = ours('RENAME_ON_TARGET=false', { SYNC_INTERVAL
 const quoted = (words: string[]) => words.map((word) => `'${word}'`).join(' ');
 
 /** Connections stay open between changes; otherwise each would cost a login. */
-const controlledSsh = ({ bed }: Run) => [
+export const controlledSsh = ({ bed }: Run) => [
   ...bed.ssh,
   ...['-o', 'ControlMaster=auto', '-o', `ControlPath=${bed.control}`, '-o', 'ControlPersist=600'],
 ];
@@ -84,7 +93,7 @@ function lsyncd(form: keyof typeof FORMS, delay: number): Mirror {
 }
 
 /** Whether it is installed decides whether it takes part. */
-export const hasLsyncd = Bun.which('lsyncd') !== null;
+const hasLsyncd = Bun.which('lsyncd') !== null;
 const lsyncdForms = (...mirrors: Mirror[]) => (hasLsyncd ? mirrors : []);
 
 export const lsyncdAtOnce = lsyncdForms(lsyncd('rsyncssh', 0));
@@ -109,17 +118,18 @@ function plainLoop(interval: number): Mirror {
 export const plainAtOnce = plainLoop(0);
 export const plainThrottled = plainLoop(5);
 
-export const bareRsync: Mirror = {
-  name: 'bare rsync',
+/** Mirrors once. @param name what it is called, which begins with `bare rsync`; @param sshOf how it reaches the backup */
+export const bare = (name: string, words: string[], sshOf = ({ bed }: Run) => bed.ssh): Mirror => ({
+  name,
   role: 'floor',
   backupEnv: ALLOW_SHELL,
   async launch(run) {
     await this.push?.(run)?.exited;
   },
-  push: (run) =>
-    run.keep(
-      new Program('rsync', ['-az', '--delete', '-e', quoted(run.bed.ssh), run.bed.source, run.bed.target], {
-        env: run.peerEnv,
-      }),
-    ),
-};
+  push: (run) => {
+    const args = [...words, '-e', quoted(sshOf(run)), run.bed.source, run.bed.target];
+    return run.keep(new Program('rsync', args, { env: run.peerEnv }));
+  },
+});
+
+export const bareRsync = bare('bare rsync', ['-az', '--delete']);

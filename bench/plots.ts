@@ -8,6 +8,8 @@ const COLOURS: [RegExp, string][] = [
   [/^rsync-inotify, default/, '#1f883d'],
   [/^rsync-inotify/, '#2da44e'],
   [/^lsyncd/, '#d9822b'],
+  [/^Unison/, '#bf3989'],
+  [/^Syncthing/, '#1b7c83'],
   [/^plain/, '#a371f7'],
   [/^bare/, GREY],
 ];

@@ -28,6 +28,8 @@ export interface Goal {
 
 export interface Section {
   workload: string;
+  /** How long it took to measure, s. */
+  seconds?: number;
   title: string;
   note: string;
   columns: Column[];
@@ -39,6 +41,11 @@ export interface Section {
   goals: Goal[];
 }
 
+/** Adds a sample to those that there are under a name. */
+export function append(samples: Record<string, number[]>, key: string, value: number): void {
+  samples[key] = [...(samples[key] ?? []), value];
+}
+
 export function goal(text: string, value: Value, limit: number): Goal {
   return { text, value, limit, met: typeof value === 'number' && value <= limit };
 }
@@ -47,6 +54,14 @@ export const never = (ms: number): string => `never (within ${ms / 1000} s)`;
 
 export function ratio(value: Value | undefined, base: Value | undefined): Value {
   return typeof value === 'number' && typeof base === 'number' ? value / base : '–';
+}
+
+/** Fails where the work takes longer, which then goes on by itself: whoever ends it sees to that. */
+export async function within<T>(ms: number, work: Promise<T>): Promise<T> {
+  const { promise, reject } = Promise.withResolvers<never>();
+  const timer = setTimeout(() => reject(new Error(`not within ${ms / 1000} s`)), ms);
+  work.catch(() => {}); // it may fail later, when nobody listens any more
+  return Promise.race([work, promise]).finally(() => clearTimeout(timer));
 }
 
 /** The value below or at which the share `p` of the samples lies; of few samples, p99 is the slowest. */

@@ -1,6 +1,6 @@
 /** The results as a Markdown document, which reads well in a terminal too. */
 import type { Machine } from './machine.ts';
-import { type Column, type Row, ratio, type Section, type Value } from './section.ts';
+import { type Column, type Goal, type Row, ratio, type Section, type Value } from './section.ts';
 
 /** Three digits at most, one where the number is very small. */
 export function shown(value: Value | undefined): string {
@@ -38,6 +38,11 @@ function ratioColumns({ rows, ratioOf, base }: Section): RatioColumn[] {
   return [...(floor ? [column('÷ floor', ['ours', 'peer'], floor)] : []), column('÷ ours', ['peer'], ours)];
 }
 
+const verdict = ({ value, met }: Goal): string => {
+  if (met) return '✓ met';
+  return value === '–' ? '? not measured' : '✗ missed';
+};
+
 function tableOf(section: Section): string {
   const { columns, rows } = section;
   const of = columns.find(({ key }) => key === section.ratioOf)?.title;
@@ -49,9 +54,10 @@ function tableOf(section: Section): string {
     ...ratios.map((each) => each.of(row)),
   ]);
   const goals = section.goals.map(
-    ({ text, value, limit, met }) => `- ${met ? '✓ met' : '✗ missed'}: ${text}: ${shown(value)} (goal: ≤ ${limit})`,
+    (each) => `- ${verdict(each)}: ${each.text}: ${shown(each.value)} (goal: ≤ ${each.limit})`,
   );
-  const note = `${section.note} Ratios are of “${of}”; peers are compared with ${section.base}.`;
+  const took = section.seconds === undefined ? '' : ` Took ${section.seconds} s.`;
+  const note = `${section.note}${took} Ratios are of “${of}”; peers are compared with ${section.base}.`;
   return [
     `### ${section.title}`,
     note,

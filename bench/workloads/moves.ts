@@ -1,8 +1,8 @@
 /** A large file and a large directory are renamed: how long until the backup has them in their new place alone? */
-import { closeSync, existsSync, mkdirSync, openSync, renameSync, writeSync } from 'node:fs';
+import { existsSync, mkdirSync, renameSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Bed, type Run } from '../bed.ts';
-import { allThere, equalWithin } from '../changes.ts';
+import { allThere, equalWithin, writeRandom } from '../changes.ts';
 import { lsyncdAtOnce, type Mirror, oursAtOnce, oursWithoutRenames, plainAtOnce } from '../mirrors.ts';
 import { type Column, goal, never, percentile, type Row, rowOf, type Section, type Value } from '../section.ts';
 
@@ -17,24 +17,13 @@ const COLUMNS: Column[] = [
   { key: 'directory', title: `directory of ${FILES} files, ${MEGABYTES} MB`, unit: 's' },
 ];
 
-/** Random bytes, which do not compress. */
-function write(file: string, bytes: number): void {
-  const piece = new Uint8Array(65_536);
-  const fd = openSync(file, 'w');
-  for (let rest = bytes; rest > 0; rest -= piece.length) {
-    crypto.getRandomValues(piece);
-    writeSync(fd, piece, 0, Math.min(rest, piece.length));
-  }
-  closeSync(fd);
-}
-
 const filesIn = (name: string) =>
   name.startsWith('file') ? [name] : Array.from({ length: FILES }, (_, n) => `${name}/${n}`);
 
 function makeFiles({ source }: Bed): void {
-  write(`${source}/file`, MEGABYTES * 1_000_000);
+  writeRandom(`${source}/file`, MEGABYTES * 1_000_000);
   mkdirSync(`${source}/directory`);
-  for (const file of filesIn('directory')) write(`${source}/${file}`, (MEGABYTES * 1_000_000) / FILES);
+  for (const file of filesIn('directory')) writeRandom(`${source}/${file}`, (MEGABYTES * 1_000_000) / FILES);
 }
 
 /** Seconds until all is in the new place and nothing in the old one; nothing where it never is. */

@@ -4,7 +4,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Bed, type Run } from '../bed.ts';
 import { contentOf, equalWithin, treeFiles, writeFiles } from '../changes.ts';
 import { lsyncdAtOnce, type Mirror, oursAtOnce, oursDefault, plainAtOnce } from '../mirrors.ts';
-import { type Column, never, percentile, type Row, rowOf, type Section } from '../section.ts';
+import { type Column, goal, never, percentile, type Row, ratio, rowOf, type Section } from '../section.ts';
 
 const SECONDS = 30;
 const TICK_MS = 20;
@@ -109,6 +109,7 @@ export async function sustained(): Promise<Section> {
   for (const mirror of [oursDefault, oursAtOnce, ...lsyncdAtOnce, plainAtOnce]) {
     rows.push(await rowOf(mirror, COLUMNS, () => measure(mirror)));
   }
+  const p50 = (name: string | undefined) => rows.find((row) => row.name === name)?.values.p50;
   return {
     workload: 'sustained',
     title: `500 changes/s for ${SECONDS} s`,
@@ -117,6 +118,6 @@ export async function sustained(): Promise<Section> {
     rows,
     ratioOf: 'p50',
     base: oursAtOnce.name,
-    goals: [],
+    goals: [goal('lag ÷ lsyncd', ratio(p50(oursAtOnce.name), p50(lsyncdAtOnce[0]?.name)), 0.6)],
   };
 }

@@ -74,7 +74,7 @@ export async function trees(sizes: number[]): Promise<Section> {
       goal(
         `ours, ${largest?.title} ÷ ${smallest?.title}`,
         ratio(ours[largest?.key ?? ''], ours[smallest?.key ?? '']),
-        1.5,
+        1.2,
       ),
     ],
   };

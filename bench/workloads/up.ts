@@ -1,8 +1,6 @@
 /** From the start of the programs until changes are mirrored. */
-import { writeFileSync } from 'node:fs';
-import { setTimeout as sleep } from 'node:timers/promises';
-import { Bed, type Run } from '../bed.ts';
-import { contentOf } from '../changes.ts';
+import { Bed } from '../bed.ts';
+import { followed } from '../changes.ts';
 import { lsyncdAtOnce, type Mirror, oursAtOnce, plainAtOnce } from '../mirrors.ts';
 import { type Column, percentile, type Row, rowOf, type Section } from '../section.ts';
 
@@ -13,16 +11,6 @@ const COLUMNS: Column[] = [
   { key: 'log', title: 'until the log says so', unit: 's' },
   { key: 'probe', title: 'until a change is mirrored', unit: 's' },
 ];
-
-/** Rewrites a probe, in case that a change is missed, until the backup has it. */
-async function followed(run: Run): Promise<void> {
-  const deadline = performance.now() + LIMIT_MS;
-  for (let tries = 0; contentOf(run.bed.path('backup', 'probe')) === ''; tries++) {
-    if (performance.now() > deadline) throw new Error(`no change mirrored within ${LIMIT_MS} ms`);
-    if (tries % 50 === 0) writeFileSync(run.bed.path('source', 'probe'), `${tries}`);
-    await sleep(2);
-  }
-}
 
 /** Seconds. Ours makes its keys and starts its sshd within this time; for the peers both are there before. */
 async function upOf(mirror: Mirror): Promise<{ log: number; probe: number }> {
@@ -37,7 +25,7 @@ async function upOf(mirror: Mirror): Promise<{ log: number; probe: number }> {
   if (isOurs) run.serve();
   await mirror.launch(run);
   const log = (performance.now() - started) / 1000;
-  await followed(run);
+  await followed(run, 'probe', LIMIT_MS);
   return { log, probe: (performance.now() - started) / 1000 };
 }
 
