@@ -6,7 +6,6 @@
  */
 import { basename } from 'node:path';
 import { lifecycle } from '../service/lifecycle.ts';
-import { children, signalGroup } from '../service/processes.ts';
 import { Failure } from '../service/text.ts';
 import type { Brake } from './brake.ts';
 import { ByContent, forgetDates, joined } from './by-content.ts';
@@ -31,6 +30,7 @@ import { LIST_OPTIONS, listOf, mayReplace, rulesOf } from './scopes.ts';
 import type { Source } from './source.ts';
 import type { TargetState } from './target-state.ts';
 import { type Transfer, Transfers } from './transfers.ts';
+import { Waiting } from './waiting.ts';
 
 /** Has an rsync only find out whether it can do its work. */
 const PROBE_OPTIONS = ['--dry-run', '--exclude=*'];
@@ -38,8 +38,6 @@ const PROBE_OPTIONS = ['--dry-run', '--exclude=*'];
 const MAX_WEIGHINGS = 5;
 /** How often the log tells of the progress of a full sync, ms. */
 const PROGRESS_MS = 10_000;
-/** A process that dies sooner than this after its start is not replaced at once, ms. */
-const SHORT_LIFE_MS = 5000;
 /** An rsync that waited, and fails sooner than this with the names it was given, had lost its connection before, ms. */
 const LOST_BEFORE_MS = 5000;
 
@@ -50,8 +48,8 @@ interface Attempt {
 }
 
 export class Sender {
-  /** The rsync that waits for names. */
-  private armed: Transfer | undefined;
+  /** The rsyncs that wait for names. */
+  private readonly waiting: Waiting<Transfer>;
   private readonly renames: RemoteRenames;
   private readonly transfers: Transfers;
   private readonly byContent: ByContent;
@@ -67,14 +65,20 @@ export class Sender {
     this.renames = new RemoteRenames({ host, state, connection, prefix: source.prefix });
     this.transfers = new Transfers({ host, source, mounts, connection, brake, state });
     this.byContent = new ByContent({ host, source, state, transfers: this.transfers, isHidden: this.isHidden });
+    this.waiting = new Waiting({
+      start: () => this.transfers.startWaiting(),
+      mayStart: () => !lifecycle.stopping && connection.socket !== undefined && host.plan.mayArm,
+      intervalMs: host.config.SYNC_INTERVAL * 1000,
+    });
     mounts.on('changed', () => this.renewRules());
-    brake.on('changed', () => this.disarm());
+    brake.on('changed', () => this.waiting.endAll());
     connection.on('connected', () => {
       this.renames.reset();
       this.byContent.reset();
+      this.waiting.reset();
       this.arm();
     });
-    connection.on('lost', () => this.disarm());
+    connection.on('lost', () => this.waiting.endAll());
   }
 
   /**
@@ -104,32 +108,15 @@ export class Sender {
     );
   }
 
-  /** Starts the rsync of the next batch, unless one waits: it connects now, so that only names are missing when the batch is due. */
+  /** Starts the rsyncs of the next batches, unless they wait: they connect now, so that only names are missing when a batch is due. */
   arm(): void {
-    const { state, connection, host } = this;
-    if (lifecycle.stopping || state.syncing || this.armed || !connection.socket || !host.plan.mayArm) return;
-    const started = performance.now();
-    const transfer = this.transfers.startWaiting();
-    this.armed = transfer;
-    const replace = () => {
-      if (this.armed !== transfer) return;
-      this.armed = undefined;
-      const age = performance.now() - started;
-      lifecycle.background(lifecycle.pause(age < SHORT_LIFE_MS ? SHORT_LIFE_MS : 0).then(() => this.arm()));
-    };
-    transfer.rsync.once('exit', replace).once('error', replace);
-  }
-
-  /** Ends the rsync that waits: it waits for names and does not notice that its connection is lost. */
-  private disarm(): void {
-    if (this.armed) signalGroup(this.armed.rsync, 'SIGTERM');
-    this.armed = undefined;
+    this.waiting.fill();
   }
 
   /** Ends an rsync that might delete the copy of a mount that is gone, and has the next one wait with other rules. */
   private renewRules(): void {
     this.transfers.checkRunning();
-    this.disarm();
+    this.waiting.endAll();
     this.arm();
   }
 
@@ -214,15 +201,17 @@ export class Sender {
    * @param reachesMounts whether it has to go on seeing what is mounted, which one that waited would not
    */
   private async sendList(names: Buffer, reachesMounts: boolean): Promise<Sent> {
-    const { armed } = this;
-    this.armed = undefined;
     const isTooEarly = (reachesMounts && this.transfers.mayKeepMounts) || !leaveRoom(names);
-    if (armed && (isTooEarly || !this.transfers.isUpToDate(armed))) signalGroup(armed.rsync, 'SIGKILL');
-    else if (armed && children.has(armed.rsync)) {
+    const armed = isTooEarly ? undefined : this.waiting.take((it) => this.transfers.isUpToDate(it));
+    if (armed) {
       const started = performance.now();
-      const sent = await this.transfers.finish(armed, { names });
+      const sending = this.transfers.finish(armed, { names });
+      if (this.waiting.isPressed) this.arm();
+      const sent = await sending;
+      this.waiting.noteWork(performance.now() - started);
       const isStale = mayBeDisconnected(sent.status) && performance.now() - started < LOST_BEFORE_MS;
       if (!isStale || lifecycle.stopping) return sent;
+      this.waiting.endAll(); // nor have the others noticed
     }
     return this.transfers.finish(this.transfers.startList(), { names });
   }

@@ -53,6 +53,8 @@ export interface Transfer {
   limit: number;
   /** Whether it was started in the source, or will go there by itself; otherwise it has to be told with its names where that is. */
   isHome: boolean;
+  /** What has it leave out files that are too large for now. */
+  size: SizeLimit | undefined;
   /** Whether it was ended because it might delete what it must not. */
   isOutdated: boolean;
 }
@@ -118,7 +120,7 @@ export class Transfers {
   /**
    * Starts an rsync with options that come after the user's.
    * @param format what it reports of each file; names have no place there
-   * @param keepsMounts whether it goes on seeing what is mounted if that is unmounted by force
+   * @param isForLater whether it may wait for days: it neither goes on seeing what is unmounted by force, nor leaves out what is too large now
    * @param own the user's options, those that the brake allows unless told otherwise
    */
   start(
@@ -126,7 +128,7 @@ export class Transfers {
     {
       place = this.homeFor(this.parts.host.config.SOURCE_DIR),
       format = '%i',
-      keepsMounts = true,
+      isForLater = false,
       own = this.parts.brake.words,
     } = {},
   ): Transfer {
@@ -136,14 +138,15 @@ export class Transfers {
     const rules = this.protection();
     const { limit } = brake;
     if (limit < host.plan.maxDelete) options.push(`--max-delete=${limit}`);
-    if (this.size) options.push(...this.size.options);
+    const size = isForLater ? undefined : this.size;
+    if (size) options.push(...size.options);
     const words = [...rules, ...own, ...rules]; // the user's may hold one that clears those before
     const args = rsyncArgs(host, connection.findRoute(), [...extra, ...options], place.from, words);
-    const [kept, rsync] = [keepsMounts && this.mayKeepMounts ? this.mounted : [], ['rsync', ...args]];
+    const [kept, rsync] = [!isForLater && this.mayKeepMounts ? this.mounted : [], ['rsync', ...args]];
     const command = kept.length > 0 ? keepMounted(this.parts.source.realRoot, kept, place.cwd, rsync) : rsync;
     const transfer: Transfer = {
       rsync: start(command[0] as string, command.slice(1), { cwd: place.cwd }),
-      ...{ totals: {}, rules, words: own, limit, isHome: place.from !== ROOT, isOutdated: false },
+      ...{ totals: {}, rules, words: own, limit, size, isHome: place.from !== ROOT, isOutdated: false },
     };
     if (report) follow(transfer, new Report(report));
     return transfer;
@@ -163,7 +166,7 @@ export class Transfers {
   startWaiting(): Transfer {
     const { host, source } = this.parts;
     const away = { from: ROOT, cwd: host.plan.mayPin ? ROOT : cwd };
-    return this.start(LIST_OPTIONS, { place: mayFindFiles() ? away : this.homeFor(source.base), keepsMounts: false });
+    return this.start(LIST_OPTIONS, { place: mayFindFiles() ? away : this.homeFor(source.base), isForLater: true });
   }
 
   /** Where an rsync starts that looks at the source, or at what that lies in, and what it looks at there. */
@@ -203,10 +206,10 @@ export class Transfers {
 
   /** Whether an rsync that waited is what would be started now. */
   isUpToDate(armed: Transfer): boolean {
-    const { rules, words, limit } = armed;
+    const { rules, words, limit, size } = armed;
     const { brake } = this.parts;
     const hasSameWords = `${[...rules, ...words]}` === `${[...this.protection(), ...brake.words]}`;
-    return this.holdsSource(armed) && hasSameWords && brake.suits(limit);
+    return this.holdsSource(armed) && hasSameWords && size === this.size && brake.suits(limit);
   }
 
   /** Whether an rsync that was started in the source is in what the source is. */

@@ -38,11 +38,13 @@ async function arrives(pair: Pair, name: string, text = name): Promise<void> {
 /** Waits until every sync has ended well. */
 const areDone = (source: Program) => eventually(() => !/触发(?!.*同步成功)/s.test(source.output));
 
-/** Waits until every sync has ended well and the rsync of the next one stands at the backup; returns its process id. */
+/** Waits until every sync has ended well and each rsync of the next ones stands at the backup; returns the process id of one. */
 async function isArmed(pair: Pair, source: Program, processes = listedRsyncsOf): Promise<number> {
   await areDone(source);
-  await theOnly(remoteRsyncsOf, pair);
-  return theOnly(processes, pair);
+  return eventually(() => {
+    const [waiting, there] = [processes(pair), remoteRsyncsOf(pair)];
+    return waiting.length === there.length ? waiting[0] : 0;
+  });
 }
 
 /** Random work in the source of the pair. */
