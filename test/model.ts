@@ -73,7 +73,7 @@ class Skipped extends Error {}
 
 const latin1 = (text: string) => Buffer.from(text).toString('latin1');
 
-const PLAIN_NAMES = ['a', 'b', 'c', 'd', 'e', 'x.txt', 'y.txt', 'b.tmp', 'a~', '.hidden'];
+export const PLAIN_NAMES = ['a', 'b', 'c', 'd', 'e', 'x.txt', 'y.txt', 'b.tmp', 'a~', '.hidden'];
 
 /** Names that a shell, rsync's lists and filter rules, a log or UTF-8 could stumble over. */
 const ODD_NAMES = [

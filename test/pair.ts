@@ -13,6 +13,7 @@ import {
   readFileSync,
   renameSync,
   rmSync,
+  writeFileSync,
 } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
@@ -105,6 +106,25 @@ export class Pair {
   keep(program: Program): Program {
     this.programs.push(program);
     return program;
+  }
+
+  /** Starts an sshd of the machine's own, which lets the source do what it wants, of a pair that has its keys. */
+  async startPlainSshd(port = this.port): Promise<Program> {
+    const keys = this.path('authorized_keys');
+    const { stdout } = spawnSync('ssh-keygen', ['-y', '-f', this.path('source-ssh', 'id_rsa')], { encoding: 'utf8' });
+    writeFileSync(keys, stdout, { mode: 0o600 });
+    const settings = [
+      `Port=${port}`,
+      'ListenAddress=127.0.0.1',
+      `HostKey=${this.path('host-keys', 'ssh_host_ed25519_key')}`,
+      `AuthorizedKeysFile=${keys}`,
+      ...['PermitRootLogin=yes', 'MaxStartups=100', `PidFile=${this.path('sshd.pid')}`],
+    ];
+    const args = ['-D', '-e', '-f', '/dev/null', ...settings.flatMap((setting) => ['-o', setting])];
+    if (process.getuid?.() === 0) mkdirSync('/run/sshd', { recursive: true });
+    const sshd = this.keep(new Program('/usr/sbin/sshd', args, {}));
+    await sshd.shows('Server listening');
+    return sshd;
   }
 
   /** Starts the backup, then the source, and waits until it watches. */

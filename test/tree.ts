@@ -125,6 +125,9 @@ function plainRsync(options: string[], from: string, to: string): void {
   throw new Error(`rsync ${options.join(' ')} (${status})\n${stderr}`);
 }
 
+/** A rule by which a backup may keep what the source has shown and does not have any more. */
+const KEEPS = /^--filter=(P|S|protect|show|[-+],?[!p]*[rs])/;
+
 /** Where the two trees are, and where there is space for trees that show what is expected. */
 export interface Places {
   source: string;
@@ -153,7 +156,8 @@ export class Expectation {
     if (!letters.includes('H')) this.ignored.push('names');
     mkdirSync(places.scratch, { recursive: true });
     this.source = readTree(places.source);
-    if (this.words.includes('--delete')) this.anew = this.copyOfSource();
+    const deletes = this.words.some((word) => /^--delete/.test(word));
+    if (deletes && !this.words.some((word) => KEEPS.test(word))) this.anew = this.copyOfSource();
   }
 
   private copyOfSource(): Tree {

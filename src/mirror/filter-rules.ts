@@ -162,17 +162,18 @@ export class FilterRules {
   }
 
   /**
-   * Says what rsync has to look at of a path: what is there, or that what the backup may have there is gone, since it was a directory
-   * and is none now, or the reverse, which rsync does not see; nothing where it neither sees it nor has ever seen it.
+   * Says what rsync has to look at of a path: what is there; or that what the backup may have there is gone, since it was a directory
+   * and is none now, or the reverse, which rsync does not see; or the time of its directory alone, where it neither sees it nor has
+   * ever seen it; nothing where it does not see the directory either.
    * @param isDirectory what is there now, nothing where it is gone
    */
-  wayTo(path: string, isDirectory: boolean | undefined): 'itself' | 'gone' | undefined {
+  wayTo(path: string, isDirectory: boolean | undefined): 'itself' | 'gone' | 'around' | undefined {
     for (let end = path.indexOf('/'); end >= 0; end = path.indexOf('/', end + 1))
       if (this.isHidden(path.slice(0, end), true)) return undefined;
     const isSeenAs = (kind: boolean) => !this.isHidden(path, kind);
-    if (isDirectory === undefined) return isSeenAs(true) || isSeenAs(false) ? 'itself' : undefined;
+    if (isDirectory === undefined) return isSeenAs(true) || isSeenAs(false) ? 'itself' : 'around';
     if (isSeenAs(isDirectory)) return 'itself';
-    return isSeenAs(!isDirectory) ? 'gone' : undefined;
+    return isSeenAs(!isDirectory) ? 'gone' : 'around';
   }
 
   /**

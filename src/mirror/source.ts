@@ -20,10 +20,11 @@ import {
 } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { setImmediate as immediate } from 'node:timers/promises';
+import { parentOf } from '../service/files.ts';
 import { run } from '../service/processes.ts';
 import { touch } from '../service/status.ts';
 import { escapeText, Failure, reasonOf } from '../service/text.ts';
-import { type Batch, MAX_PENDING } from './changes.ts';
+import { type Batch, type Change, MAX_PENDING, UNKNOWN } from './changes.ts';
 import type { FilterRules } from './filter-rules.ts';
 import { identityOf } from './moves.ts';
 import type { Scope, Scopes } from './scopes.ts';
@@ -48,6 +49,16 @@ export interface Sight {
 interface Reached {
   reached: string;
   found: Stats | undefined;
+}
+
+/** How long before a change is seen its directory may have changed with it, ms. */
+const SEEN_MS = 10_000;
+
+/** Whether a change may have changed the directory that it is in, and is not one of a file that has long been there. */
+function mayTouch({ ctimeMs }: Stats, { kind, isDirectory, fresh, replaced, since }: Change): boolean {
+  const isContent = (kind === 'modify' || kind === 'close_write') && !isDirectory && !fresh && !replaced;
+  const seen = Date.now() - (performance.now() - since);
+  return !isContent || since === 0 || ctimeMs > seen - SEEN_MS;
 }
 
 export class Source {
@@ -196,12 +207,15 @@ export class Source {
   async survey(batch: Batch, sight: Sight = {}): Promise<Scopes | undefined> {
     const scopes = new Map<string, Scope>();
     const breathe = breather();
-    for (const [path, { tree, shared, hidden }] of batch) {
+    for (const [path, change] of batch) {
       await breathe();
-      const { reached, found } = this.reach(path, sight) ?? {};
-      if (reached === undefined) continue;
-      if (this.linked && (hidden || (!found && (shared || tree)))) return undefined;
-      if (found && this.hasOtherNames(found)) return undefined;
+      const there = sight.isHidden?.(path) ? undefined : this.normalise(path, sight);
+      if (!there) continue;
+      const shown = this.shownOf(there, change, sight);
+      if (this.mayBeElsewhere(there.found, change, shown?.reached === there.reached)) return undefined;
+      if (!shown) continue;
+      const { reached, found } = shown;
+      const { tree } = change;
       if (tree && found?.isDirectory() && reached === path && this.isEntered(found, sight)) {
         if (!(await this.surveyTree(path, scopes, sight, breathe))) return undefined;
       } else if (!scopes.has(reached)) {
@@ -210,6 +224,15 @@ export class Source {
       if (scopes.size > MAX_PENDING) return undefined;
     }
     return scopes;
+  }
+
+  /**
+   * Whether a change may be one of files elsewhere, too.
+   * @param isSeen whether rsync sees what is there; otherwise what counts is that its content has changed, and not how many names it has
+   */
+  private mayBeElsewhere(found: Stats | undefined, { shared, tree, hidden }: Change, isSeen: boolean): boolean {
+    if (this.linked && (hidden || (!found && (shared || tree)))) return true;
+    return found !== undefined && (isSeen || shared) && this.hasOtherNames(found);
   }
 
   private hasOtherNames(found: Stats): boolean {
@@ -223,15 +246,25 @@ export class Source {
     return !isOneFileSystem || dev === this.look('')?.dev;
   }
 
-  /** Finds the part of a path that rsync has to look at; nothing where it looks at none. */
+  /** Finds the part of a path that rsync has to look at; nothing where it does not see it. */
   reach(path: string, sight: Sight): Reached | undefined {
-    if (sight.isHidden?.(path)) return undefined;
-    const there = this.normalise(path, sight);
-    const name = there && (this.prefix.slice(1) + there.reached).replace(/\/$/, '');
-    if (!there || !sight.filters || !name) return there;
-    const way = sight.filters.wayTo(name, there.found?.isDirectory());
+    const there = sight.isHidden?.(path) ? undefined : this.normalise(path, sight);
+    const shown = there && this.shownOf(there, UNKNOWN, sight);
+    return shown?.reached === there?.reached ? shown : undefined;
+  }
+
+  /** Finds what filters leave of what is there; nothing where that is nothing. */
+  private shownOf(there: Reached, change: Change, { filters }: Sight): Reached | undefined {
+    const { reached, found } = there;
+    const name = (this.prefix.slice(1) + reached).replace(/\/$/, '');
+    if (!filters || !name) return there;
+    const way = filters.wayTo(name, found?.isDirectory());
     if (way === 'itself') return there;
-    return way && there.reached ? { reached: there.reached, found: undefined } : undefined; // else the source itself is left out
+    if (!way || !reached) return undefined; // the source itself may be left out
+    if (way === 'gone') return { reached, found: undefined };
+    const around = parentOf(reached);
+    const directory = this.look(around);
+    return directory && mayTouch(directory, change) ? { reached: around, found: directory } : undefined;
   }
 
   /** Finds the part of a path that is there, from the root down: to the first component that is missing or is no directory. */

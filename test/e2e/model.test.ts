@@ -3,20 +3,30 @@
  * made of it. Random work on the source, for every kind of options, is followed by a comparison.
  *
  * MODEL_SEED repeats the choices of a run; MODEL_SECONDS is the time of work and comparisons, for all kinds of
- * options together.
+ * options together; MODEL_KINDS is how many of the further kinds are tried, which the seed chooses; MODEL_BACKUP is
+ * start-sshd or sshd, which the seed chooses, too, where it is not given.
  */
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Model, Random } from '../model.ts';
+import { Model, PLAIN_NAMES, Random } from '../model.ts';
 import { Pair } from '../pair.ts';
 import type { Program } from '../processes.ts';
 
 const seed = Number(process.env.MODEL_SEED ?? Date.now() % 1_000_000);
 const seconds = Number(process.env.MODEL_SECONDS ?? 33);
+const further = Number(process.env.MODEL_KINDS ?? 3);
 
-/** Kinds of RSYNC_OPTS; `elsewhere` is a directory outside of both trees. */
-const KINDS: Record<string, (elsewhere: string) => string> = {
+/** What options may depend on: a directory outside of both trees, a file of filter rules, and chance. */
+interface Given {
+  elsewhere: string;
+  rules: string;
+  random: Random;
+}
+type Kinds = Record<string, (given: Given) => string>;
+
+/** Kinds of RSYNC_OPTS. */
+const KINDS: Kinds = {
   'the default options': () => '-avz --delete',
   'the default options, and no renames on the target': () => '-avz --delete',
   'no --delete': () => '-avz',
@@ -26,16 +36,93 @@ const KINDS: Record<string, (elsewhere: string) => string> = {
   'hard links kept': () => '-aH --delete',
   'neither modes nor owners': () => '-rlt --delete',
   'files changed in place': () => '-av --delete --inplace',
-  'old versions kept': (elsewhere) => `-av --delete --backup --backup-dir='${elsewhere}'`,
+  'old versions kept': ({ elsewhere }) => `-av --delete --backup --backup-dir='${elsewhere}'`,
   'delayed updates, and what is excluded is deleted': () => '-av --delete-excluded --exclude=*.tmp --delay-updates',
   'a timeout': () => '-av --delete --timeout=5',
 };
+
+/** What is in the file of rules. */
+const RULES = '# rules\n+ /a/x.txt\r\n; of all sorts\n/a/\nb/*.t??\n\n';
+/** Further kinds, some of which are tried each time. */
+const MORE_KINDS: Kinds = {
+  'rules in a file': ({ rules }) => `-a --delete --exclude-from='${rules}'`,
+  'random rules': ({ random }) => `-a --delete ${rulesOf(random, EVEN_RULES)}`,
+  'random rules, and what is excluded is deleted': ({ random }) =>
+    `-a --delete-excluded ${rulesOf(random, EVEN_RULES)}`,
+  'random rules for either side': ({ random }) => `-a --delete ${rulesOf(random, [...EVEN_RULES, ...UNEVEN_RULES])}`,
+  'random rules and hard links': ({ random }) => `-aH --delete ${rulesOf(random, EVEN_RULES)}`,
+  'random rules, by rules': ({ random }) => `-aF --delete ${rulesOf(random, EVEN_RULES)}`,
+  'random rules, by comparisons': ({ random }) => `-aF --delete --delay-updates ${rulesOf(random, EVEN_RULES)}`,
+  'rules of each directory': () => '-aF --delete',
+  'rules of CVS': () => '-aC --delete',
+  'one file system': () => '-ax --delete',
+  'delayed updates': () => '-a --delete --delay-updates',
+  'a place for what has begun to come': () => '-a --delete --partial-dir=.partial',
+  'empty directories left out': () => '-am --delete',
+  'attributes kept aside': () => '-a --delete -M--fake-super',
+  'a checksum seed': () => '-a --delete --checksum-seed=7',
+  'contents compared': () => '-ac --delete',
+  'deletions afterwards': () => '-a --delete-after --timeout=60',
+};
+
+/** Rules that hide all that they keep, and those that do not. */
+const EVEN_RULES = [
+  ...['--exclude=', '--exclude=', '--exclude=', '--exclude=', '--include=', '--include=', '--filter=- ', '--filter=- '],
+  ...[
+    '--filter=+_',
+    '--filter=-! ',
+    '--filter=-p ',
+    '--filter=H ',
+    '--filter=R ',
+    '--filter=hide,! ',
+    '--filter=risk ',
+  ],
+];
+const UNEVEN_RULES = [
+  ...['--filter=P ', '--filter=S ', '--filter=-s ', '--filter=-r ', '--filter=+s ', '--filter=+,r ', '--filter=P! '],
+];
+const WILD = [
+  '*',
+  '**',
+  '***',
+  '?',
+  '[ab]',
+  '[!ab]',
+  '[[:alpha:]]',
+  '*.txt',
+  '.*',
+  'b*',
+  '*b',
+  '\\a',
+  '*\\~',
+  'with space',
+];
+
+/** Makes up some filter rules about the names that are worked with, in quotes. */
+function rulesOf(random: Random, kinds: readonly string[]): string {
+  const name = () => random.pick(random.chance(0.4) ? WILD : PLAIN_NAMES);
+  const pattern = () => {
+    const names = Array.from({ length: random.pick([1, 1, 1, 2, 3]) }, name).join('/');
+    return `${random.chance(0.3) ? '/' : ''}${names}${random.chance(0.25) ? '/' : ''}`;
+  };
+  const rules = Array.from({ length: 1 + random.below(5) }, () => `'${random.pick(kinds)}${pattern()}'`);
+  return rules.join(' ');
+}
+
+/** Chooses some of the further kinds. */
+function chosenKinds(): [string, Kinds[string]][] {
+  const random = new Random(seed);
+  const rest = Object.entries(MORE_KINDS);
+  const chosen: typeof rest = [];
+  while (rest.length > 0 && chosen.length < further) chosen.push(...rest.splice(random.below(rest.length), 1));
+  return [...Object.entries(KINDS), ...chosen];
+}
 
 /** How long the work before a comparison is, ms: after long work one change more or less is soon forgotten. */
 const ROUNDS = [10, 50, 300, 1000, 2500];
 /** A connection that waits for work must outlive `--timeout=5`. */
 const IDLE_MS = 6000;
-const workMs = (seconds * 1000) / Object.keys(KINDS).length;
+const workMs = (seconds * 1000) / chosenKinds().length;
 
 setDefaultTimeout(workMs + 300_000);
 console.log(`MODEL_SEED=${seed}`);
@@ -45,6 +132,7 @@ interface Trial {
   pair: Pair;
   model: Model;
   source: Program;
+  /** The same whenever it is asked, but for where `elsewhere` is. */
   options: (elsewhere: string) => string;
 }
 
@@ -52,14 +140,18 @@ interface Trial {
 async function start(
   pair: Pair,
   random: Random,
-  env: Record<string, string>,
-  options: Trial['options'],
+  { BACKUP = 'start-sshd', ...env }: Record<string, string>,
+  kind: Kinds[string],
 ): Promise<Trial> {
+  const [rules, state] = [pair.path('rules'), random.below(2 ** 31)];
+  const options = (elsewhere: string) => kind?.({ elsewhere, rules, random: new Random(state) }) ?? '';
   mkdirSync(pair.path('outside'));
+  writeFileSync(rules, RULES);
   const model = new Model(random.below(2 ** 31), pair.path('source'), pair.path('outside'));
   await model.work(100);
   const RSYNC_OPTS = options(pair.path('elsewhere'));
-  pair.start('start-sshd', { DEST_DIR: pair.directory }); // the place for old versions must be in it too
+  if (BACKUP === 'sshd') await pair.startPlainSshd();
+  else pair.start('start-sshd', { DEST_DIR: pair.directory }); // the place for old versions must be in it too
   const source = pair.start('rsync-inotify', { ...env, RSYNC_OPTS, FULL_SYNC_INTERVAL: '0' });
   await source.shows('✓ 服务运行中');
   return { pair, model, source, options };
@@ -129,15 +221,17 @@ async function attempt(label: string, trial: Trial, work: () => Promise<unknown>
 }
 
 describe('random work is mirrored', () => {
-  for (const [index, [kind, options]] of Object.entries(KINDS).entries()) {
+  for (const [index, [kind, optionsOf]] of chosenKinds().entries()) {
     const random = new Random(seed * 100 + index);
     const SYNC_INTERVAL = random.pick(['0', '0', '0.3', '1']);
-    const env = { SYNC_INTERVAL, RENAME_ON_TARGET: String(!kind.includes('no renames')) };
+    const BACKUP = process.env.MODEL_BACKUP ?? random.pick(['start-sshd', 'start-sshd', 'sshd']);
+    const env = { SYNC_INTERVAL, RENAME_ON_TARGET: String(!kind.includes('no renames')), BACKUP };
 
     test(`with ${kind}`, async () => {
-      const label = `MODEL_SEED=${seed}, SYNC_INTERVAL=${SYNC_INTERVAL}, RSYNC_OPTS=${options('…')}`;
       await using pair = await Pair.withKeys('model');
-      const trial = await start(pair, random, env, options);
+      const trial = await start(pair, random, env, optionsOf);
+      const told = `MODEL_KINDS=${further}, ${BACKUP}, SYNC_INTERVAL=${SYNC_INTERVAL}`;
+      const label = `MODEL_SEED=${seed}, ${told}, RSYNC_OPTS=${trial.options('…')}`;
       await attempt(label, trial, async () => {
         await workInRounds(trial, random);
         if (!label.includes('--timeout')) return;

@@ -1,10 +1,10 @@
 /** A target on the machine of the source itself: within the source it would grow without end, around it the source would be deleted. */
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
-import { spawnSync } from 'node:child_process';
+
 import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { mayHaveNamespace, Namespace } from '../namespace.ts';
 import { Pair, userName } from '../pair.ts';
-import { eventually, freePort, Program } from '../processes.ts';
+import { eventually, freePort } from '../processes.ts';
 
 setDefaultTimeout(120_000);
 
@@ -40,7 +40,7 @@ describe('is refused at the start', () => {
   test('behind an sshd of any other kind, by a path that is not there yet', async () => {
     const { pair: made, env } = await nested('source/backup/web');
     await using pair = made;
-    await startPlainSshd(pair);
+    await pair.startPlainSshd();
     const source = pair.start('rsync-inotify', env);
     expect(await source.exited).toBe(2);
     expect(source.output).toMatch(/位于源目录 .* 之内/);
@@ -74,7 +74,7 @@ test('is refused when it comes late, too', async () => {
     MAX_RETRIES: '1',
   });
   await source.shows(/SSH 服务未就绪.*late:.*此目标恢复后自动加入/);
-  await startPlainSshd(pair, port);
+  await pair.startPlainSshd(port);
   expect(await source.exited).toBe(2);
   expect(source.output).toMatch(/配置错误: .*late:.* 就在本机上，位于源目录 .* 之内/);
 });
@@ -109,21 +109,3 @@ describe('is mirrored to', () => {
     expect(namespace.run('find "$1" -type f', DEST_DIR)).toBe(`${DEST_DIR}deep/file\n`);
   });
 });
-
-/** Starts an sshd that lets the source do what it wants. */
-async function startPlainSshd(pair: Pair, port = pair.port): Promise<void> {
-  const key = pair.path('source-ssh', 'id_rsa');
-  const keys = pair.path('authorized_keys');
-  writeFileSync(keys, spawnSync('ssh-keygen', ['-y', '-f', key], { encoding: 'utf8' }).stdout, { mode: 0o600 });
-  const settings = [
-    `Port=${port}`,
-    'ListenAddress=127.0.0.1',
-    `HostKey=${pair.path('host-keys', 'ssh_host_ed25519_key')}`,
-    `AuthorizedKeysFile=${keys}`,
-    'PermitRootLogin=yes',
-    `PidFile=${pair.path('sshd.pid')}`,
-  ];
-  const args = ['-D', '-e', '-f', '/dev/null', ...settings.flatMap((setting) => ['-o', setting])];
-  mkdirSync('/run/sshd', { recursive: true });
-  await pair.keep(new Program('/usr/sbin/sshd', args, {})).shows('Server listening');
-}

@@ -3,6 +3,8 @@ import { spawnSync } from 'node:child_process';
 import { linkSync, mkdirSync, renameSync, rmdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { type Batch, type Change, MAX_PENDING } from '../../../src/mirror/changes.ts';
+import { readRules } from '../../../src/mirror/filter-rules.ts';
+import { parseOptions } from '../../../src/mirror/rsync-options.ts';
 import { LOST_AND_FOUND, Source } from '../../../src/mirror/source.ts';
 import { Failure } from '../../../src/service/text.ts';
 import { scratch } from '../service/scratch.ts';
@@ -243,5 +245,39 @@ describe('the source', () => {
   test('cannot be one that is not there', () => {
     using it = sourceOf();
     expect(() => new Source(`${it.path}/missing/`)).toThrow('ENOENT');
+  });
+});
+
+describe('what filters leave out', () => {
+  const filters = readRules(parseOptions(['--exclude=*.tmp', '--exclude=cache/']));
+  const seen = async (source: Source, changes: Record<string, Partial<Change>>) => {
+    const scopes = await source.survey(batchOf(changes), { filters });
+    return scopes && Object.fromEntries(scopes);
+  };
+
+  test('has changed the time of its directory, where it may be new or gone', async () => {
+    using it = sourceOf('d/a.tmp', 'e/', 'f/b.tmp', 'g/cache/x', 'cache/deep/a.tmp');
+    const since = performance.now();
+    expect(await seen(it.source, { 'd/a.tmp': { kind: 'modify', since } })).toEqual({ d: 'directory' }); // just now
+    const later = since + 60_000;
+    const changes: Record<string, Partial<Change>> = {
+      'd/a.tmp': { kind: 'close_write', since: later },
+      'e/gone.tmp': { kind: 'delete', since: later },
+      'f/b.tmp': { kind: 'close_write', fresh: true, since: later },
+      'g/cache': { kind: 'attrib', isDirectory: true, since: later },
+      'cache/deep/a.tmp': { kind: 'create', since: later },
+    };
+    await it.source.findLinks();
+    expect(await seen(it.source, changes)).toEqual({ e: 'directory', f: 'directory', 'g/cache': 'gone' });
+  });
+
+  test('may be another name of what they let in', async () => {
+    using it = sourceOf('a', 'cache/');
+    await it.source.findLinks();
+    linkSync(it.at('a'), it.at('cache/a'));
+    expect(await seen(it.source, { 'cache/a': { kind: 'create' } })).toEqual({});
+    expect(await seen(it.source, { 'cache/a': { kind: 'close_write', shared: true } })).toBeUndefined();
+    rmSync(it.at('cache/a'));
+    expect(await seen(it.source, { 'cache/a': { kind: 'delete', shared: true } })).toBeUndefined();
   });
 });
