@@ -36,6 +36,9 @@ const EXPLAINED = ['EACCES', 'EPERM', 'ELOOP', 'ENAMETOOLONG'];
 /** How long a path may be, bytes (PATH_MAX, with the NUL behind it): others can go deeper, step by step. */
 export const MAX_PATH = 4095;
 
+/** How late an event may be told, ms. */
+const LATE_MS = 5000;
+
 /** What rsync sees of the source. */
 export interface Sight {
   /** Whether a path is to be left out with all below it. */
@@ -71,8 +74,10 @@ export class Source {
   isFound = true;
   /** Why nothing may be mirrored from it although it is there, for people. */
   refusal: string | undefined;
-  /** Whether files may have several names. */
-  private linked = true;
+  /** Since when no file has had several names, ms on the clock of `performance.now()`; infinity where there may be some. */
+  private singleSince = Number.POSITIVE_INFINITY;
+  /** Whether one was seen that has. */
+  private hasLinks = false;
   private identity = '';
   /** Where it really was when it was taken for the source. */
   private real = '';
@@ -106,12 +111,19 @@ export class Source {
 
   /**
    * Looks for files with several names. Where that is not possible, there may be some; but of those that lie in a directory that
-   * may not be entered, nothing is mirrored, and one that has a name elsewhere, too, is found by that.
+   * may not be entered, nothing is mirrored, and one that has a name elsewhere, too, is found by that. That there are none says
+   * nothing of what has changed until then: one may have lost its other names before it was looked at.
    */
   async findLinks(): Promise<void> {
     const { stdout, stderr, exitCode } = await run`find ${`${this.directory}/`} -type f -links +1 -print -quit`;
     const isForbidden = exitCode === 1 && /^(find: .*: Permission denied\n)+$/.test(stderr);
-    this.linked = (exitCode !== 0 && !isForbidden) || stdout !== '';
+    this.hasLinks ||= (exitCode !== 0 && !isForbidden) || stdout !== '';
+    if (!this.hasLinks) this.singleSince = performance.now() + LATE_MS;
+  }
+
+  /** Whether a file may have had several names when something changed. */
+  private mayHaveLinks({ since, at }: Change): boolean {
+    return this.hasLinks || (since || at) < this.singleSince;
   }
 
   private identify(path = this.directory): string {
@@ -164,7 +176,9 @@ export class Source {
   /** Finds what is at a path: nothing where there is nothing or it cannot be seen. */
   readonly look = (path: string): Stats | undefined => {
     try {
-      return lstatSync(Buffer.from(this.root + path, 'latin1'), { throwIfNoEntry: false });
+      const found = lstatSync(Buffer.from(this.root + path, 'latin1'), { throwIfNoEntry: false });
+      if (found) this.hasOtherNames(found);
+      return found;
     } catch {
       return undefined; // its directory may not be entered any more, for example
     }
@@ -230,14 +244,15 @@ export class Source {
    * Whether a change may be one of files elsewhere, too.
    * @param isSeen whether rsync sees what is there; otherwise what counts is that its content has changed, and not how many names it has
    */
-  private mayBeElsewhere(found: Stats | undefined, { shared, tree, hidden }: Change, isSeen: boolean): boolean {
-    if (this.linked && (hidden || (!found && (shared || tree)))) return true;
+  private mayBeElsewhere(found: Stats | undefined, change: Change, isSeen: boolean): boolean {
+    const { shared, tree, hidden } = change;
+    if ((hidden || (!found && (shared || tree))) && this.mayHaveLinks(change)) return true;
     return found !== undefined && (isSeen || shared) && this.hasOtherNames(found);
   }
 
   private hasOtherNames(found: Stats): boolean {
     const several = found.isFile() && found.nlink > 1;
-    this.linked ||= several;
+    this.hasLinks ||= several;
     return several;
   }
 

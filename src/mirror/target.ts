@@ -40,7 +40,7 @@ interface Parts {
   connection: EventEmitter & Pick<Connection, 'socket'>;
   sender: Pick<Sender, 'send' | 'arm' | 'answers'>;
   recovery: Pick<Recovery, 'prepare' | 'next' | 'isDue' | 'isPart' | 'ceilingOf' | 'meet' | 'settle' | 'takeBack'>;
-  doubts: Pick<Doubts, 'paths'>;
+  doubts: Pick<Doubts, 'paths' | 'since'>;
   announcer: Pick<Announcer, 'closeBatch'>;
 }
 
@@ -125,7 +125,9 @@ export class Target extends EventEmitter {
   private takeBatch(): Batch {
     this.parts.announcer.closeBatch();
     const batch = this.state.changes.take(this.patience);
-    for (const path of this.parts.doubts.paths) batch.set(path, { ...UNKNOWN, ...batch.get(path), tree: true });
+    const { paths, since } = this.parts.doubts;
+    const at = since ? since.getTime() - Date.now() + performance.now() : 0;
+    for (const path of paths) batch.set(path, { ...UNKNOWN, at, ...batch.get(path), tree: true });
     this.parts.recovery.meet(batch);
     return batch;
   }

@@ -66,7 +66,7 @@ export class FailingTarget {
       arm: () => {},
       answers: async () => true,
     };
-    const parts = { state, connection, sender, recovery: this.recovery, doubts: { paths: [] } };
+    const parts = { state, connection, sender, recovery: this.recovery, doubts: { paths: [], since: undefined } };
     this.target = new Target(
       { SYNC_INTERVAL: 0, FULL_SYNC_INTERVAL },
       { ...parts, announcer: { closeBatch: () => 0 } },

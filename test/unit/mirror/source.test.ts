@@ -31,6 +31,8 @@ const surveyed = async (source: Source, changes: Record<string, Partial<Change>>
   return scopes && Object.fromEntries(scopes);
 };
 const TREE = { tree: true };
+/** A time after any search for files with several names. */
+const LATER = performance.now() + 3_600_000;
 
 describe('what rsync has to look at', () => {
   test('is what is there, whatever it is, and otherwise that it is gone', async () => {
@@ -55,7 +57,7 @@ describe('what rsync has to look at', () => {
   test('is the first directory that is missing, from the root down', async () => {
     using it = sourceOf('a/');
     await it.source.findLinks(); // there are none, or a tree that is gone would need more
-    expect(await surveyed(it.source, { 'a/b/c/d': {}, 'x/y': {}, 'a/b': {}, 'm/n/o': TREE })).toEqual({
+    expect(await surveyed(it.source, { 'a/b/c/d': {}, 'x/y': {}, 'a/b': {}, 'm/n/o': { ...TREE, since: LATER } })).toEqual({
       'a/b': 'gone',
       x: 'gone',
       m: 'gone',
@@ -146,7 +148,7 @@ describe('only the whole tree will do', () => {
   test('but not where no file has other names, until one is seen', async () => {
     using it = sourceOf('a', 'b');
     await it.source.findLinks();
-    const suspect = { gone: { shared: true }, lost: TREE, a: { hidden: true } };
+    const suspect = { gone: { shared: true, since: LATER }, lost: { ...TREE, at: LATER }, a: { hidden: true, since: LATER } };
     expect(await surveyed(it.source, suspect)).toEqual({ gone: 'gone', lost: 'gone', a: 'entry' });
     linkSync(it.at('b'), it.at('c'));
     expect(await surveyed(it.source, { c: {} })).toBeUndefined();
@@ -158,7 +160,34 @@ describe('only the whole tree will do', () => {
     using it = sourceOf('a');
     linkSync(it.at('a'), it.at('b'));
     await it.source.findLinks();
-    expect(await surveyed(it.source, { gone: { shared: true } })).toBeUndefined();
+    expect(await surveyed(it.source, { gone: { shared: true, since: LATER } })).toBeUndefined();
+  });
+
+  test('where something changed before they were looked for in vain, or meanwhile: it may have been the last one with two names', async () => {
+    using it = sourceOf('a', 'bin/');
+    writeFileSync(it.at('bin/find'), '#!/bin/sh\nsleep 0.1\n', { mode: 0o755 });
+    const { PATH } = process.env;
+    process.env.PATH = `${it.at('bin')}:${PATH}`;
+    const changed = { gone: { shared: true, since: performance.now() } };
+    const searching = it.source.findLinks();
+    const meanwhile = { a: { hidden: true, since: performance.now() } };
+    await searching.finally(() => {
+      process.env.PATH = PATH;
+    });
+    const late = { gone: { ...TREE, since: performance.now() } };
+    for (const changes of [changed, meanwhile, late, { gone: TREE }])
+      expect(await surveyed(it.source, changes)).toBeUndefined();
+    expect(await surveyed(it.source, { gone: { shared: true, since: LATER } })).toEqual({ gone: 'gone' });
+  });
+
+  test('where one was seen while they were looked for elsewhere', async () => {
+    using it = sourceOf('a');
+    const searching = it.source.findLinks();
+    linkSync(it.at('a'), it.at('b'));
+    it.source.look('b');
+    rmSync(it.at('b'));
+    await searching;
+    expect(await surveyed(it.source, { gone: { shared: true, since: LATER } })).toBeUndefined();
   });
 
   test.each([
@@ -174,7 +203,7 @@ describe('only the whole tree will do', () => {
     } finally {
       process.env.PATH = PATH;
     }
-    const scopes = await surveyed(it.source, { gone: { shared: true } });
+    const scopes = await surveyed(it.source, { gone: { shared: true, since: LATER } });
     expect(scopes).toEqual(isPossible ? undefined : { gone: 'gone' });
   });
 

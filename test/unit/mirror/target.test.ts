@@ -16,7 +16,7 @@ class Bed {
   readonly state = new TargetState('backup', false);
   readonly connection = Object.assign(new EventEmitter(), { socket: '/run/ssh/1' as string | undefined });
   readonly sent: (string[] | 'all')[] = [];
-  readonly doubts: { paths: string[] } = { paths: [] };
+  readonly doubts: { paths: string[]; since: Date | undefined } = { paths: [], since: undefined };
   answer: Partial<Outcome> = {};
   armed = 0;
   closed = 0;
