@@ -9,6 +9,7 @@ import { Pair, userName } from '../test/pair.ts';
 import { cleanEnv, eventually, type Program } from '../test/processes.ts';
 import type { Mirror } from './mirrors.ts';
 import { cpuSeconds, endProcesses, markedEnv, memory, processesOf, settled } from './processes.ts';
+import { goOn, started } from './scope.ts';
 
 /** Where the directories are made. */
 export const place = { directory: homedir() };
@@ -30,13 +31,8 @@ export async function removeAll(): Promise<void> {
   beds.clear();
 }
 
-/** Ends what runs in all beds, which stay. */
-export async function stopAll(): Promise<void> {
-  for (const bed of beds) await bed[Symbol.asyncDispose]();
-}
-
-/** Lets signals be heard in the midst of long work; once all is being removed, the work does not go on. */
-export const breathe = () => (ended ? forever : Bun.sleep(0));
+/** Lets signals be heard in the midst of long work; once all is being removed, or its time is over, it does not go on. */
+export const breathe = () => (ended ? forever : goOn());
 
 let keys: Promise<string> | undefined;
 
@@ -61,8 +57,8 @@ export class Bed implements AsyncDisposable {
   }
 
   static async make(name: string): Promise<Bed> {
-    if (ended) await forever;
-    const bed = new Bed(await Pair.below(place.directory, `bench-${name}`));
+    await breathe();
+    const bed = started(new Bed(await Pair.below(place.directory, `bench-${name}`)));
     beds.add(bed);
     mkdirSync(bed.path('backup'));
     return bed;
@@ -115,14 +111,14 @@ export class Bed implements AsyncDisposable {
 
   /** A mirror that is not started yet. */
   prepare(mirror: Mirror): Run {
-    const run = new Run(this, mirror);
+    const run = started(new Run(this, mirror));
     this.runs.add(run);
     return run;
   }
 
   /** Starts sshd and the mirror, and resolves when it follows changes. */
   async start(mirror: Mirror): Promise<Run> {
-    if (ended) await forever;
+    await breathe();
     const run = this.prepare(mirror);
     await run.open();
     await mirror.launch(run);

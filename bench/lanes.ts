@@ -1,9 +1,10 @@
 /** Mirrors that take turns, each on trees of its own, so that all meet the same machine at the same time. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { Bed, Run } from './bed.ts';
+import { type Bed, breathe, type Run } from './bed.ts';
 import type { Mirror } from './mirrors.ts';
 import { tell } from './progress.ts';
-import { append, type Column, never, percentile, type Row, type Value, within } from './section.ts';
+import { limited } from './scope.ts';
+import { append, type Column, failureOf, never, percentile, type Row, type Value } from './section.ts';
 
 /** What a mirror is to do. */
 export interface Plan {
@@ -28,14 +29,14 @@ export class Lane {
   /** How many turns it has taken. */
   round = 0;
   private readonly lost: Record<string, Value> = {};
-  private failure: Value | undefined;
   private readyAt = 0;
 
+  /** @param failure why it has not started */
   constructor(
     readonly plan: Plan,
     readonly run: Run | undefined,
+    private failure?: Value,
   ) {
-    if (!run) this.failure = 'failed';
     this.rest();
   }
 
@@ -68,12 +69,12 @@ export class Lane {
   async turn(work: (lane: Lane, run: Run) => Promise<void>): Promise<void> {
     if (!this.run || this.done) return;
     try {
-      await within(TURN_MS, work(this, this.run));
-      await this.run.settled(150, 10_000);
+      const { run } = this;
+      await limited(TURN_MS, () => work(this, run));
+      await run.settled(150, 10_000);
     } catch (error) {
-      console.error(error);
-      tell(`  ${this.plan.mirror.name} failed and is left out`);
-      this.failure = 'failed';
+      this.failure = failureOf(error);
+      tell(`  ${this.plan.mirror.name} is left out`);
       await this.run[Symbol.asyncDispose]();
     }
     this.round += 1;
@@ -105,13 +106,12 @@ export async function openLanes(
     tell(`  ${plan.mirror.name}`);
     try {
       const bed = beds.use(await makeBed(plan));
-      const run = await within(START_MS, bed.start(plan.mirror));
+      const run = await limited(START_MS, () => bed.start(plan.mirror));
       await run.settled(300, 10_000);
       lanes.push(new Lane(plan, run));
     } catch (error) {
-      console.error(error);
+      lanes.push(new Lane(plan, undefined, failureOf(error)));
       tell(`  ${plan.mirror.name} does not start and is left out`);
-      lanes.push(new Lane(plan, undefined));
     }
   }
   return lanes;
@@ -121,6 +121,7 @@ export async function openLanes(
 export async function takeTurns(lanes: Lane[], work: (lane: Lane, run: Run) => Promise<void>): Promise<void> {
   while (!lanes.every(({ done }) => done)) {
     for (const lane of lanes) if (lane.ready) await lane.turn(work);
+    await breathe();
     await sleep(20);
   }
 }

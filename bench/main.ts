@@ -12,12 +12,13 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { ROOT } from '../test/project.ts';
-import { place, removeAll, stopAll } from './bed.ts';
+import { place, removeAll } from './bed.ts';
 import { describeMachine, type Machine } from './machine.ts';
 import { missingPeers } from './peers.ts';
 import { plotsOf } from './plots.ts';
 import { tell } from './progress.ts';
-import { type Section, within } from './section.ts';
+import { limited } from './scope.ts';
+import type { Section } from './section.ts';
 import { LANGUAGES, summary } from './summary.ts';
 import { document } from './table.ts';
 import { burst } from './workloads/burst.ts';
@@ -40,7 +41,7 @@ const SIZES = [1000, 100_000, 1_000_000];
 const DIRECTORIES = [1000, 100_000];
 const FULL = [100_000];
 /** What takes longer hangs, ms. */
-const WORKLOAD_MS = 600_000;
+const WORKLOAD_MS = 900_000;
 
 /** @param sizes of the trees, where they shall be others than usual */
 const workloads = (sizes: number[] | undefined): Record<string, () => Promise<Section>> => ({
@@ -109,7 +110,7 @@ async function sectionsOf(name: string, measure: () => Promise<Section>): Promis
   tell(name);
   const started = performance.now();
   try {
-    const section = await within(WORKLOAD_MS, measure());
+    const section = await limited(WORKLOAD_MS, measure);
     const seconds = Math.round((performance.now() - started) / 1000);
     tell(`${name} took ${seconds} s`);
     return [{ ...section, seconds }];
@@ -117,7 +118,6 @@ async function sectionsOf(name: string, measure: () => Promise<Section>): Promis
     console.error(error);
     tell(`${name} failed after ${Math.round((performance.now() - started) / 1000)} s and is left out`);
     process.exitCode = 1;
-    await stopAll();
     return [];
   }
 }

@@ -1,6 +1,7 @@
 /** What a workload has to tell: a table of mirrors by measured values, with goals. */
 import type { Mirror } from './mirrors.ts';
 import { tell } from './progress.ts';
+import { limited, TimeOver } from './scope.ts';
 
 /** A number, or why there is none. */
 export type Value = number | string;
@@ -56,27 +57,29 @@ export function ratio(value: Value | undefined, base: Value | undefined): Value 
   return typeof value === 'number' && typeof base === 'number' ? value / base : '–';
 }
 
-/** Fails where the work takes longer, which then goes on by itself: whoever ends it sees to that. */
-export async function within<T>(ms: number, work: Promise<T>): Promise<T> {
-  const { promise, reject } = Promise.withResolvers<never>();
-  const timer = setTimeout(() => reject(new Error(`not within ${ms / 1000} s`)), ms);
-  work.catch(() => {}); // it may fail later, when nobody listens any more
-  return Promise.race([work, promise]).finally(() => clearTimeout(timer));
-}
-
 /** The value below or at which the share `p` of the samples lies; of few samples, p99 is the slowest. */
 export function percentile(samples: number[], p: number): Value {
   const sorted = samples.toSorted((a, b) => a - b);
   return sorted[Math.max(0, Math.ceil(sorted.length * p) - 1)] ?? '–';
 }
 
-/** The row of a mirror that could not be measured. */
-export function failedRow({ name, role }: Mirror, columns: Column[], error: unknown): Row {
+/** What stands in the place of a value that could not be measured; says on standard error what has happened. */
+export function failureOf(error: unknown): string {
   console.error(error);
-  return { name, role, values: Object.fromEntries(columns.map(({ key }) => [key, 'failed'])) };
+  return error instanceof TimeOver ? never(error.ms) : 'failed';
 }
 
-/** Measures a mirror; one that fails does not keep the others from being measured. */
+/** The row of a mirror that could not be measured. */
+export function failedRow({ name, role }: Mirror, columns: Column[], error: unknown): Row {
+  const failure = failureOf(error);
+  tell(`  ${name} is left out`);
+  return { name, role, values: Object.fromEntries(columns.map(({ key }) => [key, failure])) };
+}
+
+/** What takes a mirror longer hangs, ms. */
+const ROW_MS = 300_000;
+
+/** Measures a mirror; one that fails or hangs does not keep the others from being measured. */
 export async function rowOf(
   mirror: Mirror,
   columns: Column[],
@@ -84,7 +87,7 @@ export async function rowOf(
 ): Promise<Row> {
   tell(`  ${mirror.name}`);
   try {
-    return { name: mirror.name, role: mirror.role, ...(await measure()) };
+    return { name: mirror.name, role: mirror.role, ...(await limited(ROW_MS, measure)) };
   } catch (error) {
     return failedRow(mirror, columns, error);
   }

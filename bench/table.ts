@@ -43,6 +43,14 @@ const verdict = ({ value, met }: Goal): string => {
   return value === '–' ? '? not measured' : '✗ missed';
 };
 
+/** All goals in one table. */
+function goalsOf(sections: Section[]): string[] {
+  const body = sections.flatMap(({ title, goals }) =>
+    goals.map((each) => [`${title}: ${each.text}`, shown(each.value), `≤ ${each.limit}`, verdict(each)]),
+  );
+  return body.length > 0 ? ['### Goals', markdown([['', 'measured', 'goal', ''], ...body])] : [];
+}
+
 function tableOf(section: Section): string {
   const { columns, rows } = section;
   const of = columns.find(({ key }) => key === section.ratioOf)?.title;
@@ -74,5 +82,5 @@ function machineLine({ date, cpu, cores, memoryGiB, kernel, fileSystem, versions
 /** The whole document; `leftOut` names the peers that could not take part. */
 export function document(machine: Machine, sections: Section[], leftOut: string[]): string {
   const missing = leftOut.map((name) => `Left out: ${name}, which is not installed.`);
-  return `${[machineLine(machine), ...missing, ...sections.map(tableOf)].join('\n\n')}\n`;
+  return `${[machineLine(machine), ...missing, ...goalsOf(sections), ...sections.map(tableOf)].join('\n\n')}\n`;
 }

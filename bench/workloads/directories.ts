@@ -7,9 +7,9 @@ import { others } from '../peers.ts';
 import { type Column, goal, type Row, ratio, type Section } from '../section.ts';
 
 const LIMIT_MS = 30_000;
-const ROUNDS = 9;
+const ROUNDS = 7;
 /** Of a peer that takes a second for each. */
-const FEW = 3;
+const FEW = 2;
 
 /** In the order of a turn. */
 const OPERATIONS = {

@@ -6,10 +6,11 @@ import { followed, treeFiles, writeFiles } from '../changes.ts';
 import { bare, controlledSsh, lsyncdAtOnce, type Mirror, ours } from '../mirrors.ts';
 import { others } from '../peers.ts';
 import { tell } from '../progress.ts';
-import { append, type Column, failedRow, goal, percentile, type Row, ratio, type Section, within } from '../section.ts';
+import { limited } from '../scope.ts';
+import { append, type Column, failedRow, goal, percentile, type Row, ratio, type Section } from '../section.ts';
 
 const ROUNDS = 3;
-const LIMIT_MS = 90_000;
+const LIMIT_MS = 75_000;
 const CONTENT = `${'a small file '.repeat(8)}\n`.slice(-100);
 
 const COLUMNS: Column[] = [
@@ -45,7 +46,7 @@ function syncSeconds(run: Run, upSeconds: number): number {
 async function syncOnce(run: Run): Promise<Record<string, number>> {
   await run.open();
   const started = performance.now();
-  await within(LIMIT_MS, run.mirror.launch(run));
+  await run.mirror.launch(run);
   const seconds = () => (performance.now() - started) / 1000;
   const s = syncSeconds(run, seconds());
   if (run.mirror.push) return { s };
@@ -84,7 +85,7 @@ async function addRound(row: Row, mirror: Mirror, source: Passed): Promise<void>
   const run = bed.prepare(mirror);
   const { samples = {} } = row;
   try {
-    for (const [key, value] of Object.entries(await syncOnce(run))) {
+    for (const [key, value] of Object.entries(await limited(LIMIT_MS, () => syncOnce(run)))) {
       append(samples, key, value);
       row.values[key] = percentile(samples[key] ?? [], 0.5);
     }
@@ -102,10 +103,9 @@ export async function full(size: number): Promise<Section> {
     { name: mirror.name, role: mirror.role, values: { s: '–', up: '–' }, samples: {} },
   ]);
   for (let round = 0; round < ROUNDS; round++) {
-    const taking = rows.filter(
-      ([mirror, { values }]) => values.s !== 'failed' && (round === 0 || mirrors.includes(mirror)),
-    );
-    for (const [mirror, row] of taking) await addRound(row, mirror, source);
+    const isTaking = ([mirror, { values }]: [Mirror, Row]) =>
+      round === 0 || (mirrors.includes(mirror) && typeof values.s === 'number');
+    for (const [mirror, row] of rows.filter(isTaking)) await addRound(row, mirror, source);
   }
   const of = ({ name }: Mirror) => rows.find(([mirror]) => mirror.name === name)?.[1].values.s;
   return {

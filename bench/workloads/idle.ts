@@ -6,7 +6,7 @@ import { lsyncdAtOnce, type Mirror, oursDefault, plainThrottled } from '../mirro
 import { others } from '../peers.ts';
 import { type Column, failedRow, goal, type Row, type Section } from '../section.ts';
 
-const SECONDS = 40;
+const SECONDS = 30;
 const FILES = treeFiles(1000);
 
 const COLUMNS: Column[] = [

@@ -13,7 +13,7 @@ import { type Column, goal, ratio, type Section } from '../section.ts';
 const DELAY_MS = 50;
 const LIMIT_MS = 30_000;
 const ROUNDS = 8;
-const FEW = 3;
+const FEW = 2;
 /** How many follow the first one, and how soon after it has arrived, ms. */
 const IN_A_ROW = 3;
 const AFTER_MS = 200;
