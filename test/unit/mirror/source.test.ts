@@ -57,7 +57,9 @@ describe('what rsync has to look at', () => {
   test('is the first directory that is missing, from the root down', async () => {
     using it = sourceOf('a/');
     await it.source.findLinks(); // there are none, or a tree that is gone would need more
-    expect(await surveyed(it.source, { 'a/b/c/d': {}, 'x/y': {}, 'a/b': {}, 'm/n/o': { ...TREE, since: LATER } })).toEqual({
+    expect(
+      await surveyed(it.source, { 'a/b/c/d': {}, 'x/y': {}, 'a/b': {}, 'm/n/o': { ...TREE, since: LATER } }),
+    ).toEqual({
       'a/b': 'gone',
       x: 'gone',
       m: 'gone',
@@ -148,7 +150,11 @@ describe('only the whole tree will do', () => {
   test('but not where no file has other names, until one is seen', async () => {
     using it = sourceOf('a', 'b');
     await it.source.findLinks();
-    const suspect = { gone: { shared: true, since: LATER }, lost: { ...TREE, at: LATER }, a: { hidden: true, since: LATER } };
+    const suspect = {
+      gone: { shared: true, since: LATER },
+      lost: { ...TREE, at: LATER },
+      a: { hidden: true, since: LATER },
+    };
     expect(await surveyed(it.source, suspect)).toEqual({ gone: 'gone', lost: 'gone', a: 'entry' });
     linkSync(it.at('b'), it.at('c'));
     expect(await surveyed(it.source, { c: {} })).toBeUndefined();
