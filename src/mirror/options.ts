@@ -75,14 +75,20 @@ const withRules = (words: readonly string[], filters: FilterRules | undefined) =
 export const filterWords = (words: readonly string[]) =>
   withoutOptions(words, ({ name }) => !FILTERS.has(name) && !/^(-C|--cvs-exclude)$/.test(name));
 
+/** Whether rsync adds a rule behind all others, for old versions and for what has begun to come, where it would come too late. */
+const addsRules = (options: readonly Option[]) =>
+  options.some(({ name }) => /^(-b|--backup|--backup-dir)$/.test(name)) || partialDirOf(options) !== undefined;
+
 /**
  * Whether options mean something else for names on a list although each alone does not: a directory that is listed is what -xx starts
  * at, however it is mounted; and a file whose names are no longer one is written under all of them on the backup.
  */
 function differsOnLists(options: readonly Option[]): boolean {
   const has = (...names: string[]) => options.some(({ name }) => names.includes(name));
-  const stopsTwice = options.filter(({ name }) => name === '-x' || name === '--one-file-system').length > 1;
-  return stopsTwice || (has('-H', '--hard-links') && has('--inplace', '--append', '--append-verify'));
+  const stops = options.filter(({ name }) => name === '-x' || name === '--one-file-system').length;
+  const needsRules = stops > 0 && isDeleting(options);
+  if (stops > 1 || (needsRules && addsRules(options))) return true;
+  return has('-H', '--hard-links') && has('--inplace', '--append', '--append-verify');
 }
 
 /** Decides what the options allow: a list, rules where they hold filter rules, else only all of the source each time. */
@@ -97,8 +103,7 @@ export function methodFor(words: readonly string[], filters = readRules(parseOpt
   if (!isRecursive || differsOnLists(options)) return 'full';
   if (filters && isOneOf(isKnown, isFilterOption)) return 'list';
   if (!isOneOf(isKnown, isFilter)) return 'full';
-  // For old versions, and for what has begun to come, rsync adds a rule behind all others, where it would come too late.
-  return has('-b', '--backup', '--backup-dir') || partialDirOf(options) !== undefined ? 'full' : 'rules';
+  return addsRules(options) ? 'full' : 'rules';
 }
 
 /** What is never passed on: after an error in reading, rsync would delete what it has not been able to read. */
@@ -168,6 +173,8 @@ export function planFor({ RSYNC_OPTS, SSH_OPTS, RENAME_ON_TARGET }: Options) {
       /** Whether an rsync may wait for names. */
       mayArm: method === 'list',
       mayRename: RENAME_ON_TARGET && method === 'list' && traits.deletes && !isAgainstRenames,
+      /** Whether rsync may delete by names: with -x, what is mounted in the backup, which it would not go into, is where it starts then. */
+      mayDeleteByNames: method === 'list' && !(traits.deletes && traits.isOneFileSystem),
       /** What is known of the filters, nothing where there are none or it is not sure what they mean. */
       filters: rules.known?.isEmpty ? undefined : rules.known,
     };

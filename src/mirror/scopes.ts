@@ -31,6 +31,10 @@ export function listOf(scopes: Scopes, prefix: string): Buffer {
   return Buffer.from([...names].map((name) => `${start}${name}\0`).join(''), 'latin1');
 }
 
+/** Whether something in a directory may be deleted. */
+export const mayDelete = (scopes: Scopes) =>
+  [...scopes.values()].some((scope) => scope !== 'entry' && scope !== 'directory');
+
 /** Writes the same as rules that come after the user's, which thereby still exclude what they exclude; nothing where they are too long. */
 export function rulesOf(scopes: Scopes, prefix: string): string[] | undefined {
   const patterns = new Set<string>();

@@ -26,7 +26,7 @@ import {
   type Sent,
   tellingOf,
 } from './rsync.ts';
-import { LIST_OPTIONS, listOf, mayReplace, rulesOf } from './scopes.ts';
+import { LIST_OPTIONS, listOf, mayDelete, mayReplace, rulesOf } from './scopes.ts';
 import type { Source } from './source.ts';
 import type { TargetState } from './target-state.ts';
 import { type Transfer, Transfers } from './transfers.ts';
@@ -131,14 +131,15 @@ export class Sender {
     }
     await this.repeatMoves(batch, attempt);
     this.source.check(); // the backup may have taken long
-    const { method } = this.host.plan;
+    const { method, mayDeleteByNames } = this.host.plan;
     const hasNewRules = [...batch.keys()].some((path) => this.holdsRules(path));
     if (hasNewRules) this.brake.distrust(); // they may exclude what --delete-excluded would delete
     const isWhole = method === 'full' || hasNewRules;
     const scopes = isWhole
       ? undefined
       : await this.source.survey(batch, { ...this.host.plan, isHidden: this.isHidden });
-    const names = scopes && method === 'list' ? listOf(scopes, this.source.prefix) : undefined;
+    const isList = method === 'list' && (mayDeleteByNames || (scopes !== undefined && !mayDelete(scopes)));
+    const names = scopes && isList ? listOf(scopes, this.source.prefix) : undefined;
     const rules = scopes && !names ? rulesOf(scopes, this.source.prefix) : undefined;
     if (!scopes || !(names || rules)) {
       attempt.mode = 'full';

@@ -87,9 +87,11 @@ describe.if(mayHaveNamespace())('with -x', () => {
   test('what is mounted below the source is not sent, and a change costs what it weighs', async () => {
     await using pair = await Pair.withKeys('one-file-system');
     await using namespace = await Namespace.make();
-    write(pair, 'disk/under', ...Array.from({ length: 50 }, (_, n) => `web/${n}`));
+    write(pair, 'disk/under', 'elsewhere/gone', 'elsewhere/stays', ...Array.from({ length: 50 }, (_, n) => `web/${n}`));
     namespace.run('mount -t tmpfs tmpfs "$1"', pair.path('source', 'disk'));
-    pair.start('start-sshd');
+    mkdirSync(pair.path('backup', 'elsewhere'), { recursive: true });
+    namespace.run('mount -t tmpfs tmpfs "$1"', pair.path('backup', 'elsewhere'));
+    pair.start('start-sshd', {}, namespace.wrapper);
     const env = { ...AT_ONCE, RSYNC_OPTS: '-ax --delete --stats' };
     const source = pair.start('rsync-inotify', env, namespace.wrapper);
     await source.shows('✓ 服务运行中');
@@ -100,5 +102,10 @@ describe.if(mayHaveNamespace())('with -x', () => {
     expect(isOnBackup(pair, 'disk/file')).toBe(false);
     expect(isOnBackup(pair, 'disk/deep')).toBe(false);
     await eventually(() => (looked(source).at(-1) ?? 9) < 5); // it says so once the file is there
+    rmSync(pair.path('source', 'elsewhere', 'gone'));
+    rmSync(pair.path('source', 'web', '1'));
+    await eventually(() => !isOnBackup(pair, 'web/1'));
+    // rsync does not go into what is mounted in the backup to delete there
+    expect(namespace.run('ls "$1"', pair.path('backup', 'elsewhere'))).toBe('gone\nstays\n');
   });
 });

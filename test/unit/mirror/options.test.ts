@@ -80,6 +80,8 @@ describe('what RSYNC_OPTS allow', () => {
     '-aM--log-file=/x',
     '-axx',
     '-ax --one-file-system',
+    '-axb --delete',
+    '-ax --delete --delay-updates',
     '-aH --inplace',
     '-aH --append-verify',
     '-aF --delay-updates',
@@ -144,6 +146,16 @@ describe('the plan', () => {
       scanOptions: [],
       ruleFiles: [],
     });
+  });
+
+  test('is not to delete by names what may be mounted in the backup, where rsync is not to go into that', () => {
+    for (const [options, may] of [
+      ['-a --delete', true],
+      ['-ax', true],
+      ['-ax --delete', false],
+      ['-am --delete', false],
+    ] as const)
+      expect(plan(options).mayDeleteByNames).toBe(may);
   });
 
   test('is to have an rsync wait where it may be given names', () => {
