@@ -4,11 +4,13 @@
  *
  * MODEL_SEED repeats the choices of a run; MODEL_SECONDS is the time of work and comparisons, for all kinds of
  * options together; MODEL_KINDS is how many of the further kinds are tried, which the seed chooses; MODEL_BACKUP is
- * start-sshd or sshd, which the seed chooses, too, where it is not given.
+ * start-sshd or sshd, and MODEL_DELAY how long the line takes each way, ms, so that several rsyncs wait on a long one;
+ * the seed chooses them, too, where they are not given.
  */
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { Relay } from '../../bench/relay.ts';
 import { Model, PLAIN_NAMES, Random } from '../model.ts';
 import { Pair } from '../pair.ts';
 import type { Program } from '../processes.ts';
@@ -225,12 +227,15 @@ describe('random work is mirrored', () => {
     const random = new Random(seed * 100 + index);
     const SYNC_INTERVAL = random.pick(['0', '0', '0.3', '1']);
     const BACKUP = process.env.MODEL_BACKUP ?? random.pick(['start-sshd', 'start-sshd', 'sshd']);
-    const env = { SYNC_INTERVAL, RENAME_ON_TARGET: String(!kind.includes('no renames')), BACKUP };
+    const delayMs = Number(process.env.MODEL_DELAY ?? random.pick([0, 0, 0, 0, 50]));
 
     test(`with ${kind}`, async () => {
       await using pair = await Pair.withKeys('model');
+      await using line = await Relay.to(pair.port, { delayMs });
+      const SSH_OPTS = `-p ${delayMs > 0 ? line.port : pair.port}`;
+      const env = { SYNC_INTERVAL, RENAME_ON_TARGET: String(!kind.includes('no renames')), BACKUP, SSH_OPTS };
       const trial = await start(pair, random, env, optionsOf);
-      const told = `MODEL_KINDS=${further}, ${BACKUP}, SYNC_INTERVAL=${SYNC_INTERVAL}`;
+      const told = `MODEL_KINDS=${further}, ${BACKUP}, ${delayMs} ms, SYNC_INTERVAL=${SYNC_INTERVAL}`;
       const label = `MODEL_SEED=${seed}, ${told}, RSYNC_OPTS=${trial.options('…')}`;
       await attempt(label, trial, async () => {
         await workInRounds(trial, random);
