@@ -5,7 +5,7 @@
  * Makes the host keys that are missing, waits for the source's public key on the shared volume,
  * authorises it, runs the real sshd in the foreground and follows the key from then on, as
  * start-sshd.sh did. The key may do no more than mirror: whatever it asks sshd for, sshd starts this
- * program instead, which becomes rsync's receiving side, renames what was renamed in the source, or refuses.
+ * program instead, which becomes rsync's receiving side, renames and deletes what was in the source, or refuses.
  * All configuration is by environment:
  *
  *   SSHD_PORT=2222 SHARED_KEYS_DIR=/mnt/keys DEST_DIR=/backup/web/ bun run --no-env-file scripts/start-sshd.ts

@@ -10,6 +10,7 @@ import { isWithin } from '../service/files.ts';
 import { escapeText } from '../service/text.ts';
 import { admit, admitKey, Barred, KEY_VARIABLE, readAdmission } from './admission.ts';
 import { confinedPath, enter, fence, forbidDevices, locate, neededBy, Refusal } from './confinement.ts';
+import type { serveErrands } from './errands.ts';
 import { identify } from './identification.ts';
 import { findProgram } from './programs.ts';
 import {
@@ -20,6 +21,7 @@ import {
   NO_DELTA,
   readLong,
   refusalOf,
+  refusesDeletions,
   withoutPartsInPlace,
   withWholeFiles,
   writesInPlace,
@@ -27,12 +29,14 @@ import {
 } from './receiver-options.ts';
 import { renameIn } from './renames.ts';
 import { announce, MAX_SHOWN, sendReport } from './session-reports.ts';
-import { become, MAX_COMMANDS, MAX_HELPERS, takeSlot } from './slots.ts';
+import { become, MAX_COMMANDS, MAX_HELPERS, MAX_WAITING, takeSlot } from './slots.ts';
 
 /** What sshd starts this program with, and the fingerprint of the key that has logged in. */
 export const FORCED_COMMAND = '--forced-command';
 /** What the source asks for where it has moved something: `start-sshd --rename DIRECTORY`. */
 const RENAME = '--rename';
+/** The same before it has anything to be renamed or deleted, for batch after batch: `start-sshd --errands DIRECTORY`. */
+const ERRANDS = '--errands';
 /** What it asks for to know whether it has reached the same backup as before: `start-sshd --identify DIRECTORY`. */
 const IDENTIFY = '--identify';
 /** What it asks for to know whether another one mirrors there, too: `start-sshd --announce DIRECTORY INSTANCE@HOST`. */
@@ -44,7 +48,7 @@ const ANNOUNCE = '--announce';
 export async function answerSource([flag, directory, ...more]: string[]): Promise<boolean> {
   if (flag === FORCED_COMMAND)
     await respond(process.env.SSH_ORIGINAL_COMMAND ?? '', (command) => answerTo(command, directory));
-  else if ((flag === RENAME || flag === IDENTIFY) && directory && more.length === 0)
+  else if ((flag === RENAME || flag === IDENTIFY || flag === ERRANDS) && directory && more.length === 0)
     await respond(`start-sshd ${flag} ${directory}`, () => answerShell(flag, directory));
   else if (flag === ANNOUNCE && directory && more.length === 1)
     await respond(`start-sshd ${flag} ${directory}`, () => announce(directory, String(more[0])));
@@ -53,9 +57,14 @@ export async function answerSource([flag, directory, ...more]: string[]): Promis
 }
 
 /** Answers the source's shell, which ALLOW_SHELL lets start us as it starts rsync: both may write anywhere. */
-function answerShell(flag: typeof RENAME | typeof IDENTIFY, directory: string): string | number {
+async function answerShell(
+  flag: typeof RENAME | typeof IDENTIFY | typeof ERRANDS,
+  directory: string,
+): Promise<string | number> {
   const { DEST_DIR } = process.env;
-  if (DEST_DIR && isWithin(resolve(directory), DEST_DIR)) admit();
+  const admitHere = () => DEST_DIR && isWithin(resolve(directory), DEST_DIR) && admit();
+  admitHere();
+  if (flag === ERRANDS) return serve(directory, '/', { admit: admitHere, mayRemove: true });
   return flag === RENAME ? renameIn(directory, '/') : identify(directory, '/', readAdmission());
 }
 
@@ -76,7 +85,7 @@ async function respond(command: string, answer: (command: string) => unknown): P
 class Crowded extends Refusal {}
 
 /** @throws {Crowded} where as many of a kind run as may */
-function occupy(kind: 'commands' | 'helpers', most: number): void {
+function occupy(kind: 'commands' | 'helpers' | 'waiting', most: number): void {
   const slots = join(dirname(process.env.START_SSHD_ADMISSION ?? ''), kind);
   if (!takeSlot(slots, most)) throw new Crowded(`源端密钥的命令已有 ${most} 个在运行，达到上限，请稍后重试`);
 }
@@ -107,10 +116,33 @@ async function answerTo(command: string, key: string | undefined): Promise<strin
   const asked = program === 'start-sshd' && words.length === 3 ? option : undefined;
   if (program === 'start-sshd' && option === ANNOUNCE && words.length === 4) return announce(directory, words[3] ?? '');
   if (asked === IDENTIFY) return identify(directory, DEST_DIR, admit());
+  if (asked === ERRANDS) return waitFor(directory, DEST_DIR, key);
   if (asked !== RENAME) return receive(words, DEST_DIR);
   admit();
   occupy('helpers', MAX_HELPERS);
   return renameIn(directory, DEST_DIR);
+}
+
+/**
+ * Waits for what the source wants renamed or deleted by name.
+ * @throws {Refusal}
+ */
+async function waitFor(directory: string, allowed: string, key: string | undefined): Promise<never> {
+  const admitAgain = () => {
+    admitKey(key);
+    admit();
+  };
+  admitAgain();
+  occupy('waiting', MAX_WAITING);
+  const refused = new Set(process.env.REFUSE_OPTIONS?.split(' '));
+  const mayRemove = !refusesDeletions(refused);
+  return serve(directory, allowed, { admit: admitAgain, mayRemove });
+}
+
+/** Serves errands, with what no other command needs. */
+async function serve(...how: Parameters<typeof serveErrands>): Promise<never> {
+  const errands = await import('./errands.ts');
+  return errands.serveErrands(...how);
 }
 
 /**

@@ -170,6 +170,10 @@ function askedBy(word: string): [name: string, written: string][] {
   return [...letters].map((letter) => [SHORT[letter] ?? '', `-${letter}（--${SHORT[letter]}）`]);
 }
 
+/** Whether what rsync asks for where it is to delete is refused, so that nothing else may delete, either. */
+export const refusesDeletions = (refused: ReadonlySet<string>) =>
+  ['delete', 'delete-during'].some((it) => refused.has(it));
+
 /** Says which option in a word is refused, nothing where none is. */
 export function refusalOf(word: string, refused: ReadonlySet<string>): string | undefined {
   const isRefused = (name: string): boolean => {

@@ -7,15 +7,15 @@ import { closeSync, constants, lstatSync, mkdirSync, openSync, readSync, renameS
 import { O_PATH } from '../service/files.ts';
 import { enter, fence, locate, Refusal } from './confinement.ts';
 
-/** How long a path may be that is to be renamed, bytes. */
-const MAX_PATH_BYTES = 4096;
+/** How long a path may be of which something is asked, bytes. */
+export const MAX_PATH_BYTES = 4096;
 /** How a directory is opened that is only a place to go on from: never through a link. */
-const PLACE = O_PATH | constants.O_DIRECTORY | constants.O_NOFOLLOW;
+export const PLACE = O_PATH | constants.O_DIRECTORY | constants.O_NOFOLLOW;
 
 /** Names an entry of an open directory, wherever that has been moved meanwhile. Bytes are latin1. */
-const inPlace = (place: number, name: string) => Buffer.from(`/proc/self/fd/${place}/${name}`, 'latin1');
+export const inPlace = (place: number, name: string) => Buffer.from(`/proc/self/fd/${place}/${name}`, 'latin1');
 
-const openPlace = (place: number, name: string) => openSync(inPlace(place, name), PLACE);
+export const openPlace = (place: number, name: string) => openSync(inPlace(place, name), PLACE);
 
 /** Opens a directory, which is made where it is not there; rsync gives it its mode and owner afterwards. */
 function makePlace(place: number, name: string): number {
@@ -33,7 +33,7 @@ function makePlace(place: number, name: string): number {
  * disposed of.
  * @throws where the path leads up or names no more than where it starts
  */
-function walk(root: number, path: string, open: typeof openPlace) {
+export function walk(root: number, path: string, open: typeof openPlace) {
   const names = path.split('/');
   if (names.some((name) => /^\.{0,2}$/.test(name))) throw new Error(`${path} 应为不含 . 和 .. 的相对路径`);
   const last = names.pop() ?? '';
@@ -46,7 +46,7 @@ function walk(root: number, path: string, open: typeof openPlace) {
       closeSync(above);
     }
   }
-  return { last: inPlace(place, last), [Symbol.dispose]: () => closeSync(place) };
+  return { place, name: last, last: inPlace(place, last), [Symbol.dispose]: () => closeSync(place) };
 }
 
 /** Renames below an open directory as rename(2) does; returns whether it could be done. rsync mirrors both places anyway. */

@@ -17,6 +17,8 @@ import { cFunctions } from '../service/libc.ts';
 export const MAX_COMMANDS = 64;
 /** How many of them may be this program itself, at the wish of the source: one takes 9 MB, an rsync that waits 1 MB. One a directory is needed. */
 export const MAX_HELPERS = 16;
+/** How many may be this program while it waits for something to do: one a directory, and as many that end. Those beyond do without. */
+export const MAX_WAITING = 16;
 
 /** Commands and values of fcntl(2), the same on every machine that Bun knows. */
 const [SET_FLAGS, SET_LOCK] = [2, 37];

@@ -36,6 +36,8 @@ const RECOUNT_MS = 10_000;
 const RECOUNT_RATIO = 10;
 /** How many more than were foreseen an rsync deletes at most before it is weighed again: what has gone since was not weighed. */
 const UNFORESEEN = 1000;
+/** Which part of what may be deleted an rsync that waits leaves to deletions by name. */
+const SPARE_PART = 10;
 
 /** What the brake of a target works with. */
 interface Parts {
@@ -62,7 +64,7 @@ export class Brake extends EventEmitter {
   private options: string;
   /** Whether the next comparison of all may delete whatever it likes. */
   private isAccepted = false;
-  /** How many entries the sync that runs has deleted where it would have deleted more than was foreseen, and is weighed once more. */
+  /** How many entries the sync that runs has deleted so far, by name, or where it would have deleted more than was foreseen. */
   private cut: number | undefined;
   /** How many were told to be held last. */
   private told: number | undefined;
@@ -100,9 +102,7 @@ export class Brake extends EventEmitter {
   }
 
   /** Refuses to empty the backup. @throws {Failure} */
-  checkNotEmptied(): Promise<void> {
-    return this.parts.forecast.checkNotEmptied();
-  }
+  readonly checkNotEmptied = () => this.parts.forecast.checkNotEmptied();
 
   /**
    * Decides whether a batch may delete what it would.
@@ -154,7 +154,14 @@ export class Brake extends EventEmitter {
     const { isAccepted = false, isVast = false, isCertain = false, count = 0, moved = 0 } = this.weighed ?? {};
     if (!this.isLimited || isAccepted || isVast) return Number.POSITIVE_INFINITY;
     const elsewhere = Number.isFinite(moved) ? moved : 0; // the target has renamed directories, if all went well
-    return Math.min(this.left + elsewhere, Math.max(UNFORESEEN, isCertain ? count + elsewhere : 0));
+    // One that waits goes on to do when others were deleted by name.
+    const spare = this.weighed || !this.parts.host.plan.mayRemove ? 0 : Math.floor(this.left / SPARE_PART);
+    return Math.min(this.left - spare + elsewhere, Math.max(UNFORESEEN, isCertain ? count + elsewhere : 0));
+  }
+
+  /** Has what was deleted by name before an rsync count for how many that may delete. */
+  noteRemoved(count: number): void {
+    if (count > 0) this.cut = (this.cut ?? 0) + count;
   }
 
   /** Whether an rsync that was started with that limit may send what was weighed. */
@@ -167,8 +174,8 @@ export class Brake extends EventEmitter {
   /** Has a sync weighed more closely that would have deleted more than its limit. @param done what it has done so far */
   reconsider({ deleted }: Entries): void {
     this.cut = deleted ?? (this.cut ?? 0) + this.limit;
-    const message = `待删除的内容比预计的多，已删除 ${this.cut} 个后停下，重新统计`;
-    this.parts.state.log('deletions.recount', message, { count: this.cut });
+    const fields = { count: this.cut };
+    this.parts.state.log('deletions.recount', `待删除的内容比预计的多，已删除 ${this.cut} 个后停下，重新统计`, fields);
   }
 
   /** Decides the same of a comparison of all. */
@@ -181,7 +188,8 @@ export class Brake extends EventEmitter {
     const { isAccepted } = this;
     this.weighed = { count: 0, moved: 0, isCertain: false, isAccepted, isVast: false, census };
     if (isAccepted) return undefined;
-    if (!this.isHolding && (await this.isHarmless(census))) {
+    const isHarmless = () => (this.ledger.isKnown ? this.ledger.isHarmless(census) : this.parts.forecast.isEmpty());
+    if (!this.isHolding && (await isHarmless())) {
       this.weighed.isVast = this.cut !== undefined; // as much has come as has gone
       if (this.parts.willCount()) census.stop();
       return undefined;
@@ -193,11 +201,6 @@ export class Brake extends EventEmitter {
     if (tally.count > this.left && !this.ledger.isSmall) this.hold(tally, this.describeExcess());
     else if (await this.isStrange(tally, census)) this.hold(tally, '，而源目录首次见到且几乎为空，可能没有挂载');
     return undefined;
-  }
-
-  /** Whether a comparison of all can only delete what may be deleted. */
-  private async isHarmless(census: Census): Promise<boolean> {
-    return this.ledger.isKnown ? this.ledger.isHarmless(census) : this.parts.forecast.isEmpty();
   }
 
   /** Whether a source that was never seen, or another directory than before, is nearly empty, while the backup is not. */
@@ -282,9 +285,8 @@ export class Brake extends EventEmitter {
   accept(): Held | undefined {
     const { held } = this.remembered;
     if (!held) return undefined;
-    this.parts.state.log('deletions.accepted', `放行被暂缓的 ${held.count} 个文件的删除，即将全量同步`, {
-      count: held.count,
-    });
+    const fields = { count: held.count };
+    this.parts.state.log('deletions.accepted', `放行被暂缓的 ${held.count} 个文件的删除，即将全量同步`, fields);
     this.isAccepted = true;
     this.parts.state.changes.add(ALL);
     this.emit('changed');

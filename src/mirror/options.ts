@@ -49,6 +49,11 @@ const AGAINST_RENAMES = wordSet(
   `-b -u -@ --backup --backup-dir --suffix --update --existing --ignore-existing --size-only --append --append-verify
   --max-delete --max-size --min-size --modify-window --safe-links`,
 );
+/** Those under which rsync keeps some of what is gone, deletes it in another way, or tells of it where nobody else can. */
+const AGAINST_REMOVALS = wordSet(
+  `-b -x --backup --backup-dir --suffix --max-delete --one-file-system --delay-updates --partial-dir --log-file --out-format
+  --log-file-format`,
+);
 /** What the other side's rsync may be told besides, which changes how it keeps things, and not what it gets. */
 const FOR_REMOTE = wordSet('--fake-super --super --fsync --no-fsync --preallocate --numeric-ids');
 const isForRemote = ({ name, value = '' }: Option) => /^(-M|--remote-option)$/.test(name) && FOR_REMOTE.has(value);
@@ -121,6 +126,12 @@ interface Options {
   RENAME_ON_TARGET: boolean;
 }
 
+function deletionWordFor(options: Option[]): string | undefined {
+  const isSaid = (...names: string[]) => options.some(({ name }) => names.includes(name));
+  if (isSaid('-i', '--itemize-changes')) return '*deleting   ';
+  return isSet(options, ['-v', '--verbose'], ['--no-v', '--no-verbose']) ? 'deleting ' : undefined;
+}
+
 /** What follows from the options whatever their filters say. */
 function traitsOf(options: Option[]) {
   const has = (...names: string[]) => options.some(({ name }) => names.includes(name));
@@ -142,6 +153,8 @@ function traitsOf(options: Option[]) {
     trustsTimes: !has('-c', '--checksum', '-I', '--ignore-times', '--size-only'),
     timesOut: has('--timeout'),
     isVerbose: isSet(options, ['-v', '--verbose'], ['--no-v', '--no-verbose']),
+    /** What rsync says before the name of what it has deleted, nothing where it says nothing. */
+    deletionWord: has('-q', '--quiet') ? undefined : deletionWordFor(options),
     mayReport: !has('--log-file'), // a log that the options ask for is the user's
     isRelative: isSet(options, ['-R', '--relative'], ['--no-R', '--no-relative']),
     /** Whether what is mounted below the source is left out. */
@@ -161,6 +174,7 @@ export function planFor({ RSYNC_OPTS, SSH_OPTS, RENAME_ON_TARGET }: Options) {
   const options = parseOptions(safe);
   const traits = traitsOf(options);
   const isAgainstRenames = options.some(({ name }) => AGAINST_RENAMES.has(name));
+  const isAgainstRemovals = options.some(({ name }) => AGAINST_REMOVALS.has(name));
   const rules = new RulesInForce(options);
   /** What follows from what the filters say now. */
   const current = () => {
@@ -175,6 +189,8 @@ export function planFor({ RSYNC_OPTS, SSH_OPTS, RENAME_ON_TARGET }: Options) {
       mayRename: RENAME_ON_TARGET && method === 'list' && traits.deletes && !isAgainstRenames,
       /** Whether rsync may delete by names: with -x, what is mounted in the backup, which it would not go into, is where it starts then. */
       mayDeleteByNames: method === 'list' && !(traits.deletes && traits.isOneFileSystem),
+      /** Whether the backup may be asked to delete what is gone by its name. */
+      mayRemove: method === 'list' && traits.deletes && !isAgainstRemovals,
       /** What is known of the filters, nothing where there are none or it is not sure what they mean. */
       filters: rules.known?.isEmpty ? undefined : rules.known,
     };

@@ -10,6 +10,7 @@ import { limit, start, tailOf } from '../service/processes.ts';
 import { lastLine } from '../service/text.ts';
 import { type Host, loginOf } from './config.ts';
 import type { Connection } from './connection.ts';
+import type { Errands } from './errands.ts';
 import type { Move } from './moves.ts';
 import { UNREACHABLE } from './rsync.ts';
 import { sshArgs } from './ssh.ts';
@@ -31,6 +32,8 @@ interface Parts {
   host: Host;
   state: Pick<TargetState, 'log' | 'warn' | 'stalledSince'>;
   connection: Pick<Connection, 'findRoute'>;
+  /** What waits at the backup for such orders, where it does. */
+  errands: Pick<Errands, 'isReady' | 'ask'>;
   /** What stands before a path of the source in the backup, with a slash before it. */
   prefix: string;
 }
@@ -66,8 +69,17 @@ export class RemoteRenames {
     return status === 0 && renamed === moves.length;
   }
 
-  /** Asks start-sshd on the backup. */
+  /** Asks what waits at the backup. */
   private async ask(moves: Move[]): Promise<Answer> {
+    const { errands, prefix } = this.parts;
+    if (!errands.isReady) return this.askAnew(moves);
+    const orders = moves.flatMap(({ from, to }) => [`r${prefix.slice(1)}${from}`, `${prefix.slice(1)}${to}`]);
+    const answer = await errands.ask(orders, 0);
+    return { status: answer ? 0 : UNREACHABLE, renamed: answer?.renamed ?? 0, said: '' };
+  }
+
+  /** Asks a start-sshd on the backup that is started for it. */
+  private async askAnew(moves: Move[]): Promise<Answer> {
     const { host, state, connection, prefix } = this.parts;
     const command = `start-sshd --rename ${quote(host.directory)}`;
     const ssh = start('ssh', [...sshArgs(host, connection.findRoute()), loginOf(host), command], {});

@@ -12,10 +12,12 @@ import { ByContent, forgetDates, joined } from './by-content.ts';
 import type { Batch } from './changes.ts';
 import type { Host } from './config.ts';
 import type { Connection } from './connection.ts';
+import { Errands } from './errands.ts';
 import { leaveRoom } from './foothold.ts';
 import type { Mounts } from './mounts.ts';
 import type { Move } from './moves.ts';
 import { RemoteRenames } from './remote-renames.ts';
+import { Removals } from './removals.ts';
 import {
   describeFailure,
   describeSent,
@@ -26,7 +28,7 @@ import {
   type Sent,
   tellingOf,
 } from './rsync.ts';
-import { LIST_OPTIONS, listOf, mayDelete, mayReplace, rulesOf } from './scopes.ts';
+import { LIST_OPTIONS, listOf, mayDelete, mayReplace, rulesOf, type Scopes } from './scopes.ts';
 import type { Source } from './source.ts';
 import type { TargetState } from './target-state.ts';
 import { type Transfer, Transfers } from './transfers.ts';
@@ -50,7 +52,9 @@ interface Attempt {
 export class Sender {
   /** The rsyncs that wait for names. */
   private readonly waiting: Waiting<Transfer>;
+  private readonly errands: Errands;
   private readonly renames: RemoteRenames;
+  private readonly removals: Removals;
   private readonly transfers: Transfers;
   private readonly byContent: ByContent;
 
@@ -62,7 +66,8 @@ export class Sender {
     private readonly connection: Connection,
     private readonly brake: Brake,
   ) {
-    this.renames = new RemoteRenames({ host, state, connection, prefix: source.prefix });
+    this.errands = new Errands({ host, state, connection });
+    this.renames = new RemoteRenames({ host, state, connection, errands: this.errands, prefix: source.prefix });
     this.transfers = new Transfers({ host, source, mounts, connection, brake, state });
     this.byContent = new ByContent({ host, source, state, transfers: this.transfers, isHidden: this.isHidden });
     this.waiting = new Waiting({
@@ -70,15 +75,21 @@ export class Sender {
       mayStart: () => !lifecycle.stopping && connection.socket !== undefined && host.plan.mayArm,
       intervalMs: host.config.SYNC_INTERVAL * 1000,
     });
+    const { errands, transfers } = this;
+    this.removals = new Removals({ host, source, mounts, state, errands, brake, transfers });
     mounts.on('changed', () => this.renewRules());
     brake.on('changed', () => this.waiting.endAll());
     connection.on('connected', () => {
       this.renames.reset();
       this.byContent.reset();
       this.waiting.reset();
+      this.errands.reset();
       this.arm();
     });
-    connection.on('lost', () => this.waiting.endAll());
+    connection.on('lost', () => {
+      this.waiting.endAll();
+      this.errands.disarm();
+    });
   }
 
   /**
@@ -110,6 +121,7 @@ export class Sender {
 
   /** Starts the rsyncs of the next batches, unless they wait: they connect now, so that only names are missing when a batch is due. */
   arm(): void {
+    this.errands.arm();
     this.waiting.fill();
   }
 
@@ -147,12 +159,16 @@ export class Sender {
     }
     const sent = await this.sendWeighed(
       () => this.brake.weigh(batch, { options: rules ?? LIST_OPTIONS, names }, scopes),
-      () =>
-        names
-          ? this.sendList(names, mayReplace(scopes, this.mounts.mounted, this.mounts.files))
-          : this.transfers.finish(this.transfers.start(rules ?? [])),
+      () => (names ? this.sendNames(batch, scopes) : this.transfers.finish(this.transfers.start(rules ?? []))),
     );
     return this.sendByContent(batch, sent);
+  }
+
+  /** Has the backup delete by name what it can, and sends the names of the rest. @throws {Failure} where the source is not what it was */
+  private async sendNames(batch: Batch, scopes: Scopes): Promise<Sent> {
+    const rest = await this.removals.remove(batch, scopes);
+    const { mounted, files } = this.mounts;
+    return this.sendList(listOf(rest, this.source.prefix), mayReplace(rest, mounted, files));
   }
 
   /**

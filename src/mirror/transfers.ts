@@ -152,6 +152,11 @@ export class Transfers {
     return transfer;
   }
 
+  /** Counts what was deleted by name among what the rsyncs of the sync have deleted. */
+  noteRemoved(deleted: number): void {
+    this.done = addTotals(this.done, { ...NOTHING, deleted });
+  }
+
   /** Starts one that is given names at once. */
   startList(): Transfer {
     return this.start(LIST_OPTIONS, { place: this.homeFor(this.parts.source.base) });

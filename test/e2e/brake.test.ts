@@ -221,7 +221,12 @@ describe('a directory', () => {
   });
 
   test.each([
-    ['names are sent', {}, (pair: Pair) => rmSync(pair.path('source', 'photos', 'file-0'))],
+    // With --out-format nothing is deleted by name.
+    [
+      'names are sent',
+      { RSYNC_OPTS: '-a --delete --out-format=%n' },
+      (pair: Pair) => rmSync(pair.path('source', 'photos', 'file-0')),
+    ],
     ['all is compared', { FULL_SYNC_INTERVAL: '2' }, () => {}],
   ])(
     'that is emptied while %s is emptied on the target as far as the hour allows, and no further',

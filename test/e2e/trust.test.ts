@@ -69,6 +69,10 @@ const REFUSED: [string, string][] = [
     'rsync-inotify --rename DEST',
     '--rename DEST',
     'start-sshd --rename DEST; id',
+    'start-sshd --errands',
+    'start-sshd --errands=DEST',
+    'start-sshd --errands DEST DEST',
+    'start-sshd --errands DEST; id',
   ].map((command): [string, string] => [command, '只允许 rsync 向本机写入镜像']),
   ...[
     'DEST/../outside',
@@ -108,6 +112,7 @@ const REFUSED: [string, string][] = [
   ].flatMap((path): [string, string][] => [
     [`${RECEIVE} . ${path}`, '不在 DEST_DIR='],
     [`start-sshd --rename ${path}`, '不在 DEST_DIR='],
+    [`start-sshd --errands ${path}`, '不在 DEST_DIR='],
   ]),
   ...DIRECTORY_OPTIONS.flatMap((option): [string, string][] => [
     [`${RECEIVE} --${option}=planted . DEST/`, '不在 DEST_DIR='],

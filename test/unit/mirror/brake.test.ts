@@ -482,17 +482,29 @@ describe('an rsync', () => {
   const unlimited = Number.POSITIVE_INFINITY;
 
   test('may delete what was foreseen, a little more where the hour allows it, and never more than that', async () => {
-    for (const [MAX_DELETE, count, limit] of [
-      ['50%', 10, 1000],
-      ['50%', 3000, 3000],
-      ['200', 10, 200],
+    for (const [MAX_DELETE, count, waiting, limit] of [
+      ['50%', 10, 1000, 1000],
+      ['50%', 3000, 1000, 3000],
+      ['200', 10, 180, 200],
     ] as const) {
       using directory = scratch();
       const { brake } = brakeIn(directory.path, { variables: { MAX_DELETE }, remembered: big });
-      expect(brake.limit).toBe(Math.min(limit, 1000)); // as one is started that waits
+      expect(brake.limit).toBe(waiting); // as one is started that waits
       await brake.weigh(deletions(count), QUESTION, new Map());
       expect(brake.limit).toBe(limit);
     }
+  });
+
+  test('may delete so much less as was deleted by name before, and one that waited leaves room for some of that', async () => {
+    using directory = scratch();
+    const { brake } = brakeIn(directory.path, { variables: { MAX_DELETE: '200' }, remembered: big });
+    await brake.weigh(deletions(30), QUESTION, new Map());
+    brake.noteRemoved(20);
+    expect([brake.limit, brake.suits(180)]).toEqual([180, true]);
+    brake.noteRemoved(1);
+    expect([brake.limit, brake.suits(180)]).toEqual([179, false]);
+    await brake.record(new Map(), outcome({ deleted: 21 }));
+    expect(brake.limit).toBe(179 - 17);
   });
 
   test('may delete as well what was only moved, where that is known', async () => {

@@ -13,8 +13,9 @@ async function repeat(script: string) {
   const told: string[] = [];
   const tell = (event: string, message: string) => void told.push(`${event} ${message}`);
   const state = { log: tell, warn: tell, stalledSince: undefined };
+  const errands = { isReady: false, ask: async () => undefined };
   const host = hostFor({ DEST_HOST: 'me@backup', DEST_DIR: '/b/' });
-  const renames = new RemoteRenames({ host, state, connection: { findRoute: () => ({}) }, prefix: '/' });
+  const renames = new RemoteRenames({ host, state, connection: { findRoute: () => ({}) }, errands, prefix: '/' });
   const attempt = { unrepeated: [] as Move[] };
   await renames.repeat(MOVES, attempt);
   await renames.repeat(MOVES, attempt);
