@@ -194,7 +194,7 @@ function logWatching(config: Config, hosts: LocatedHost[]): void {
   detail(`监控目录: ${escapeText(source)}`);
   detail(`批量同步间隔: ${interval}秒`);
   detail(`监控事件: ${WATCHED_EVENTS.join(', ')}`);
-  if (hosts.every(({ plan }) => plan.method === 'full'))
+  if (hosts.every(({ plan }) => plan.method === 'full' && !plan.unruled))
     log('sync.always_full', 'RSYNC_OPTS 含有不能逐个文件执行的选项，每次变化都进行全量同步');
   detail(RULE);
   log('service.ready', '✓ 服务运行中，实时监控文件变化...');

@@ -111,6 +111,18 @@ export function methodFor(words: readonly string[], filters = readRules(parseOpt
   return addsRules(options) ? 'full' : 'rules';
 }
 
+/**
+ * Finds the rules of options whose `-F` changes nothing, where a list can do them justice; nothing where it cannot, or there is no `-F`.
+ * Rules in files would have to be arguments, and so come before those of `-F`.
+ */
+function rulesWithoutFiles(words: readonly string[]): FilterRules | undefined {
+  const rest = withoutOptions(words, ({ name }) => name === '-F');
+  const isInFile = parseOptions(words).some(({ name }) => name.endsWith('-from'));
+  if (rest.join('\0') === words.join('\0') || isInFile) return undefined;
+  const rules = readRules(parseOptions(rest));
+  return rules && methodFor(rest, rules) === 'list' ? rules : undefined;
+}
+
 /** What is never passed on: after an error in reading, rsync would delete what it has not been able to read. */
 const DANGEROUS = '--ignore-errors';
 /** Takes out what would turn errors in reading into deletions, on either side. */
@@ -179,16 +191,19 @@ export function planFor({ RSYNC_OPTS, SSH_OPTS, RENAME_ON_TARGET }: Options) {
   /** What follows from what the filters say now. */
   const current = () => {
     const [words, method] = [withRules(safe, rules.known), methodFor(safe, rules.known)];
+    const unruled = rulesWithoutFiles(safe);
     return {
       words,
       /** The same without what deletes. */
       keepingWords: withoutDeleting(words),
       method,
       /** Whether an rsync may wait for names. */
-      mayArm: method === 'list',
+      mayArm: method === 'list' || unruled !== undefined,
+      /** What the filters are for names on a list where no file is near that `-F` has rsync read, nothing where that makes no difference. */
+      unruled,
       mayRename: RENAME_ON_TARGET && method === 'list' && traits.deletes && !isAgainstRenames,
       /** Whether rsync may delete by names: with -x, what is mounted in the backup, which it would not go into, is where it starts then. */
-      mayDeleteByNames: method === 'list' && !(traits.deletes && traits.isOneFileSystem),
+      mayDeleteByNames: (method === 'list' || unruled !== undefined) && !(traits.deletes && traits.isOneFileSystem),
       /** Whether the backup may be asked to delete what is gone by its name. */
       mayRemove: method === 'list' && traits.deletes && !isAgainstRemovals,
       /** What is known of the filters, nothing where there are none or it is not sure what they mean. */

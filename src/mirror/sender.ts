@@ -16,6 +16,7 @@ import { Errands } from './errands.ts';
 import { leaveRoom } from './foothold.ts';
 import type { Mounts } from './mounts.ts';
 import type { Move } from './moves.ts';
+import { isNearRules, RULE_FILE } from './near-rules.ts';
 import { RemoteRenames } from './remote-renames.ts';
 import { Removals } from './removals.ts';
 import {
@@ -48,6 +49,13 @@ interface Attempt {
   mode: Mode;
   unrepeated: Move[];
 }
+
+/** What rsync has to look at, nothing where that is all, and whether names say it. */
+interface Surveyed {
+  scopes: Scopes | undefined;
+  isList: boolean;
+}
+const NOWHERE: Surveyed = { scopes: undefined, isList: false };
 
 export class Sender {
   /** The rsyncs that wait for names. */
@@ -98,7 +106,7 @@ export class Sender {
    */
   async send(batch: Batch, ceiling?: number): Promise<Outcome> {
     const started = performance.now();
-    const isWhole = batch.get('')?.tree || this.host.plan.method === 'full';
+    const isWhole = batch.get('')?.tree || (this.host.plan.method === 'full' && !this.host.plan.unruled);
     const attempt: Attempt = { mode: isWhole ? 'full' : 'incremental', unrepeated: [] };
     const result = await this.transfers
       .run(ceiling, () => this.sendBatch(batch, attempt))
@@ -143,14 +151,9 @@ export class Sender {
     }
     await this.repeatMoves(batch, attempt);
     this.source.check(); // the backup may have taken long
-    const { method, mayDeleteByNames } = this.host.plan;
     const hasNewRules = [...batch.keys()].some((path) => this.holdsRules(path));
     if (hasNewRules) this.brake.distrust(); // they may exclude what --delete-excluded would delete
-    const isWhole = method === 'full' || hasNewRules;
-    const scopes = isWhole
-      ? undefined
-      : await this.source.survey(batch, { ...this.host.plan, isHidden: this.isHidden });
-    const isList = method === 'list' && (mayDeleteByNames || (scopes !== undefined && !mayDelete(scopes)));
+    const { scopes, isList } = hasNewRules ? NOWHERE : await this.survey(batch);
     const names = scopes && isList ? listOf(scopes, this.source.prefix) : undefined;
     const rules = scopes && !names ? rulesOf(scopes, this.source.prefix) : undefined;
     if (!scopes || !(names || rules)) {
@@ -169,6 +172,19 @@ export class Sender {
     const rest = await this.removals.remove(batch, scopes);
     const { mounted, files } = this.mounts;
     return this.sendList(listOf(rest, this.source.prefix), mayReplace(rest, mounted, files));
+  }
+
+  /** Finds what rsync has to look at, if that is not all, and whether names say it: also where no rules are near that stand in the source. */
+  private async survey(batch: Batch): Promise<Surveyed> {
+    const { plan } = this.host;
+    const [{ unruled, method }, { isHidden }] = [plan, this];
+    const mayList = (found: Scopes) => plan.mayDeleteByNames || !mayDelete(found);
+    const listed = unruled && (await this.source.survey(batch, { ...plan, filters: unruled, isHidden }));
+    if (listed && mayList(listed) && !isNearRules(this.source, batch.keys(), listed))
+      return { scopes: listed, isList: true };
+    if (method === 'full') return NOWHERE;
+    const scopes = await this.source.survey(batch, { ...plan, isHidden });
+    return { scopes, isList: method === 'list' && scopes !== undefined && mayList(scopes) };
   }
 
   /**
@@ -209,7 +225,7 @@ export class Sender {
   /** Whether a file in the source decides what rsync lets in elsewhere. */
   private holdsRules(path: string): boolean {
     const { method, ruleFiles } = this.host.plan;
-    const isForDirectory = method !== 'list' && basename(path) === '.rsync-filter';
+    const isForDirectory = method !== 'list' && basename(path) === RULE_FILE;
     return isForDirectory || ruleFiles.includes(this.source.root + path);
   }
 

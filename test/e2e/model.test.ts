@@ -53,9 +53,10 @@ const MORE_KINDS: Kinds = {
     `-a --delete-excluded ${rulesOf(random, EVEN_RULES)}`,
   'random rules for either side': ({ random }) => `-a --delete ${rulesOf(random, [...EVEN_RULES, ...UNEVEN_RULES])}`,
   'random rules and hard links': ({ random }) => `-aH --delete ${rulesOf(random, EVEN_RULES)}`,
-  'random rules, by rules': ({ random }) => `-aF --delete ${rulesOf(random, EVEN_RULES)}`,
-  'random rules, by comparisons': ({ random }) => `-aF --delete --delay-updates ${rulesOf(random, EVEN_RULES)}`,
-  'rules of each directory': () => '-aF --delete',
+  'random rules, by rules': ({ random }) => `-aF --exclude-from=/dev/null --delete ${rulesOf(random, EVEN_RULES)}`,
+  'random rules, by comparisons': ({ random }) =>
+    `-aF --exclude-from=/dev/null --delete --delay-updates ${rulesOf(random, EVEN_RULES)}`,
+  'rules of each directory': ({ random }) => `-aF --delete ${rulesOf(random, EVEN_RULES)}`,
   'rules of CVS': () => '-aC --delete',
   'one file system': () => '-ax --delete',
   'delayed updates': () => '-a --delete --delay-updates',

@@ -159,8 +159,9 @@ describe('the plan', () => {
   });
 
   test('is to have an rsync wait where it may be given names', () => {
-    for (const more of ['--timeout=5', '--exclude=x', '-H']) expect(plan(`-a --delete ${more}`).mayArm).toBe(true);
-    for (const more of ['-F', '-m', '-R']) expect(plan(`-a --delete ${more}`).mayArm).toBe(false);
+    for (const more of ['--timeout=5', '--exclude=x', '-H', '-F'])
+      expect(plan(`-a --delete ${more}`).mayArm).toBe(true);
+    for (const more of ['-F --exclude-from=/x', '-m', '-R']) expect(plan(`-a --delete ${more}`).mayArm).toBe(false);
   });
 
   test.each([
