@@ -105,11 +105,12 @@ async function waitForSsh({ host: { config, address }, state }: Backup): Promise
 // ── 3: test the connection ───────────────────────────────────────────────────────────────────────
 
 /** Logs in with the host keys that the backup has published, again and again until that works. @throws {Failure} where it does not */
-async function testSshConnection({ host, hostKeys, state }: Backup): Promise<void> {
+async function testSshConnection({ host, hostKeys, connection, state }: Backup): Promise<void> {
   state.heading('ssh.test', '测试 SSH 连接');
+  await connection.openAhead();
   const { MAX_RETRIES: most } = host.config;
   for (let attempt = 1; ; attempt++) {
-    const result = await tryLogin(host, { knownHosts: hostKeys.refresh() });
+    const result = await tryLogin(host, connection.findRoute());
     if (result.exitCode === 0) break;
     if (lifecycle.stopping) return;
     hostKeys.explain(result.stderr);

@@ -47,6 +47,8 @@ export class Connection extends EventEmitter {
   /** A directory that goes with it, in which files may be put down that nobody watches. */
   directory: string | undefined;
   private hasStood = false;
+  /** What was opened before it is kept up. */
+  private ahead: ChildProcess | undefined;
 
   constructor(
     private readonly host: Host,
@@ -62,16 +64,30 @@ export class Connection extends EventEmitter {
     return { socket, knownHosts: socket ? hostKeys.file : hostKeys.refresh() };
   }
 
+  /** Opens it before it is kept up: the test of the login then needs no login of its own. Where that fails, the test says why. */
+  async openAhead(): Promise<void> {
+    this.ahead = await this.open().catch(() => undefined);
+  }
+
+  /** Takes what was opened ahead, if it still stands. */
+  private takeAhead(): ChildProcess | undefined {
+    const { ahead } = this;
+    this.ahead = undefined;
+    return ahead && children.has(ahead) ? ahead : undefined;
+  }
+
   /** Opens it, and anew whenever it ends; tries again soon after the backup has come or gone. */
   async keep(): Promise<void> {
     let backoff = newBackoff();
     let wasUp = false;
     for (let isLost = false; !lifecycle.stopping; isLost = true) {
       await this.hostKeys.look();
-      const ssh = await this.open().catch((cause) => {
-        if (isLost || lifecycle.stopping) return;
-        this.state.warn('connection.failed', `无法建立共享的 SSH 连接，将自动重试：${reasonOf(cause)}`);
-      });
+      const open = () =>
+        this.open().catch((cause) => {
+          if (isLost || lifecycle.stopping) return;
+          this.state.warn('connection.failed', `无法建立共享的 SSH 连接，将自动重试：${reasonOf(cause)}`);
+        });
+      const ssh = this.takeAhead() ?? (await open());
       if (ssh) this.state.up = this.hasStood = true;
       else if (this.state.up || !this.hasStood) this.state.up = await this.answers().catch(() => false);
       touch();
