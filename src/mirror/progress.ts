@@ -47,6 +47,29 @@ export function progressFilter(tell: (progress: Progress) => void): (bytes: stri
   };
 }
 
+/** Adds up how far several rsyncs have come that do parts of the same work. */
+export class SumOfProgress {
+  private readonly latest = new Map<number, Progress>();
+
+  constructor(
+    private readonly count: number,
+    private readonly tell: (sum: Progress) => void,
+  ) {}
+
+  /** Takes in how far one of them has come. */
+  add(part: number, progress: Progress): void {
+    this.latest.set(part, progress);
+    const all = [...this.latest.values()];
+    const add = (key: 'percent' | 'files' | 'bytes_per_second') => all.reduce((sum, it) => sum + it[key], 0);
+    this.tell({
+      percent: Math.floor(add('percent') / this.count),
+      files: add('files'),
+      bytes_per_second: add('bytes_per_second'),
+      scanning: all.length < this.count || all.some(({ scanning }) => scanning),
+    });
+  }
+}
+
 /** Says in a line for people how far it has come. */
 export function describeProgress({ percent, files, bytes_per_second, scanning }: Progress): string {
   const rate = `${files} 个文件，${inUnits(bytes_per_second)}/s`;

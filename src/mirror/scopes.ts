@@ -41,8 +41,8 @@ export function rulesOf(scopes: Scopes, prefix: string): string[] | undefined {
   for (const [path, scope] of scopes) {
     if (scope === 'inside') continue;
     const parts = (prefix + path).split('/').filter(Boolean);
-    for (let n = 1; n <= parts.length; n++) patterns.add(pattern(`/${parts.slice(0, n).join('/')}`));
-    if (scope !== 'directory') patterns.add(pattern(`${prefix}${path}`, '/***'));
+    for (let n = 1; n <= parts.length; n++) patterns.add(patternOf(`/${parts.slice(0, n).join('/')}`));
+    if (scope !== 'directory') patterns.add(patternOf(`${prefix}${path}`, '/***'));
   }
   const rules = [...[...patterns].map((text) => `--include=${text}`), '--exclude=*'];
   return rules.join('').length > MAX_RULES ? undefined : rules;
@@ -67,14 +67,14 @@ const ALL_OF_IT = ['', '/***'];
 
 /** Writes the rules by which rsync deletes nothing at or below paths. @param prefix what stands before a path of the source */
 export const keepRules = (paths: string[], prefix: string, ends = ALL_OF_IT) =>
-  paths.flatMap((path) => ends.map((end) => `--filter=P ${pattern(`${prefix}${path}`, end)}`));
+  paths.flatMap((path) => ends.map((end) => `--filter=P ${patternOf(`${prefix}${path}`, end)}`));
 
 /** Writes the rules by which rsync does not look at paths nor below them, with `/**` only below them, or with nothing only at them. */
 export const hideRules = (paths: string[], prefix: string, ends = ALL_OF_IT) =>
-  paths.flatMap((path) => ends.map((end) => `--filter=H ${pattern(`${prefix}${path}`, end)}`));
+  paths.flatMap((path) => ends.map((end) => `--filter=H ${patternOf(`${prefix}${path}`, end)}`));
 
 /** Writes a path as a pattern: escapes count only where there are wildcards. */
-function pattern(path: string, end = ''): string {
+export function patternOf(path: string, end = ''): string {
   const hasWildcards = end !== '' || /[*?[\x80-\xff]/.test(path);
   return (hasWildcards ? path.replace(/[\\*?[]/g, '\\$&').replace(/[\x80-\xff]+/g, writeBytes) : path) + end;
 }

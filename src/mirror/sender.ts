@@ -27,20 +27,18 @@ import {
   mayBeDisconnected,
   type Outcome,
   type Sent,
-  tellingOf,
 } from './rsync.ts';
 import { LIST_OPTIONS, listOf, mayDelete, mayReplace, rulesOf, type Scopes } from './scopes.ts';
 import type { Source } from './source.ts';
 import type { TargetState } from './target-state.ts';
 import { type Transfer, Transfers } from './transfers.ts';
 import { Waiting } from './waiting.ts';
+import { WholeTree } from './whole-tree.ts';
 
 /** Has an rsync only find out whether it can do its work. */
 const PROBE_OPTIONS = ['--dry-run', '--exclude=*'];
 /** How often a sync is weighed at most where more goes each time than was foreseen. */
 const MAX_WEIGHINGS = 5;
-/** How often the log tells of the progress of a full sync, ms. */
-const PROGRESS_MS = 10_000;
 /** An rsync that waited, and fails sooner than this with the names it was given, had lost its connection before, ms. */
 const LOST_BEFORE_MS = 5000;
 
@@ -65,6 +63,7 @@ export class Sender {
   private readonly removals: Removals;
   private readonly transfers: Transfers;
   private readonly byContent: ByContent;
+  private readonly wholeTree: WholeTree;
 
   constructor(
     private readonly host: Host,
@@ -85,6 +84,7 @@ export class Sender {
     });
     const { errands, transfers } = this;
     this.removals = new Removals({ host, source, mounts, state, errands, brake, transfers });
+    this.wholeTree = new WholeTree({ host, source, state, transfers: this.transfers });
     mounts.on('changed', () => this.renewRules());
     brake.on('changed', () => this.waiting.endAll());
     connection.on('connected', () => {
@@ -196,7 +196,7 @@ export class Sender {
     await this.byContent.send(batch);
     const sent = await this.sendWeighed(
       () => this.brake.weighAll(),
-      () => this.sendAll(),
+      () => this.wholeTree.send(),
     );
     return this.sendByContent(batch, sent);
   }
@@ -247,19 +247,6 @@ export class Sender {
       this.waiting.endAll(); // nor have the others noticed
     }
     return this.transfers.finish(this.transfers.startList(), { names });
-  }
-
-  /** Compares the whole tree and tells how far it has come. */
-  private async sendAll(): Promise<Sent> {
-    const { options, filter } = tellingOf(this.host.plan, (progress) => this.state.advance(progress));
-    const extra = [...this.host.plan.scanOptions, ...options];
-    const telling = setInterval(() => this.state.logProgress(), PROGRESS_MS);
-    try {
-      const sent = await this.transfers.finish(this.transfers.start(extra, { format: '' }), { filter });
-      return { ...sent, files: this.state.progress?.files };
-    } finally {
-      clearInterval(telling);
-    }
   }
 
   /** Has the backup rename what was renamed here, but for what lies in mounts that are gone. */

@@ -76,6 +76,32 @@ export class Standstill implements Disposable {
   }
 }
 
+/** Several rsyncs of a target that run side by side: since when nothing has happened is told of the one that has stood still for longest. */
+export class Stalls {
+  private readonly since = new Map<number, number>();
+  private count = 0;
+
+  constructor(private readonly state: Parts['state']) {}
+
+  /** Makes a state for one of them. */
+  add(): Parts['state'] {
+    const { since, state } = this;
+    const own = ++this.count;
+    return {
+      warn: state.warn,
+      log: state.log,
+      get stalledSince() {
+        return since.get(own);
+      },
+      set stalledSince(time) {
+        if (time === undefined) since.delete(own);
+        else since.set(own, time);
+        state.stalledSince = since.size > 0 ? Math.min(...since.values()) : undefined;
+      },
+    };
+  }
+}
+
 /** Finds what a process and all that it has started have done. */
 function workOf(pid: number): string {
   return [observe(pid)?.done ?? '', ...startedBy(pid).map(workOf)].join(' ');

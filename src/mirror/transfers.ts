@@ -1,6 +1,6 @@
 /**
- * The rsyncs that are started for a target, one of which transfers at a time: each leaves alone what must be left alone, and
- * is ended where that comes to be more while it runs.
+ * The rsyncs that are started for a target, which never transfer the same path at a time: each leaves alone what must be left
+ * alone, and is ended where that comes to be more while it runs.
  *
  *   await transfers.run(async () => transfers.finish(transfers.start(options)));
  *   transfers.done; // what the rsyncs of that sync have done
@@ -33,7 +33,7 @@ import { LIST_OPTIONS } from './scopes.ts';
 import { type LeftOut, SizeLimit } from './size-limit.ts';
 import type { Source } from './source.ts';
 import { rsyncArgs } from './ssh.ts';
-import { Standstill } from './standstill.ts';
+import { Stalls, Standstill } from './standstill.ts';
 import type { TargetState } from './target-state.ts';
 
 /** How often it is looked at whether a mount has gone while an rsync runs, ms. */
@@ -89,13 +89,15 @@ export class Transfers {
   private reports = 0;
   /** Whether rsync starts in the source. */
   private readonly isPinned: boolean;
-  /** The rsync that transfers. */
-  private running: Transfer | undefined;
+  /** The rsyncs that transfer. */
+  private readonly running = new Set<Transfer>();
+  private readonly stalls: Stalls;
 
   constructor(private readonly parts: Parts) {
     const { host, source } = parts;
     this.isPinned = source.prefix === '/' && host.plan.mayPin;
     this.locate = locatorFor(source, host.directory);
+    this.stalls = new Stalls(parts.state);
   }
 
   /**
@@ -122,6 +124,7 @@ export class Transfers {
    * @param format what it reports of each file; names have no place there
    * @param isForLater whether it may wait for days: it neither goes on seeing what is unmounted by force, nor leaves out what is too large now
    * @param own the user's options, those that the brake allows unless told otherwise
+   * @param share how many are started for the same work, which share what may be deleted
    */
   start(
     extra: readonly string[],
@@ -130,13 +133,14 @@ export class Transfers {
       format = '%i',
       isForLater = false,
       own = this.parts.brake.words,
+      share = 1,
     } = {},
   ): Transfer {
     const { host, brake, connection } = this.parts;
     const report = this.nextReport();
     const options = report ? [`--log-file=${report}`, `--log-file-format=${format}`] : [];
     const rules = this.protection();
-    const { limit } = brake;
+    const limit = Math.floor(brake.limit / share);
     if (limit < host.plan.maxDelete) options.push(`--max-delete=${limit}`);
     const size = isForLater ? undefined : this.size;
     if (size) options.push(...size.options);
@@ -222,10 +226,25 @@ export class Transfers {
     return !isHome || !this.isPinned || this.parts.source.holds(rsync);
   }
 
-  /** Ends the rsync that runs where it might delete the copy of a mount that is gone. */
+  /** Ends the rsyncs that run where they might delete the copy of a mount that is gone. */
   checkRunning(): void {
-    const { running } = this;
-    if (running && this.parts.host.plan.deletes && !this.isProtective(running)) this.abandon(running);
+    if (!this.parts.host.plan.deletes) return;
+    for (const transfer of this.running) if (!this.isProtective(transfer)) this.abandon(transfer);
+  }
+
+  /** Ends all that run. */
+  abandonAll(): void {
+    for (const transfer of this.running) this.abandon(transfer);
+  }
+
+  /** How many entries an rsync may delete now. */
+  get limit(): number {
+    return this.parts.brake.limit;
+  }
+
+  /** Whether nothing is to be left alone or out, and rsyncs share a connection. */
+  get isUnhindered(): boolean {
+    return !this.size && this.protection().length === 0 && this.parts.connection.socket !== undefined;
   }
 
   /** Ends an rsync that might delete what it must not. */
@@ -272,10 +291,9 @@ export class Transfers {
     };
     if (rsync.stderr) passOn(rsync.stderr, state.name, hear);
     rsync.stdin?.end(names && foothold ? foothold.locate(names) : names);
-    using _standstill = new Standstill(rsync, { state, isPrompt });
-    this.running = transfer;
-    const status = await exitStatus(rsync);
-    this.running = undefined;
+    using _standstill = new Standstill(rsync, { state: this.stalls.add(), isPrompt });
+    this.running.add(transfer);
+    const status = await exitStatus(rsync).finally(() => this.running.delete(transfer));
     talk.check();
     const { totals, limit, isOutdated } = transfer;
     // What the other side has made last may not have been reported where it did not come to its end.
