@@ -139,6 +139,7 @@ export class Bed implements AsyncDisposable {
 export class Run implements AsyncDisposable {
   private readonly programs: Program[] = [];
   private backup: Program | undefined;
+  private ending: Promise<void> | undefined;
 
   constructor(
     readonly bed: Bed,
@@ -220,10 +221,16 @@ export class Run implements AsyncDisposable {
     this.programs.length = 0;
   }
 
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.bed.forget(this);
+  private async end(): Promise<void> {
     await this.halt();
     await this.backup?.stop();
     await endProcesses(this.bed.backupMark);
+    this.bed.forget(this);
+  }
+
+  /** Ends all of it; whoever comes while it is ending waits for that, too. */
+  [Symbol.asyncDispose](): Promise<void> {
+    this.ending ??= this.end();
+    return this.ending;
   }
 }
