@@ -2,11 +2,9 @@
 /**
  * start-sshd: receives the mirror that rsync-inotify keeps.
  *
- * Makes the host keys that are missing, waits for the source's public key on the shared volume,
- * authorises it, runs the real sshd in the foreground and follows the key from then on, as
- * start-sshd.sh did. The key may do no more than mirror: whatever it asks sshd for, sshd starts this
- * program instead, which becomes rsync's receiving side, renames and deletes what was in the source, or refuses.
- * All configuration is by environment:
+ * Makes the host keys that are missing, waits for the source's public key on the shared volume, authorises it, runs the real sshd in the
+ * foreground and follows the key from then on, as start-sshd.sh did. The key may do no more than mirror: whatever it asks sshd for, sshd
+ * starts this program instead, which becomes rsync's receiving side, renames, deletes or refuses. All configuration is by environment:
  *
  *   SSHD_PORT=2222 SHARED_KEYS_DIR=/mnt/keys DEST_DIR=/backup/web/ bun run --no-env-file scripts/start-sshd.ts
  *
@@ -21,7 +19,7 @@
  *   6 follow the key while sshd lives   followSharedKey                    src/backup/authorized-keys.ts, key-sessions.ts
  *   – what the source may run           answerSource                       src/backup/forced-command.ts, confinement.ts
  *   – where it may write                guard.watch                        src/backup/guard.ts, destination.ts
- *   – what is asked of the program      answerFlags                        src/backup/status.ts
+ *   – what is asked of the program      answerFlags                        src/backup/status.ts, history-answers.ts
  */
 import { chmodSync, mkdirSync, statSync } from 'node:fs';
 import { hostname } from 'node:os';
@@ -34,6 +32,8 @@ import { Crowd } from '../src/backup/crowd.ts';
 import { Destination } from '../src/backup/destination.ts';
 import { answerSource } from '../src/backup/forced-command.ts';
 import { Guard } from '../src/backup/guard.ts';
+import { History } from '../src/backup/history.ts';
+import { answerHistory } from '../src/backup/history-answers.ts';
 import { KeySessions } from '../src/backup/key-sessions.ts';
 import { Reports } from '../src/backup/reports.ts';
 import { canSeclude } from '../src/backup/seclusion.ts';
@@ -210,7 +210,7 @@ async function main(): Promise<void> {
   if (await answerSource(process.argv.slice(2))) return;
   lifecycle.handleSignals();
   process.stdout.on('error', () => {}); // the mirror outlives the reader of its log
-  const answer = answerFlags();
+  const answer = answerHistory(process.argv.slice(2)) ?? answerFlags();
   if (answer) return lifecycle.answer(answer);
   const config = readStartConfig();
   await openLogFile(config);
@@ -218,9 +218,9 @@ async function main(): Promise<void> {
   const [key, sshd, reports] = [new SharedKey(config), new Sshd(config), new Reports()];
   const destination = new Destination(config.DEST_DIR);
   const guard = new Guard({ config, destination, sshd, reports });
-  const sessions = new KeySessions({ key, guard, sshd });
-  const stalls = new Stalls(() => sshd.commands());
-  const status = new ServiceStatus({ config, destination, guard, key, sshd, reports, stalls });
+  const [sessions, stalls] = [new KeySessions({ key, guard, sshd }), new Stalls(() => sshd.commands())];
+  const history = new History(config, () => guard.report() === null);
+  const status = new ServiceStatus({ config, destination, guard, key, sshd, reports, stalls, history });
   for (const prepare of [
     () => status.standAlone(),
     async () => lifecycle.background(endLeftovers()),
@@ -240,7 +240,7 @@ async function main(): Promise<void> {
   await startSshd(sshd); // 5
   status.enterService();
   logReady(config, sshd);
-  for (const watch of [guard.watch(), stalls.keep(), sessions.keep()]) lifecycle.background(watch);
+  for (const watch of [guard.watch(), stalls.keep(), sessions.keep(), history.keep()]) lifecycle.background(watch);
   await followSharedKey(key, sessions, sshd); // 6
 }
 

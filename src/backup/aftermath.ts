@@ -14,11 +14,14 @@
  */
 import type { Stats } from 'node:fs';
 import { lstat, lutimes, readdir, statfs } from 'node:fs/promises';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { mountOf, parseMountinfo, readMountinfo } from '../service/mounts.ts';
 import { exitStatus, signalGroup, start } from '../service/processes.ts';
 import { CleanMark, type Former } from './clean-mark.ts';
 import type { Config } from './config.ts';
+import { hasHistory } from './history-door.ts';
+import { HISTORY } from './history-names.ts';
 
 /**
  * How long before the last change on the disk a file may have been written and still lack its content, ms. The kernel begins to
@@ -131,10 +134,11 @@ async function newestIn(root: string): Promise<number> {
 /** Visits all files below a directory, in no order. What cannot be looked at cannot be received into, either, and is left out. */
 async function forEachFile(root: string, visit: (path: Buffer, status: Stats) => Promise<void> | void): Promise<void> {
   const directories = [root];
+  const versions = hasHistory(root) ? join(root, HISTORY) : undefined; // which nothing is written into
   const look = async (path: string) => {
     const bytes = Buffer.from(path, 'latin1');
     const status = await lstat(bytes).catch(() => undefined);
-    if (status?.isDirectory()) directories.push(path);
+    if (status?.isDirectory() && path !== versions) directories.push(path);
     else if (status?.isFile()) await visit(bytes, status);
   };
   for (let directory = directories.pop(); directory !== undefined; directory = directories.pop()) {

@@ -17,6 +17,7 @@ import {
   logVariables,
   matching,
   missingPrograms,
+  mistake,
   readVariables,
   refuseMistakes,
 } from '../service/variables.ts';
@@ -34,6 +35,9 @@ const directoryBelow = (base: string) =>
 const directory = directoryBelow('.');
 /** A relative path means to rsync one below the home directory. */
 const destination = directoryBelow(homeDirectory());
+
+/** Takes a number of days. */
+const days = matching(/^\d{1,4}$/, '应为 0 到 9999 之间的天数', Number);
 
 /** Takes names of rsync's options. */
 const refusals = checked(refusedBy);
@@ -60,6 +64,10 @@ export const variables = {
     default: '',
     desc: '拒绝源端使用的 rsync 选项，写法同 rsyncd.conf(5) 的 refuse options，例如 inplace；no-whole-file = 总是传输整个文件',
   }),
+  HISTORY_DAYS: days({
+    default: 0,
+    desc: '旧版本和已删除的文件在 DEST_DIR/.history 中保留多少天；0 = 不保留',
+  }),
   STATUS_FILE: file({
     default: '/run/start-sshd/status.json',
     desc: '状态文件，供 --status 和 --healthcheck 使用，整体替换',
@@ -68,6 +76,9 @@ export const variables = {
   ...colourVariable,
 };
 
+/** Why no versions can be kept of what a shell of the source writes. */
+const SHELL = 'ALLOW_SHELL=true 时无法保留旧版本：源端可以随意改写它们；请去掉其中一个';
+
 /**
  * Reads and checks the variables.
  * @param missing what else is wrong, one line each, to be reported together
@@ -75,6 +86,9 @@ export const variables = {
  */
 export function readConfig(env: NodeJS.ProcessEnv, missing: string[] = []) {
   const { config, mistakes } = readVariables(variables, env);
+  const isKnown = !mistakes.some(({ name }) => name === 'HISTORY_DAYS' || name === 'ALLOW_SHELL');
+  if (isKnown && config.HISTORY_DAYS > 0 && config.ALLOW_SHELL)
+    mistakes.push(mistake('HISTORY_DAYS', env.HISTORY_DAYS ?? '', SHELL));
   refuseMistakes(variables, mistakes, missing);
   return config;
 }
@@ -92,9 +106,14 @@ export const readStartConfig = (): Config =>
 export const help = () => `${PROGRAM} ${version}：运行 sshd，接收 rsync-inotify 的镜像
 
 用法: start-sshd [--help | --version | --check | --status | --healthcheck]
+      start-sshd --history [路径]
+      start-sshd --recover [路径…] --at 时间 --to 空目录
   --check         检查配置和所需程序后退出
   --status        显示正在运行的服务的状态
   --healthcheck   用一行说明备份端能否接收镜像；退出状态 0 能，1 不能
+  --history       列出旧版本（HISTORY_DAYS）：何时被替换或删除、大小、路径
+  --recover       把 DEST_DIR 或其中的路径恢复成某一时刻的样子，放入一个空目录；
+                  时间为本地时间或 ISO 8601，例如 "2025-10-09 12:00:00"
 
 环境变量（名称、默认值、说明）:
 ${describeVariables(variables, 16, 28)}

@@ -8,8 +8,9 @@
 import { closeSync, openSync, readSync, writeSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { enter, fence, locate, Refusal } from './confinement.ts';
+import { keepingOf } from './history-door.ts';
 import { type Kind, Removals } from './removals.ts';
-import { MAX_PATH_BYTES, PLACE, renameBelow } from './renames.ts';
+import { type Kept, MAX_PATH_BYTES, PLACE, renameBelow } from './renames.ts';
 
 /** How much may be asked for at a time; what could not be done of it is listed. */
 const MAX_ORDERS = 20_000;
@@ -50,12 +51,13 @@ class Batch {
   constructor(
     private readonly place: number,
     private readonly most: number,
+    private readonly keeping: Kept | undefined,
   ) {
-    this.removals = new Removals(place);
+    this.removals = new Removals(place, keeping);
   }
 
   rename(number: number, from: string, to: string): void {
-    if (renameBelow(this.place, from, to)) this.renamed++;
+    if (renameBelow(this.place, from, to, this.keeping)) this.renamed++;
     else this.left.push(number);
   }
 
@@ -114,7 +116,9 @@ function openDestination(directory: string, allowed: string): number {
  */
 export function serveErrands(directory: string, allowed: string, { admit, mayRemove }: Terms): never {
   const { START_SSHD_ADMISSION: file } = process.env;
-  const { root } = locate(directory, allowed);
+  const { real, root } = locate(directory, allowed);
+  const history = keepingOf(root);
+  history?.refuse([real]);
   fence(root, file ? [dirname(file)] : []);
   process.chdir('/'); // DEST_DIR can be unmounted while this waits
   writeSync(1, 'ready\n');
@@ -124,7 +128,9 @@ export function serveErrands(directory: string, allowed: string, { admit, mayRem
     admit();
     const place = openDestination(directory, allowed);
     try {
-      const batch = new Batch(place, most);
+      using keeper = history?.keeper(real);
+      const keeping = history && { keeper, isHistory: (at: Buffer) => history.isHistory(at) };
+      const batch = new Batch(place, most, keeping);
       work(batch, fields);
       writeSync(1, batch.answer);
     } finally {

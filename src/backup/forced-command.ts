@@ -11,6 +11,7 @@ import { escapeText } from '../service/text.ts';
 import { admit, admitKey, Barred, KEY_VARIABLE, readAdmission } from './admission.ts';
 import { confinedPath, enter, fence, forbidDevices, locate, neededBy, Refusal } from './confinement.ts';
 import type { serveErrands } from './errands.ts';
+import { keepingOf } from './history-door.ts';
 import { identify } from './identification.ts';
 import { findProgram } from './programs.ts';
 import {
@@ -154,7 +155,10 @@ async function receive(words: string[], allowed: string): Promise<never> {
   const { options, directories, destination, hasBlockLength } = parseReceiver(words, refused);
   admit();
   const { real, root } = locate(destination, allowed);
-  for (const directory of directories) confinedPath(directory, real, root);
+  const named = directories.map((directory) => confinedPath(directory, real, root));
+  const keeping = keepingOf(root);
+  keeping?.refuse([real, ...named], options);
+  const kept = keeping?.wordsFor(real) ?? [];
   const rsync = findProgram('rsync');
   if (!rsync) throw new Refusal('本机没有 rsync');
   const rest = enter(real, root);
@@ -171,7 +175,7 @@ async function receive(words: string[], allowed: string): Promise<never> {
   const mayLeave = isSecluded || (isFenced && real === root);
   if (mayLeave) process.chdir('/');
   const place = (mayLeave ? real : rest) + (destination.endsWith('/') ? '/' : ''); // a directory to be, for a single file
-  return become(rsync, ['rsync', '--server', ...safe, '.', place], process.env);
+  return become(rsync, ['rsync', '--server', ...safe, ...kept, '.', place], process.env);
 }
 
 const messageOf = (cause: unknown) => (cause instanceof Error ? cause.message : String(cause));

@@ -14,7 +14,7 @@ import {
   statfsSync,
   unlinkSync,
 } from 'node:fs';
-import { inPlace, openPlace, PLACE, walk } from './renames.ts';
+import { inPlace, type Kept, openPlace, outside, PLACE, walk } from './renames.ts';
 
 /** What is to be deleted: a directory with all that is in it, or anything else. */
 export type Kind = 'file' | 'directory';
@@ -44,9 +44,10 @@ export class Removals {
   /** Whether the file system with this number of a device is a plain one. */
   private readonly plain = new Map<number, boolean>();
 
-  /** @param root an open directory */
+  /** @param root an open directory @param keeping what becomes of older versions */
   constructor(
     private readonly root: number,
+    private readonly keeping?: Kept,
     private readonly typeOf = (place: number) => statfsSync(inPlace(place, '.')).type,
   ) {}
 
@@ -57,13 +58,15 @@ export class Removals {
    */
   remove(path: string, kind: Kind, most: number): Removal {
     try {
-      using way = walk(this.root, path, openPlace);
+      const { keeping } = this;
+      using way = walk(this.root, path, keeping ? outside(keeping, openPlace) : openPlace);
       const found = lstatSync(way.last, { throwIfNoEntry: false });
       if (!found) return { removed: 0, isDone: true };
-      if (found.isDirectory() !== (kind === 'directory') || most < 1) return NOTHING;
+      if (found.isDirectory() !== (kind === 'directory') || most < 1 || keeping?.isHistory(way.last)) return NOTHING;
       if (!this.isPlain(way.place) || hasOtherName(way.place, way.name, found)) return NOTHING;
-      if (kind === 'directory') return removeTree(way.place, way.name, most);
-      unlinkSync(way.last);
+      const discard = (at: Buffer, it: string) => (keeping?.keeper ? keeping.keeper.take(at, it) : unlinkSync(at));
+      if (kind === 'directory') return removeTree(way.place, way.name, { most, path, discard });
+      discard(way.last, path);
       return { removed: 1, isDone: true };
     } catch (cause) {
       return { removed: 0, isDone: (cause as NodeJS.ErrnoException).code === 'ENOENT' };
@@ -100,10 +103,10 @@ function hasOtherName(place: number, name: string, { ino }: Stats): boolean {
 }
 
 /** Deletes a directory with all that is in it, but for what is mounted there; what was deleted before something stays is counted. */
-function removeTree(place: number, name: string, most: number): Removal {
+function removeTree(place: number, name: string, terms: Pick<Clearing, 'most' | 'path' | 'discard'>): Removal {
   const count = { removed: 0 };
   try {
-    clear(place, name, { count, most, device: fstatSync(place).dev, depth: 0 });
+    clear(place, name, { ...terms, count, device: fstatSync(place).dev, depth: 0 });
     return { ...count, isDone: true };
   } catch {
     return { ...count, isDone: false };
@@ -115,21 +118,25 @@ interface Clearing {
   most: number;
   device: number;
   depth: number;
+  /** The path of the directory, bytes in a latin1 string. */
+  path: string;
+  /** Deletes a file, or keeps it elsewhere. */
+  discard: (at: Buffer, path: string) => void;
 }
 
 /** @throws where something stays */
 function clear(place: number, name: string, clearing: Clearing): void {
-  const { count, most, device, depth } = clearing;
+  const { count, most, device, depth, path, discard } = clearing;
   const directory = openSync(inPlace(place, name), PLACE);
   try {
     if (fstatSync(directory).dev !== device || depth > MAX_DEPTH) throw new Left();
     for (const entry of readdirSync(inPlace(directory, '.'), { encoding: 'latin1' })) {
       if (lstatSync(inPlace(directory, entry)).isDirectory()) {
-        clear(directory, entry, { ...clearing, depth: depth + 1 });
+        clear(directory, entry, { ...clearing, depth: depth + 1, path: `${path}/${entry}` });
         continue;
       }
       if (count.removed >= most) throw new Left();
-      unlinkSync(inPlace(directory, entry));
+      discard(inPlace(directory, entry), `${path}/${entry}`);
       count.removed++;
     }
   } finally {

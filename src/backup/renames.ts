@@ -6,6 +6,7 @@
 import { closeSync, constants, lstatSync, mkdirSync, openSync, readSync, renameSync } from 'node:fs';
 import { O_PATH } from '../service/files.ts';
 import { enter, fence, locate, Refusal } from './confinement.ts';
+import { type Keeper, keepingOf } from './history-door.ts';
 
 /** How long a path may be of which something is asked, bytes. */
 export const MAX_PATH_BYTES = 4096;
@@ -49,14 +50,35 @@ export function walk(root: number, path: string, open: typeof openPlace) {
   return { place, name: last, last: inPlace(place, last), [Symbol.dispose]: () => closeSync(place) };
 }
 
+/** What becomes of what a rename replaces. */
+export interface Kept {
+  keeper: Keeper | undefined;
+  /** Whether it is the directory with older versions. */
+  isHistory: (at: Buffer) => boolean;
+}
+
+/** Opens a directory, unless it is the one with older versions. */
+export const outside = (keeping: Kept, open: typeof openPlace) => (place: number, name: string) => {
+  if (keeping.isHistory(inPlace(place, name))) throw new Error('旧版本不能改动');
+  return open(place, name);
+};
+
+/** Renames, and keeps what is replaced. */
+function renameKept(source: Buffer, target: Buffer, replaced: string, keeper: Keeper | undefined): boolean {
+  keeper?.copy(target, replaced);
+  renameSync(source, target);
+  return true;
+}
+
 /** Renames below an open directory as rename(2) does; returns whether it could be done. rsync mirrors both places anyway. */
-export function renameBelow(root: number, from: string, to: string): boolean {
+export function renameBelow(root: number, from: string, to: string, keeping?: Kept): boolean {
   try {
-    using source = walk(root, from, openPlace);
+    using source = walk(root, from, keeping ? outside(keeping, openPlace) : openPlace);
     lstatSync(source.last); // nothing is made for what is not there
-    using target = walk(root, to, makePlace);
-    renameSync(source.last, target.last);
-    return true;
+    using target = walk(root, to, keeping ? outside(keeping, makePlace) : makePlace);
+    if (keeping?.isHistory(source.last) || keeping?.isHistory(target.last)) return false;
+    const rename = () => renameKept(source.last, target.last, to, keeping?.keeper);
+    return keeping?.keeper ? keeping.keeper.rename(from, to, rename) : rename();
   } catch {
     return false;
   }
@@ -86,10 +108,14 @@ function* readPairs(): Generator<[from: string, to: string]> {
  */
 export function renameIn(directory: string, allowed: string): number {
   const { real, root } = locate(directory, allowed);
+  const history = keepingOf(root);
+  history?.refuse([real]);
   if (enter(real, root) !== './') return 0; // there is nothing yet
-  fence('.');
+  using keeper = history?.keeper(real);
+  fence(keeper ? root : '.');
   const place = openSync('.', PLACE);
+  const keeping = history && { keeper, isHistory: (at: Buffer) => history.isHistory(at) };
   let done = 0;
-  for (const [from, to] of readPairs()) if (renameBelow(place, from, to)) done++;
+  for (const [from, to] of readPairs()) if (renameBelow(place, from, to, keeping)) done++;
   return done;
 }

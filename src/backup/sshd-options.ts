@@ -10,6 +10,7 @@ import { warn } from '../service/log.ts';
 import { run } from '../service/processes.ts';
 import { escapeText, Failure, reasonOf } from '../service/text.ts';
 import type { Config } from './config.ts';
+import { HISTORY_VARIABLE } from './history-door.ts';
 import { refusedBy } from './receiver-options.ts';
 
 export const HOST_KEY_TYPES = ['rsa', 'ecdsa', 'ed25519'] as const;
@@ -34,12 +35,23 @@ export interface SessionFiles {
  * Lists what a session finds in its environment. By SHLVL bash sees that it need not run ~/.bashrc, which may print into
  * the transfer or take its time; rsync is then the one that the start has found.
  */
-function sessionVariables({ DEST_DIR, REFUSE_OPTIONS }: Config, { reports, admission }: SessionFiles): string[] {
+function sessionVariables(
+  { DEST_DIR, REFUSE_OPTIONS, HISTORY_DAYS }: Config,
+  { reports, admission }: SessionFiles,
+): string[] {
   const { PATH = '' } = process.env;
   const path = /^[^"\p{Cc}]+$/u.test(PATH) ? [`PATH=${PATH}`] : [];
   const ours = [`START_SSHD_REPORTS=${reports}`, `START_SSHD_ADMISSION=${admission}`];
   const refused = refusedBy(REFUSE_OPTIONS).join(' ');
-  return ['SHLVL=1', ...path, `DEST_DIR=${DEST_DIR}`, ...(refused ? [`REFUSE_OPTIONS=${refused}`] : []), ...ours];
+  const history = HISTORY_DAYS > 0 ? [`${HISTORY_VARIABLE}=1`] : [];
+  return [
+    'SHLVL=1',
+    ...path,
+    ...history,
+    `DEST_DIR=${DEST_DIR}`,
+    ...(refused ? [`REFUSE_OPTIONS=${refused}`] : []),
+    ...ours,
+  ];
 }
 
 /**

@@ -23,6 +23,7 @@ import type { SharedKey } from './authorized-keys.ts';
 import { type Config, PROGRAM, variables, version } from './config.ts';
 import type { Destination } from './destination.ts';
 import type { Guard, Trouble } from './guard.ts';
+import type { History } from './history.ts';
 import type { Reports } from './reports.ts';
 import type { Shortage } from './room.ts';
 import type { Sshd } from './sshd.ts';
@@ -40,6 +41,7 @@ interface Parts {
   sshd: Sshd;
   reports: Reports;
   stalls: Pick<Stalls, 'report'>;
+  history: Pick<History, 'report'>;
 }
 
 /** The state of the service in STATUS_FILE. */
@@ -90,7 +92,7 @@ export class ServiceStatus {
 
   /** Pulls the state from all parts. */
   report() {
-    const { destination, guard, key, sshd, reports, stalls } = this.parts;
+    const { destination, guard, key, sshd, reports, stalls, history } = this.parts;
     return {
       program: PROGRAM,
       version,
@@ -106,6 +108,7 @@ export class ServiceStatus {
       stalled: stalls.report(),
       refused: reports.report(),
       doubled: reports.sources.report(),
+      history: history.report(),
       errors: complaints,
     };
   }
@@ -193,6 +196,14 @@ export function showStatus(): Answer {
   return { text: describe(readStatus()), status: 0 };
 }
 
+/** Tells what older versions cost. */
+function describeHistory({ history }: Status): string[][] {
+  if (!history) return [];
+  const { days, versions, bytes } = history;
+  const cost = versions === null ? '正在统计' : `${versions} 个，占用 ${inUnits(bytes ?? 0)}`;
+  return [['旧版本', `${cost}，保留 ${days} 天`]];
+}
+
 /** Describes the state as a table for people. */
 export function describe(status: Status): string {
   const { sshd, destination, key, sessions, refused, errors } = status;
@@ -203,6 +214,7 @@ export function describe(status: Status): string {
     ['源端公钥', key ?? '–'],
     ['连接', String(sessions)],
     ['拒绝的命令', String(refused)],
+    ...describeHistory(status),
   ]);
   return [describeProgram(status), judge(status).line, '', ...rows, ...describeComplaints(errors), ''].join('\n');
 }

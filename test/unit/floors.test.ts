@@ -16,8 +16,8 @@ const MIRROR = [
   'tally rule-files census ledger forecast losses brake transfers removals whole-tree by-content waiting sender division flaws failures retries recovery target commands status metrics monitor comparison readability horizon verify',
 ].flatMap((line) => line.split(' '));
 const BACKUP = [
-  'programs receiver-options config confinement admission identification renames removals errands session-reports room destination mount-memory ceiling sources reports letter-case seclusion slots',
-  'forced-command authorized-keys sshd-options records strays sshd crowd stalls links inner-mounts clean-mark aftermath unmounts guard key-sessions status',
+  'programs receiver-options config confinement admission identification history-names held-tree history-moves history-door renames removals errands session-reports room destination mount-memory ceiling sources reports letter-case seclusion slots',
+  'forced-command authorized-keys sshd-options records strays sshd crowd stalls links inner-mounts clean-mark aftermath unmounts guard key-sessions history-clock history-tender history history-lookup history-archive history-copy history-recover history-answers status',
 ].flatMap((line) => line.split(' '));
 
 const room = (name: string, floors: string[]) => floors.map((floor) => `src/${name}/${floor}.ts`);

@@ -8,7 +8,7 @@ import { scratch } from '../service/scratch.ts';
 /** Has things deleted below a directory. */
 function within(root: string, typeOf?: () => number) {
   const place = openSync(root, PLACE);
-  return { removals: new Removals(place, typeOf), [Symbol.dispose]: () => closeSync(place) };
+  return { removals: new Removals(place, undefined, typeOf), [Symbol.dispose]: () => closeSync(place) };
 }
 
 describe('what is deleted by name', () => {

@@ -22,6 +22,7 @@ const statusWith = (change: Partial<Status>): Status => ({
   refused: 3,
   stalled: 0,
   doubled: [],
+  history: null,
   errors: [],
   ...change,
 });

@@ -1,0 +1,149 @@
+/**
+ * Walks trees in which others may put links and rename directories meanwhile: each directory is opened in the one before, and no link is
+ * followed.
+ *
+ *   using top = Held.open('/data/backup/.history');
+ *   for (const name of top.names()) top.statusOf(name); // bytes in latin1 strings
+ */
+import {
+  type BigIntStats,
+  closeSync,
+  constants,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  rmdirSync,
+  unlinkSync,
+} from 'node:fs';
+import { O_PATH } from '../service/files.ts';
+
+const PLACE = O_PATH | constants.O_DIRECTORY | constants.O_NOFOLLOW;
+
+/** A directory that is held open. */
+export class Held implements Disposable {
+  private constructor(readonly fd: number) {}
+
+  /** Opens a directory by its real path. @throws where there is none */
+  static open(path: string): Held {
+    return new Held(openSync(Buffer.from(path, 'latin1'), PLACE));
+  }
+
+  /** Names an entry for the kernel, wherever the directory has been moved meanwhile. */
+  at(name: string): Buffer {
+    return Buffer.from(`/proc/self/fd/${this.fd}/${name}`, 'latin1');
+  }
+
+  /** Opens a directory in this one. @throws where there is none, be it a link to one */
+  enter(name: string): Held {
+    return new Held(openSync(this.at(name), PLACE));
+  }
+
+  /** Opens a directory by a relative path, nothing where it is not there. */
+  find(path: string): Held | undefined {
+    let place: Held = this.enter('.');
+    try {
+      for (const name of path.split('/').filter(Boolean)) {
+        using above = place;
+        place = above.enter(name);
+      }
+      return place;
+    } catch {
+      return undefined; // what was open is closed
+    }
+  }
+
+  /** Opens a directory by a relative path, which is made as far as it is not there. @throws where something else is in the way */
+  make(path: string): Held {
+    let place: Held = this.enter('.');
+    for (const name of path.split('/').filter(Boolean)) {
+      using above = place;
+      try {
+        place = above.enter(name);
+      } catch {
+        mkdirSync(above.at(name), 0o700);
+        place = above.enter(name);
+      }
+    }
+    return place;
+  }
+
+  /** Lists the names of the entries. */
+  names(): string[] {
+    return readdirSync(this.at('.'), { encoding: 'buffer' }).map((name) => (name as Buffer).toString('latin1'));
+  }
+
+  /** Looks at an entry, nothing where it is gone. */
+  statusOf(name: string): BigIntStats | undefined {
+    try {
+      return lstatSync(this.at(name), { bigint: true });
+    } catch {
+      return undefined;
+    }
+  }
+
+  [Symbol.dispose](): void {
+    closeSync(this.fd);
+  }
+}
+
+/** Something that was met on a walk. */
+export interface Met {
+  place: Held;
+  name: string;
+  /** Its path from where the walk has begun. */
+  path: string;
+  status: BigIntStats;
+}
+
+/** How deep a tree is walked: each level holds a file open. */
+const MAX_DEPTH = 500;
+
+/**
+ * Visits all below a directory, a directory before what is in it.
+ * @param visit returns what keeps a directory from being entered: `skip`
+ * @param leave is told of each directory once all in it was visited
+ */
+export function walkTree(top: Held, visit: (met: Met) => unknown, leave: (met: Met) => unknown = () => {}): void {
+  const walk = (place: Held, above: string, depth: number) => {
+    for (const name of place.names()) {
+      const status = place.statusOf(name);
+      if (!status) continue;
+      const met = { place, name, path: above + name, status };
+      if (visit(met) === 'skip' || !status.isDirectory() || depth >= MAX_DEPTH) continue;
+      const inside = place.find(name);
+      if (!inside) continue;
+      try {
+        walk(inside, `${met.path}/`, depth + 1);
+      } finally {
+        inside[Symbol.dispose]();
+      }
+      leave(met);
+    }
+  };
+  walk(top, '', 0);
+}
+
+/** Removes a directory that is empty; returns whether it was. */
+export function removeEmpty(place: Held, name: string): boolean {
+  try {
+    rmdirSync(place.at(name));
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Removes an entry with all that is in it, as far as that is possible. @param removed is told of each that is no directory */
+export function removeTree(place: Held, name: string, removed: (status: BigIntStats) => void): void {
+  const status = place.statusOf(name);
+  if (!status) return;
+  if (status.isDirectory()) {
+    using inside = place.enter(name);
+    for (const it of inside.names()) removeTree(inside, it, removed);
+    removeEmpty(place, name);
+  } else {
+    unlinkSync(place.at(name));
+    removed(status);
+  }
+}

@@ -1,0 +1,273 @@
+/**
+ * Tends the older versions in DEST_DIR/.history: names what a session has kept that has ended, puts back what a source has moved there,
+ * removes what is too old, and thins out the rest. It is a process of its own, which a disk that hangs may hold up, and it can be ended at
+ * any time: what is left to do is seen by the next one.
+ *
+ *   start-sshd --tend-history '{"days":30,"time":…,"stamp":…,"since":…,"isToCount":true}' // prints an Outcome
+ */
+import { type BigIntStats, readFileSync, realpathSync, renameSync, unlinkSync } from 'node:fs';
+import { setPriority } from 'node:os';
+import { join } from 'node:path';
+import { fence } from './confinement.ts';
+import { Held, removeEmpty, removeTree, walkTree } from './held-tree.ts';
+import {
+  baseOf,
+  DAY_MS,
+  type Entry,
+  entryOf,
+  HISTORY,
+  MARK,
+  MOVES,
+  type Moment,
+  nameOf,
+  slotOf,
+} from './history-names.ts';
+
+/** What starts it. */
+export const TEND = '--tend-history';
+
+export interface Orders extends Moment {
+  /** How many days versions are kept. */
+  days: number;
+  /** When it was thinned out last, by the clock that versions age by; null where that is not to be done now. */
+  since: number | null;
+  /** Whether all is to be counted. */
+  isToCount: boolean;
+}
+
+/** What was found and done. Amounts are differences, unless all was counted. */
+export interface Outcome {
+  versions: number;
+  bytes: number;
+  /** How many versions a source had moved, and were put back. */
+  disturbed: number;
+  /** What else is there that is none of ours. */
+  foreign: string[];
+  /** Why something could not be done. */
+  failure: string;
+}
+
+type Kept = Extract<Entry, { kind: 'kept' }> & { name: string };
+
+/** How many versions of a slot are remembered while it is thinned out; of the others all are kept. */
+const MAX_REMEMBERED = 200_000;
+/** After how many entries it waits, and for how long, ms: the mirror goes first. */
+const [BREATH, BREATH_MS] = [64, 1];
+const MAX_FOREIGN = 5;
+
+/** Whether no process runs any more that keeps versions under a name. */
+function isGone({ pid, start }: Extract<Entry, { kind: 'open' }>): boolean {
+  try {
+    const [, now] = /.*\) (?:\S+ ){19}(\d+) /s.exec(readFileSync(`/proc/${pid}/stat`, 'latin1')) ?? [];
+    if (now === start) return false;
+  } catch {}
+  try {
+    return !process.kill(-pid, 0); // the other half of an rsync whose first one has ended
+  } catch (cause) {
+    return (cause as NodeJS.ErrnoException).code !== 'EPERM';
+  }
+}
+
+const roomOf = ({ blocks }: BigIntStats) => Number(blocks) * 512;
+
+export class Tender {
+  private readonly outcome: Outcome = { versions: 0, bytes: 0, disturbed: 0, foreign: [], failure: '' };
+  private breath = 0;
+
+  constructor(
+    private readonly history: Held,
+    private readonly orders: Orders,
+    private readonly mayRest = true,
+  ) {}
+
+  /** @param gone the names of what sessions have kept that have ended */
+  tend(gone: readonly string[]): Outcome {
+    const names = this.history.names();
+    this.outcome.foreign = names.filter((name) => name !== MARK && !entryOf(name)).slice(0, MAX_FOREIGN);
+    for (const name of gone) this.attempt(() => this.settle(name));
+    const kept = this.kept();
+    const isOld = ({ stamp }: Kept) => this.orders.stamp - stamp > this.orders.days * DAY_MS;
+    for (const it of kept.filter(isOld)) this.attempt(() => this.remove(it.name));
+    this.attempt(() => this.thin(kept.filter((it) => !isOld(it))));
+    return this.orders.isToCount ? this.count() : this.outcome;
+  }
+
+  private attempt(work: () => void): void {
+    try {
+      work();
+    } catch (cause) {
+      this.outcome.failure = (cause as NodeJS.ErrnoException).code ?? String(cause);
+    }
+  }
+
+  /** Lists the directories of sessions that have ended, the oldest first. */
+  private kept(): Kept[] {
+    return [...new Set(this.history.names().map(baseOf))]
+      .map((name) => ({ name, entry: entryOf(name) }))
+      .flatMap(({ name, entry }) => (entry?.kind === 'kept' ? [{ ...entry, name }] : []))
+      .sort((a, b) => a.stamp - b.stamp || (a.name < b.name ? -1 : 1));
+  }
+
+  private rest(): void {
+    if (this.mayRest && ++this.breath % BREATH === 0) Bun.sleepSync(BREATH_MS);
+  }
+
+  private add(status: BigIntStats, sign: 1 | -1): void {
+    this.outcome.versions += sign;
+    this.outcome.bytes += sign * roomOf(status);
+  }
+
+  // ── What sessions have kept ────────────────────────────────────────────────────────────────────
+
+  /** Gives what a session has kept the name of its time. */
+  private settle(name: string): void {
+    const { history } = this;
+    this.putBack(name);
+    if (removeEmpty(history, name)) return;
+    const status = history.statusOf(name);
+    if (status?.size === 0n && name.endsWith(MOVES)) unlinkSync(history.at(name));
+    else this.dub(name);
+  }
+
+  private dub(name: string): void {
+    const { history } = this;
+    const to = this.freeName(name);
+    renameSync(history.at(name), history.at(to));
+    using place = history.find(to);
+    if (place) walkTree(place, (met) => met.status.isDirectory() || this.add(met.status, 1));
+  }
+
+  /** Finds a name for this time that is not there. A journal gets one of its own. */
+  private freeName(name: string): string {
+    const ending = name.endsWith(MOVES) ? MOVES : '';
+    const plain = nameOf(this.orders);
+    for (let turn = 1; ; turn++) {
+      const free = (turn > 1 ? `${plain}-${turn}` : plain) + ending;
+      if (!this.history.statusOf(free)) return free;
+    }
+  }
+
+  /** Puts back what a session has moved from among the versions: with its own rsync, a source can have it write there. */
+  private putBack(name: string): void {
+    using place = this.history.find(name);
+    using moved = place?.find(HISTORY);
+    if (!place || !moved) return;
+    walkTree(
+      moved,
+      (met) => {
+        const [first = ''] = met.path.split('/');
+        if (met.status.isDirectory() || !(entryOf(first) || first === MARK)) return;
+        if (this.putBackOne(met.place.at(met.name), met.path, met.status)) this.outcome.disturbed++;
+      },
+      (met) => removeEmpty(met.place, met.name),
+    );
+    removeEmpty(place, HISTORY);
+  }
+
+  /** Puts one version back, unless an older file is in its place. */
+  private putBackOne(from: Buffer, path: string, { birthtimeNs }: BigIntStats): boolean {
+    const end = path.lastIndexOf('/') + 1;
+    try {
+      using place = this.history.make(path.slice(0, end));
+      const there = place.statusOf(path.slice(end));
+      if (there && (there.isDirectory() || there.birthtimeNs <= birthtimeNs)) return false;
+      renameSync(from, place.at(path.slice(end)));
+      return true;
+    } catch {
+      return false; // what is in the way was put there by a source
+    }
+  }
+
+  // ── What goes ──────────────────────────────────────────────────────────────────────────────────
+
+  private remove(name: string): void {
+    for (const it of [name, name + MOVES])
+      removeTree(this.history, it, (status) => {
+        this.rest();
+        if (it === name) this.add(status, -1);
+      });
+  }
+
+  /** Keeps the oldest version of each file in each slot. Slots that were thinned out before and in which nothing has changed are left alone. */
+  private thin(kept: readonly Kept[]): void {
+    const { since, stamp: now } = this.orders;
+    if (since === null) return;
+    const slots = new Map<string, Kept[]>();
+    for (const it of kept) {
+      const slot = slotOf(it.stamp, now);
+      if (!slot) continue;
+      const key = `${slot.from} ${slot.to}`;
+      const list = slots.get(key);
+      if (list) list.push(it);
+      else slots.set(key, [it]);
+    }
+    const isDue = ({ stamp }: Kept) =>
+      slotOf(stamp, now)?.to !== slotOf(stamp, since)?.to || slotOf(stamp, now)?.from !== slotOf(stamp, since)?.from;
+    for (const slot of slots.values()) if (slot.length > 1 && slot.some(isDue)) this.thinSlot(slot);
+  }
+
+  private thinSlot(slot: readonly Kept[]): void {
+    const first = new Map<number | bigint, string>();
+    for (const { name } of slot) {
+      using top = this.history.find(name);
+      if (!top) continue;
+      walkTree(
+        top,
+        (met) => {
+          this.rest();
+          if (met.status.isDirectory()) return;
+          const key = Bun.hash(Buffer.from(met.path, 'latin1'));
+          const former = first.get(key);
+          if (former === undefined) {
+            if (first.size < MAX_REMEMBERED) first.set(key, name);
+          } else if (this.hasVersion(former, met.path)) {
+            unlinkSync(met.place.at(met.name));
+            this.add(met.status, -1);
+          }
+        },
+        (met) => removeEmpty(met.place, met.name),
+      );
+      removeEmpty(this.history, name);
+    }
+  }
+
+  private hasVersion(name: string, path: string): boolean {
+    const end = path.lastIndexOf('/') + 1;
+    using place = this.history.find(`${name}/${path.slice(0, end)}`);
+    const status = place?.statusOf(path.slice(end));
+    return status !== undefined && !status.isDirectory();
+  }
+
+  private count(): Outcome {
+    const total = { ...this.outcome, versions: 0, bytes: 0 };
+    for (const { name } of this.kept()) {
+      using top = this.history.find(name);
+      if (!top) continue;
+      walkTree(top, ({ status }) => {
+        this.rest();
+        if (status.isDirectory()) return;
+        total.versions++;
+        total.bytes += roomOf(status);
+      });
+    }
+    return total;
+  }
+}
+
+/** Finds the names of what sessions have kept that have ended. */
+export const goneOf = (names: readonly string[]): string[] =>
+  names.filter((name) => {
+    const entry = entryOf(name);
+    return entry?.kind === 'open' && (entry.isDone || isGone(entry));
+  });
+
+/** Does what the service orders, and prints what came of it. */
+export function tendHistory(orders: string): Outcome {
+  setPriority(19);
+  const root = realpathSync(process.env.DEST_DIR ?? '');
+  const path = Buffer.from(join(root, HISTORY)).toString('latin1');
+  using history = Held.open(path);
+  const gone = goneOf(history.names());
+  fence(root); // the source may put links there
+  return new Tender(history, JSON.parse(orders)).tend(gone);
+}

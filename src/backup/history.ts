@@ -1,0 +1,142 @@
+/**
+ * Sees to older versions in DEST_DIR/.history while the service runs: a process of its own names, thins out and removes them, and it is
+ * told here what they cost.
+ *
+ *   const history = new History(config, () => guard.report() === null);
+ *   await history.keep();
+ *   history.report(); // { days: 30, versions: 1200, bytes: 52428800 }
+ */
+import { createHash } from 'node:crypto';
+import { readdir } from 'node:fs/promises';
+import { join } from 'node:path';
+import { lifecycle } from '../service/lifecycle.ts';
+import { warn } from '../service/log.ts';
+import { exitStatus, limit, start, tailOf } from '../service/processes.ts';
+import { touch } from '../service/status.ts';
+import { escapeText, lastLine, localTime, reasonOf } from '../service/text.ts';
+import type { Config } from './config.ts';
+import { HistoryClock } from './history-clock.ts';
+import { entryOf, HISTORY } from './history-names.ts';
+import { goneOf, type Orders, type Outcome, TEND } from './history-tender.ts';
+
+/** How often it is looked for sessions that have kept something and have ended, ms. */
+const LOOK_MS = 2000;
+/** How long a process that names them is not started again, ms: it takes 0.1 s of CPU, and a version itself says when it was replaced. */
+const SETTLE_MS = 10_000;
+/** How often versions are thinned out and removed, and the time is written down, ms. */
+const THIN_MS = 600_000;
+
+export class History {
+  private readonly clock: HistoryClock;
+  private counted: { versions: number; bytes: number } | undefined;
+  private thinned: { stamp: number; uptime: number } | undefined;
+  private tended = Number.NEGATIVE_INFINITY;
+  /** What was told last, of each kind. */
+  private readonly told = new Map<string, string>();
+
+  /** @param isOpen whether DEST_DIR is the one that it should be */
+  constructor(
+    private readonly config: Pick<Config, 'DEST_DIR' | 'HISTORY_DAYS' | 'HOST_KEY_DIR'>,
+    private readonly isOpen: () => boolean,
+  ) {
+    const name = createHash('sha256').update(config.DEST_DIR).digest('hex').slice(0, 16);
+    this.clock = new HistoryClock(join(config.HOST_KEY_DIR, `history-${name}.json`));
+  }
+
+  /** Sees to them as long as the program runs. */
+  async keep(): Promise<void> {
+    if (this.config.HISTORY_DAYS === 0) return;
+    const stamps = (await this.names()).map((name) => entryOf(name)).map((it) => (it?.kind === 'kept' ? it.stamp : 0));
+    const newest = stamps.reduce((most, it) => Math.max(most, it), 0);
+    this.clock.begin(newest || undefined);
+    lifecycle.onStop(async () => this.saveTime());
+    while (!lifecycle.stopping) {
+      if (this.isOpen()) await this.look();
+      await lifecycle.pause(LOOK_MS);
+    }
+  }
+
+  /** Tells what older versions cost; null where none are kept. */
+  report() {
+    const { HISTORY_DAYS: days } = this.config;
+    return days > 0 ? { days, versions: this.counted?.versions ?? null, bytes: this.counted?.bytes ?? null } : null;
+  }
+
+  private names(): Promise<string[]> {
+    return readdir(join(this.config.DEST_DIR, HISTORY)).catch(() => []);
+  }
+
+  private async look(): Promise<void> {
+    const names = await this.names();
+    const now = this.clock.now();
+    const isDue = !this.thinned || performance.now() - this.thinned.uptime >= THIN_MS;
+    if (isDue) this.saveTime();
+    const isToSettle = performance.now() - this.tended >= SETTLE_MS && goneOf(names).length > 0;
+    if (names.length === 0 || !(isDue || isToSettle)) return;
+    this.tellClock(now.stamp - now.time);
+    const since = isDue ? (this.thinned?.stamp ?? 0) : null;
+    const orders = { days: this.config.HISTORY_DAYS, ...now, since, isToCount: !this.counted };
+    const outcome = await tend(orders, this.config.DEST_DIR);
+    this.tended = performance.now();
+    if (isDue) this.thinned = { stamp: now.stamp, uptime: performance.now() };
+    this.take(outcome, orders.isToCount);
+  }
+
+  private take(outcome: Outcome, isAll: boolean): void {
+    const { versions, bytes, disturbed, foreign, failure } = outcome;
+    const former = this.counted ?? { versions: 0, bytes: 0 };
+    if (isAll && !failure) this.counted = { versions, bytes };
+    else if (this.counted) this.counted = { versions: former.versions + versions, bytes: former.bytes + bytes };
+    touch();
+    const place = join(this.config.DEST_DIR, HISTORY);
+    const advice = '若不是误操作，源端的密钥可能已被盗用';
+    if (disturbed > 0)
+      warn('history.disturbed', `源端移动了 ${place} 中的 ${disturbed} 个旧版本，已放回原处。${advice}`, { disturbed });
+    const names = foreign.map(escapeText).join('、');
+    const what = `${place} 中有不属于它的内容: ${names}。请在源端改名或排除名为 ${HISTORY} 的目录`;
+    if (this.isNews('foreign', names)) warn('history.foreign', what, { names: foreign });
+    if (this.isNews('failure', failure))
+      warn('history.failed', `无法整理 ${place} 中的旧版本：${escapeText(failure)}。请检查权限和磁盘`);
+  }
+
+  private tellClock(lag: number): void {
+    const hours = Math.round(lag / 3_600_000);
+    if (!this.isNews('clock', hours === 0 ? '' : String(hours))) return;
+    const what = `本机时钟与实际经过的时间相差约 ${Math.abs(hours)} 小时（现在显示 ${localTime(new Date())}）`;
+    warn('history.clock', `${what}：旧版本按实际经过的时间保留，不会因此提前删除。请检查时钟`, { hours });
+  }
+
+  /** Whether something is to be told: it is there, and was not told last. */
+  private isNews(kind: string, text: string): boolean {
+    const isNews = text !== '' && this.told.get(kind) !== text;
+    this.told.set(kind, text);
+    return isNews;
+  }
+
+  private saveTime(): void {
+    try {
+      this.clock.save();
+    } catch (cause) {
+      const reason = reasonOf(cause);
+      if (this.isNews('time', reason))
+        warn('history.failed', `无法记下时间，旧版本可能多保留一天：${reason}。请检查 HOST_KEY_DIR`);
+    }
+  }
+}
+
+/** Has a process of its own tend the versions. */
+async function tend(orders: Orders, directory: string): Promise<Outcome> {
+  const script = Bun.main.startsWith('/$bunfs/') ? [] : ['--no-env-file', Bun.main];
+  const program = process.execPath.replace(/ \(deleted\)$/, '');
+  const env = { ...process.env, DEST_DIR: directory };
+  const child = start(program, [...script, TEND, JSON.stringify(orders)], { stdio: ['ignore', 'pipe', 'pipe'], env });
+  limit(child, {});
+  const [said, complaint] = [tailOf(child.stdout), tailOf(child.stderr)];
+  const status = await exitStatus(child).catch(() => 1);
+  try {
+    return JSON.parse(said());
+  } catch {
+    const failure = lastLine(complaint()) || `退出状态 ${status}`;
+    return { versions: 0, bytes: 0, disturbed: 0, foreign: [], failure };
+  }
+}

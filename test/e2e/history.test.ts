@@ -1,0 +1,211 @@
+import { expect, test } from 'bun:test';
+import { spawnSync } from 'node:child_process';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { isRoot, Pair } from '../pair.ts';
+import { eventually } from '../processes.ts';
+import { binary } from '../project.ts';
+import { run, Thief } from '../thief.ts';
+
+/** Asks the backup's program about older versions. */
+function ask(pair: Pair, ...args: string[]) {
+  const env = { ...process.env, ...pair.backupEnv };
+  const { status, stdout, stderr } = spawnSync(binary('start-sshd'), args, { env, encoding: 'utf8' });
+  return { status, stdout, stderr };
+}
+
+const history = (pair: Pair) => pair.path('backup', '.history');
+/** All files that are kept, with what is in them. */
+const versions = (pair: Pair): string[] =>
+  readdirSync(history(pair), { recursive: true, withFileTypes: true, encoding: 'utf8' })
+    .filter((it) => it.isFile() && !it.name.startsWith('.'))
+    .map((it) => {
+      const path = join(it.parentPath, it.name).slice(history(pair).length + 1);
+      return `${path.slice(path.indexOf('/') + 1)}=${readFileSync(join(it.parentPath, it.name), 'utf8')}`;
+    })
+    .sort();
+const isSettled = (pair: Pair) =>
+  eventually(() => existsSync(history(pair)) && !readdirSync(history(pair)).some((name) => /^(now|done)-/.test(name)));
+
+test('what is overwritten, deleted and renamed comes back as it was at a time', async () => {
+  await using pair = await Pair.withKeys('history');
+  const backup = pair.start('start-sshd', { HISTORY_DAYS: '1' });
+  const source = pair.path('source');
+  const write = (path: string, text: string) => {
+    mkdirSync(join(source, path, '..'), { recursive: true });
+    writeFileSync(join(source, path), text);
+  };
+  write('a', 'one');
+  write('d/e/f', 'deep');
+  symlinkSync('a', join(source, 'link'));
+  const mirror = pair.start('rsync-inotify', { SYNC_INTERVAL: '0' });
+  await mirror.shows('✓ 服务运行中');
+  const moments: { at: string; copy: string }[] = [];
+  const work: (() => void)[] = [
+    () => {},
+    () => write('a', 'two and more'),
+    () => renameSync(join(source, 'd'), join(source, 'moved')),
+    () => write('moved/e/f', 'deep, changed'),
+    () => rmSync(join(source, 'moved'), { recursive: true }),
+    () => {
+      rmSync(join(source, 'a'));
+      write('a/now', 'a directory');
+    },
+    () => rmSync(join(source, 'link')),
+    () => {
+      write('b', 'replaced by a rename');
+      write('c', 'renamed');
+    },
+    () => renameSync(join(source, 'c'), join(source, 'b')),
+  ];
+  for (const [n, step] of work.entries()) {
+    step();
+    await eventually(() => expectEqualBut(pair));
+    await Bun.sleep(30); // the kernel's clock for files goes in steps
+    const copy = pair.path(`copy-${n}`);
+    spawnSync('cp', ['-a', source, copy]);
+    moments.push({ at: new Date().toISOString(), copy });
+    await Bun.sleep(30);
+  }
+  for (const [n, { at, copy }] of moments.entries()) {
+    const to = pair.path(`recovered-${n}`);
+    const { status, stdout, stderr } = ask(pair, '--recover', '--at', at, '--to', to);
+    expect([n, status, stderr, status === 0 ? '' : stdout]).toEqual([n, 0, '', '']);
+    expect(stdout).toContain('已把');
+    expectFiles(copy, to);
+  }
+  expect(ask(pair, '--history', 'a').stdout).toMatch(/\n\d{4}-\d\d-\d\d \d\d:\d\d:\d\d +3 B +a\n/);
+  const verified = spawnSync(binary('rsync-inotify'), ['--verify'], {
+    env: { ...process.env, ...pair.sourceEnv },
+    encoding: 'utf8',
+  });
+  expect([verified.status, verified.stdout]).toEqual([0, expect.not.stringContaining('.history')]);
+  await isSettled(pair);
+  await eventually(() => ask(pair, '--status').stdout.includes('保留 1 天'));
+  expect(backup.output).not.toContain('history.');
+}, 90_000);
+
+/** Whether both hold the same, but for the versions. */
+function expectEqualBut(pair: Pair): boolean {
+  const { stdout, status } = spawnSync(
+    'rsync',
+    ['-ain', '--delete', '--exclude=/.history', `${pair.path('source')}/`, `${pair.path('backup')}/`],
+    {
+      encoding: 'utf8',
+    },
+  );
+  return status === 0 && !stdout.split('\n').some((line) => line && !/^\.d/.test(line));
+}
+
+/** Two trees hold the same files; directories that were empty, and their times, are not known. */
+function expectFiles(a: string, b: string): void {
+  const { stdout } = spawnSync('rsync', ['-rlptgoniOc', '--delete', '-m', `${a}/`, `${b}/`], { encoding: 'utf8' });
+  expect(stdout).toBe('');
+}
+
+test('a thief destroys no version', async () => {
+  await using pair = await Pair.withKeys('history-thief');
+  const thief = new Thief(pair);
+  const backup = pair.start('start-sshd', { HISTORY_DAYS: '1' });
+  await backup.shows('等待连接');
+  const at = `${thief.host}:${pair.path('backup')}`;
+  const own = pair.path('own');
+  const empty = pair.path('empty');
+  mkdirSync(empty);
+  mkdirSync(join(own, 'd'), { recursive: true });
+  const put = (text: string, path = 'file') => writeFileSync(join(own, path), text);
+  put('good');
+  put('good', 'd/file');
+  expect((await thief.rsync('-a', `${own}/`, `${at}/`)).status).toBe(0);
+  for (let n = 0; n < 3; n++) {
+    put(`bad ${n}`);
+    utimesSync(join(own, 'file'), 4_000_000_000 + n, 4_000_000_000 + n);
+    expect((await thief.rsync('-a', `${own}/`, `${at}/`)).status).toBe(0);
+  }
+  expect(versions(pair)).toContain('file=good');
+  for (const how of ['--delete-excluded', '--delete-delay']) {
+    const wipe = await thief.rsync('-a', how, '-f', 'R /.history', '--force', '--ignore-errors', `${empty}/`, at);
+    expect([how, wipe.status, wipe.stderr]).toEqual([how, 0, '']);
+    expect(readdirSync(pair.path('backup'))).toEqual(['.history']);
+    expect((await thief.rsync('-a', `${own}/`, `${at}/`)).status).toBe(0);
+  }
+  expect(versions(pair)).toEqual(expect.arrayContaining(['d/file=good', 'file=good', 'file=bad 1', 'file=bad 2']));
+  await isSettled(pair);
+  const before = versions(pair);
+  symlinkSync('.history', join(own, 'way'));
+  expect((await thief.rsync('-a', `${own}/`, `${at}/`)).status).toBe(0);
+  for (const there of ['way/', '.history/new']) {
+    const { status, stderr } = await thief.rsync('-a', `${own}/`, `${at}/${there}`);
+    expect([there, status === 0, stderr]).toEqual([there, false, expect.stringContaining('保存旧版本')]);
+  }
+  const inPlace = await thief.rsync('-a', '--inplace', `${own}/`, `${at}/`);
+  expect(inPlace.stderr).toContain('HISTORY_DAYS');
+  expect(before.filter((it) => !versions(pair).includes(it))).toEqual([]);
+  // With the path in what is sent, an rsync writes there; what it moves is put back.
+  const forged = pair.path('forged');
+  for (const name of readdirSync(history(pair)).filter((it) => /^\d/.test(it))) {
+    mkdirSync(join(forged, '.history', name), { recursive: true });
+    writeFileSync(join(forged, '.history', name, 'file'), 'forged');
+  }
+  expect((await thief.rsync('-aI', `${forged}/`, `${at}/`)).status).toBe(0);
+  await isSettled(pair);
+  await eventually(() => before.every((it) => versions(pair).includes(it)));
+  await backup.shows('已放回原处');
+  const words = [...thief.sshOptions, thief.host, 'start-sshd', '--rename', pair.path('backup')];
+  const renamed = await run(
+    'ssh',
+    words,
+    `.history/${readdirSync(history(pair)).find((name) => /^\d/.test(name))}/file\0gone\0`,
+  );
+  expect(renamed).toEqual({ status: 0, stdout: '0\n', stderr: '' });
+}, 90_000);
+
+test.skipIf(!isRoot)('a full disk loses no version, and the mirror goes no further', async () => {
+  await using pair = await Pair.withKeys('history-full');
+  const thief = new Thief(pair);
+  mkdirSync(pair.path('backup'));
+  spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=2m', 'tmpfs', pair.path('backup')]);
+  try {
+    const backup = pair.start('start-sshd', { HISTORY_DAYS: '1' });
+    await backup.shows('等待连接');
+    mkdirSync(pair.path('own'));
+    const send = async (text: string) => {
+      writeFileSync(pair.path('own', 'file'), text);
+      return (await thief.rsync('-a', '--delete', `${pair.path('own')}/`, `${thief.host}:${pair.path('backup')}/`))
+        .status;
+    };
+    expect(await send('good')).toBe(0);
+    const bad = 'x'.repeat(900_000);
+    const answers = [await send(`1${bad}`), await send(`22${bad}`), await send(`333${bad}`)];
+    expect(answers.at(-1)).not.toBe(0);
+    expect(versions(pair)).toContain('file=good');
+    expect(readFileSync(pair.path('backup', 'file'), 'utf8')).toMatch(/^(1|22)x+$/);
+  } finally {
+    await Promise.all(pair.programs.map((program) => program.stop()));
+    spawnSync('umount', [pair.path('backup')]);
+  }
+});
+
+test('what was kept stays protected when nothing more is kept', async () => {
+  await using pair = await Pair.withKeys('history-off');
+  const thief = new Thief(pair);
+  mkdirSync(join(history(pair), '20251009T120000.000Z'), { recursive: true });
+  writeFileSync(join(history(pair), '.start-sshd'), '');
+  writeFileSync(join(history(pair), '20251009T120000.000Z', 'file'), 'good');
+  mkdirSync(pair.path('empty'));
+  const backup = pair.start('start-sshd');
+  await backup.shows('等待连接');
+  const wipe = await thief.rsync('-a', '--delete', `${pair.path('empty')}/`, `${thief.host}:${pair.path('backup')}/`);
+  expect(wipe.status).toBe(0);
+  expect(versions(pair)).toEqual(['file=good']);
+});

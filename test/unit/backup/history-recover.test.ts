@@ -1,0 +1,181 @@
+import { expect, test } from 'bun:test';
+import { spawnSync } from 'node:child_process';
+import {
+  linkSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { dirname, join } from 'node:path';
+import { answerHistory, readTime } from '../../../src/backup/history-answers.ts';
+import { Archive } from '../../../src/backup/history-archive.ts';
+import { nameOf } from '../../../src/backup/history-names.ts';
+import { Recovery } from '../../../src/backup/history-recover.ts';
+import { Failure } from '../../../src/service/text.ts';
+import { scratch } from '../service/scratch.ts';
+
+const HOUR = 3_600_000;
+
+/** A DEST_DIR with versions. */
+function world() {
+  const place = scratch();
+  const root = join(place.path, 'backup');
+  mkdirSync(join(root, '.history'), { recursive: true });
+  writeFileSync(join(root, '.history', '.start-sshd'), '');
+  const put = (path: string, text = path) => {
+    mkdirSync(dirname(join(root, path)), { recursive: true });
+    writeFileSync(join(root, path), text);
+  };
+  /** Has what is at a path replaced or deleted, as rsync does it. */
+  const keep = (name: string, path: string) => {
+    mkdirSync(dirname(join(root, '.history', name, path)), { recursive: true });
+    renameSync(join(root, path), join(root, '.history', name, path));
+  };
+  const recover = (at: number, paths: string[] = [], now = Date.now()) => {
+    const to = join(place.path, `to-${at}-${paths}`);
+    mkdirSync(to);
+    using archive = new Archive(root, now);
+    return { ...new Recovery(archive, { at, to, paths }).run(), to };
+  };
+  return { root, place: place.path, put, keep, recover, [Symbol.dispose]: () => place[Symbol.dispose]() };
+}
+
+const tick = async () => {
+  await Bun.sleep(25);
+  const now = Date.now();
+  await Bun.sleep(25);
+  return now;
+};
+const listing = (path: string) => readdirSync(path, { recursive: true, encoding: 'utf8' }).sort();
+
+test('owners, modes, times, links, hard links and attributes come back', async () => {
+  using it = world();
+  it.put('d/file', 'content');
+  const file = join(it.root, 'd', 'file');
+  const script = `chmod 4751 ${file}; touch -d '2001-02-03 04:05:06.123456789' ${file}; setfattr -n user.x -v y ${file}; mkfifo ${it.root}/d/pipe`;
+  spawnSync('sh', ['-c', script]);
+  if (process.getuid?.() === 0) spawnSync('chown', ['-h', '33:44', file]);
+  linkSync(file, join(it.root, 'd', 'second'));
+  symlinkSync('nowhere', join(it.root, 'd', 'link'));
+  mkdirSync(join(it.root, 'empty'), { mode: 0o711 });
+  const before = join(it.place, 'before');
+  spawnSync('cp', ['-a', it.root, before]);
+  const at = await tick();
+  for (const name of ['file', 'second', 'link', 'pipe']) it.keep('now-1-2', `d/${name}`);
+  const { to, files, failed, plain } = it.recover(at);
+  expect([files, failed.count, plain.count]).toEqual([4, 0, 0]);
+  const { stdout } = spawnSync('rsync', ['-aHXincO', '--exclude=/.history', '--delete', `${before}/`, `${to}/`], {
+    encoding: 'utf8',
+  });
+  expect(stdout).toBe('');
+  expect(lstatSync(join(to, 'd', 'file'), { bigint: true }).mtimeNs % 1_000_000_000n).toBe(123_456_789n);
+});
+
+test('paths are recovered by themselves, and what was made later is left out', async () => {
+  using it = world();
+  it.put('web/a');
+  it.put('web2/b');
+  const at = await tick();
+  it.put('web/later');
+  expect(listing(it.recover(at, ['web']).to)).toEqual(['web', 'web/a']);
+});
+
+test('a directory that was replaced by a file, and a file by a directory', async () => {
+  using it = world();
+  it.put('x/deep');
+  it.put('y');
+  const at = await tick();
+  it.keep('now-1-2', 'x/deep');
+  rmSync(join(it.root, 'x'), { recursive: true });
+  it.put('x', 'a file');
+  it.keep('now-1-2', 'y');
+  it.put('y/deep');
+  const later = await tick();
+  expect(listing(it.recover(at).to)).toEqual(['x', 'x/deep', 'y']);
+  expect(listing(it.recover(later).to)).toEqual(['x', 'y', 'y/deep']);
+});
+
+test('where versions were thinned out, the last one before is taken, and that is said', async () => {
+  using it = world();
+  it.put('file', 'first');
+  it.put('sure');
+  const end = await tick();
+  it.keep(nameOf({ time: end, stamp: end }), 'file');
+  const at = await tick();
+  const now = (Math.floor(end / HOUR) + 1) * HOUR + HOUR - 1; // in the same hour, which is thinned out by now
+  const { thinned, to } = it.recover(at, [], now);
+  if (now - end >= HOUR) {
+    expect([thinned.first, readFileSync(join(to, 'file'), 'utf8')]).toEqual([['file'], 'first']);
+    expect(listing(it.recover(at + 2 * HOUR, [], now + 4 * HOUR).to)).toEqual(['sure']);
+  }
+  expect(listing(it.recover(at + 1).to)).toEqual(['sure']); // of the last hour all is known
+});
+
+test('what a source has put among the versions is none', async () => {
+  using it = world();
+  it.put('sure');
+  const at = await tick();
+  const early = nameOf({ time: at - 1000, stamp: at - 1000 });
+  it.put(`.history/${early}/forged`);
+  expect(listing(it.recover(at - 2000).to)).toEqual([]);
+});
+
+test('times are read as the log shows them, and in ISO 8601', () => {
+  const now = Date.parse('2026-01-01T00:00:00Z');
+  expect(readTime('2025-10-09 12:00:05', now)).toBe(new Date(2025, 9, 9, 12, 0, 5).getTime());
+  expect(readTime('2025-10-09 12:00', now)).toBe(new Date(2025, 9, 9, 12, 0).getTime());
+  expect(readTime('2025-10-09', now)).toBe(new Date(2025, 9, 9).getTime());
+  expect(readTime('2025-10-09T12:00:05.250Z', now)).toBe(Date.UTC(2025, 9, 9, 12, 0, 5, 250));
+  expect(readTime('2025-10-09T12:00:05+0800', now)).toBe(Date.UTC(2025, 9, 9, 4, 0, 5));
+  expect(readTime('2999-01-01', now)).toBe(now);
+  for (const wrong of ['', 'now', '2025-02-30', '2025-13-01', '2025-10-09 25:00', '12:00'])
+    expect(() => readTime(wrong, now)).toThrow('应为本地时间');
+});
+
+test.each([
+  [['--recover', '--at', '2025-10-09']],
+  [['--recover', '--to', '/tmp/x']],
+  [['--recover', '--history']],
+  [['--history', 'a', 'b']],
+  [['--history', '/etc']],
+  [['--history', '--at', '2025-10-09']],
+  [['--recover', '--wrong']],
+])('%p is a mistake of usage', (args) => {
+  using it = world();
+  const { DEST_DIR } = process.env;
+  process.env.DEST_DIR = it.root;
+  try {
+    answerHistory(args);
+    expect('nothing').toBe('a failure');
+  } catch (cause) {
+    expect([cause instanceof Failure, (cause as Failure).status]).toEqual([true, 2]);
+  } finally {
+    if (DEST_DIR === undefined) delete process.env.DEST_DIR;
+    else process.env.DEST_DIR = DEST_DIR;
+  }
+});
+
+test('nothing is recovered into a directory that is not empty, or into the backup', () => {
+  using it = world();
+  const { DEST_DIR } = process.env;
+  process.env.DEST_DIR = it.root;
+  try {
+    const ask = (to: string) => () => answerHistory(['--recover', '--at', '2025-10-09', '--to', to]);
+    expect(ask(it.place)).toThrow('请给出一个空目录');
+    expect(ask(join(it.root, 'new'))).toThrow('请给出一个空目录');
+    expect(ask(join(it.place, 'new'))).not.toThrow();
+  } finally {
+    if (DEST_DIR === undefined) delete process.env.DEST_DIR;
+    else process.env.DEST_DIR = DEST_DIR;
+  }
+});
+
+test('other flags are left to others', () => {
+  expect(answerHistory(['--status'])).toBeUndefined();
+  expect(answerHistory([])).toBeUndefined();
+});
