@@ -8,7 +8,7 @@
  */
 import { EventEmitter } from 'node:events';
 import { join } from 'node:path';
-import { isDirectory, isWithin } from '../service/files.ts';
+import { isDirectory, isWithin, withParents } from '../service/files.ts';
 import { lifecycle } from '../service/lifecycle.ts';
 import { error, log, warn } from '../service/log.ts';
 import {
@@ -103,7 +103,11 @@ export class Mounts extends EventEmitter {
 
   /** Whether a path lies in a mount that cannot be looked into. */
   isHidden(path: string): boolean {
-    return this.hidden.some((mount) => isWithin(path, mount.path) && !(isFresh(mount) && path === mount.path));
+    if (this.known.size === 0) return false;
+    return withParents(path).some((above) => {
+      const mount = this.known.get(above);
+      return mount !== undefined && isInvisible(mount) && !(isFresh(mount) && path === above);
+    });
   }
 
   /** Whether a path may lie in a mount whose copy stays, or hold one. */
@@ -136,7 +140,7 @@ export class Mounts extends EventEmitter {
   }
 
   private get hidden(): Known[] {
-    return this.kept.filter(({ state }) => state !== 'replaced');
+    return [...this.known.values()].filter(isInvisible);
   }
 
   /** Forgets the mounts that are gone, and takes those that are other ones for what is to be mirrored; returns their paths. */
@@ -314,5 +318,6 @@ export class Mounts extends EventEmitter {
   }
 }
 
+const isInvisible = ({ state }: Known) => state !== 'mounted' && state !== 'replaced';
 const isFresh = ({ state }: Known) => state === 'fresh';
 const isWrong = ({ state }: Known) => state === 'missing' || state === 'replaced';
