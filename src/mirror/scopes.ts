@@ -73,11 +73,13 @@ export const keepRules = (paths: string[], prefix: string, ends = ALL_OF_IT) =>
 export const hideRules = (paths: string[], prefix: string, ends = ALL_OF_IT) =>
   paths.flatMap((path) => ends.map((end) => `--filter=H ${patternOf(`${prefix}${path}`, end)}`));
 
-/** Writes a path as a pattern: escapes count only where there are wildcards. */
+/** Writes a path as a pattern: where there are no wildcards, rsync takes a backslash for itself. */
 export function patternOf(path: string, end = ''): string {
-  const hasWildcards = end !== '' || /[*?[\x80-\xff]/.test(path);
-  return (hasWildcards ? path.replace(/[\\*?[]/g, '\\$&').replace(/[\x80-\xff]+/g, writeBytes) : path) + end;
+  const escaped = withBytes(path.replace(/[\\*?[]/g, '\\$&'));
+  return (/[*?[]/.test(escaped + end) ? escaped : withBytes(path)) + end;
 }
+
+const withBytes = (text: string) => text.replace(/[\x80-\xff]+/g, writeBytes);
 
 /** Writes bytes that are no ASCII: those that are no UTF-8 cannot be in an argument, and any other one stands for each of them. */
 function writeBytes(text: string): string {

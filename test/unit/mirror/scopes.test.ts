@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import fc from 'fast-check';
-import { listOf, mayReplace, rulesOf, type Scope } from '../../../src/mirror/scopes.ts';
+import { hideRules, listOf, mayReplace, rulesOf, type Scope } from '../../../src/mirror/scopes.ts';
 import { scratch } from '../service/scratch.ts';
 
 describe('what rsync is told to look at', () => {
@@ -48,6 +48,31 @@ describe('what rsync is told to look at', () => {
         if (!/\xff/.test(file)) expect(copied).toEqual([file]); // a byte that is no ASCII stands for any
       }),
       { numRuns: 60 },
+    );
+  }, 60_000);
+
+  test('leaves alone by a rule what any name stands for, and nothing else', () => {
+    using scratched = scratch();
+    const directory = scratched.path;
+    const at = (...path: string[]) => Buffer.from(join(directory, ...path), 'latin1');
+    const characters = ['a', '*', '?', '[', ']', '\\', '\\', ' ', '\n', '\xc3\xa9', '\xff'];
+    const name = fc.string({ unit: fc.constantFrom(...characters), minLength: 1, maxLength: 4 });
+    const names = fc.uniqueArray(name, { minLength: 3, maxLength: 3 });
+    fc.assert(
+      fc.property(names, fc.constantFrom('', '/***', '/**'), ([hidden = '', ...others], end) => {
+        rmSync(directory, { recursive: true });
+        mkdirSync(at('to'), { recursive: true });
+        for (const it of [hidden, ...others]) {
+          mkdirSync(at('from', it), { recursive: true });
+          writeFileSync(at('from', it, 'file'), '');
+        }
+        spawnSync('rsync', ['-r', ...hideRules([hidden], '/', [end]), `${directory}/from/`, `${directory}/to/`]);
+        const copied = readdirSync(at('to'), 'latin1');
+        expect(copied.includes(hidden)).toBe(end === '/**');
+        if (end === '/**') expect(readdirSync(at('to', hidden))).toEqual([]);
+        if (!hidden.includes('\xff')) for (const it of others) expect(readdirSync(at('to', it))).toEqual(['file']);
+      }),
+      { numRuns: 60, examples: ['\xc3\xa9\\', '\xc3\xa9\\\xff', '\\', 'a\\*'].map((it) => [[it, 'a', 'b'], '']) },
     );
   }, 60_000);
 
