@@ -604,7 +604,7 @@ describe.concurrent('the regular comparison', () => {
       rmSync(pair.path('backup', 'file'));
       const offset = source.output.length;
       await eventually(() => content(pair.path('backup', 'file')) === 'content', 6000);
-      expect(source.output.slice(offset)).toContain('触发定期全量同步');
+      await source.shows('触发定期全量同步', offset);
     }
     const model = modelOf(pair);
     await model.work(5000);

@@ -129,7 +129,7 @@ test('a helper that waits looks again who may use it and where the backup is, an
   await waiting.ended;
   expect(existsSync(at('a'))).toBe(true);
   expect(existsSync(pair.path('aside', 'a'))).toBe(true);
-  expect(backup.output).toContain('start-sshd --errands');
+  await backup.shows('start-sshd --errands');
 });
 
 test('where REFUSE_OPTIONS forbids to delete, the helper renames only', async () => {

@@ -1,6 +1,15 @@
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { spawnSync } from 'node:child_process';
-import { lstatSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { createServer } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Pair } from '../pair.ts';
@@ -197,7 +206,7 @@ describe.concurrent('files that cannot be written', () => {
     writeFileSync(pair.path('source', 'blocked'), 'a file where the backup has a directory that is not empty');
     const { source } = await pair.run({ SYNC_INTERVAL: '0', RSYNC_OPTS: '-av' });
     await source.shows(/\[ERROR .*\] 同步失败 \(退出码: 23\)：部分文件传输失败/);
-    expect(source.output).toContain('首次全量同步未能传输全部文件');
+    await source.shows('首次全量同步未能传输全部文件');
     await source.shows('8 秒后重试'); // without a change from outside
     writeFileSync(pair.path('source', 'other'), 'other');
     await eventually(() => content(pair.path('backup', 'other')) === 'other', 4000);
@@ -309,7 +318,8 @@ describe('the shared key', () => {
     const good = content(pair.path('shared', 'id_rsa.pub'));
     const broken = ['rubbish', `command="reboot" ${good}`, `${good}${good}`, good.slice(0, 100), 'x'.repeat(100_000)];
     for (const key of broken) {
-      writeFileSync(pair.path('shared', 'id_rsa.pub'), key);
+      writeFileSync(pair.path('shared', 'new'), key);
+      renameSync(pair.path('shared', 'new'), pair.path('shared', 'id_rsa.pub')); // never seen empty
       await sleep(700);
     }
     await backup.shows(/\[ERROR .*\] 源端公钥未生效: 公钥文件应为完整的一行/);

@@ -187,7 +187,7 @@ describe.skipIf(!isPossible).concurrent('a disk below the source', () => {
     namespace.run('mount --bind "$2" "$1"', over, volume);
     await eventually(() => `${namesIn(pair.path('backup', 'over'))}` === `${KEPT}`);
     expect(performance.now() - began).toBeLessThan(5000);
-    expect(source.output).toContain('源目录下有新的挂载点 over');
+    await source.shows('源目录下有新的挂载点 over');
     const inside = performance.now();
     namespace.run('mkdir "$1/later"; echo >"$1/later/file"', over);
     await eventually(() => namesIn(pair.path('backup', 'over')).includes('later/file'));
