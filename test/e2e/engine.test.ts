@@ -97,7 +97,7 @@ describe('the watcher', () => {
     await arrives(pair, 'afterwards');
   });
 
-  test('that was stopped is told of within a minute and replaced, and nothing is lost', async () => {
+  test.concurrent('that was stopped is told of within a minute and replaced, and nothing is lost', async () => {
     await using pair = await Pair.withKeys('hung');
     const { source } = await pair.run(AT_ONCE);
     const watcher = await theOnly(watchersOf, pair);
@@ -115,7 +115,7 @@ describe('the watcher', () => {
     expect(watchersOf(pair)).toEqual([]);
   });
 
-  test('that runs but tells nothing any more is noticed as well', async () => {
+  test.concurrent('that runs but tells nothing any more is noticed as well', async () => {
     await using pair = await Pair.withKeys('mute');
     mkdirSync(pair.path('bin'));
     const mute = `perl -e '$| = 1; while (sysread STDIN, $_, 4096) { sleep 1000 if unlink "${pair.path('mute')}"; print }'`;
