@@ -104,10 +104,10 @@ export class Comparison {
   }
 
   private async startRsync(extra: string[], paths?: ReadonlyMap<string, unknown>): Promise<ChildProcess> {
-    const { method, errorOptions, scanOptions } = this.host.plan;
+    const { method, prunes, errorOptions, scanOptions } = this.host.plan;
     const { source } = this;
     const batch = new Map([...(paths?.keys() ?? [])].map((path) => [this.below(path), UNKNOWN]));
-    const scopes = paths && method !== 'full' ? await source.survey(batch, this.host.plan) : undefined;
+    const scopes = paths && method !== 'full' && !prunes ? await source.survey(batch, this.host.plan) : undefined;
     const names = scopes && method === 'list' ? listOf(scopes, source.prefix) : undefined;
     const rules = (scopes && !names && rulesOf(scopes, source.prefix)) || [];
     const options = [...extra, ...errorOptions, ...scanOptions, ...(names ? LIST_OPTIONS : rules)];

@@ -42,7 +42,8 @@ const FOR_LISTS = wordSet(
   -B -T -e -@ --compress-choice --zc --compress-level --zl --compress-threads --zt --skip-compress --checksum-choice --cc
   --chmod --backup-dir --suffix --max-delete --max-size --min-size --chown --usermap --groupmap --modify-window
   --block-size --temp-dir --bwlimit --timeout --rsync-path --rsh --info --debug --out-format --log-file --log-file-format
-  --outbuf --stderr --hard-links --one-file-system --delay-updates --partial-dir --delete-excluded`,
+  --outbuf --stderr --hard-links --one-file-system --delay-updates --partial-dir --delete-excluded -m --prune-empty-dirs
+  --no-m --no-prune-empty-dirs`,
 );
 /** Those under which a thing that is new to the backup is treated otherwise than one that it has. */
 const AGAINST_RENAMES = wordSet(
@@ -84,6 +85,10 @@ export const filterWords = (words: readonly string[]) =>
 const addsRules = (options: readonly Option[]) =>
   options.some(({ name }) => /^(-b|--backup|--backup-dir)$/.test(name)) || partialDirOf(options) !== undefined;
 
+/** Whether directories without any file below them are left out. */
+const isPruning = (options: readonly Option[]) =>
+  isSet(options, ['-m', '--prune-empty-dirs'], ['--no-m', '--no-prune-empty-dirs']);
+
 /**
  * Whether options mean something else for names on a list although each alone does not: a directory that is listed is what -xx starts
  * at, however it is mounted; and a file whose names are no longer one is written under all of them on the backup.
@@ -92,6 +97,7 @@ function differsOnLists(options: readonly Option[]): boolean {
   const has = (...names: string[]) => options.some(({ name }) => names.includes(name));
   const stops = options.filter(({ name }) => name === '-x' || name === '--one-file-system').length;
   const needsRules = stops > 0 && isDeleting(options);
+  if (isPruning(options) && (stops > 0 || !isDeleting(options) || addsRules(options))) return true;
   if (stops > 1 || (needsRules && addsRules(options))) return true;
   return has('-H', '--hard-links') && has('--inplace', '--append', '--append-verify');
 }
@@ -108,7 +114,7 @@ export function methodFor(words: readonly string[], filters = readRules(parseOpt
   if (!isRecursive || differsOnLists(options)) return 'full';
   if (filters && isOneOf(isKnown, isFilterOption)) return 'list';
   if (!isOneOf(isKnown, isFilter)) return 'full';
-  return addsRules(options) ? 'full' : 'rules';
+  return addsRules(options) || isPruning(options) ? 'full' : 'rules';
 }
 
 /**
@@ -118,7 +124,7 @@ export function methodFor(words: readonly string[], filters = readRules(parseOpt
 function rulesWithoutFiles(words: readonly string[]): FilterRules | undefined {
   const rest = withoutOptions(words, ({ name }) => name === '-F');
   const isInFile = parseOptions(words).some(({ name }) => name.endsWith('-from'));
-  if (rest.join('\0') === words.join('\0') || isInFile) return undefined;
+  if (rest.join('\0') === words.join('\0') || isInFile || isPruning(parseOptions(words))) return undefined;
   const rules = readRules(parseOptions(rest));
   return rules && methodFor(rest, rules) === 'list' ? rules : undefined;
 }
@@ -171,6 +177,7 @@ function traitsOf(options: Option[]) {
     isRelative: isSet(options, ['-R', '--relative'], ['--no-R', '--no-relative']),
     /** Whether what is mounted below the source is left out. */
     isOneFileSystem: isSet(options, ['-x', '--one-file-system'], ['--no-x', '--no-one-file-system']),
+    prunes: isPruning(options),
     /** Has errors told apart from the rest where the options mix them. */
     errorOptions: has('--stderr', '--msgs2stderr') ? ['--stderr=errors'] : [],
     /** With -H, an rsync that scans as it goes waits for itself forever when files vanish on the way (seen in 3.5.0). */

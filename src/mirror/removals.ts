@@ -12,9 +12,10 @@ import type { Brake } from './brake.ts';
 import type { Batch, Change } from './changes.ts';
 import type { Host } from './config.ts';
 import { type Errands, MAX_ORDERS } from './errands.ts';
+import { Hollows } from './hollows.ts';
 import type { Mounts } from './mounts.ts';
 import { passOn } from './rsync.ts';
-import type { Scope, Scopes } from './scopes.ts';
+import { NOTHING, type Scope, type Scopes } from './scopes.ts';
 import type { Source } from './source.ts';
 import type { TargetState } from './target-state.ts';
 import type { Transfers } from './transfers.ts';
@@ -28,6 +29,8 @@ const writeByte = (byte: string) => `\\#${byte.charCodeAt(0).toString(8).padStar
 export interface Gone {
   path: string;
   isDirectory: boolean;
+  /** Whether it is there, but without any file below it. */
+  isHollow?: boolean;
 }
 
 interface Parts {
@@ -51,9 +54,8 @@ export class Removals {
    */
   async remove(batch: Batch, scopes: Scopes): Promise<Scopes> {
     const { errands, brake, transfers, source } = this.parts;
-    if (brake.isHolding || !errands.isReady) return scopes;
-    const gone = this.find(batch, scopes);
-    if (gone.length === 0 || gone.length > MAX_ORDERS) return scopes;
+    const gone = this.choose(batch, scopes);
+    if (gone.length === 0) return scopes;
     const orders = gone.map(({ path, isDirectory }) => `${isDirectory ? 'd' : 'f'}${source.prefix.slice(1)}${path}`);
     const answer = await errands.ask(orders, brake.limit);
     const count = answer?.removed ?? gone.length; // without an answer, it may have done all
@@ -64,6 +66,19 @@ export class Removals {
     const done = gone.filter((_, number) => !answer.left.has(number));
     this.tell(gone.filter((_, number) => !answer.left.has(number) && !answer.absent.has(number)));
     return withoutRemoved(scopes, done);
+  }
+
+  /** Says what will be left for rsync if the backup does all that it can be asked for now. */
+  foresee(batch: Batch, scopes: Scopes): Scopes {
+    return withoutRemoved(scopes, this.choose(batch, scopes));
+  }
+
+  /** Chooses what the backup is asked to delete, if it can be asked now. */
+  private choose(batch: Batch, scopes: Scopes): Gone[] {
+    const { errands, brake } = this.parts;
+    if (brake.isHolding || !errands.isReady) return [];
+    const gone = this.find(batch, scopes);
+    return gone.length > MAX_ORDERS ? [] : gone;
   }
 
   /** Says the same as rsync where its options have it say what it deletes. */
@@ -88,14 +103,14 @@ export class Removals {
 
   /** Says what has gone at a path, where an event has told that and nothing keeps its copy. */
   private nameGone(path: string, scope: Scope, change: Change | undefined, scopes: Scopes): Gone[] {
-    if (scope !== 'gone' || !change || change.tree) return [];
-    if (change.kind !== 'delete' && change.kind !== 'moved_from') return [];
+    const isHollow = scope === 'hollow';
+    if (!isHollow && (scope !== 'gone' || !isDeletion(change))) return [];
     const parent = parentOf(path);
     const around = scopes.get(parent);
     if (around === 'tree' || around === 'inside') return []; // all that is in it is compared anyway
     if (parent === '' && this.parts.source.prefix !== '/') return []; // no name stands for the source without what is in it
-    const { isDirectory } = change;
-    return this.mayRemove(path, isDirectory) ? [{ path, isDirectory }] : [];
+    const isDirectory = isHollow || change?.isDirectory === true;
+    return this.mayRemove(path, isDirectory) ? [{ path, isDirectory, ...(isHollow && { isHollow }) }] : [];
   }
 
   private mayRemove(path: string, isDirectory: boolean): boolean {
@@ -112,8 +127,10 @@ export class Removals {
     try {
       place = openSync(source.directory, O_PATH | constants.O_DIRECTORY);
       if (!source.is(fstatSync(place, { bigint: true }))) return [];
-      const root = `/proc/self/fd/${place}`;
-      return gone.filter(({ path }) => isLacking(Buffer.from(`${root}/${path}`, 'latin1')));
+      const root = `/proc/self/fd/${place}/`;
+      const hollows = new Hollows(root, { prefix: source.prefix, filters: this.parts.host.plan.filters });
+      const isHollow = (path: string) => hollows.fillingOf(path) === 'hollow';
+      return gone.filter((it) => (it.isHollow ? isHollow(it.path) : isLacking(Buffer.from(root + it.path, 'latin1'))));
     } catch {
       return []; // rsync will say why
     } finally {
@@ -121,6 +138,10 @@ export class Removals {
     }
   }
 }
+
+/** Whether an event has told that something has gone, of which all is known. */
+const isDeletion = (change: Change | undefined) =>
+  change?.tree === false && (change.kind === 'delete' || change.kind === 'moved_from');
 
 /** Whether nothing is there; not that it cannot be seen what is. */
 function isLacking(path: Buffer): boolean {
@@ -135,11 +156,11 @@ function isLacking(path: Buffer): boolean {
 /** Leaves of what rsync has to look at what is left once things were deleted: the time of the directory that they were in is another one. */
 export function withoutRemoved(scopes: Scopes, removed: readonly Gone[]): Scopes {
   const rest = new Map(scopes);
-  for (const { path } of removed) {
+  for (const { path, isHollow } of removed) {
     const parent = parentOf(path);
     rest.delete(path);
     if (parent === '')
-      rest.set(path, 'entry'); // any name there, even of nothing, has rsync mirror the source itself, too
+      rest.set(isHollow ? NOTHING : path, 'entry'); // any name there, even of nothing, has rsync mirror the source itself, too
     else if (!rest.has(parent)) rest.set(parent, 'directory');
   }
   return rest;

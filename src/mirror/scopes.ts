@@ -6,12 +6,20 @@
 import { isUtf8 } from 'node:buffer';
 import { isWithin, parentOf } from '../service/files.ts';
 
-/** A path that is there; a directory, but not what is in it; a path that is gone; a subtree; a directory inside of one. */
-export type Scope = 'entry' | 'directory' | 'gone' | 'tree' | 'inside';
+/**
+ * A path that is there; a directory, but not what is in it; a path that is gone; a subtree; a directory inside of one; a directory that
+ * counts as if it were not there, for it has no file below it.
+ */
+export type Scope = 'entry' | 'directory' | 'gone' | 'tree' | 'inside' | 'hollow';
 export type Scopes = ReadonlyMap<string, Scope>;
 
 /** The options under which rsync waits for such a list. */
-export const LIST_OPTIONS = ['--no-recursive', '--dirs', '--ignore-missing-args', '--files-from=-', '--from0'];
+export const LIST_OPTIONS = [
+  ...['--no-recursive', '--dirs', '--ignore-missing-args', '--files-from=-', '--from0'],
+  '--no-prune-empty-dirs', // a directory that is listed without what is in it would be taken for an empty one
+];
+/** A name of nothing: any name has rsync mirror the attributes of the source itself, too. */
+export const NOTHING = '.rsync-inotify-nothing';
 /** How much rules may be passed as arguments, bytes. */
 const MAX_RULES = 200_000;
 
@@ -25,6 +33,7 @@ export function listOf(scopes: Scopes, prefix: string): Buffer {
   for (const [path, scope] of scopes) {
     if (scope === 'entry' || scope === 'directory') names.add(path);
     else if (scope === 'gone') names.add(path.includes('/') ? path.replace(/[^/]*$/, '') : '');
+    else if (scope === 'hollow') names.add(parentOf(path) || NOTHING);
     else names.add(`${path}/`);
   }
   const start = prefix === '/' ? './' : prefix; // the dot has rsync mirror the attributes of the source itself, too

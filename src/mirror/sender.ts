@@ -17,6 +17,7 @@ import { leaveRoom } from './foothold.ts';
 import type { Mounts } from './mounts.ts';
 import type { Move } from './moves.ts';
 import { isNearRules, RULE_FILE } from './near-rules.ts';
+import { Pruning } from './pruning.ts';
 import { RemoteRenames } from './remote-renames.ts';
 import { Removals } from './removals.ts';
 import {
@@ -61,6 +62,7 @@ export class Sender {
   private readonly errands: Errands;
   private readonly renames: RemoteRenames;
   private readonly removals: Removals;
+  private readonly pruning: Pruning;
   private readonly transfers: Transfers;
   private readonly byContent: ByContent;
   private readonly wholeTree: WholeTree;
@@ -84,6 +86,7 @@ export class Sender {
     });
     const { errands, transfers } = this;
     this.removals = new Removals({ host, source, mounts, state, errands, brake, transfers });
+    this.pruning = new Pruning({ host, source, state, removals: this.removals, isHidden: this.isHidden });
     this.wholeTree = new WholeTree({ host, source, state, transfers: this.transfers });
     mounts.on('changed', () => this.renewRules());
     brake.on('changed', () => this.waiting.endAll());
@@ -170,6 +173,7 @@ export class Sender {
   /** Has the backup delete by name what it can, and sends the names of the rest. @throws {Failure} where the source is not what it was */
   private async sendNames(batch: Batch, scopes: Scopes): Promise<Sent> {
     const rest = await this.removals.remove(batch, scopes);
+    this.pruning.check(rest);
     const { mounted, files } = this.mounts;
     return this.sendList(listOf(rest, this.source.prefix), mayReplace(rest, mounted, files));
   }
@@ -184,6 +188,7 @@ export class Sender {
       return { scopes: listed, isList: true };
     if (method === 'full') return NOWHERE;
     const scopes = await this.source.survey(batch, { ...plan, isHidden });
+    if (scopes && !(await this.pruning.suits(batch, scopes))) return NOWHERE;
     return { scopes, isList: method === 'list' && scopes !== undefined && mayList(scopes) };
   }
 

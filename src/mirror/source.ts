@@ -26,6 +26,7 @@ import { touch } from '../service/status.ts';
 import { escapeText, Failure, reasonOf } from '../service/text.ts';
 import { type Batch, type Change, MAX_PENDING, UNKNOWN } from './changes.ts';
 import type { FilterRules } from './filter-rules.ts';
+import { Hollows } from './hollows.ts';
 import { identityOf } from './moves.ts';
 import type { Scope, Scopes } from './scopes.ts';
 
@@ -46,6 +47,8 @@ export interface Sight {
   filters?: FilterRules | undefined;
   /** Whether it does not look into what is mounted. */
   isOneFileSystem?: boolean;
+  /** Whether it leaves out directories without any file below them. */
+  prunes?: boolean;
 }
 
 /** The part of a path, from the root down, that rsync has to look at, and what is there. */
@@ -221,6 +224,7 @@ export class Source {
   async survey(batch: Batch, sight: Sight = {}): Promise<Scopes | undefined> {
     const scopes = new Map<string, Scope>();
     const breathe = breather();
+    const hollows = sight.prunes ? new Hollows(this.root, { prefix: this.prefix, ...sight }) : undefined;
     for (const [path, change] of batch) {
       await breathe();
       const there = sight.isHidden?.(path) ? undefined : this.normalise(path, sight);
@@ -230,7 +234,11 @@ export class Source {
       if (!shown) continue;
       const { reached, found } = shown;
       const { tree } = change;
-      if (tree && found?.isDirectory() && reached === path && this.isEntered(found, sight)) {
+      const isFile = found && !found.isDirectory(); // or what lies above it may count as empty
+      const hollow = isFile ? undefined : hollows?.topmost(found ? reached : parentOf(reached));
+      if (hollow === '') return undefined;
+      if (hollow) scopes.set(hollow, 'hollow');
+      else if (tree && found?.isDirectory() && reached === path && this.isEntered(found, sight)) {
         if (!(await this.surveyTree(path, scopes, sight, breathe))) return undefined;
       } else if (!scopes.has(reached)) {
         scopes.set(reached, !found ? 'gone' : found.isDirectory() ? 'directory' : 'entry');

@@ -62,6 +62,8 @@ const MORE_KINDS: Kinds = {
   'delayed updates': () => '-a --delete --delay-updates',
   'a place for what has begun to come': () => '-a --delete --partial-dir=.partial',
   'empty directories left out': () => '-am --delete',
+  'random rules, and what they leave empty left out': ({ random }) =>
+    `-am ${random.pick(['--delete', '--delete-excluded'])} ${rulesOf(random, [...EVEN_RULES, ...UNEVEN_RULES])}`,
   'attributes kept aside': () => '-a --delete -M--fake-super',
   'a checksum seed': () => '-a --delete --checksum-seed=7',
   'contents compared': () => '-ac --delete',

@@ -9,11 +9,11 @@ const SERVICE =
     ' ',
   );
 const MIRROR = [
-  'rsync-options filter-pattern rule-lines filter-rules options config memory held allowance ssh check keys events changes dating moves departures estimate renames scopes source near-rules parts',
+  'rsync-options filter-pattern rule-lines filter-rules options config memory held allowance ssh check keys events changes dating moves departures estimate renames scopes hollows source near-rules parts',
   'watchable places foothold mount-states mounts source-guard announcer doubts',
   'unwatched terrain directories watcher-words vigil inotifywait inotifywaits coverage',
   'progress differences faults size-limit rsync report unread unmirrored target-state watch published-keys host-keys connection backup-guard nesting rivals standstill errands remote-renames',
-  'tally rule-files census ledger forecast losses brake transfers removals whole-tree by-content waiting sender division flaws failures retries recovery target commands status metrics monitor comparison readability horizon verify',
+  'tally rule-files census ledger forecast losses brake transfers removals pruning whole-tree by-content waiting sender division flaws failures retries recovery target commands status metrics monitor comparison readability horizon verify',
 ].flatMap((line) => line.split(' '));
 const BACKUP = [
   'programs receiver-options config confinement admission identification history-names held-tree history-moves history-door renames removals errands session-reports room destination mount-memory ceiling sources reports letter-case seclusion slots',

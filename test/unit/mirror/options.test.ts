@@ -153,15 +153,17 @@ describe('the plan', () => {
       ['-a --delete', true],
       ['-ax', true],
       ['-ax --delete', false],
-      ['-am --delete', false],
+      ['-am --delete', true],
+      ['-am', false],
     ] as const)
       expect(plan(options).mayDeleteByNames).toBe(may);
   });
 
   test('is to have an rsync wait where it may be given names', () => {
-    for (const more of ['--timeout=5', '--exclude=x', '-H', '-F'])
+    for (const more of ['--timeout=5', '--exclude=x', '-H', '-F', '-m'])
       expect(plan(`-a --delete ${more}`).mayArm).toBe(true);
-    for (const more of ['-F --exclude-from=/x', '-m', '-R']) expect(plan(`-a --delete ${more}`).mayArm).toBe(false);
+    for (const more of ['-F --exclude-from=/x', '-Fm', '-mx', '-mb', '-R'])
+      expect(plan(`-a --delete ${more}`).mayArm).toBe(false);
   });
 
   test.each([

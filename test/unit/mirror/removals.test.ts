@@ -76,6 +76,21 @@ describe('what is gone', () => {
     expect(unknown).toMatchObject({ counted: [3, 3], isUntouched: true });
   });
 
+  test('is deleted by name, too, where it is a directory without any file below it, as long as it is one', async () => {
+    using directory = scratch();
+    for (const name of ['d/hollow/deep', 'top', 'filled']) mkdirSync(join(directory.path, name), { recursive: true });
+    writeFileSync(join(directory.path, 'filled/x'), '');
+    const RSYNC_OPTS = '-am --delete';
+    const scopes: [string, Scope][] = ['d/hollow', 'top', 'filled'].map((it) => [it, 'hollow']);
+    const { asked, list } = await remove(directory.path, new Map(), scopes, { RSYNC_OPTS });
+    expect(asked).toEqual(['dd/hollow', 'dtop']);
+    expect(list).toEqual(['./.rsync-inotify-nothing', './d']); // not ./top, or rsync would make it
+    const withRule = { RSYNC_OPTS: `${RSYNC_OPTS} --exclude=*.tmp` };
+    expect(await remove(directory.path, new Map(), scopes, withRule)).toMatchObject({ asked: [], isUntouched: true });
+    const mounted = { RSYNC_OPTS, mounted: ['d/hollow/deep', 'top'] };
+    expect(await remove(directory.path, new Map(), scopes, mounted)).toMatchObject({ asked: [], isUntouched: true });
+  });
+
   const untouched: [string, Batch, [string, Scope][], Circumstances][] = [
     ['it is there', batchOf('there'), scopesOf('there'), {}],
     ['it lies in what is looked through', batchOf('d/a'), [...scopesOf('d/a'), ['d', 'tree']], {}],

@@ -75,6 +75,27 @@ describe('what rsync has to look at', () => {
     });
   });
 
+  test('is the topmost directory that has become empty, where empty ones are left out, or all if that is the source', async () => {
+    using it = sourceOf('a/b/c/', 'a/file', 'd/x.tmp', 'new/directory/', 'e/link');
+    const filters = readRules(parseOptions(['--exclude=*.tmp']));
+    const look = async (...paths: string[]) => {
+      const changes = Object.fromEntries(paths.map((path) => [path, path.endsWith('y') ? TREE : {}]));
+      const scopes = await it.source.survey(batchOf(changes), { prunes: true, filters });
+      return scopes && Object.fromEntries(scopes);
+    };
+    expect(await look('a/b/c/gone', 'a/file', 'a/gone', 'd', 'd/gone/too', 'new/directory', 'e')).toEqual({
+      'a/b': 'hollow',
+      'a/file': 'entry',
+      'a/gone': 'gone',
+      d: 'hollow',
+      new: 'hollow',
+      e: 'directory',
+    });
+    rmSync(it.at('a/file'));
+    rmSync(it.at('e/link'));
+    expect(await look('a/file')).toBeUndefined();
+  });
+
   test('is every directory of a tree, and no file of it by its name', async () => {
     using it = sourceOf('t/a', 't/d/b', 't/d/e/', 'other/f');
     symlinkSync('../other', it.at('t/link'));
