@@ -49,13 +49,14 @@ const BLOCK = 1_000_000;
 /** Reads a report, and removes it. */
 export function takeReport(path: string): Totals {
   try {
-    const totals = { files: 0, created: 0, deleted: 0 };
+    const totals = { files: 0, created: 0, deleted: 0, directories: 0 };
     let end = '';
     for (const block of blocksOf(path)) {
-      const { created = 0, deleted = 0 } = countEntries(block);
+      const { created = 0, deleted = 0, directories = 0 } = countEntries(block);
       totals.files += countFiles(block);
       totals.created += created;
       totals.deleted += deleted;
+      totals.directories += directories;
       end = `${end}${block}`.slice(-BLOCK);
     }
     rmSync(path);
@@ -102,8 +103,9 @@ export function parseReport(report: string): Totals {
 export function countEntries(report: string): Entries {
   const created = report.match(/^\S+ \S+ \[\d+\] [<>ch.][fdLDS]\+{9}/gm)?.length ?? 0;
   const deleted = report.match(/^\S+ \S+ \[\d+\] \*?deleting /gm)?.length ?? 0;
+  const directories = report.match(/^\S+ \S+ \[\d+\] \*?deleting .*\/$/gm)?.length ?? 0;
   const [, listed] = /^\S+ \S+ \[\d+\] Number of files: (\S+)/m.exec(report) ?? [];
-  return { created, deleted, ...(listed === undefined ? {} : { listed: parseAmount(listed) }) };
+  return { created, deleted, directories, ...(listed === undefined ? {} : { listed: parseAmount(listed) }) };
 }
 
 /** Reads a number as rsync writes it: `1,234`, or with -h `1.23K`. */

@@ -33,6 +33,8 @@ export interface Totals extends Entries {
 export interface Entries {
   created?: number | undefined;
   deleted?: number | undefined;
+  /** How many of what was deleted were directories. */
+  directories?: number | undefined;
   /** How many the source has, but for those that filters leave out. */
   listed?: number | undefined;
 }

@@ -27,6 +27,8 @@ const isGood = ({ status, isCut }: Sent) => outcomeOf(status) === 'done' && !isC
 interface Part {
   sent: Sent;
   listed: number | undefined;
+  /** Whether it may have deleted directories. */
+  hasTakenAway: boolean;
   ms: number;
 }
 
@@ -77,13 +79,14 @@ export class WholeTree {
 
   /** Compares two parts side by side; nothing where one of them could not be, so that all is to be compared at once. */
   private async sendParts(division: Division): Promise<Sent | undefined> {
-    const { source, transfers } = this.parts;
+    const { host, source, transfers } = this.parts;
     const started = performance.now();
     const progress = new SumOfProgress(2, this.advance);
     const runs = rulesOfParts(division, source.prefix).map(async (rules, n) => {
       const run = this.start(rules, 2, (it) => progress.add(n, it));
       const sent = await transfers.finish(run.transfer, run);
-      return { sent, listed: run.transfer.totals.listed, ms: performance.now() - started };
+      const { listed, directories } = run.transfer.totals;
+      return { sent, listed, hasTakenAway: directories !== 0, ms: performance.now() - started };
     });
     const all = Promise.all(runs);
     await all.catch(() => transfers.abandonAll()); // what one must not go on with, no other one must
@@ -94,7 +97,10 @@ export class WholeTree {
       ? (one.listed ?? 0) + (other.listed ?? 0) - division.shared.length
       : undefined;
     transfers.done = { ...transfers.done, listed };
-    return this.combine(one.sent, other.sent);
+    // Where the target tells no letter case, that may be what the other one was filling under the name that it has now.
+    const isDoubtful = host.plan.deletes && (one.hasTakenAway || other.hasTakenAway) && !lifecycle.stopping;
+    const sent = this.combine(one.sent, other.sent);
+    return isDoubtful && sent && isGood(sent) ? undefined : sent;
   }
 
   /**

@@ -31,7 +31,7 @@ test('the report of an rsync is read once, and is nothing where it has gone with
   const path = join(directory.path, '1.log');
   const sent = '2026/11/22 20:00:00 [7] sent 1,000 bytes  received 35 bytes  1.00 bytes/sec';
   writeFileSync(path, `2026/11/22 20:00:00 [7] <f+++++++++\n${sent}\n`);
-  expect(takeReport(path)).toEqual({ files: 1, bytes: 1035, created: 1, deleted: 0 });
+  expect(takeReport(path)).toEqual({ files: 1, bytes: 1035, created: 1, deleted: 0, directories: 0 });
   expect(existsSync(path)).toBe(false);
   expect(takeReport(path)).toEqual({});
 });
@@ -40,10 +40,10 @@ test('the report of an rsync is read in pieces, however much the backup has had 
   using directory = scratch();
   const path = join(directory.path, '1.log');
   const head = '2026/11/22 20:00:00 [7]';
-  const entries = `${head} <f+++++++++\n${head} *deleting   x\n`.repeat(30_000);
+  const entries = `${head} <f+++++++++\n${head} *deleting   x\n${head} deleting y/\n`.repeat(30_000);
   const end = `${head} Number of files: 1,250 (reg: 1,000)\n${head} sent 1,000 bytes  received 35 bytes  1.00 bytes/sec\n`;
   writeFileSync(path, `${entries}${head} ${'e'.repeat(3_000_000)}\n${end}`);
-  const counts = { files: 30_000, created: 30_000, deleted: 30_000 };
+  const counts = { files: 30_000, created: 30_000, deleted: 60_000, directories: 30_000 };
   expect(takeReport(path)).toEqual({ ...counts, bytes: 1035, listed: 1250 });
 });
 
@@ -58,7 +58,7 @@ test('a report that has become too long is emptied, and says nothing but how man
   expect(report.take()).toEqual({});
   expect(existsSync(path)).toBe(false);
   writeFileSync(path, line);
-  expect(new Report(path, 1000).take()).toEqual({ created: 0, deleted: 1 });
+  expect(new Report(path, 1000).take()).toEqual({ created: 0, deleted: 1, directories: 0 });
   const long = new Report(path, 1000);
   writeFileSync(path, line.repeat(100));
   await eventually(() => statSync(path).size === 0);

@@ -31,7 +31,10 @@ async function compare(
     start: (extra: string[], { share = 1 }) => {
       const run = runs[started.length] ?? {};
       started.push({ share, rules: extra.filter((it) => /^--(exclude|include|filter)/.test(it)) });
-      return { run, totals: run instanceof Error ? {} : { listed: run.listed } } as unknown as Transfer;
+      return {
+        run,
+        totals: run instanceof Error ? {} : { listed: run.listed, directories: 0, ...run },
+      } as unknown as Transfer;
     },
     finish: async (transfer: Transfer): Promise<Sent> => {
       const { run } = transfer as unknown as { run: Run };
@@ -59,6 +62,14 @@ test('a tree is compared by two rsyncs, which share what may be deleted and add 
 test('how many there are is not known where one of them has not told', async () => {
   expect((await compare([{ listed: 3003 }, {}])).done.listed).toBeUndefined();
 });
+
+test.each([{ directories: 1 }, { directories: undefined }])(
+  'where a part may have deleted a directory, one rsync compares all: it may be what the other part calls otherwise (%o)',
+  async (run) => {
+    expect((await compare([{}, run])).started).toEqual([2, 2, 1]);
+    expect((await compare([run, {}], { options: '-a' })).started).toEqual([2, 2]);
+  },
+);
 
 test('files that have vanished in one part are told as in all', async () => {
   const { sent, started } = await compare([{ status: 24 }, {}]);
