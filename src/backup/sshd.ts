@@ -18,6 +18,7 @@ import { Ceiling, LAST } from './ceiling.ts';
 import type { Config } from './config.ts';
 import { findProgram } from './programs.ts';
 import { openRecords } from './records.ts';
+import { Remnants } from './remnants.ts';
 import {
   configWord,
   includeMachineConfig,
@@ -99,9 +100,12 @@ export class Sshd {
     const command = [program, '-D', '-e', ...args];
     const child = startOnLeash(records?.leading(command) ?? command, 'ignore', this.directory, records?.file); // or, if we are killed, the next start has no port
     this.process = child;
-    lifecycle.onStop(() => {
+    const remnants = new Remnants(() => this.commands(), this.config.DEST_DIR);
+    lifecycle.background(remnants.keep());
+    lifecycle.onStop(async () => {
       this.endSessions(); // commands that ALLOW_SHELL has let run would outlive their connections
-      return this.ending;
+      await this.ending;
+      await remnants.settle();
     });
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const hear = (words: string) => this.hear(words, resolve, reject);

@@ -8,9 +8,11 @@ import {
   existsSync,
   mkdirSync,
   openSync,
+  readdirSync,
   readFileSync,
   renameSync,
   rmSync,
+  statSync,
   symlinkSync,
   writeFileSync,
   writeSync,
@@ -317,6 +319,19 @@ describe('an rsync that is killed while it transfers', () => {
     await pair.isMirrored();
     await source.shows('同步成功', offset);
   });
+});
+
+test.concurrent('an rsync that is killed at the backup leaves nothing there, without --delete either', async () => {
+  await using pair = await Pair.withKeys('remnant');
+  const { backup } = await pair.run({ ...AT_ONCE, RSYNC_OPTS: '-a --bwlimit=1500' });
+  const written = () => readdirSync(pair.path('backup')).filter((it) => /^\.big\.\w{6}$/.test(it));
+  writeBig(pair.path('big'), 6_000_000);
+  renameSync(pair.path('big'), pair.path('source', 'big'));
+  const remnant = await eventually(() => written().find((it) => statSync(pair.path('backup', it)).size > 3_000_000));
+  for (const pid of remoteRsyncsOf(pair)) process.kill(pid, 'SIGKILL');
+  await backup.shows(`已删除它没有写完的临时文件 ${pair.path('backup', remnant)}`);
+  await pair.isMirrored();
+  expect(written()).toEqual([]);
 });
 
 describe.concurrent('the shared SSH connection', () => {

@@ -17,7 +17,7 @@ const MIRROR = [
 ].flatMap((line) => line.split(' '));
 const BACKUP = [
   'programs receiver-options config confinement admission identification history-names held-tree history-moves history-door renames removals errands session-reports room destination mount-memory ceiling sources reports letter-case seclusion slots',
-  'forced-command authorized-keys sshd-options records strays sshd crowd stalls links inner-mounts clean-mark aftermath unmounts guard key-sessions history-clock history-tender history history-lookup history-archive history-copy history-recover history-answers status',
+  'forced-command authorized-keys sshd-options records remnants strays sshd crowd stalls links inner-mounts clean-mark aftermath unmounts guard key-sessions history-clock history-tender history history-lookup history-archive history-copy history-recover history-answers status',
 ].flatMap((line) => line.split(' '));
 
 const room = (name: string, floors: string[]) => floors.map((floor) => `src/${name}/${floor}.ts`);
