@@ -8,7 +8,7 @@ import type { ChildProcess } from 'node:child_process';
 import type { Readable } from 'node:stream';
 import { type ForeignLine, ForeignLines } from '../service/foreign-lines.ts';
 import { LineCutter } from '../service/lines.ts';
-import { drawLine, drawsLines, info, isJson, writeLine } from '../service/log.ts';
+import { drawLine, drawsLines, info, isJson, writeLine, writeTogether } from '../service/log.ts';
 import { limit } from '../service/processes.ts';
 import { Failure, inUnits, reasonOf } from '../service/text.ts';
 import { type Faults, MAX_CHATTER } from './faults.ts';
@@ -233,6 +233,41 @@ export function limitTalk(rsync: ChildProcess) {
  * none of it becomes a line of ours.
  */
 export function passOn(output: Readable, target: string, filter = (bytes: string) => bytes): void {
+  const { take, end } = tellerFor(target, filter);
+  output.setEncoding('latin1').on('data', take).once('end', end);
+}
+
+/** How long what an rsync prints is gathered, ms, and how much of it, bytes: it writes its progress and each name apart. */
+const GATHER_MS = 20;
+const GATHERED = 32_768;
+
+/** Passes it on in larger pieces, which cost less. @returns passes on at once what was gathered */
+export function passOnGathered(output: Readable, target: string, filter = (bytes: string) => bytes): () => void {
+  const { take, end } = tellerFor(target, filter);
+  let gathered = '';
+  let timer: NodeJS.Timeout | undefined;
+  const flush = () => {
+    clearTimeout(timer);
+    timer = undefined;
+    const bytes = gathered;
+    gathered = '';
+    if (bytes) take(bytes);
+  };
+  output.setEncoding('latin1').on('data', (chunk: string) => {
+    gathered += chunk;
+    if (gathered.length >= GATHERED) flush();
+    else timer ??= setTimeout(flush, GATHER_MS);
+  });
+  output.once('end', () => {
+    flush();
+    end();
+  });
+  output.once('close', flush); // one that was ended early
+  return flush;
+}
+
+/** Makes what tells what comes in pieces, and what is left at the end. */
+function tellerFor(target: string, filter: Filter) {
   const [pieces, wholes] = [new LineCutter('\r'), new LineCutter()]; // filters see pieces: progress comes without line ends
   const sift = (bytes: string) => wholes.cut(filter(pieces.cut(bytes)));
   const lines = new ForeignLines('rsync');
@@ -250,16 +285,18 @@ export function passOn(output: Readable, target: string, filter = (bytes: string
     else if (drawsLines()) drawLine(line.shown);
     else waiting = line;
   };
+  const passAll = (bytes: string) => writeTogether(() => lines.read(bytes).forEach(pass));
   let isMidLine = false;
-  const take = (chunk: string) => {
-    isMidLine = !chunk.endsWith('\n');
-    lines.read(sift(chunk)).forEach(pass);
+  return {
+    take: (bytes: string) => {
+      isMidLine = !bytes.endsWith('\n');
+      passAll(sift(bytes));
+    },
+    end: () => {
+      const kept = isMidLine ? sift('\n') : ''; // filters may keep the last words until their line ends
+      if (kept !== '\n') passAll(kept);
+      lines.end().forEach(pass);
+      if (waiting) tell(waiting);
+    },
   };
-  output.setEncoding('latin1').on('data', take);
-  output.once('end', () => {
-    const kept = isMidLine ? sift('\n') : ''; // filters may keep the last words until their line ends
-    if (kept !== '\n') lines.read(kept).forEach(pass);
-    lines.end().forEach(pass);
-    if (waiting) tell(waiting);
-  });
 }

@@ -26,6 +26,7 @@ import {
   limitTalk,
   NOTHING,
   passOn,
+  passOnGathered,
   type Sent,
   type Totals,
 } from './rsync.ts';
@@ -282,9 +283,11 @@ export class Transfers {
     const pass = this.size?.filter ?? ((bytes: string) => bytes);
     const explain = foothold?.explain ?? ((bytes: string) => bytes);
     const talk = limitTalk(rsync);
-    if (rsync.stdout) passOn(rsync.stdout, state.name, (bytes) => pass(explain(filter ? filter(bytes) : bytes)));
+    const sift = (bytes: string) => pass(explain(filter ? filter(bytes) : bytes));
+    const flush = rsync.stdout ? passOnGathered(rsync.stdout, state.name, sift) : () => {};
     const isLimited = rsync.stderr ? hearLimit(rsync.stderr) : () => false;
     const hear = (bytes: string) => {
+      flush(); // what it has said before is told before
       const shown = faults.read(explain(bytes));
       talk.weigh(faults, host.plan);
       return shown;

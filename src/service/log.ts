@@ -89,7 +89,7 @@ export const drawsLines = () => process.stdout.isTTY && !isJson;
 
 /** Draws a line on the terminal in place of the one before; whatever is written next takes its place. */
 export function drawLine(line: string): void {
-  process.stdout.write(`${WIPE}${line}`);
+  print(`${WIPE}${line}`);
   isDrawn = true;
 }
 
@@ -101,7 +101,7 @@ export function writeLine(line: string, coloured = line): void {
     omitted += length;
     return;
   }
-  if (isDrawn) process.stdout.write(WIPE);
+  if (isDrawn) print(WIPE);
   isDrawn = false;
   print(`${coloured}\n`);
   if (omitted === 0) return;
@@ -110,11 +110,33 @@ export function writeLine(line: string, coloured = line): void {
   warn('log.omitted', `日志读取过慢，省略了 ${lost} 字节`, { bytes: lost });
 }
 
+/** What is gathered of it is written when it is as long, characters. */
+const MAX_GATHERED = 65_536;
+let gathered: string | undefined;
+
+/** Has what is written to stdout meanwhile go out in few writes, each of which costs as much as many lines do. */
+export function writeTogether(write: () => void): void {
+  gathered ??= '';
+  try {
+    write();
+  } finally {
+    const text = gathered;
+    gathered = undefined;
+    if (text) print(text);
+  }
+}
+
 /** Writes text to stdout as it is. */
 export function print(text: string): void {
-  const length = Buffer.byteLength(text);
+  if (gathered !== undefined && gathered.length < MAX_GATHERED) {
+    gathered += text;
+    return;
+  }
+  const all = `${gathered ?? ''}${text}`;
+  if (gathered) gathered = '';
+  const length = Buffer.byteLength(all);
   unread += length;
-  process.stdout.write(text, () => {
+  process.stdout.write(all, () => {
     unread -= length;
   });
 }

@@ -13,9 +13,11 @@ import {
   type OutcomeKind,
   outcomeOf,
   passOn,
+  passOnGathered,
   tellingOf,
 } from '../../../src/mirror/rsync.ts';
-import { keepLog } from './stand-ins.ts';
+import { eventually } from '../../processes.ts';
+import { keepLog, settle } from './stand-ins.ts';
 
 test('an rsync is heard to say that its limit has kept something, in whatever pieces that comes', async () => {
   const hear = async (pieces: string[]) => {
@@ -99,12 +101,15 @@ test('a sync that has failed is told by why the backup refuses, if it says so', 
   expect(describeFailed({ status: null, reason: '源目录不见了' })).toBe('源目录不见了');
 });
 
-describe('what rsync prints', () => {
+describe.each([
+  ['at once', passOn],
+  ['gathered', passOnGathered],
+])('what rsync prints, passed on %s,', (_, pass) => {
   /** Has it print these chunks; returns what comes out. */
   async function print(chunks: string[], filter?: (bytes: string) => string): Promise<string> {
     using kept = keepLog();
     const output = new PassThrough();
-    passOn(output, 'root@backup:/data/', filter);
+    pass(output, 'root@backup:/data/', filter);
     for (const chunk of chunks) output.write(Buffer.from(chunk, 'latin1'));
     output.end();
     await once(output, 'end');
@@ -148,5 +153,49 @@ describe('what rsync prints', () => {
 
   test('comes out without what a filter takes', async () => {
     expect(await print(['one\n', 'two\n'], (bytes) => bytes.replace('one\n', ''))).toBe('two\n');
+  });
+});
+
+describe('what rsync prints in many pieces', () => {
+  const lines = Array.from({ length: 5000 }, (_, n) => `directory/file-${n}\n`);
+
+  /** Has it print these lines, one a piece; returns what comes out, and in how many pieces the filter and stdout have it. */
+  async function count(end: (output: PassThrough) => unknown) {
+    using kept = keepLog();
+    const output = new PassThrough();
+    let sifted = 0;
+    passOnGathered(output, 'root@backup:/data/', (bytes) => {
+      sifted++;
+      return bytes;
+    });
+    for (const line of lines) output.write(line);
+    end(output);
+    await once(output, 'close');
+    return { sifted, text: kept.text, writes: kept.writes };
+  }
+
+  test('is told in few, and all of it', async () => {
+    const { text, sifted, writes } = await count((output) => output.end());
+    expect(text).toBe(lines.join(''));
+    expect(sifted).toBeLessThan(20);
+    expect(writes).toBeLessThan(20);
+  });
+
+  test('is told as far as it has come where it is ended', async () => {
+    const { text } = await count((output) => setImmediate(() => output.destroy()));
+    expect(text).not.toBe('');
+    expect(lines.join('')).toStartWith(text);
+  });
+
+  test('is told soon, though more may come, and before what is to come after it', async () => {
+    using kept = keepLog();
+    const output = new PassThrough();
+    const flush = passOnGathered(output, 'root@backup:/data/');
+    output.write('first\n');
+    await eventually(() => kept.text === 'first\n');
+    output.write('second\n');
+    await settle();
+    flush();
+    expect(kept.text).toBe('first\nsecond\n');
   });
 });

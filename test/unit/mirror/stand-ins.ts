@@ -97,10 +97,11 @@ export class StandInCoverage {
 export const standInPlaces = { refresh: async () => [] as string[], keep: async () => {} };
 
 /** Keeps what the program prints until the end of the block, so that it can be looked at and is not seen among the tests. */
-export function keepLog(): { text: string } & Disposable {
-  const kept = { text: '', [Symbol.dispose]: () => spy.mockRestore() };
+export function keepLog(): { text: string; writes: number } & Disposable {
+  const kept = { text: '', writes: 0, [Symbol.dispose]: () => spy.mockRestore() };
   const spy = spyOn(process.stdout, 'write').mockImplementation((chunk: unknown, ...rest: unknown[]) => {
     kept.text += String(chunk);
+    kept.writes++;
     for (const done of rest) if (typeof done === 'function') done();
     return true;
   });
