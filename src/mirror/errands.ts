@@ -51,7 +51,8 @@ export class Errands {
   isReady = false;
   /** Whether the backup has such a helper, as far as it has been asked. */
   private isKnown = true;
-  private told: (line: string | undefined) => void = () => {};
+  /** Takes the answer that is awaited. */
+  private told: ((line: string | undefined) => void) | undefined;
 
   constructor(private readonly parts: Parts) {}
 
@@ -79,8 +80,21 @@ export class Errands {
   private hear(helper: ChildProcess, line: string | undefined): void {
     if (this.helper !== helper) return;
     if (!this.isReady && line === 'ready') this.isReady = true;
-    else if (this.isReady) this.told(line);
-    if (!this.isReady || line === undefined) signalGroup(helper, 'SIGKILL');
+    else if (!this.isReady) signalGroup(helper, 'SIGKILL');
+    else if (this.told) this.answer(line);
+    else this.disown(); // one that talks unasked could do so for ever
+  }
+
+  private answer(line: string | undefined): void {
+    const { told } = this;
+    this.told = undefined;
+    told?.(line);
+  }
+
+  /** Ends what is no such helper. */
+  private disown(): void {
+    this.disarm();
+    this.isKnown = false;
   }
 
   /** Takes in that one has ended: where that was before it was ready, the backup has none. */
@@ -94,7 +108,7 @@ export class Errands {
   private forget(): void {
     this.helper = undefined;
     this.isReady = false;
-    this.told(undefined);
+    this.answer(undefined);
   }
 
   /** Ends the one that waits. */
@@ -122,12 +136,9 @@ export class Errands {
     const timer = setTimeout(() => resolve(undefined), ENDED_MS);
     const line = await promise;
     clearTimeout(timer);
-    this.told = () => {};
+    this.told = undefined;
     const answer = line === undefined ? undefined : parseAnswer(line);
-    if (!answer && this.helper === helper) {
-      this.disarm();
-      this.isKnown = false; // it is no such helper
-    }
+    if (!answer && this.helper === helper) this.disown();
     return answer;
   }
 }

@@ -1,4 +1,5 @@
 import { expect, test } from 'bun:test';
+import { existsSync } from 'node:fs';
 import { Errands, parseAnswer } from '../../../src/mirror/errands.ts';
 import { eventually } from '../../processes.ts';
 import { scratch, standIn } from '../service/scratch.ts';
@@ -53,6 +54,22 @@ test.each([
   errands.arm();
   expect(errands).toMatchObject({ helper: undefined, isReady: false });
 });
+
+test.each(['exec yes "0 0 - -"', "exec tr '\\0' a < /dev/zero", 'echo 0 0 - -; exec sleep 100'])(
+  'one that talks unasked is ended, and not started again until it is connected to anew: %s',
+  async (script) => {
+    using directory = scratch();
+    using _ = standIn('ssh', directory.path, `echo ready; sleep 0.2; ${script}`);
+    const errands = errandsFor();
+    errands.arm();
+    const pid: number = Reflect.get(errands, 'helper').pid;
+    await eventually(() => !existsSync(`/proc/${pid}`));
+    expect(errands).toMatchObject({ helper: undefined, isReady: false });
+    errands.arm();
+    expect(errands).toMatchObject({ helper: undefined });
+    expect(await errands.ask(['fa'], 10)).toBeUndefined();
+  },
+);
 
 test.each(['read -r _; exit 1', 'head -c 1 >/dev/null; echo no answer; sleep 100'])(
   'where no answer comes, it is not known what was done: %s',
