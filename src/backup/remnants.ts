@@ -10,6 +10,7 @@
  */
 import { constants, readFileSync } from 'node:fs';
 import { type FileHandle, lstat, open, readdir, readFile, readlink, realpath, stat, unlink } from 'node:fs/promises';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isWithin } from '../service/files.ts';
 import { lifecycle } from '../service/lifecycle.ts';
@@ -19,6 +20,7 @@ import { reasonOf, showPath } from '../service/text.ts';
 import { HISTORY } from './history-names.ts';
 import { readLong } from './receiver-options.ts';
 import { PLACE } from './renames.ts';
+import { STAGE } from './seclusion.ts';
 
 /** How often it is looked which files are being written, ms: what takes less time is small. */
 const LOOK_MS = 1000;
@@ -104,19 +106,26 @@ export class Remnants {
 
   /** Removes what a process has left, if it is still that. */
   private async remove(pid: number, file: Unfinished): Promise<void> {
+    const root = await realpath(this.directory, { encoding: 'buffer' }).catch(() => Buffer.of());
+    const path = pathWithin(root.toString('latin1'), file.path);
+    if (path === undefined) return;
     const what = `接收镜像的进程 ${pid} 没有正常结束（例如被 kill -9，或因内存不足被系统终止）`;
-    const fields = { pid, file: showPath(file.path) };
+    const name = `它没有写完的临时文件 ${showPath(path)}`;
+    const fields = { pid, file: showPath(path) };
     try {
-      const root = (await realpath(this.directory, { encoding: 'buffer' })).toString('latin1');
-      if (!isWithin(file.path, root) || isWithin(file.path, `${root}/${HISTORY}`)) return;
-      if (await removeExactly(root, file))
-        warn('session.killed', `${what}，已删除它没有写完的临时文件 ${showPath(file.path)}`, fields);
+      if (await removeExactly(root.toString('latin1'), { ...file, path }))
+        warn('session.killed', `${what}，已删除${name}`, fields);
     } catch (cause) {
       if (isAbsence(cause)) return; // it was complete, or somebody else has removed it
-      const advice = `无法删除它没有写完的临时文件 ${showPath(file.path)}：${reasonOf(cause)}。请手工删除`;
-      warn('session.killed', `${what}，${advice}`, fields);
+      warn('session.killed', `${what}，无法删除${name}：${reasonOf(cause)}。请手工删除`, fields);
     }
   }
+}
+
+/** Says where DEST_DIR has what a process has open, which may see it in mounts of its own; nothing where it is elsewhere, or an older version. */
+function pathWithin(root: string, seen: string): string | undefined {
+  const path = seen.startsWith(`${STAGE}/`) ? seen.slice(STAGE.length) : seen;
+  return root && isWithin(path, root) && !isWithin(path, join(root, HISTORY)) ? path : undefined;
 }
 
 /** Lists a process and all that it has started. */

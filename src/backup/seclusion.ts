@@ -10,7 +10,7 @@ import { cFunctions } from '../service/libc.ts';
 import { mountsBelow, parseMountinfo } from '../service/mounts.ts';
 
 /** A directory that every machine has and rsync has no use for: in its place there is what rsync sees. */
-const STAGE = '/sys';
+export const STAGE = '/sys';
 const NEW_NAMESPACE = 0x20000;
 /** Flags of mount(2). */
 const [READ_ONLY, NO_SET_UID, REMOUNT, BIND, RECURSIVE, SLAVE] = [1, 2, 32, 4096, 16_384, 0x80000];

@@ -15,6 +15,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { cleansUp, Remnants } from '../../../src/backup/remnants.ts';
+import { mayHaveNamespace } from '../../namespace.ts';
 import { content } from '../../processes.ts';
 import { keepLog } from '../mirror/stand-ins.ts';
 
@@ -55,9 +56,9 @@ class Bed implements AsyncDisposable {
     return join(this.directory, ...names);
   }
 
-  /** @param redirections opens its files, for the shell */
-  async begin(redirections: string, ...options: string[]): Promise<void> {
-    const script = `exec ${redirections}; exec rsync --server -vlogDtpre.iLsfxCIvu "$@"`;
+  /** @param opening the words before rsync's that open its files, for the shell */
+  async begin(opening: string, ...options: string[]): Promise<void> {
+    const script = `exec ${opening} rsync --server -vlogDtpre.iLsfxCIvu "$@"`;
     const args = ['-c', script, 'sh', ...options, '.', this.directory];
     this.process = spawn('/bin/sh', args, { cwd: this.directory, stdio: ['pipe', 'pipe', 'ignore'] });
     await once(this.process.stdout as NodeJS.ReadableStream, 'data');
@@ -97,6 +98,17 @@ test('what an rsync was writing when it was killed is removed, whatever its name
   expect(bed.told).toContain(`已删除它没有写完的临时文件 ${bed.at('below', NAME)}`);
 });
 
+test.if(mayHaveNamespace())('the same where rsync sees DEST_DIR in mounts of its own', async () => {
+  await using bed = new Bed();
+  const place = `/sys${bed.directory}`;
+  const seclude = `mount -t tmpfs tmpfs /sys && mkdir -p ${place} && mount --bind ${bed.directory} ${place}`;
+  await bed.begin(`unshare --mount sh -c '${seclude}; exec 3>${place}/below/${NAME}; exec "$@"' sh`);
+  expect(existsSync(bed.at('below', NAME))).toBe(true);
+  await bed.kill();
+  expect(readdirSync(bed.at('below'))).toEqual([]);
+  expect(bed.told).toContain(`临时文件 ${bed.at('below', NAME)}`);
+});
+
 test.each<[string, (bed: Bed) => void]>([
   ['is complete', (bed) => renameSync(bed.at('below', NAME), bed.at('below', 'big.iso'))],
   [
@@ -125,10 +137,10 @@ test.each<[string, (bed: Bed) => void]>([
 });
 
 test.each([
-  ['is only read', `3<>below/${NAME}; exec 3<below/${NAME}`, []],
+  ['is only read', `3<>below/${NAME} 3<below/${NAME}`, []],
   ['has a name of its own', '3>below/.big.iso.part', []],
   ['is kept on purpose', `3>below/${NAME}`, ['--partial']],
-  ['is outside of DEST_DIR', `3>"$(mktemp -d)"/${NAME}; readlink /proc/self/fd/3 >below/outside`, []],
+  ['is outside of DEST_DIR', `3>"$(mktemp -d)"/${NAME}; readlink /proc/self/fd/3 >below/outside; exec`, []],
 ])('what %s stays where rsync is killed', async (_, redirections, options) => {
   await using bed = new Bed();
   await bed.begin(redirections, ...options);
