@@ -102,7 +102,7 @@ function hasOtherName(place: number, name: string, { ino }: Stats): boolean {
   return namesLike(name).some(isSame);
 }
 
-/** Deletes a directory with all that is in it, but for what is mounted there; what was deleted before something stays is counted. */
+/** Deletes a directory with all that is in it, but for a file system that is mounted there; what was deleted before something stays is counted. */
 function removeTree(place: number, name: string, terms: Pick<Clearing, 'most' | 'path' | 'discard'>): Removal {
   const count = { removed: 0 };
   try {

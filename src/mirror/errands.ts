@@ -137,7 +137,8 @@ export class Errands {
     const line = await promise;
     clearTimeout(timer);
     this.told = undefined;
-    const answer = line === undefined ? undefined : parseAnswer(line);
+    const said = line === undefined ? undefined : parseAnswer(line);
+    const answer = said && said.removed <= limit ? said : undefined;
     if (!answer && this.helper === helper) this.disown();
     return answer;
   }
