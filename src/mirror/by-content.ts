@@ -4,6 +4,7 @@
  *
  *   const sent = joined(await sendTheRest(), await byContent.send(batch));
  */
+import type { Beside } from './beside.ts';
 import { type Batch, UNKNOWN } from './changes.ts';
 import type { Host } from './config.ts';
 import { hasRun, type Sent } from './rsync.ts';
@@ -27,6 +28,7 @@ interface Parts {
   source: Pick<Source, 'root' | 'prefix' | 'reach' | 'look' | 'list' | 'isEntered'>;
   state: Pick<TargetState, 'departures' | 'unmirrored' | 'failed'>;
   transfers: Pick<Transfers, 'startComparing' | 'finish'>;
+  beside: Pick<Beside, 'clear'>;
   /** Whether rsync is not to see a path. */
   isHidden: (path: string) => boolean;
 }
@@ -62,6 +64,7 @@ export class ByContent {
   private async compare(paths: string[]): Promise<Sent | undefined> {
     const { transfers, host, source } = this.parts;
     const scopes = new Map(paths.map((path): [string, Scope] => [path, 'entry']));
+    await this.parts.beside.clear(scopes);
     const isList = host.plan.method === 'list';
     const told = isList ? LIST_OPTIONS : rulesOf(scopes, source.prefix);
     const names = isList ? listOf(scopes, source.prefix) : undefined;

@@ -148,6 +148,13 @@ export class Changes extends EventEmitter {
     }
   }
 
+  /** Puts back changes that were handed out and not sent; what is known of a path already is newer. */
+  restore(batch: Batch): void {
+    const unknown = [...batch].filter(([path]) => !this.waiting.has(path));
+    this.add(new Map([...batch].filter(([path]) => this.waiting.has(path))));
+    for (const [path, change] of unknown) this.set(path, change);
+  }
+
   /** Keeps a change. Beyond a number, all of the source counts as changed: that needs no paths, so memory stays bounded. */
   private set(path: string, change: Change): void {
     const now = this.now();

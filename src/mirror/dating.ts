@@ -24,6 +24,8 @@ export class Dating {
   private isUnderWay = false;
   /** What the last one was about. */
   private batch: Batch = new Map();
+  /** What was sent beside it, or may have been, until another sync has looked at that. */
+  private readonly beside = new Set<string>();
 
   /** @param now the time, ms since 1970 @param clock the clock of what waits, ms */
   constructor(
@@ -37,7 +39,14 @@ export class Dating {
     [this.previous, this.begun, this.batch, this.isUnderWay] = [this.begun, this.now(), batch, true];
   }
 
+  /** Says that files go beside what is sent else, whenever that is. */
+  beginBeside(paths: Iterable<string>): void {
+    for (const path of paths) this.beside.add(path);
+  }
+
   end(): void {
+    if (this.batch.get('')?.tree) this.beside.clear();
+    for (const path of this.batch.keys()) this.beside.delete(path);
     [this.ended, this.isUnderWay] = [this.now(), false];
   }
 
@@ -50,10 +59,16 @@ export class Dating {
    */
   after(path: string, event: Told, lacking: Batch[], mayHoldMore: boolean): number {
     if (!this.mayBeOther(path, event, lacking, mayHoldMore)) return 0;
+    if (this.mayLieBeside(path)) return this.now();
     const isInLast = this.batch.has(path) || this.batch.get('')?.tree === true;
     const since = isInLast ? this.begun : this.previous;
     const known = lacking[0]?.get(path);
     return known && this.isRecent ? Math.max(since, this.now() - (this.clock() - known.at)) : since;
+  }
+
+  /** Whether the target may have there, or below, what went beside a sync, at a time that is not known. */
+  private mayLieBeside(path: string): boolean {
+    return [...this.beside].some((it) => it === path || it.startsWith(`${path}/`));
   }
 
   /** Whether the last sync may have seen what was there between changes that have just been told. */

@@ -7,6 +7,7 @@
 import { basename } from 'node:path';
 import { lifecycle } from '../service/lifecycle.ts';
 import { Failure } from '../service/text.ts';
+import type { Beside } from './beside.ts';
 import type { Brake } from './brake.ts';
 import { ByContent, forgetDates, joined } from './by-content.ts';
 import type { Batch } from './changes.ts';
@@ -21,6 +22,7 @@ import { Pruning } from './pruning.ts';
 import { RemoteRenames } from './remote-renames.ts';
 import { Removals } from './removals.ts';
 import {
+  addTotals,
   describeFailure,
   describeSent,
   hasRun,
@@ -74,17 +76,19 @@ export class Sender {
     private readonly state: TargetState,
     private readonly connection: Connection,
     private readonly brake: Brake,
+    private readonly beside: Pick<Beside, 'clear' | 'isInTheWayOf' | 'touchesMoves' | 'takeTotals'>,
   ) {
     this.errands = new Errands({ host, state, connection });
     this.renames = new RemoteRenames({ host, state, connection, errands: this.errands, prefix: source.prefix });
     this.transfers = new Transfers({ host, source, mounts, connection, brake, state });
-    this.byContent = new ByContent({ host, source, state, transfers: this.transfers, isHidden: this.isHidden });
+    const { transfers, isHidden } = this;
+    this.byContent = new ByContent({ host, source, state, transfers, beside, isHidden });
     this.waiting = new Waiting({
       start: () => this.transfers.startWaiting(),
       mayStart: () => !lifecycle.stopping && connection.socket !== undefined && host.plan.mayArm,
       intervalMs: host.config.SYNC_INTERVAL * 1000,
     });
-    const { errands, transfers } = this;
+    const { errands } = this;
     this.removals = new Removals({ host, source, mounts, state, errands, brake, transfers });
     this.pruning = new Pruning({ host, source, state, removals: this.removals, isHidden: this.isHidden });
     this.wholeTree = new WholeTree({ host, source, state, transfers: this.transfers });
@@ -115,7 +119,8 @@ export class Sender {
       .run(ceiling, () => this.sendBatch(batch, attempt))
       .then(async (sent) => ({ ...sent, status: await this.connection.statusOf(sent.status) }))
       .then(describeSent, describeFailure);
-    const { done, leftOut } = this.transfers;
+    const { leftOut } = this.transfers;
+    const done = addTotals(this.transfers.done, this.beside.takeTotals());
     const outcome = { ...attempt, ...done, leftOut, ...result, seconds: (performance.now() - started) / 1000 };
     await this.brake.record(batch, outcome);
     return outcome;
@@ -148,6 +153,7 @@ export class Sender {
     this.source.check();
     this.host.plan.refresh();
     if (batch.get('')?.tree) {
+      await this.beside.clear();
       this.state.moves.clear();
       await this.brake.checkNotEmptied();
       return this.compare(batch);
@@ -156,18 +162,27 @@ export class Sender {
     this.source.check(); // the backup may have taken long
     const hasNewRules = [...batch.keys()].some((path) => this.holdsRules(path));
     if (hasNewRules) this.brake.distrust(); // they may exclude what --delete-excluded would delete
-    const { scopes, isList } = hasNewRules ? NOWHERE : await this.survey(batch);
+    const { scopes, isList } = hasNewRules ? NOWHERE : await this.surveyClear(batch);
     const names = scopes && isList ? listOf(scopes, this.source.prefix) : undefined;
     const rules = scopes && !names ? rulesOf(scopes, this.source.prefix) : undefined;
     if (!scopes || !(names || rules)) {
       attempt.mode = 'full';
       return this.compare(batch);
     }
+    if (rules) await this.beside.clear();
     const sent = await this.sendWeighed(
       () => this.brake.weigh(batch, { options: rules ?? LIST_OPTIONS, names }, scopes),
       () => (names ? this.sendNames(batch, scopes) : this.transfers.finish(this.transfers.start(rules ?? []))),
     );
     return this.sendByContent(batch, sent);
+  }
+
+  /** Finds what rsync has to look at for a batch, once nothing is on its way that it might touch. */
+  private async surveyClear(batch: Batch): Promise<Surveyed> {
+    const surveyed = await this.survey(batch);
+    if (!surveyed.scopes || !this.beside.isInTheWayOf(surveyed.scopes)) return surveyed;
+    await this.beside.clear();
+    return this.survey(batch);
   }
 
   /** Has the backup delete by name what it can, and sends the names of the rest. @throws {Failure} where the source is not what it was */
@@ -198,6 +213,7 @@ export class Sender {
    * @throws {Failure} where the source is not what it was
    */
   private async compare(batch: Batch): Promise<Sent> {
+    await this.beside.clear();
     await this.byContent.send(batch);
     const sent = await this.sendWeighed(
       () => this.brake.weighAll(),
@@ -264,6 +280,7 @@ export class Sender {
       const isDirectory = this.source.look(to)?.isDirectory() === true;
       return mayMove(from, isDirectory) && mayMove(to, isDirectory);
     };
+    if (this.beside.touchesMoves()) await this.beside.clear();
     const moves = this.state.moves.take(this.source.look, this.state.lacking).filter(mayRepeat);
     const isRepeated = await this.renames.repeat(moves, attempt);
     if (isRepeated)

@@ -52,7 +52,7 @@ export interface Sight {
 }
 
 /** The part of a path, from the root down, that rsync has to look at, and what is there. */
-interface Reached {
+export interface Reached {
   reached: string;
   found: Stats | undefined;
 }

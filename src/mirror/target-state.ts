@@ -57,6 +57,9 @@ export class TargetState extends EventEmitter {
   readonly changes = new Changes();
   batch: Batch = new Map();
   readonly failed = new Changes();
+  /** The large files that are on their way beside all else, and what waits until they are there. */
+  beside: Batch = new Map();
+  withheld: Batch = new Map();
   /** What is sent before all else, for it was part of what failed, or has failed itself before. */
   readonly queued: Batch[] = [];
   /** What fails by itself, and is tried again apart from all else. */
@@ -100,7 +103,7 @@ export class TargetState extends EventEmitter {
   }
 
   get lacking(): Batch[] {
-    return [this.changes.waiting, this.batch, ...this.queued, this.failed.waiting];
+    return [this.changes.waiting, this.batch, this.beside, this.withheld, ...this.queued, this.failed.waiting];
   }
 
   /** Notes an event; returns whether it does not merely repeat itself. */
@@ -109,7 +112,14 @@ export class TargetState extends EventEmitter {
     if (event.kind === 'attrib' && this.lacking.some((batch) => isWritten(batch.get(path)))) this.moves.delete(path);
     if (event.kind === 'moved_from' && event.isDirectory) this.departures.leave(path);
     const dated = this.dating.after(path, event, this.lacking, this.mayHoldMore());
-    return this.changes.note(path, event, found, this.batch.has(path) || this.failed.waiting.has(path), dated);
+    const sent = [this.batch, this.beside, this.withheld, this.failed.waiting];
+    return this.changes.note(
+      path,
+      event,
+      found,
+      sent.some((batch) => batch.has(path)),
+      dated,
+    );
   }
 
   /** Notes a rename, where it is certain that the target has what was renamed, in its old place. */
@@ -118,7 +128,8 @@ export class TargetState extends EventEmitter {
     const isUnseen = (batch: Batch) => withParents(move.from).some((path) => batch.get(path)?.tree);
     if (!this.mirrored || this.lacking.some((batch) => isReplaced(batch) || isUnseen(batch))) return;
     if (this.mixed?.batch !== this.batch) this.mixed = { batch: this.batch, paths: replacedBelow([this.batch]) };
-    this.moves.add({ ...move, isExposed: this.syncing, isMixed: this.mixed.paths.has(move.from) });
+    const isMixed = this.mixed.paths.has(move.from) || replacedBelow([this.beside]).has(move.from);
+    this.moves.add({ ...move, isExposed: this.syncing || this.beside.size > 0, isMixed });
   }
 
   get pending(): number {
@@ -136,6 +147,31 @@ export class TargetState extends EventEmitter {
     this.batch = batch;
     this.syncing = true;
     this.dating.begin(batch);
+    touch();
+  }
+
+  /** Says that large files go beside all else from now on. */
+  beginBeside(lot: Batch): void {
+    this.beside = lot;
+    this.dating.beginBeside(lot.keys());
+    touch();
+  }
+
+  /** Keeps changes back until they are there; what was kept back of a path before is older. */
+  withhold(batch: Batch): void {
+    const changes = new Changes();
+    changes.waiting = new Map(batch);
+    changes.add(this.withheld);
+    this.withheld = changes.waiting;
+  }
+
+  /** Has all that was kept back wait for the next sync, with those that an ordinary sync is to look at. */
+  endBeside(rest: Batch): void {
+    const { withheld } = this;
+    this.beside = new Map();
+    this.withheld = new Map();
+    this.changes.restore(withheld);
+    this.changes.add(rest);
     touch();
   }
 
@@ -218,7 +254,7 @@ export class TargetState extends EventEmitter {
   }
 
   private describe(): 'syncing' | 'down' | 'retrying' | 'waiting' | 'idle' {
-    if (this.syncing) return 'syncing';
+    if (this.syncing || this.beside.size > 0) return 'syncing';
     if (!this.up) return 'down';
     if (this.failingSince !== undefined || this.unmirrored.size > 0) return 'retrying';
     return this.pending > 0 ? 'waiting' : 'idle';

@@ -7,6 +7,7 @@ import { EventEmitter } from 'node:events';
 import { type Backoff, lifecycle, newBackoff } from '../service/lifecycle.ts';
 import type { Announcer } from './announcer.ts';
 import { BackupGuard } from './backup-guard.ts';
+import { Beside } from './beside.ts';
 import { type Brake, brakeFor } from './brake.ts';
 import { ALL, type Batch, REGULAR, TREE, UNKNOWN } from './changes.ts';
 import type { LocatedHost } from './check.ts';
@@ -14,9 +15,11 @@ import { nameOf } from './config.ts';
 import { Connection } from './connection.ts';
 import type { Doubts } from './doubts.ts';
 import { HostKeys } from './host-keys.ts';
+import { LargeFiles } from './large-files.ts';
 import type { Memory } from './memory.ts';
 import type { Mounts } from './mounts.ts';
 import { refuseNested } from './nesting.ts';
+import { OwnLine } from './own-line.ts';
 import { Recovery } from './recovery.ts';
 import { Rivals } from './rivals.ts';
 import type { Outcome } from './rsync.ts';
@@ -40,6 +43,7 @@ interface Parts {
   connection: EventEmitter & Pick<Connection, 'socket'>;
   sender: Pick<Sender, 'send' | 'arm' | 'answers'>;
   recovery: Pick<Recovery, 'prepare' | 'next' | 'isDue' | 'isPart' | 'ceilingOf' | 'meet' | 'settle' | 'takeBack'>;
+  beside: Pick<Beside, 'split' | 'finish' | 'note' | 'isBusy'>;
   doubts: Pick<Doubts, 'paths' | 'since'>;
   announcer: Pick<Announcer, 'closeBatch'>;
 }
@@ -69,13 +73,14 @@ export class Target extends EventEmitter {
 
   /** Mirrors a batch, or all of the source if none is given, and has the next rsync wait. */
   async send(batch?: Batch): Promise<Outcome> {
-    const { state, connection, sender, recovery } = this.parts;
+    const { state, connection, sender, recovery, beside } = this.parts;
     if (!batch) recovery.prepare();
     if (!batch || !recovery.isPart(batch)) this.lastStart = performance.now(); // what is tried again holds nothing up
     this.socket = connection.socket;
     state.begin(batch ?? new Map());
     const outcome = await sender.send(batch ?? ALL, batch && recovery.ceilingOf(batch));
     state.record(outcome);
+    beside.note(batch ?? ALL, outcome);
     sender.arm(); // also where the one that waited has died meanwhile
     return outcome;
   }
@@ -87,8 +92,9 @@ export class Target extends EventEmitter {
 
   /** Hands out each batch when it is due, until a request to stop leaves nothing to be sent. */
   async *batches(): AsyncGenerator<Due> {
-    const { recovery } = this.parts;
+    const { recovery, beside } = this.parts;
     while (true) {
+      if (recovery.isDue && !this.hasGivenUp && !(await this.finishBeside())) return;
       const part = this.hasGivenUp ? undefined : recovery.next();
       if (part) {
         yield { batch: part, isRegular: false };
@@ -96,11 +102,24 @@ export class Target extends EventEmitter {
       }
       await this.waitUntilDue();
       if (recovery.isDue && !lifecycle.stopping) continue;
-      if (this.state.changes.size === 0 || this.hasGivenUp) return;
+      if (this.hasGivenUp || (this.state.changes.size === 0 && !beside.isBusy)) return;
+      if (this.state.changes.size === 0) {
+        if (await this.finishBeside()) continue;
+        return;
+      }
+      const batch = beside.split(this.takeBatch());
+      if (batch.size === 0) continue;
       const { isRegular } = this;
       this.isRegular = false;
-      yield { batch: this.takeBatch(), isRegular };
+      yield { batch, isRegular };
     }
+  }
+
+  /** Waits until what goes beside is there, if anything does; resolves with whether there is time to send more. */
+  private async finishBeside(): Promise<boolean> {
+    const isInTime = await this.parts.beside.finish();
+    if (!isInTime) this.giveUp(this.state.changes.take(0));
+    return isInTime;
   }
 
   /** Returns when a batch is due, or when a request to stop leaves no time to wait. */
@@ -174,8 +193,10 @@ export class Target extends EventEmitter {
 
   private giveUp(batch: Batch): void {
     this.hasGivenUp = true;
-    const message = `${batch.size} 处变化尚未同步，下次启动时的全量同步会包含它们`;
-    this.state.warn('sync.postponed', message, { pending: batch.size });
+    const { beside, withheld } = this.state;
+    const pending = new Set([batch, beside, withheld].flatMap((it) => [...it.keys()])).size;
+    const message = `${pending} 处变化尚未同步，下次启动时的全量同步会包含它们`;
+    this.state.warn('sync.postponed', message, { pending });
   }
 
   /** Puts a batch back, and waits before it is tried again unless the target has come back meanwhile. */
@@ -237,9 +258,10 @@ export function backupsFor(hosts: LocatedHost[], { source, memory, mounts, doubt
     const connection = new Connection(host, hostKeys, state);
     const brake = brakeFor(host, { source, memory, mounts, state, connection });
     state.mayHoldMore = () => brake.isHolding || mayLeaveMore(host.plan);
-    const sender = new Sender(host, source, mounts, state, connection, brake);
+    const beside = besideFor(host, { source, mounts, state, connection, brake });
+    const sender = new Sender(host, source, mounts, state, connection, brake, beside);
     const recovery = recoveryFor(host, { source, state, sender });
-    const target = new Target(host.config, { state, connection, sender, recovery, doubts, announcer });
+    const target = new Target(host.config, { state, connection, sender, recovery, beside, doubts, announcer });
     // One that comes late was not there to be asked at the start.
     connection.on('connected', () => lifecycle.background(refuseNested(host, connection)));
     new BackupGuard({
@@ -258,6 +280,24 @@ export function backupsFor(hosts: LocatedHost[], { source, memory, mounts, doubt
 /** Whether rsync leaves things on a target that the source does not have any more, and would send. */
 const mayLeaveMore = ({ deletes, maxDelete, hasFilters }: LocatedHost['plan']) =>
   !deletes || hasFilters || maxDelete < Number.POSITIVE_INFINITY;
+
+/** Makes what sends large files beside all else, while nothing fails and nothing is mounted below the source. */
+function besideFor(
+  host: LocatedHost,
+  parts: { source: Source; mounts: Mounts; state: TargetState; connection: Connection; brake: Brake },
+): Beside {
+  const { source, mounts, state, connection } = parts;
+  const isWell = () => state.mirrored && state.unmirrored.size === 0 && state.failed.size === 0 && !state.held;
+  const isBare = () => mounts.mounted.length === 0 && mounts.files.length === 0 && mounts.rules('/').length === 0;
+  const isReady = () => !lifecycle.stopping && connection.socket !== undefined && isWell() && isBare();
+  const large = new LargeFiles({ plan: host.plan, source, isReady });
+  const line = new OwnLine({ host, ...parts, isSingle: (path) => large.isSingle(path) });
+  return new Beside({
+    ...{ state, large },
+    reach: (path) => source.reach(path, {}),
+    carry: (paths) => line.carry(paths),
+  });
+}
 
 /** Makes what finds out what fails on a target. */
 function recoveryFor(

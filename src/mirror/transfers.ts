@@ -72,7 +72,7 @@ interface Parts {
   host: Host;
   source: Source;
   mounts: Mounts;
-  connection: Connection;
+  connection: Pick<Connection, 'socket' | 'directory' | 'findRoute'>;
   brake: Brake;
   state: Pick<TargetState, 'name' | 'unmirrored' | 'unsettable' | 'warn' | 'log' | 'stalledSince'>;
 }

@@ -13,7 +13,7 @@ const MIRROR = [
   'watchable places foothold mount-states mounts source-guard announcer doubts',
   'unwatched terrain directories watcher-words vigil inotifywait inotifywaits coverage',
   'progress differences faults size-limit rsync report unread unmirrored target-state watch published-keys host-keys connection backup-guard nesting rivals standstill errands remote-renames',
-  'tally rule-files census ledger forecast losses brake transfers removals pruning whole-tree by-content waiting sender division flaws failures retries recovery target commands status metrics monitor comparison readability horizon verify',
+  'tally rule-files census ledger forecast losses brake transfers removals pruning whole-tree large-files beside own-line by-content waiting sender division flaws failures retries recovery target commands status metrics monitor comparison readability horizon verify',
 ].flatMap((line) => line.split(' '));
 const BACKUP = [
   'programs receiver-options config confinement admission identification history-names held-tree history-moves history-door renames removals errands session-reports room destination mount-memory ceiling sources reports letter-case seclusion slots',

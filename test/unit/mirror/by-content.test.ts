@@ -8,7 +8,7 @@ import { Faults } from '../../../src/mirror/faults.ts';
 import type { Sent } from '../../../src/mirror/rsync.ts';
 import { Source } from '../../../src/mirror/source.ts';
 import { TargetState } from '../../../src/mirror/target-state.ts';
-import { change, hostFor } from './stand-ins.ts';
+import { change, hostFor, nothingBeside } from './stand-ins.ts';
 
 let directory = '';
 beforeEach(() => {
@@ -40,7 +40,14 @@ async function sent(batch: Record<string, Partial<Change>>, RSYNC_OPTS = '-a --d
     },
   };
   const isHidden = (path: string) => path.endsWith('hidden');
-  const byContent = new ByContent({ host, source: new Source(`${directory}/`), state, transfers, isHidden });
+  const byContent = new ByContent({
+    host,
+    source: new Source(`${directory}/`),
+    state,
+    transfers,
+    beside: nothingBeside,
+    isHidden,
+  });
   const changes: Batch = new Map(Object.entries(batch).map(([path, known]) => [path, change(known)]));
   return { sent: await byContent.send(changes), told, byContent, changes };
 }

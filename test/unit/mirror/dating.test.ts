@@ -44,6 +44,18 @@ describe('size and time do not say what a file holds', () => {
     expect(after('moved_to')).toBe(1_005_000);
   });
 
+  test('that has come in the place of one that went beside a sync, until another sync was about that', () => {
+    dating.beginBeside(['a', 'b/c']);
+    sync([1_002_000, batch()], [1_003_000, batch({ d: {} })]);
+    expect(after('moved_to')).toBe(now);
+    expect(dating.after('b', event('moved_to', { isDirectory: true }), [batch({ 'b/c': {} })], false)).toBe(now);
+    sync([1_005_000, batch({ a: {} })], [1_006_000, batch()]);
+    expect(after('moved_to')).toBe(1_005_000);
+    dating.beginBeside(['a']);
+    sync([1_007_000, batch({ '': { tree: true } })]);
+    expect(after('moved_to')).toBe(1_007_000);
+  });
+
   test('that has changed before while a sync was under way or just over, which may have seen that', () => {
     const waiting = batch({ a: { kind: 'moved_to', at: 3_050 } });
     sync([1_002_000, batch()]);

@@ -12,7 +12,7 @@ import { Sender } from '../../../src/mirror/sender.ts';
 import { Source } from '../../../src/mirror/source.ts';
 import { TargetState } from '../../../src/mirror/target-state.ts';
 import { scratch } from '../service/scratch.ts';
-import { change, hostFor, keepLog } from './stand-ins.ts';
+import { change, hostFor, keepLog, nothingBeside } from './stand-ins.ts';
 
 /** Nothing is mounted below the source. */
 function noMounts(): Mounts {
@@ -36,7 +36,7 @@ function senderFor(directory: string, variables: Record<string, string> = {}) {
   const connection = new Connection(host, hostKeys, state);
   const [source, mounts] = [new Source(host.config.SOURCE_DIR), noMounts()];
   const brake = brakeFor(host, { source, memory: new Memory(host.config), mounts, state, connection });
-  return { sender: new Sender(host, source, mounts, state, connection, brake), state, connection };
+  return { sender: new Sender(host, source, mounts, state, connection, brake, nothingBeside), state, connection };
 }
 
 const BATCH: Batch = new Map([['a', change()]]);

@@ -3,7 +3,7 @@
 import { afterEach, beforeEach, jest, spyOn } from 'bun:test';
 import { EventEmitter } from 'node:events';
 import type { Stats } from 'node:fs';
-import { type Change, UNKNOWN } from '../../../src/mirror/changes.ts';
+import { type Batch, type Change, UNKNOWN } from '../../../src/mirror/changes.ts';
 import { type Host, hostsOf, readConfig } from '../../../src/mirror/config.ts';
 import type { Event, Kind } from '../../../src/mirror/events.ts';
 import type { Watcher } from '../../../src/mirror/inotifywait.ts';
@@ -92,6 +92,18 @@ export class StandInCoverage {
     return Promise.resolve(this.missed);
   }
 }
+
+/** Nothing goes beside what is sent. */
+export const nothingBeside = {
+  isBusy: false,
+  split: (batch: Batch) => batch,
+  finish: async () => true,
+  clear: async () => {},
+  note: () => {},
+  isInTheWayOf: () => false,
+  touchesMoves: () => false,
+  takeTotals: () => ({ files: 0, bytes: 0, created: 0, deleted: 0 }),
+};
 
 /** Nothing is mounted below the source. */
 export const standInPlaces = { refresh: async () => [] as string[], keep: async () => {} };

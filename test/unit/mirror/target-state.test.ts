@@ -102,13 +102,20 @@ test('what is made again while it is on its way, or after it has failed, may tak
   const state = new TargetState(NAME, false);
   state.begin(new Map([['sent', change()]]));
   state.failed.add(new Map([['failed', change()]]));
-  for (const path of ['new', 'sent', 'failed']) state.note(path, event('create'), statsOf());
+  state.beginBeside(new Map([['beside', change()]]));
+  state.withhold(new Map([['withheld', change()]]));
+  for (const path of ['new', 'sent', 'failed', 'beside', 'withheld']) state.note(path, event('create'), statsOf());
   const replaced = [...state.changes.waiting].map(([path, it]) => [path, it.replaced]);
   expect(replaced).toEqual([
     ['new', false],
     ['sent', true],
     ['failed', true],
+    ['beside', true],
+    ['withheld', true],
   ]);
+  expect(state.pending).toBe(9);
+  state.endBeside(new Map());
+  expect(state.pending).toBe(7);
 });
 
 describe('a rename', () => {

@@ -7,7 +7,18 @@ import type { Outcome, OutcomeKind } from '../../../src/mirror/rsync.ts';
 import { type Due, Target } from '../../../src/mirror/target.ts';
 import { TargetState } from '../../../src/mirror/target-state.ts';
 import { lifecycle } from '../../../src/service/lifecycle.ts';
-import { change, event, outcome, pass, passSeconds, request, settle, statsOf, withOwnClock } from './stand-ins.ts';
+import {
+  change,
+  event,
+  nothingBeside,
+  outcome,
+  pass,
+  passSeconds,
+  request,
+  settle,
+  statsOf,
+  withOwnClock,
+} from './stand-ins.ts';
 
 const log = withOwnClock();
 
@@ -43,7 +54,15 @@ class Bed {
       sender: { answers: async () => false },
       wake: () => state.changes.emit('arrived'),
     });
-    const parts = { state, connection, sender, recovery, doubts, announcer: { closeBatch: () => this.closed++ } };
+    const parts = {
+      state,
+      connection,
+      sender,
+      recovery,
+      beside: nothingBeside,
+      doubts,
+      announcer: { closeBatch: () => this.closed++ },
+    };
     this.target = new Target({ SYNC_INTERVAL: 0, FULL_SYNC_INTERVAL: 0, ...config }, parts);
   }
 
