@@ -76,7 +76,7 @@ describe('the options without those that delete', () => {
 function rsyncWith(options: string[], report?: string) {
   using directory = scratch();
   const place = (name: string) => join(directory.path, name);
-  for (const name of ['source', 'backup']) mkdirSync(place(name));
+  for (const name of ['source', 'backup', 'backup/gone']) mkdirSync(place(name));
   for (const name of ['a', 'b', 'old']) writeFileSync(place(`backup/${name}`), '');
   for (const name of ['a', 'b', 'new', 'x']) writeFileSync(place(`source/${name}`), 'words');
   const log = report === undefined ? [] : [`--log-file=${place('log')}`, `--log-file-format=${report}`];
@@ -95,15 +95,15 @@ function rsyncWith(options: string[], report?: string) {
 
 describe('what rsync reports', () => {
   test('says what it has created and deleted, and with statistics how many files there are', () => {
-    expect(rsyncWith(['-a'], '%i').entries).toEqual({ created: 1, deleted: 1 });
-    expect(rsyncWith(['-av', '--info=stats2'], '').entries).toMatchObject({ deleted: 1, listed: 4 });
-    expect(rsyncWith(['-aq', '--info=stats2'], '').entries).toMatchObject({ deleted: 1, listed: 4 });
+    expect(rsyncWith(['-a'], '%i').entries).toMatchObject({ created: 1, deleted: 2 });
+    expect(rsyncWith(['-av', '--info=stats2'], '').entries).toMatchObject({ deleted: 2, directories: 1, listed: 4 });
+    expect(rsyncWith(['-aq', '--info=stats2'], '').entries).toMatchObject({ deleted: 2, directories: 1, listed: 4 });
   });
 
   test('is not led astray by names', () => {
     const at = '2026/11/22 20:00:00 [7] ';
     expect(countEntries(`${at}deleting x [7] deleting y\n${at}deleting ${at}*deleting z\n`).deleted).toBe(2);
-    expect(countEntries('')).toEqual({ created: 0, deleted: 0 });
+    expect(countEntries('')).toEqual({ created: 0, deleted: 0, directories: 0 });
   });
 });
 
