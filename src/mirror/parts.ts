@@ -53,6 +53,10 @@ const LEAST = 5000;
 /** How long it is looked for parts, ms, and at how many entries: what was not seen until then is taken for the average. */
 const LOOK_MS = 400;
 const MOST = 1_000_000;
+/** How large a directory may be that is listed, bytes: all of its names are held at a time, and nothing else is done meanwhile. */
+const MAX_LISTED = 4_000_000;
+/** What a name takes in a directory, about, bytes. */
+const NAME_BYTES = 40;
 /** How many names are listed at most: rsync looks at all of them for each path. */
 const MAX_NAMES = 16;
 /** How deep a directory may lie in which something is apart. */
@@ -89,9 +93,13 @@ export async function divisionOf(source: Pick<Source, 'list' | 'look'>, least = 
     need -= taken.reduce((sum, { weight }) => sum + weight, 0);
     node = rest;
   }
+  while (division.shared.length > 0 && !holdsApart(division, division.shared.at(-1))) division.shared.pop();
   const share = HALF - need / total;
   return division.apart.length > 0 && share >= LEAST_SHARE ? division : undefined;
 }
+
+/** Whether something is apart in a directory itself. */
+const holdsApart = ({ apart }: Division, path: string | undefined) => apart.some(({ parent }) => parent === path);
 
 /** Whether a division is one of the tree as it is now. */
 export const isStillThere = ({ shared, apart }: Division, source: Pick<Source, 'look'>) =>
@@ -108,13 +116,18 @@ const below = (parent: string, name: string) => (parent ? `${parent}/${name}` : 
 const nameOf = (path: string) => path.slice(path.lastIndexOf('/') + 1);
 
 /** Lists the directories of a tree, each before those in it, until that takes too long. */
-async function walk({ list }: Pick<Source, 'list'>): Promise<Node[]> {
+async function walk({ list, look }: Pick<Source, 'list' | 'look'>): Promise<Node[]> {
   const nodes: Node[] = [{ path: '', own: -1, weight: 0, children: [] }];
   const [breathe, until] = [breather(), performance.now() + LOOK_MS];
   let seen = 0;
   for (const node of nodes) {
     await breathe();
     if (seen > MOST || performance.now() > until) break;
+    const { size = 0 } = look(node.path) ?? {};
+    if (size > MAX_LISTED) {
+      node.own = size / NAME_BYTES;
+      continue;
+    }
     const entries = list(node.path);
     const directories = entries.filter((entry) => entry.isDirectory());
     node.own = entries.length - directories.length;

@@ -8,6 +8,7 @@ import {
   readdirSync,
   renameSync,
   rmSync,
+  type Stats,
   symlinkSync,
   utimesSync,
   writeFileSync,
@@ -165,6 +166,24 @@ describe('a tree', () => {
     expect(await divisionOf(flat, 10)).toBeUndefined();
     chmodSync(directory.path, 0o555);
     expect(await divisionOf(source, 10)).toBeUndefined();
+  });
+
+  test('is not listed within a directory that is huge, and no directory is shared in which nothing is apart', async () => {
+    using directory = scratch();
+    const { list, look } = treeOf(directory.path, ['a/x', 'a/y', 'b', 'c'], 10);
+    const listed: string[] = [];
+    const source = {
+      list: (path: string) => {
+        listed.push(path);
+        return list(path);
+      },
+      look: (path: string) => Object.assign(look(path) ?? {}, path === 'a' && { size: 4_000_001 }) as Stats,
+    };
+    expect(await divisionOf(source, 10)).toBeUndefined();
+    expect(listed).toEqual(['', 'b', 'c']);
+    const flat = treeOf(join(directory.path, 'flat'), ['b', 'c'], 10);
+    treeOf(join(directory.path, 'flat'), ['a'], 40);
+    expect((await divisionOf(flat, 10))?.shared).toEqual(['']);
   });
 
   test('is divided anew once a directory has gone that is apart or holds one', async () => {
