@@ -82,6 +82,7 @@ type SystemCalls = NonNullable<ReturnType<typeof systemCalls>>;
 const READABLE = [
   ...['/usr', '/lib', '/lib64', '/bin', '/etc/ld.so.cache', '/etc/ld.so.preload', '/etc/localtime'],
   ...['/etc/passwd', '/etc/group', '/etc/nsswitch.conf', '/etc/ssl/openssl.cnf', '/var/lib/sss', '/dev/null'],
+  '/dev/urandom', // names of temporary files: without it, each session takes the same ones
 ];
 /** Others keep their data there; what rsync needs is there only where rsync is. */
 const READABLE_WITH_RSYNC = ['/opt', '/nix'];

@@ -87,7 +87,7 @@ function inProcess(code: string): string[] {
   const module = join(ROOT, 'src', 'backup', 'confinement.ts');
   const script = `${PRETEND}
   import { openSync, readFileSync, writeFileSync, writeSync } from 'node:fs';
-  import { fence, forbidDevices } from '${module}';
+  import { fence, forbidDevices, neededBy } from '${module}';
   const tell = (act) => {
     try {
       act();
@@ -121,6 +121,13 @@ describe.skipIf(!canFence())('the fence', () => {
     } finally {
       for (const path of [inside, outside]) rmSync(path, { recursive: true });
     }
+  });
+
+  test('leaves rsync what it takes the names of its temporary files from', () => {
+    const told = inProcess(
+      `tell(() => fence('/tmp', neededBy('/bin/sh'))); tell(() => openSync('/dev/urandom', 'r'));`,
+    );
+    expect(told).toEqual(['done', 'done']);
   });
 
   test('that does not stand is found out', () => {
