@@ -31,6 +31,7 @@ const MAX_RULES = 200_000;
 export function listOf(scopes: Scopes, prefix: string): Buffer {
   const names = new Set<string>();
   for (const [path, scope] of scopes) {
+    if (scope === 'entry' && isListedAround(path, scopes)) continue;
     if (scope === 'entry' || scope === 'directory') names.add(path);
     else if (scope === 'gone') names.add(path.includes('/') ? path.replace(/[^/]*$/, '') : '');
     else if (scope === 'hollow') names.add(parentOf(path) || NOTHING);
@@ -38,6 +39,12 @@ export function listOf(scopes: Scopes, prefix: string): Buffer {
   }
   const start = prefix === '/' ? './' : prefix; // the dot has rsync mirror the attributes of the source itself, too
   return Buffer.from([...names].map((name) => `${start}${name}\0`).join(''), 'latin1');
+}
+
+/** Whether all that is directly in the directory of a path is listed: to rsync, each name beside that is work on both sides. */
+function isListedAround(path: string, scopes: Scopes): boolean {
+  const around = path.includes('/') ? scopes.get(parentOf(path)) : undefined;
+  return around === 'tree' || around === 'inside';
 }
 
 /** Whether something in a directory may be deleted. */

@@ -28,6 +28,19 @@ describe('what rsync is told to look at', () => {
     expect(listOf(new Map([['x', 'gone']] as const), '/source/').toString()).toBe('/source/\0');
   });
 
+  test('names no file of a directory that is listed with what is in it', () => {
+    const scopes = new Map([
+      ['new/below/file', 'entry'],
+      ['new', 'tree'],
+      ['new/file', 'entry'],
+      ['new/below', 'inside'],
+      ['new/below/link/file', 'entry'],
+      ['newer', 'entry'],
+    ] as const);
+    const names = listOf(scopes, '/').toString().split('\0').filter(Boolean);
+    expect(names).toEqual(['./new/', './new/below/', './new/below/link/file', './newer']);
+  });
+
   test('goes in by rules of any name, and nothing else does', () => {
     using scratched = scratch();
     const directory = scratched.path;
