@@ -632,6 +632,8 @@ const OTHERS: Record<string, Operation> = {
 };
 
 const OPERATIONS: Record<string, Operation> = { ...CONTENT, ...NAMES, ...LINKS, ...OTHERS };
+/** Those after which size or time tell that something has changed: where events are lost, nothing else does. */
+export const SHOWN_BY_STATUS = Object.keys(OPERATIONS).filter((name) => !name.startsWith('imitate'));
 const GROWING = ['create', 'mkdir', 'mkdirs'];
 
 /** What an operation may meet because others were there first, an ordinary user works here, or something is mounted there. */

@@ -22,7 +22,6 @@ import type { Held, Memory, RememberedTarget } from './memory.ts';
 import type { Mounts } from './mounts.ts';
 import { type Entries, hasRun, type Outcome } from './rsync.ts';
 import { RuleFiles } from './rule-files.ts';
-import type { Scopes } from './scopes.ts';
 import type { Source } from './source.ts';
 import type { Tally } from './tally.ts';
 import type { TargetState } from './target-state.ts';
@@ -109,7 +108,7 @@ export class Brake extends EventEmitter {
    * @returns nothing once it may be sent, else the exit status of an rsync that could not tell
    * @throws {Failure} where mounts have changed meanwhile
    */
-  async weigh(batch: Batch, question: Question, scopes: Scopes): Promise<number | undefined> {
+  async weigh(batch: Batch, question: Question): Promise<number | undefined> {
     const { state, source, host } = this.parts;
     if (!this.isOn) return undefined;
     if (this.isHolding) return this.recountSoon();
@@ -118,7 +117,7 @@ export class Brake extends EventEmitter {
     this.weighed = { ...guess, isAccepted: false, isVast: false, census: undefined };
     const isForeseen = guess.isCertain && guess.count <= this.left && this.cut === undefined;
     if (!this.isLimited || isForeseen) return undefined;
-    const { status, tally } = await this.count(this.weighed, question, scopes);
+    const { status, tally } = await this.count(this.weighed, question, batch);
     if (!hasRun(status)) return status;
     if (tally.count <= this.left) return undefined;
     if (!this.ledger.isCounted && !this.parts.isHiding()) await this.recountTarget();
@@ -178,8 +177,8 @@ export class Brake extends EventEmitter {
     this.parts.state.log('deletions.recount', `待删除的内容比预计的多，已删除 ${this.cut} 个后停下，重新统计`, fields);
   }
 
-  /** Decides the same of a comparison of all. */
-  async weighAll(): Promise<number | undefined> {
+  /** Decides the same of a comparison of all, for a batch or without one. */
+  async weighAll(batch: Batch = new Map()): Promise<number | undefined> {
     const { source, host, state } = this.parts;
     if (!this.isOn) return undefined;
     this.options = await this.parts.rules.describe();
@@ -194,7 +193,7 @@ export class Brake extends EventEmitter {
       if (this.parts.willCount()) census.stop();
       return undefined;
     }
-    const { status, tally, present } = await this.count(this.weighed, { options: host.plan.scanOptions });
+    const { status, tally, present } = await this.count(this.weighed, { options: host.plan.scanOptions }, batch);
     if (!hasRun(status)) return status;
     if (this.isHolding) return this.holdOn(tally);
     this.learn(present);
@@ -210,13 +209,13 @@ export class Brake extends EventEmitter {
     return count >= STRANGE_FILES && count >= STRANGE_RATIO * ((await census.total) ?? 0);
   }
 
-  /** Counts what would be deleted, with care where that is too much. @param scopes what is looked at, if not all */
-  private async count(weighed: Weighed, question: Question, scopes: Scopes = new Map()): Promise<Count> {
+  /** Counts what would be deleted, with care where that is too much. */
+  private async count(weighed: Weighed, question: Question, batch: Batch): Promise<Count> {
     const { allowance, losses } = this.parts;
     const left = (present: number | undefined) => allowance.left(this.remembered.files ?? present) - (this.cut ?? 0);
     const isMuch = ({ tally, present }: Count) => tally.count > left(present);
     const began = performance.now();
-    const count = await losses.count(question, scopes, (it) => !this.isHolding && hasRun(it.status) && isMuch(it));
+    const count = await losses.count(question, batch, (it) => !this.isHolding && hasRun(it.status) && isMuch(it));
     this.recountMs = Math.max(RECOUNT_MS, RECOUNT_RATIO * (performance.now() - began));
     Object.assign(weighed, { count: count.tally.count, moved: count.moved, isCertain: true });
     return count;

@@ -161,9 +161,12 @@ export class Changes extends EventEmitter {
     this.quiet = now + QUIET_MS;
     const known = this.waiting.get(path);
     const since = change.since || now;
-    if (!known && (this.size >= MAX_PENDING || this.waiting.get('')?.tree)) {
+    const all = this.waiting.get('');
+    if (!known && this.size >= MAX_PENDING) {
       this.waiting = new Map([['', { ...TREE, since: Math.min(oldestOf(this.waiting), since) }]]);
       this.closed = 1;
+    } else if (!known && all?.tree && change.dated === 0) {
+      this.waiting.set('', { ...all, since: Math.min(all.since, since) }); // which finds all but what only its content tells
     } else {
       this.waiting.set(path, { ...change, since: Math.min(known?.since ?? since, since) });
       this.closed += Number(!change.open) - Number(known ? !known.open : false);

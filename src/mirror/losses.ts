@@ -41,13 +41,13 @@ export class Losses {
   /**
    * Counts what would be lost, and where that is much, counts it again a little later: a move that was under way when rsync
    * looked is known by then.
-   * @param scopes what rsync is to look at, nothing where that is all
+   * @param batch what is known to have changed
    */
-  async count(question: Question, scopes: Scopes, isMuch: (count: Count) => boolean): Promise<Count> {
+  async count(question: Question, batch: Batch, isMuch: (count: Count) => boolean): Promise<Count> {
     const count = await this.ask(question, []);
     if (!isMuch(count)) return count;
     await lifecycle.pause(CONFIRM_MS);
-    return this.ask(question, await this.findArrivals(scopes));
+    return this.ask(question, await this.findArrivals(batch));
   }
 
   private async ask(question: Question, arrivals: string[]): Promise<Count> {
@@ -65,11 +65,13 @@ export class Losses {
   }
 
   /** Finds the directories that are new, those that wait for the next batch among them. */
-  private async findArrivals(scopes: Scopes): Promise<string[]> {
-    const waiting = [...this.parts.state.changes.waiting].filter(([path, change]) => path !== '' && isNew(change));
-    const found = await this.parts.survey(new Map(waiting.map(([path]) => [path, TREE])));
+  private async findArrivals(batch: Batch): Promise<string[]> {
+    const { state, look, survey } = this.parts;
+    const changes = [...batch, ...state.changes.waiting].filter(([path, change]) => path !== '' && isNew(change));
+    const arrived = changes.filter(([path]) => look(path)?.isDirectory());
+    const found = await survey(new Map(arrived.map(([path]) => [path, TREE])));
     const isTree = ([, scope]: [string, Scope]) => scope === 'tree' || scope === 'inside';
-    return [...scopes, ...(found ?? [])].filter(isTree).map(([path]) => path);
+    return [...(found ?? [])].filter(isTree).map(([path]) => path);
   }
 }
 

@@ -99,14 +99,15 @@ export function hearLimit(stderr: Readable): () => boolean {
   return () => isReached;
 }
 
-/** Adds what an rsync has done to what others have done before it for the same sync; how many there are, it knows best. */
+/** Adds what an rsync has done to what others have done before it for the same sync; how many there are, the last one that tells it knows best. */
 export function addTotals(one: Totals, other: Totals): Totals {
   const add = (key: Exclude<keyof Totals, 'listed'>) => {
     const [a, b] = [one[key], other[key]];
     return a === undefined || b === undefined ? undefined : a + b;
   };
   const sums = { files: add('files'), bytes: add('bytes'), created: add('created'), deleted: add('deleted') };
-  return other.listed === undefined ? sums : { ...sums, listed: other.listed };
+  const listed = other.listed ?? one.listed;
+  return listed === undefined ? sums : { ...sums, listed };
 }
 
 /** Whether an rsync has done its work, though perhaps not for every file. */

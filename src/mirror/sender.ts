@@ -171,7 +171,7 @@ export class Sender {
     }
     if (rules) await this.beside.clear();
     const sent = await this.sendWeighed(
-      () => this.brake.weigh(batch, { options: rules ?? LIST_OPTIONS, names }, scopes),
+      () => this.brake.weigh(batch, { options: rules ?? LIST_OPTIONS, names }),
       () => (names ? this.sendNames(batch, scopes) : this.transfers.finish(this.transfers.start(rules ?? []))),
     );
     return this.sendByContent(batch, sent);
@@ -216,7 +216,7 @@ export class Sender {
     await this.beside.clear();
     await this.byContent.send(batch);
     const sent = await this.sendWeighed(
-      () => this.brake.weighAll(),
+      () => this.brake.weighAll(batch),
       () => this.wholeTree.send(),
     );
     return this.sendByContent(batch, sent);

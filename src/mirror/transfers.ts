@@ -299,8 +299,9 @@ export class Transfers {
     const status = await exitStatus(rsync).finally(() => this.running.delete(transfer));
     talk.check();
     const { totals, limit, isOutdated } = transfer;
+    const told = names ? { ...totals, listed: undefined } : totals; // of names it has listed these, and not all that there is
     // What the other side has made last may not have been reported where it did not come to its end.
-    this.done = addTotals(this.done, isOutdated || !hasRun(status) ? { ...totals, created: undefined } : totals);
+    this.done = addTotals(this.done, isOutdated || !hasRun(status) ? { ...told, created: undefined } : told);
     if (isOutdated) throw new Failure('同步期间源目录下的挂载点发生了变化，为保护备份已中止，将重新同步');
     return { status, faults, isCut: limit < host.plan.maxDelete && (status === LIMITED || isLimited()) };
   }

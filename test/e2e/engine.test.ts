@@ -19,7 +19,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { Model } from '../model.ts';
+import { Model, SHOWN_BY_STATUS } from '../model.ts';
 import { connectionsOf, listedRsyncsOf, Pair, remoteRsyncsOf, theOnly, userName, watchersOf } from '../pair.ts';
 import { cleanEnv, content, count, eventually, Program } from '../processes.ts';
 import { binary } from '../project.ts';
@@ -85,7 +85,7 @@ describe('the watcher', () => {
     const model = modelOf(pair);
     for (let n = 0; n < 3; n++) {
       const offset = source.output.length;
-      const work = model.work(1500);
+      const work = model.work(1500, SHOWN_BY_STATUS); // what nobody watches is compared as rsync does
       await sleep(500);
       await eventually(() => {
         for (const pid of watchersOf(pair)) process.kill(pid, 'SIGKILL');

@@ -2,8 +2,8 @@
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { spawnSync } from 'node:child_process';
 import { copyFileSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
-import { isRoot, Pair } from '../pair.ts';
-import { cleanEnv, content, Program } from '../processes.ts';
+import { isRoot, Pair, remoteRsyncsOf } from '../pair.ts';
+import { cleanEnv, content, eventually, Program } from '../processes.ts';
 import { binary } from '../project.ts';
 
 setDefaultTimeout(180_000);
@@ -57,6 +57,11 @@ class Hostile implements AsyncDisposable {
     const args = ['-D', '-e', '-f', '/dev/null', '-p', `${pair.port}`, ...settings];
     await pair.keep(new Program('/usr/sbin/sshd', args, {})).shows('Server listening');
     return hostile;
+  }
+
+  /** Resolves once an rsync waits for names, which is in the mood that the backup was in when it came. */
+  async isAwaited(): Promise<void> {
+    await eventually(() => remoteRsyncsOf(this.pair).length > 0);
   }
 
   be(mood: string): void {
@@ -119,6 +124,7 @@ describe.each(['text', 'json'])('a hostile backup and a log as %s', (LOG_FORMAT)
       await using backup = await Hostile.make('endless-talk', 'honest');
       const source = backup.start({ LOG_FORMAT });
       await source.shows('✓ 服务运行中');
+      await backup.isAwaited();
       const offset = source.output.length;
       backup.be(mood);
       backup.write('by the rsync that waits');

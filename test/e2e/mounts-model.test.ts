@@ -10,7 +10,7 @@ import { spawnSync } from 'node:child_process';
 import { lstatSync, mkdirSync, readFileSync, readlinkSync, renameSync, symlinkSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { mountsBelow, parseMountinfo } from '../../src/service/mounts.ts';
-import { Model, Random } from '../model.ts';
+import { Model, Random, SHOWN_BY_STATUS } from '../model.ts';
 import { mayHaveNamespace } from '../namespace.ts';
 import { Pair } from '../pair.ts';
 import { cleanEnv, content, eventually, Program } from '../processes.ts';
@@ -331,7 +331,7 @@ class Trial {
   async work(): Promise<void> {
     const end = performance.now() + seconds * 1000;
     while (performance.now() < end) {
-      await this.model.work(this.random.pick(SLICES));
+      await this.model.work(this.random.pick(SLICES), SHOWN_BY_STATUS); // what is missing for a while is compared as rsync does
       this.look();
       if (this.findPlaces()) await sleep(1500); // so that nobody takes it for another one
       await this.happen(this.random.pick(Trial.OFTEN));

@@ -84,7 +84,7 @@ function brakeIn(directory: string, { remembered = {}, variables = {}, files = 0
   });
   /** Has a batch weighed and sent. */
   const send = async (batch: Batch, deleted = batch.size) => {
-    await brake.weigh(batch, QUESTION, new Map());
+    await brake.weigh(batch, QUESTION);
     await brake.record(batch, outcome({ created: 0, deleted: brake.isHolding ? 0 : deleted }));
   };
   const compareAll = async (deleted = 0) => {
@@ -159,7 +159,7 @@ describe('a batch', () => {
     const { brake, rsync, known } = brakeIn(directory.path);
     rsync.status = UNREACHABLE;
     const batch = deletions(500);
-    expect(await brake.weigh(batch, QUESTION, new Map())).toBe(UNREACHABLE);
+    expect(await brake.weigh(batch, QUESTION)).toBe(UNREACHABLE);
     await brake.record(batch, outcome({ kind: 'unreachable', status: UNREACHABLE }));
     expect([brake.isHolding, known.deletions.length]).toEqual([false, 0]);
   });
@@ -219,7 +219,7 @@ describe('what is deleted', () => {
     using directory = scratch();
     const { brake, known } = brakeIn(directory.path);
     const batch = deletions(50);
-    await brake.weigh(batch, QUESTION, new Map());
+    await brake.weigh(batch, QUESTION);
     await brake.record(batch, outcome({ kind: 'failed', status: 12, deleted: 20 }));
     expect(known.deletions.map(({ count }) => count)).toEqual([20]);
   });
@@ -231,18 +231,18 @@ describe('what is deleted', () => {
       variables,
       remembered: { files: 100, sourceFiles: 100 },
     });
-    await brake.weigh(new Map(), QUESTION, new Map());
+    await brake.weigh(new Map(), QUESTION);
     await brake.record(new Map(), outcome({ kind: 'failed', status: 12, created: undefined, deleted: 0 }));
     expect(known.growth).toBeUndefined();
     rsync.losses = 8000;
-    await brake.weigh(deletions(8000), QUESTION, new Map());
+    await brake.weigh(deletions(8000), QUESTION);
     expect(brake.isHolding).toBe(true);
   });
 
   test('and made is kept count of', async () => {
     using directory = scratch();
     const { brake, known } = brakeIn(directory.path);
-    await brake.weigh(new Map(), QUESTION, new Map());
+    await brake.weigh(new Map(), QUESTION);
     await brake.record(new Map(), outcome({ created: 7, deleted: 2 }));
     expect(known.growth).toBe(5);
     await brake.record(new Map(), outcome({}));
@@ -443,7 +443,7 @@ describe('deletions that are held', () => {
     expect([rsync.asked, known.held, known.deletions]).toEqual([0, undefined, []]);
     expect(brake.accept()).toBeUndefined();
     rsync.losses = 200;
-    await brake.weigh(deletions(200), QUESTION, new Map());
+    await brake.weigh(deletions(200), QUESTION);
     expect(brake.isHolding).toBe(true);
   });
 
@@ -490,7 +490,7 @@ describe('an rsync', () => {
       using directory = scratch();
       const { brake } = brakeIn(directory.path, { variables: { MAX_DELETE }, remembered: big });
       expect(brake.limit).toBe(waiting); // as one is started that waits
-      await brake.weigh(deletions(count), QUESTION, new Map());
+      await brake.weigh(deletions(count), QUESTION);
       expect(brake.limit).toBe(limit);
     }
   });
@@ -498,7 +498,7 @@ describe('an rsync', () => {
   test('may delete so much less as was deleted by name before, and one that waited leaves room for some of that', async () => {
     using directory = scratch();
     const { brake } = brakeIn(directory.path, { variables: { MAX_DELETE: '200' }, remembered: big });
-    await brake.weigh(deletions(30), QUESTION, new Map());
+    await brake.weigh(deletions(30), QUESTION);
     brake.noteRemoved(20);
     expect([brake.limit, brake.suits(180)]).toEqual([180, true]);
     brake.noteRemoved(1);
@@ -515,10 +515,10 @@ describe('an rsync', () => {
       state.departures.arrive(`old-${n}`, `file-${n}`);
       batch.set(`old-${n}`, change({ kind: 'moved_from' }));
     }
-    await brake.weigh(batch, QUESTION, new Map());
+    await brake.weigh(batch, QUESTION);
     expect(brake.limit).toBe(130);
     batch.set('old-0', change({ kind: 'moved_from', isDirectory: true }));
-    await brake.weigh(batch, QUESTION, new Map());
+    await brake.weigh(batch, QUESTION);
     expect(brake.limit).toBe(100); // the target has renamed it
   });
 
@@ -544,10 +544,10 @@ describe('an rsync', () => {
   test('that waits is of use to a batch that needs no more, and if it may not delete more than now is left', async () => {
     using directory = scratch();
     const { brake } = brakeIn(directory.path, { variables: { MAX_DELETE: '5000' }, remembered: big });
-    await brake.weigh(deletions(1500), QUESTION, new Map());
+    await brake.weigh(deletions(1500), QUESTION);
     expect([1000, 1500, 5001, unlimited].map((limit) => brake.suits(limit))).toEqual([false, true, false, false]);
     await brake.record(deletions(1500), outcome({ created: 0, deleted: 1500 }));
-    await brake.weigh(deletions(10), QUESTION, new Map());
+    await brake.weigh(deletions(10), QUESTION);
     expect([9, 10, 1000, 3501].map((limit) => brake.suits(limit))).toEqual([false, true, true, false]);
   });
 
@@ -555,11 +555,11 @@ describe('an rsync', () => {
     using directory = scratch();
     const { brake, rsync, known } = brakeIn(directory.path);
     const batch = deletions(10);
-    await brake.weigh(batch, QUESTION, new Map());
+    await brake.weigh(batch, QUESTION);
     brake.reconsider({ created: 7, deleted: 60 });
     expect(log.text).toContain('待删除的内容比预计的多，已删除 60 个后停下，重新统计');
     rsync.losses = 50;
-    await brake.weigh(batch, QUESTION, new Map());
+    await brake.weigh(batch, QUESTION);
     expect([rsync.asked, brake.isHolding]).toEqual([1, true]); // 40 are left
     expect(log.text).toContain('目标上有 50 个文件待删除，超出一小时内的限额 100 个（已删除 60 个）');
     expect(known.deletions).toEqual([]);
@@ -573,10 +573,10 @@ describe('an rsync', () => {
     const { brake, state, rsync, known } = brakeIn(directory.path, { files: 1 });
     state.departures.arrive('old', 'file-0');
     const batch: Batch = new Map([['old', change({ kind: 'moved_from', isDirectory: true })]]);
-    await brake.weigh(batch, QUESTION, new Map());
+    await brake.weigh(batch, QUESTION);
     brake.reconsider({ created: 3001, deleted: 100 });
     Object.assign(rsync, { losses: 0, moved: 2901 });
-    await brake.weigh(batch, QUESTION, new Map());
+    await brake.weigh(batch, QUESTION);
     expect([brake.isHolding, brake.limit]).toEqual([false, 2901]);
     await brake.record(batch, outcome({ created: 3001, deleted: 3001 }));
     expect([known.deletions, known.growth]).toEqual([[], 0]);

@@ -417,6 +417,15 @@ describe('changes that wait', () => {
     expect([...changes.waiting]).toEqual([['', change({ tree: true, since: 1000 })]]);
   });
 
+  test('that only content tells are kept where all is to be compared, which does not look at that', () => {
+    changes.add(REGULAR);
+    changes.note('a', event('moved_to'), SINGLE, false, 7);
+    note('b', 'create', SINGLE);
+    expect([...changes.waiting.keys()]).toEqual(['', 'a']);
+    expect(get('a')?.dated).toBe(7);
+    expect(get('')?.since).toBe(1000);
+  });
+
   test('take along, in a rename, that a file may have other names', () => {
     note('a', 'modify');
     note('a', 'moved_from');

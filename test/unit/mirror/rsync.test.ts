@@ -38,6 +38,7 @@ test('what several rsyncs have done is added, unless it is not known', () => {
   const one = { files: 1, bytes: 10, created: 3, deleted: 1 };
   expect(addTotals(NOTHING, one)).toEqual(one);
   expect(addTotals({ ...one, listed: 9 }, { ...one, listed: 8 }).listed).toBe(8);
+  expect(addTotals({ ...one, listed: 9 }, one).listed).toBe(9); // what goes after it by names does not tell it
   expect(addTotals(one, { files: 2, bytes: 20, created: undefined, deleted: 4 })).toEqual({
     ...{ files: 3, bytes: 30, created: undefined, deleted: 5 },
   });
