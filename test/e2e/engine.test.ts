@@ -328,7 +328,10 @@ test.concurrent('an rsync that is killed at the backup leaves nothing there, wit
   writeBig(pair.path('big'), 6_000_000);
   renameSync(pair.path('big'), pair.path('source', 'big'));
   const remnant = await eventually(() => written().find((it) => statSync(pair.path('backup', it)).size > 3_000_000));
-  for (const pid of remoteRsyncsOf(pair)) process.kill(pid, 'SIGKILL');
+  const receiving = remoteRsyncsOf(pair);
+  for (const pid of receiving) process.kill(pid, 'SIGSTOP');
+  expect(written()).toEqual([remnant]); // it has not come to its end meanwhile
+  for (const pid of receiving) process.kill(pid, 'SIGKILL');
   await backup.shows(`已删除它没有写完的临时文件 ${pair.path('backup', remnant)}`);
   await pair.isMirrored();
   expect(written()).toEqual([]);
