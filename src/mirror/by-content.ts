@@ -33,6 +33,9 @@ interface Parts {
   isHidden: (path: string) => boolean;
 }
 
+/** What start-sshd says where it refuses an option, and not where it takes nothing at all. */
+const OF_AN_OPTION = ' rsync 选项 ';
+
 export class ByContent {
   /** How files may be compared, unless the backup refuses that. */
   private ways: string[] = [];
@@ -70,7 +73,7 @@ export class ByContent {
     const names = isList ? listOf(scopes, source.prefix) : undefined;
     for (let way = this.ways[0]; way && told; way = this.ways[0]) {
       const sent = await transfers.finish(transfers.startComparing([way, ...told]), { names, isPrompt: false });
-      if (hasRun(sent.status) || !sent.faults?.refusal) return sent;
+      if (hasRun(sent.status) || !sent.faults?.refusal?.includes(OF_AN_OPTION)) return sent;
       this.ways.shift();
     }
     return undefined;

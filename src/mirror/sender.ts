@@ -214,12 +214,13 @@ export class Sender {
    */
   private async compare(batch: Batch): Promise<Sent> {
     await this.beside.clear();
-    await this.byContent.send(batch);
+    const first = await this.byContent.send(batch);
     const sent = await this.sendWeighed(
       () => this.brake.weighAll(batch),
       () => this.wholeTree.send(),
     );
-    return this.sendByContent(batch, sent);
+    const faults = sent.faults ?? first?.faults; // one that was only weighed has none, and has failed for the same reason
+    return this.sendByContent(batch, { ...sent, ...(faults && { faults }) });
   }
 
   /** Sends of a batch whose rest was sent what only its content tells. @throws {Failure} where the source is not what it was */

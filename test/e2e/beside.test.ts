@@ -14,7 +14,7 @@ import {
 } from 'node:fs';
 import { basename, dirname } from 'node:path';
 import { Relay } from '../../bench/relay.ts';
-import { Pair } from '../pair.ts';
+import { Pair, theOnly, watchersOf } from '../pair.ts';
 import { eventually } from '../processes.ts';
 
 setDefaultTimeout(240_000);
@@ -41,7 +41,11 @@ test('a large file holds nothing up, and is mirrored as it is in the end', async
     return existsSync(directory) && readdirSync(directory).some((it) => it.startsWith(`.${basename(path)}.`));
   };
   const send = async (path: string, length: number) => {
-    writeFileSync(at(path), bytesOf(length));
+    const bytes = bytesOf(length);
+    const watcher = await theOnly(watchersOf, pair);
+    process.kill(watcher, 'SIGSTOP'); // or a busy machine would have it sent before it is large
+    writeFileSync(at(path), bytes);
+    process.kill(watcher, 'SIGCONT');
     await eventually(() => isOnItsWay(path));
   };
   /** Has a small file mirrored, and says whether the large one is still on its way then. */

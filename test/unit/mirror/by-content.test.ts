@@ -71,9 +71,15 @@ describe('files are compared by content', () => {
   test('by whatever their times are where both sides must go on talking, or the backup refuses the other way', async () => {
     make({ a: 500 });
     expect((await sent({ a: OLD }, '-a --timeout=9')).told.map(({ way }) => way)).toEqual(['--ignore-times']);
-    const faults = new Faults(() => undefined);
-    faults.read('start-sshd: no\n');
-    const refused = { status: 12, faults };
+    const refusedWith = (reason: string) => {
+      const faults = new Faults(() => undefined);
+      faults.read(Buffer.from(`start-sshd: 拒绝执行：${reason}\n`).toString('latin1'));
+      return { status: 12, faults };
+    };
+    const refused = refusedWith('REFUSE_OPTIONS 不允许 rsync 选项 checksum');
+    const barred = refusedWith('DEST_DIR=/backup 已不是启动时的目录');
+    const other = await sent({ a: OLD }, '-a', [barred]);
+    expect([other.told.length, other.sent]).toEqual([1, barred]); // which is about no option
     const twice = await sent({ a: OLD }, '-a', [refused]);
     expect(twice.told.map(({ way }) => way)).toEqual(['--checksum', '--ignore-times']);
     const never = await sent({ a: OLD }, '-a', [refused, refused]);
