@@ -45,7 +45,7 @@ interface Parts {
   state: TargetState;
   memory: Pick<Memory, 'target' | 'save' | 'saveSoon'>;
   allowance: Allowance;
-  forecast: Pick<Forecast, 'isEmpty' | 'checkNotEmptied'>;
+  forecast: Pick<Forecast, 'isEmpty' | 'checkNotEmptied' | 'faults'>;
   losses: Pick<Losses, 'count'>;
   rules: Pick<RuleFiles, 'describe'>;
   /** Whether an rsync that compares all will tell how many files the source holds, as `Census` counts them. */
@@ -102,6 +102,8 @@ export class Brake extends EventEmitter {
 
   /** Refuses to empty the backup. @throws {Failure} */
   readonly checkNotEmptied = () => this.parts.forecast.checkNotEmptied();
+  /** Tells why an rsync could not say what would be deleted. */
+  readonly faults = () => this.parts.forecast.faults;
 
   /**
    * Decides whether a batch may delete what it would.
@@ -144,8 +146,7 @@ export class Brake extends EventEmitter {
 
   /** Whether the target holds more than may be deleted. */
   private get isLimited(): boolean {
-    const { left, present, isSmall } = this.ledger;
-    return this.isOn && !this.isHolding && !isSmall && present > left;
+    return this.isOn && !this.isHolding && !this.ledger.isSmall && this.ledger.present > this.ledger.left;
   }
 
   /** How many entries an rsync may delete, whatever has gone since it was weighed. */

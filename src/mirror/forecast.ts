@@ -51,6 +51,9 @@ interface Parts {
 }
 
 export class Forecast {
+  /** What the last rsync has said of what it could not do. */
+  faults: Faults | undefined;
+
   constructor(private readonly parts: Parts) {}
 
   /**
@@ -79,6 +82,7 @@ export class Forecast {
   private async outlast(rsync: ChildProcess, names: Buffer | undefined): Promise<number> {
     const { host, state } = this.parts;
     const [talk, faults] = [limitTalk(rsync), new Faults(() => undefined)];
+    this.faults = faults;
     const hear = (bytes: string) => {
       const shown = faults.read(bytes);
       talk.weigh(faults, host.plan);

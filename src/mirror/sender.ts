@@ -214,13 +214,12 @@ export class Sender {
    */
   private async compare(batch: Batch): Promise<Sent> {
     await this.beside.clear();
-    const first = await this.byContent.send(batch);
+    await this.byContent.send(batch);
     const sent = await this.sendWeighed(
       () => this.brake.weighAll(batch),
       () => this.wholeTree.send(),
     );
-    const faults = sent.faults ?? first?.faults; // one that was only weighed has none, and has failed for the same reason
-    return this.sendByContent(batch, { ...sent, ...(faults && { faults }) });
+    return this.sendByContent(batch, sent);
   }
 
   /** Sends of a batch whose rest was sent what only its content tells. @throws {Failure} where the source is not what it was */
@@ -233,7 +232,7 @@ export class Sender {
     for (let times = 0; times < MAX_WEIGHINGS; times++) {
       const status = await weigh();
       this.source.check(); // it may have taken long to ask the backup
-      if (status !== undefined) return { status };
+      if (status !== undefined) return failedWith(status, this.brake.faults());
       const sent = await send();
       if (!sent.isCut) return sent;
       this.brake.reconsider(this.transfers.done);
@@ -291,3 +290,6 @@ export class Sender {
       ); // what the target had has gone along
   }
 }
+
+/** What comes of a sync where an rsync could not say what it would delete. */
+const failedWith = (status: number, faults: Sent['faults']): Sent => ({ status, ...(faults && { faults }) });

@@ -77,7 +77,7 @@ function brakeIn(directory: string, { remembered = {}, variables = {}, files = 0
     ...{ host, state, source: new Source(host.config.SOURCE_DIR), losses: { count } },
     memory: { target: () => known, save: () => {}, saveSoon: () => {} },
     allowance: new Allowance(parseLimit(host.config.MAX_DELETE), known, () => clock.now),
-    forecast: { isEmpty: async () => rsync.isEmpty, checkNotEmptied: async () => {} },
+    forecast: { isEmpty: async () => rsync.isEmpty, checkNotEmptied: async () => {}, faults: undefined },
     rules: { describe: async () => rsync.options },
     willCount: () => rsync.willCount,
     isHiding: () => rsync.isHiding,
