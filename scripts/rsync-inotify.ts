@@ -41,6 +41,7 @@ import { Memory } from '../src/mirror/memory.ts';
 import { openViews } from '../src/mirror/monitor.ts';
 import { Mounts } from '../src/mirror/mounts.ts';
 import { refuseNested } from '../src/mirror/nesting.ts';
+import { answerRestore } from '../src/mirror/restore.ts';
 import { describeFailed, type Outcome } from '../src/mirror/rsync.ts';
 import { RuleFiles } from '../src/mirror/rule-files.ts';
 import { Source } from '../src/mirror/source.ts';
@@ -302,7 +303,7 @@ async function obeyCommands({ STATUS_FILE }: Config, backups: Backup[], parts: G
 async function main(): Promise<void> {
   lifecycle.handleSignals();
   process.stdout.on('error', () => {}); // the mirror outlives the reader of its log
-  const answer = await answerFlags();
+  const answer = (await answerRestore(process.argv.slice(2))) ?? (await answerFlags());
   if (answer) return lifecycle.answer(answer);
   const { config, hosts } = await checkConfig();
   await openLogFile(config);

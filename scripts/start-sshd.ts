@@ -19,21 +19,20 @@
  *   6 follow the key while sshd lives   followSharedKey                    src/backup/authorized-keys.ts, key-sessions.ts
  *   – what the source may run           answerSource                       src/backup/forced-command.ts, confinement.ts
  *   – where it may write                guard.watch                        src/backup/guard.ts, destination.ts
- *   – what is asked of the program      answerFlags                        src/backup/status.ts, history-answers.ts
+ *   – what is asked of the program      answerFlags                        src/backup/status.ts, commands.ts
  */
 import { chmodSync, mkdirSync, statSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
 import { SharedKey, sharedKeyFile } from '../src/backup/authorized-keys.ts';
 import { summariseAll } from '../src/backup/ceiling.ts';
+import { answerCommand } from '../src/backup/commands.ts';
 import { type Config, help, PROGRAM, readStartConfig, version } from '../src/backup/config.ts';
-import { canFence } from '../src/backup/confinement.ts';
 import { Crowd } from '../src/backup/crowd.ts';
 import { Destination } from '../src/backup/destination.ts';
 import { answerSource } from '../src/backup/forced-command.ts';
 import { Guard } from '../src/backup/guard.ts';
 import { History } from '../src/backup/history.ts';
-import { answerHistory } from '../src/backup/history-answers.ts';
 import { KeySessions } from '../src/backup/key-sessions.ts';
 import { Reports } from '../src/backup/reports.ts';
 import { canSeclude } from '../src/backup/seclusion.ts';
@@ -44,6 +43,7 @@ import { checkHealth, ServiceStatus, showStatus } from '../src/backup/status.ts'
 import { endLeftovers } from '../src/backup/strays.ts';
 import { holdDirectory, replaceFile } from '../src/service/files.ts';
 import { generateKeyPair } from '../src/service/keys.ts';
+import { canFence } from '../src/service/landlock.ts';
 import { type Answer, lifecycle } from '../src/service/lifecycle.ts';
 import { detail, error, heading, info, log, openLogFile, warn } from '../src/service/log.ts';
 import { run } from '../src/service/processes.ts';
@@ -210,7 +210,7 @@ async function main(): Promise<void> {
   if (await answerSource(process.argv.slice(2))) return;
   lifecycle.handleSignals();
   process.stdout.on('error', () => {}); // the mirror outlives the reader of its log
-  const answer = answerHistory(process.argv.slice(2)) ?? answerFlags();
+  const answer = (await answerCommand(process.argv.slice(2))) ?? answerFlags();
   if (answer) return lifecycle.answer(answer);
   const config = readStartConfig();
   await openLogFile(config);

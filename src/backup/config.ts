@@ -108,12 +108,16 @@ export const help = () => `${PROGRAM} ${version}：运行 sshd，接收 rsync-in
 用法: start-sshd [--help | --version | --check | --status | --healthcheck]
       start-sshd --history [路径]
       start-sshd --recover [路径…] --at 时间 --to 空目录
+      start-sshd --allow-restore [时长]
   --check         检查配置和所需程序后退出
   --status        显示正在运行的服务的状态
   --healthcheck   用一行说明备份端能否接收镜像；退出状态 0 能，1 不能
   --history       列出旧版本（HISTORY_DAYS）：何时被替换或删除、大小、路径
   --recover       把 DEST_DIR 或其中的路径恢复成某一时刻的样子，放入一个空目录；
                   时间为本地时间或 ISO 8601，例如 "2025-10-09 12:00:00"
+
+  --allow-restore 允许源端在这段时间内读取 DEST_DIR，以便 rsync-inotify --restore 取回数据；
+                  默认 1h，例如 90s、10m、2h、1d，最长 7d，0s 立即结束；服务停止时也随之结束
 
 环境变量（名称、默认值、说明）:
 ${describeVariables(variables, 16, 28)}

@@ -10,9 +10,8 @@ import { ptr } from 'bun:ffi';
 import {
   closeSync,
   constants,
-  existsSync,
-  fstatSync,
   openSync,
+  readdirSync,
   readFileSync,
   readlinkSync,
   realpathSync,
@@ -20,7 +19,8 @@ import {
 } from 'node:fs';
 import { homedir } from 'node:os';
 import { dirname, relative } from 'node:path';
-import { isWithin, O_PATH, realPath } from '../service/files.ts';
+import { isWithin, realPath } from '../service/files.ts';
+import { fenceOff, type Grant } from '../service/landlock.ts';
 import { cFunctions } from '../service/libc.ts';
 
 /** Why a command of the source is not run. */
@@ -65,19 +65,6 @@ export function enter(destination: string, root: string): string {
 
 // ── The fence: landlock(7) ───────────────────────────────────────────────────────────────────────
 
-/** Numbers of system calls, the same on every machine. */
-const [MOUNT_SETATTR, CREATE_RULESET, ADD_RULE, RESTRICT_SELF] = [442, 444, 445, 446];
-
-/** Finds calls of the kernel that Bun has no function for. */
-const systemCalls = () =>
-  cFunctions({
-    syscall: { args: ['i64', 'i64', 'i64', 'i64', 'i64', 'i64'], returns: 'i32' },
-    unshare: { args: ['i32'], returns: 'i32' },
-    prctl: { args: ['i32', 'i64', 'i64', 'i64', 'i64'], returns: 'i32' },
-  });
-
-type SystemCalls = NonNullable<ReturnType<typeof systemCalls>>;
-
 /** What rsync and the C library read besides, and may execute. Names of users and groups come from here too. */
 const READABLE = [
   ...['/usr', '/lib', '/lib64', '/bin', '/etc/ld.so.cache', '/etc/ld.so.preload', '/etc/localtime'],
@@ -93,20 +80,6 @@ export function neededBy(rsync: string): string[] {
   return [binary, ...READABLE_WITH_RSYNC.filter((path) => isWithin(binary, path)), ...READABLE];
 }
 
-/** Rights of landlock(7): of a file these, of a directory all that its version knows. */
-const [EXECUTE, WRITE_FILE, READ_FILE, READ_DIRECTORY] = [1, 2, 4, 8];
-/** Versions of Landlock that forbid to link and rename between directories are of no use for a mirror. */
-const LEAST_LANDLOCK = 2;
-
-/** Asks for the version of Landlock that the kernel has, 0 or less for none. */
-const landlockVersion = (calls: SystemCalls) => calls.syscall(CREATE_RULESET, 0, 0, 1, 0, 0);
-
-/** Whether the kernel can fence a process off. */
-export function canFence(): boolean {
-  const calls = systemCalls();
-  return calls !== undefined && landlockVersion(calls) >= LEAST_LANDLOCK;
-}
-
 /**
  * Fences this process and what it becomes off from all files but those below a directory: versions of rsync before
  * 3.5.0 can be led out of it by links that the source has planted there. Without Landlock it does nothing.
@@ -115,32 +88,31 @@ export function canFence(): boolean {
  * @throws where it does not stand
  */
 export function fence(root: string, readable: string[] = []): boolean {
-  const calls = systemCalls();
-  const version = calls ? landlockVersion(calls) : 0;
-  if (!calls || version < LEAST_LANDLOCK) return false;
-  const all = version === LEAST_LANDLOCK ? 0x3fff : 0x7fff;
-  const ruleset = calls.syscall(CREATE_RULESET, ptr(new BigUint64Array([BigInt(all)])), 8, 0, 0, 0);
-  const allow = (path: string, rights: number) => addRule(calls, ruleset, path, rights);
-  allow(root, all);
-  allow('/dev/null', READ_FILE | WRITE_FILE);
-  for (const path of readable) allow(path, EXECUTE | READ_FILE | READ_DIRECTORY);
-  const isAll = isRootDirectory(root);
-  const NO_NEW_PRIVS = 38;
-  if (calls.prctl(NO_NEW_PRIVS, 1, 0, 0, 0) || calls.syscall(RESTRICT_SELF, ruleset, 0, 0, 0, 0))
-    throw new Error('Landlock');
-  if (!isAll && canOpen('/')) throw new Error('Landlock 没有生效');
-  return true;
+  return checkFence(root, fenceOff([[root, 'anything'], ...besides(readable)]));
 }
 
-/** Lets what is below a path be used, if it is there. */
-function addRule(calls: SystemCalls, ruleset: number, path: string, rights: number): void {
-  if (!existsSync(path)) return;
-  const file = openSync(path, O_PATH);
-  const rule = Buffer.alloc(12);
-  rule.writeUInt32LE(fstatSync(file).isDirectory() ? rights : rights & (EXECUTE | WRITE_FILE | READ_FILE));
-  rule.writeInt32LE(file, 8);
-  if (calls.syscall(ADD_RULE, ruleset, 1, ptr(rule), 0, 0) !== 0) throw new Error(`Landlock: ${path}`);
-  closeSync(file);
+/**
+ * The same, where nothing may be written: what is in a directory may be read, but for one thing directly in it. What comes into the
+ * directory later cannot be read then, either.
+ * @param hidden the name of what may not be read, '' for nothing
+ */
+export function fenceForReading(directory: string, hidden: string, readable: string[] = []): boolean {
+  const names = hidden ? readdirSync(directory, { encoding: 'buffer' }) : [];
+  const shown = names.filter((name) => !name.equals(Buffer.from(hidden)));
+  const grants: Grant[] = shown.map((name) => [Buffer.concat([Buffer.from(`${directory}/`), name]), 'reading']);
+  const top: Grant = [directory, hidden ? 'listing' : 'reading'];
+  return checkFence(directory, fenceOff([top, ...grants, ...besides(readable)]));
+}
+
+const besides = (readable: string[]): Grant[] => [
+  ['/dev/null', 'exchanging'],
+  ...readable.map((path) => [path, 'running'] as const),
+];
+
+/** @throws where a fence that should stand does not */
+function checkFence(root: string, isFenced: boolean): boolean {
+  if (isFenced && !isRootDirectory(root) && canOpen('/')) throw new Error('Landlock 没有生效');
+  return isFenced;
 }
 
 /** Whether a directory is that of the whole machine, under whatever name: then nothing is outside. */
@@ -167,8 +139,11 @@ function canOpen(directory: string): boolean {
  * @throws where devices can be opened although mounts of our own were allowed
  */
 export function forbidDevices(): void {
-  const calls = systemCalls();
-  const [NEW_NAMESPACE, CURRENT, RECURSIVE] = [0x20000, -100, 0x8000];
+  const calls = cFunctions({
+    syscall: { args: ['i64', 'i64', 'i64', 'i64', 'i64', 'i64'], returns: 'i32' },
+    unshare: { args: ['i32'], returns: 'i32' },
+  });
+  const [NEW_NAMESPACE, MOUNT_SETATTR, CURRENT, RECURSIVE] = [0x20000, 442, -100, 0x8000];
   const [NO_DEVICES, PRIVATE] = [4n, 0x40000n];
   if (process.getuid?.() !== 0 || calls?.unshare(NEW_NAMESPACE) !== 0) return;
   const attributes = new BigUint64Array([NO_DEVICES, 0n, PRIVATE, 0n]);

@@ -1,5 +1,5 @@
 /**
- * What sshd starts for the source, whatever it asks for: it answers, becomes the receiving rsync, or refuses. It is started
+ * What sshd starts for the source, whatever it asks for: it answers, becomes the receiving rsync, has a sending one run, or refuses. It is started
  * for each session, so that whatever is imported here is paid by every transfer.
  *
  *   SSH_ORIGINAL_COMMAND='rsync --server -vlogDtpre.iLsfxCIvu . /data/backup/' start-sshd --forced-command SHA256:…
@@ -29,6 +29,7 @@ import {
   writesLoosely,
 } from './receiver-options.ts';
 import { renameIn } from './renames.ts';
+import { asksToRead } from './sender-options.ts';
 import { announce, MAX_SHOWN, sendReport } from './session-reports.ts';
 import { become, MAX_COMMANDS, MAX_HELPERS, MAX_WAITING, takeSlot } from './slots.ts';
 
@@ -118,6 +119,7 @@ async function answerTo(command: string, key: string | undefined): Promise<strin
   if (program === 'start-sshd' && option === ANNOUNCE && words.length === 4) return announce(directory, words[3] ?? '');
   if (asked === IDENTIFY) return identify(directory, DEST_DIR, admit());
   if (asked === ERRANDS) return waitFor(directory, DEST_DIR, key);
+  if (asksToRead(words)) return send(words, DEST_DIR);
   if (asked !== RENAME) return receive(words, DEST_DIR);
   admit();
   occupy('helpers', MAX_HELPERS);
@@ -138,6 +140,13 @@ async function waitFor(directory: string, allowed: string, key: string | undefin
   const refused = new Set(process.env.REFUSE_OPTIONS?.split(' '));
   const mayRemove = !refusesDeletions(refused);
   return serve(directory, allowed, { admit: admitAgain, mayRemove });
+}
+
+/** Becomes what sends to the source, with what no other command needs. @throws {Refusal} where it may not be read */
+async function send(words: string[], allowed: string): Promise<never> {
+  occupy('helpers', MAX_HELPERS);
+  const session = await import('./sender-session.ts');
+  return session.send(words, allowed);
 }
 
 /** Serves errands, with what no other command needs. */

@@ -4,13 +4,15 @@
  *   answerHistory(['--recover', 'web', '--at', '2025-10-09 12:00:00', '--to', '/restore']); // { text: '已恢复 …', status: 0 }
  */
 import { mkdirSync, readdirSync, realpathSync } from 'node:fs';
-import { relative, resolve } from 'node:path';
+import { join, relative, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { isWithin, realPath } from '../service/files.ts';
 import type { Answer } from '../service/lifecycle.ts';
 import { escapeText, Failure, inUnits, localTime, reasonOf, showPath, table } from '../service/text.ts';
 import { PROGRAM, readConfig } from './config.ts';
 import { Archive } from './history-archive.ts';
+import { hasHistory } from './history-door.ts';
+import { HISTORY, RECOVERED } from './history-names.ts';
 import { type Paths, type Recovered, Recovery } from './history-recover.ts';
 import { TEND, tendHistory } from './history-tender.ts';
 
@@ -114,12 +116,15 @@ function recover(words: string[], { at, to }: { at?: string; to?: string }): Ans
   return { text: `${lines.join('\n')}\n`, status: recovered.failed.count > 0 ? 1 : 0 };
 }
 
-/** Makes the directory to recover into. @throws {Failure} where it is not empty, or lies in DEST_DIR */
+/** Makes the directory to recover into. @throws {Failure} where it is not empty, or the mirror would delete what is in it */
 function prepareTarget(to: string, root: string): string {
   const path = resolve(to);
   let target: string;
   try {
-    if (isWithin(realPath(path), root)) throw new Failure(`它在 DEST_DIR=${root} 之内，下一次镜像会删除它`);
+    const real = realPath(path);
+    const place = join(root, HISTORY, RECOVERED);
+    if (isWithin(real, root) && !(hasHistory(root) && isWithin(real, place) && real !== place))
+      throw new Failure(`它在 DEST_DIR=${root} 之内，下一次镜像会删除它（${place} 之下的目录除外）`);
     mkdirSync(path, { recursive: true, mode: 0o700 });
     target = realpathSync(path);
     if (readdirSync(target).length > 0) throw new Failure('目录不是空的');

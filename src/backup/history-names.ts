@@ -10,6 +10,8 @@
 export const HISTORY = '.history';
 /** What marks it as ours: a source may have a directory of this name, too. */
 export const MARK = '.start-sshd';
+/** Where trees may be that somebody has recovered, so that the source can fetch them: nothing that the source does reaches them there. */
+export const RECOVERED = 'recovered';
 /** Ends the name of a journal of renames. */
 export const MOVES = '.moves';
 
@@ -53,7 +55,8 @@ export function entryOf(name: string): Entry | undefined {
 export const baseOf = (name: string) => (name.endsWith(MOVES) ? name.slice(0, -MOVES.length) : name);
 
 /** Whether a directory with these entries is ours: an empty one may become that. */
-export const isOurs = (names: readonly string[]) => names.includes(MARK) || names.every((name) => entryOf(name));
+export const isOurs = (names: readonly string[]) =>
+  names.includes(MARK) || names.every((name) => name === RECOVERED || entryOf(name));
 
 // ── Which versions are kept ──────────────────────────────────────────────────────────────────────
 

@@ -20,6 +20,7 @@ import {
   MOVES,
   type Moment,
   nameOf,
+  RECOVERED,
   slotOf,
 } from './history-names.ts';
 
@@ -83,7 +84,9 @@ export class Tender {
   /** @param gone the names of what sessions have kept that have ended */
   tend(gone: readonly string[]): Outcome {
     const names = this.history.names();
-    this.outcome.foreign = names.filter((name) => name !== MARK && !entryOf(name)).slice(0, MAX_FOREIGN);
+    this.outcome.foreign = names
+      .filter((name) => ![MARK, RECOVERED].includes(name) && !entryOf(name))
+      .slice(0, MAX_FOREIGN);
     for (const name of gone) this.attempt(() => this.settle(name));
     const kept = this.kept();
     const isOld = ({ stamp }: Kept) => this.orders.stamp - stamp > this.orders.days * DAY_MS;

@@ -9,6 +9,7 @@ import { info, warn } from '../service/log.ts';
 import { touch } from '../service/status.ts';
 import { escapeText, reasonOf } from '../service/text.ts';
 import { Ceiling, LAST } from './ceiling.ts';
+import { Leave } from './leave.ts';
 import { MAX_SHOWN } from './session-reports.ts';
 import { Sources } from './sources.ts';
 
@@ -22,6 +23,7 @@ const UNBLOCKED =
 /** Takes the reports of sessions into the log. */
 export class Reports {
   readonly sources = new Sources();
+  readonly leave = new Leave();
   private refused = 0;
   /** Whether it is told already that all commands are refused. */
   private hasToldBar = false;
@@ -46,10 +48,14 @@ export class Reports {
     const { createServer } = await import('node:net');
     const server = createServer({ allowHalfOpen: true }, (socket) => {
       let report = '';
+      let isReading = false;
       socket.setEncoding('utf8').on('data', (chunk: string) => {
         report = `${report}${chunk}`.slice(0, 4 * MAX_SHOWN);
+        const [, what] = /^sending\n(.*)\n/.exec(report) ?? [];
+        if (what !== undefined && !isReading) this.leave.attend(socket, what);
+        isReading ||= what !== undefined;
       });
-      socket.once('end', async () => socket.end(await this.take(report)));
+      socket.once('end', async () => socket.end(isReading ? '' : await this.take(report)));
       socket.on('error', () => {});
     });
     server

@@ -18,7 +18,7 @@ import {
   StateFile,
   touch,
 } from '../service/status.ts';
-import { Failure, inUnits, table } from '../service/text.ts';
+import { Failure, inUnits, localTime, table } from '../service/text.ts';
 import type { SharedKey } from './authorized-keys.ts';
 import { type Config, PROGRAM, variables, version } from './config.ts';
 import type { Destination } from './destination.ts';
@@ -60,8 +60,9 @@ export class ServiceStatus {
 
   /** Sees to it that no other service writes the same file. @throws {Failure} where one does */
   async standAlone(): Promise<void> {
+    const { leave } = this.parts.reports;
     try {
-      lifecycle.onExit(await serveAlone(this.parts.config.STATUS_FILE, {}));
+      lifecycle.onExit(await serveAlone(this.parts.config.STATUS_FILE, { 'allow-restore': leave.allow }));
     } catch (cause) {
       if (cause instanceof Failure) throw cause; // where the file cannot be written either, that is told
     }
@@ -107,6 +108,7 @@ export class ServiceStatus {
       sessions: sshd.countSessions(),
       stalled: stalls.report(),
       refused: reports.report(),
+      restore: reports.leave.report(),
       doubled: reports.sources.report(),
       history: history.report(),
       errors: complaints,
@@ -196,6 +198,13 @@ export function showStatus(): Answer {
   return { text: describe(readStatus()), status: 0 };
 }
 
+/** Tells that the source may read, and until when. */
+function describeLeave({ restore }: Status): string[][] {
+  if (!restore) return [];
+  const reading = restore.reading > 0 ? `，${restore.reading} 个正在进行` : '';
+  return [['允许恢复', `到 ${localTime(restore.until)} 为止${reading}`]];
+}
+
 /** Tells what older versions cost. */
 function describeHistory({ history }: Status): string[][] {
   if (!history) return [];
@@ -214,6 +223,7 @@ export function describe(status: Status): string {
     ['源端公钥', key ?? '–'],
     ['连接', String(sessions)],
     ['拒绝的命令', String(refused)],
+    ...describeLeave(status),
     ...describeHistory(status),
   ]);
   return [describeProgram(status), judge(status).line, '', ...rows, ...describeComplaints(errors), ''].join('\n');

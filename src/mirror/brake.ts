@@ -80,13 +80,13 @@ export class Brake extends EventEmitter {
       ...{ remembered: this.remembered, memory, allowance, departures: state.departures },
       ...{ directory: source.directory, options: () => this.options },
     });
-    if (!this.isOn) this.ledger.forget();
+    if (!this.isOn || (!allowance.isLimited && this.remembered.held?.count)) this.ledger.forget();
     state.held = this.remembered.held;
   }
 
-  /** Whether anything may be deleted, and not without a limit. */
+  /** Whether anything may be deleted, and not without a limit, or something is held that may be the rest of a restore. */
   private get isOn(): boolean {
-    return this.parts.host.plan.deletes && this.parts.allowance.isLimited;
+    return this.parts.host.plan.deletes && (this.parts.allowance.isLimited || this.remembered.held !== undefined);
   }
 
   /** Whether deletions stay undone. */

@@ -15,6 +15,7 @@ import { ALL } from './changes.ts';
 import { variables } from './config.ts';
 import { describeDirectories } from './held.ts';
 import type { Mounts } from './mounts.ts';
+import { COMPLETE, PAUSE, type Restoring } from './restoring.ts';
 import type { SourceGuard } from './source-guard.ts';
 import type { TargetState } from './target-state.ts';
 
@@ -45,8 +46,14 @@ const heldDeletions = (holding: Holding[]): Pending => ({
 });
 
 export class Commands {
-  /** @param kinds what may be accepted, in the order in which that is done: one kind at a time, so that nobody accepts what he does not think of */
-  constructor(private readonly kinds: readonly Pending[]) {}
+  /**
+   * @param kinds what may be accepted, in the order in which that is done: one kind at a time, so that nobody accepts what he does not think of
+   * @param others what else may be asked for
+   */
+  constructor(
+    private readonly kinds: readonly Pending[],
+    private readonly others: Record<string, Command> = {},
+  ) {}
 
   /**
    * Listens for commands from now on, until the exit. Where that is not possible, it is told, and the mirror goes on.
@@ -54,7 +61,7 @@ export class Commands {
    */
   async listen(statusFile: string): Promise<void> {
     try {
-      lifecycle.onExit(await serveAlone(statusFile, { 'accept-deletions': this.accept }));
+      lifecycle.onExit(await serveAlone(statusFile, { ...this.others, 'accept-deletions': this.accept }));
     } catch (cause) {
       if (cause instanceof Failure) throw cause;
       const what = `无法监听 ${escapeText(socketOf(statusFile))}：${reasonOf(cause)}`;
@@ -76,7 +83,7 @@ export class Commands {
 
 /** What may hold something back. */
 interface Holders {
-  backups: (Holding & { state: Pick<TargetState, 'changes'> })[];
+  backups: (Holding & { state: Pick<TargetState, 'changes'>; restoring: Pick<Restoring, 'pause' | 'complete'> })[];
   guard: Pick<SourceGuard, 'isWaiting' | 'accept'>;
   mounts: Pick<Mounts, 'report' | 'forgetMissing'>;
 }
@@ -91,11 +98,13 @@ export function commandsFor({ backups, guard, mounts }: Holders): Commands {
     for (const { state } of backups) state.changes.add(ALL);
     return lines;
   };
-  return new Commands([
+  const kinds = [
     { isPending: () => guard.isWaiting, accept: adopt },
     heldDeletions(backups),
     { isPending: () => mounts.report().length > 0, accept: forget },
-  ]);
+  ];
+  const [first] = backups; // all share it
+  return new Commands(kinds, first && { [PAUSE]: first.restoring.pause, [COMPLETE]: first.restoring.complete });
 }
 
 /** Answers --accept-deletions. @throws {Failure} where no service runs */

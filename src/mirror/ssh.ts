@@ -91,8 +91,24 @@ export function rsyncArgs(
   source = host.config.SOURCE_DIR,
   words: readonly string[] = host.plan.words,
 ): string[] {
-  const ssh = ['ssh', ...sshArgs(host, route)].map(quoteForRsh).join(' ');
-  return [TO_THE_NANOSECOND, ...words, ...extra, '-e', ssh, '--', source, destinationOf(host)];
+  return [TO_THE_NANOSECOND, ...words, ...extra, '-e', rshFor(host, route), '--', source, destinationOf(host)];
+}
+
+/** Says to rsync how it gets to the backup. */
+const rshFor = (host: Host, route: Route) => ['ssh', ...sshArgs(host, route)].map(quoteForRsh).join(' ');
+
+/**
+ * Builds the arguments of an rsync that fetches.
+ * @param from places on the backup @param to a directory of ours
+ */
+export function fetchArgs(
+  host: Host,
+  route: Route,
+  words: readonly string[],
+  { from: [first = '', ...more], to }: { from: string[]; to: string },
+): string[] {
+  const places = [destinationOf({ ...host, directory: first }), ...more.map((place) => `:${place}`)];
+  return [TO_THE_NANOSECOND, ...words, '-e', rshFor(host, route), '--', ...places, to];
 }
 
 /** What ssh says where the ssh or the program has ended that it connects through; of why, it says nothing. */

@@ -117,7 +117,7 @@ export function problemsOf(status: Status, now = Date.parse(status.updated)): Pr
   const source: Problem[] = status.source_found === false ? [{ problem: 'source' }] : [];
   if (phase === 'starting') return [{ problem: 'starting' }, ...source];
   const isLate = ({ oldest_pending, mirrored, state }: Status['targets'][0]) =>
-    limit > 0 && lagOf(oldest_pending, now) > limit && (mirrored || state !== 'syncing');
+    limit > 0 && lagOf(oldest_pending, now) > limit && state !== 'paused' && (mirrored || state !== 'syncing');
   const isFailing = ({ up, failed }: Status['targets'][0]) => up && lagOf(failed?.since ?? null, now) > FAILED_SECONDS;
   return [
     ...source,
@@ -161,6 +161,8 @@ export function judge(status: Status, now = Date.parse(status.updated)): { healt
     [words[problem], target, mount].filter(Boolean).join(' '),
   );
   if (problems.length > 0) return { healthy: false, line: `不健康: ${reasons.join('；')}` };
+  if (status.targets.some(({ state }) => state === 'paused'))
+    return { healthy: true, line: '健康: 正在恢复源目录，暂停同步' };
   if (status.phase === 'syncing') return { healthy: true, line: '健康: 正在进行首次全量同步' };
   return { healthy: true, line: `健康: 正在实时镜像，落后 ${lag} 秒` };
 }
@@ -178,7 +180,14 @@ export function tellStatus(): string {
   }
 }
 
-const STATES = { idle: '空闲', waiting: '等待', syncing: '同步中', retrying: '重试中', down: '无法连接' };
+const STATES = {
+  idle: '空闲',
+  waiting: '等待',
+  syncing: '同步中',
+  retrying: '重试中',
+  down: '无法连接',
+  paused: '已暂停',
+};
 
 /** Says what is held back on a target, and how to let it through. */
 function showHeld({ count, directories, since }: NonNullable<Status['targets'][0]['held']>): string {

@@ -40,6 +40,8 @@ export class TargetState extends EventEmitter {
   /** Whether it can be reached. */
   up = false;
   syncing = false;
+  /** Whether nothing is sent for now. */
+  paused = false;
   /** Since when nothing has happened in the sync that is under way, ms since 1970; nothing where it goes on. */
   stalledSince: number | undefined;
   /** Since when its syncs have failed one after the other, ms since 1970, nothing where the last one did not. */
@@ -235,7 +237,7 @@ export class TargetState extends EventEmitter {
       syncs: this.syncs,
       bytes: this.bytes,
       progress: this.progress,
-      held: this.held ? reportHeld(this.held) : null,
+      held: this.held && this.held.count > 0 ? reportHeld(this.held) : null,
       failed: this.reportFailed(),
       stalled: this.stalledSince === undefined ? null : new Date(this.stalledSince).toISOString(),
       unsettable: [...this.unsettable],
@@ -253,8 +255,9 @@ export class TargetState extends EventEmitter {
     return { count: unmirrored.size, since: new Date(since).toISOString(), paths };
   }
 
-  private describe(): 'syncing' | 'down' | 'retrying' | 'waiting' | 'idle' {
+  private describe(): 'syncing' | 'down' | 'retrying' | 'waiting' | 'idle' | 'paused' {
     if (this.syncing || this.beside.size > 0) return 'syncing';
+    if (this.paused) return 'paused';
     if (!this.up) return 'down';
     if (this.failingSince !== undefined || this.unmirrored.size > 0) return 'retrying';
     return this.pending > 0 ? 'waiting' : 'idle';

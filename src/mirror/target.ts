@@ -21,6 +21,7 @@ import type { Mounts } from './mounts.ts';
 import { refuseNested } from './nesting.ts';
 import { OwnLine } from './own-line.ts';
 import { Recovery } from './recovery.ts';
+import { Restoring } from './restoring.ts';
 import { Rivals } from './rivals.ts';
 import type { Outcome } from './rsync.ts';
 import { Sender } from './sender.ts';
@@ -29,6 +30,12 @@ import { TargetState } from './target-state.ts';
 
 /** How long a batch waits for a short quiet at most, ms. */
 const MAX_QUIET_MS = 100;
+
+/** What comes of a sync that was kept from being begun by a restore until the end. */
+const NOT_SENT: Outcome = {
+  ...{ mode: 'incremental', kind: 'failed', status: null, seconds: 0, unrepeated: [] },
+  reason: '正在恢复源目录，没有同步',
+};
 
 /** What is sent at a time. */
 export interface Due {
@@ -44,6 +51,7 @@ interface Parts {
   sender: Pick<Sender, 'send' | 'arm' | 'answers'>;
   recovery: Pick<Recovery, 'prepare' | 'next' | 'isDue' | 'isPart' | 'ceilingOf' | 'meet' | 'settle' | 'takeBack'>;
   beside: Pick<Beside, 'split' | 'finish' | 'note' | 'isBusy'>;
+  restoring: Pick<Restoring, 'passed'>;
   doubts: Pick<Doubts, 'paths' | 'since'>;
   announcer: Pick<Announcer, 'closeBatch'>;
 }
@@ -73,7 +81,8 @@ export class Target extends EventEmitter {
 
   /** Mirrors a batch, or all of the source if none is given, and has the next rsync wait. */
   async send(batch?: Batch): Promise<Outcome> {
-    const { state, connection, sender, recovery, beside } = this.parts;
+    const { state, connection, sender, recovery, beside, restoring } = this.parts;
+    if (!(await restoring.passed())) return NOT_SENT;
     if (!batch) recovery.prepare();
     if (!batch || !recovery.isPart(batch)) this.lastStart = performance.now(); // what is tried again holds nothing up
     this.socket = connection.socket;
@@ -101,6 +110,7 @@ export class Target extends EventEmitter {
         continue;
       }
       await this.waitUntilDue();
+      await this.parts.restoring.passed();
       if (recovery.isDue && !lifecycle.stopping) continue;
       if (this.hasGivenUp || (this.state.changes.size === 0 && !beside.isBusy)) return;
       if (this.state.changes.size === 0) {
@@ -239,6 +249,7 @@ export interface Backup {
   connection: Connection;
   brake: Brake;
   target: Target;
+  restoring: Restoring;
 }
 
 /** What the work for all backup hosts shares. */
@@ -252,8 +263,11 @@ interface Shared {
 
 /** Puts together what works for each backup host. */
 export function backupsFor(hosts: LocatedHost[], { source, memory, mounts, doubts, announcer }: Shared): Backup[] {
-  return hosts.map((host) => {
-    const state = new TargetState(nameOf(host), hosts.length > 1);
+  const states = hosts.map((host) => new TargetState(nameOf(host), hosts.length > 1));
+  const deletes = hosts.some(({ plan }) => plan.deletes);
+  const restoring = new Restoring({ directory: source.directory, memory, targets: states, deletes });
+  return hosts.map((host, n) => {
+    const state = states[n] as TargetState;
     const hostKeys = new HostKeys(host.config, state, host.address.jump);
     const connection = new Connection(host, hostKeys, state);
     const brake = brakeFor(host, { source, memory, mounts, state, connection });
@@ -261,7 +275,16 @@ export function backupsFor(hosts: LocatedHost[], { source, memory, mounts, doubt
     const beside = besideFor(host, { source, mounts, state, connection, brake });
     const sender = new Sender(host, source, mounts, state, connection, brake, beside);
     const recovery = recoveryFor(host, { source, state, sender });
-    const target = new Target(host.config, { state, connection, sender, recovery, beside, doubts, announcer });
+    const target = new Target(host.config, {
+      state,
+      connection,
+      sender,
+      recovery,
+      beside,
+      doubts,
+      announcer,
+      restoring,
+    });
     // One that comes late was not there to be asked at the start.
     connection.on('connected', () => lifecycle.background(refuseNested(host, connection)));
     new BackupGuard({
@@ -273,7 +296,7 @@ export function backupsFor(hosts: LocatedHost[], { source, memory, mounts, doubt
       },
     });
     new Rivals({ host, state, connection });
-    return { host, state, hostKeys, connection, brake, target };
+    return { host, state, hostKeys, connection, brake, target, restoring };
   });
 }
 

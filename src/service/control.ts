@@ -129,7 +129,7 @@ function taken(statusFile: string): Failure {
 }
 
 /** Whether a service of ours listens on a socket; one that has been killed has left it behind, and other users keep us from nothing. */
-async function isServed(path: string): Promise<boolean> {
+export async function isServed(path: string): Promise<boolean> {
   try {
     if (!isTrusted((await lstat(path)).uid)) return false;
     (await enter(path)).destroy();

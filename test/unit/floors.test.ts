@@ -5,19 +5,19 @@ import { modules, ROOT } from '../project.ts';
 
 /** The rooms of src/, each in the order in which its modules stand on each other: one imports only what is named before it. */
 const SERVICE =
-  'text foreign-lines lines files foreign glance log user libc keys processes orphans mounts lifecycle variables status web control'.split(
+  'text foreign-lines lines files foreign glance log user libc landlock locks keys processes orphans mounts lifecycle variables status web duration control'.split(
     ' ',
   );
 const MIRROR = [
   'rsync-options filter-pattern rule-lines filter-rules options config memory held allowance ssh check keys events changes dating moves departures estimate renames scopes hollows source near-rules parts',
   'watchable places foothold mount-states mounts source-guard announcer doubts',
   'unwatched terrain directories watcher-words vigil inotifywait inotifywaits coverage',
-  'progress differences faults size-limit rsync report unread unmirrored target-state watch published-keys host-keys connection backup-guard nesting rivals standstill errands remote-renames',
-  'tally rule-files census ledger forecast losses brake transfers removals pruning whole-tree large-files beside own-line by-content waiting sender division flaws failures retries recovery target commands status metrics monitor comparison readability horizon verify',
+  'progress differences faults size-limit rsync report unread unmirrored target-state watch published-keys host-keys connection backup-guard nesting restoring rivals standstill errands remote-renames',
+  'tally rule-files census ledger forecast losses brake transfers removals pruning whole-tree large-files beside own-line by-content waiting sender division flaws failures retries recovery target commands status metrics monitor comparison readability horizon verify restore-wish fetching restore',
 ].flatMap((line) => line.split(' '));
 const BACKUP = [
-  'programs receiver-options config confinement admission identification history-names held-tree history-moves history-door renames removals errands session-reports room destination mount-memory ceiling sources reports letter-case seclusion slots',
-  'forced-command authorized-keys sshd-options records remnants strays sshd crowd stalls links inner-mounts clean-mark aftermath unmounts guard key-sessions history-clock history-tender history history-lookup history-archive history-copy history-recover history-answers status',
+  'programs receiver-options config confinement sender-options admission identification history-names held-tree history-moves history-door renames removals errands session-reports room destination mount-memory ceiling sources leave reports letter-case seclusion slots',
+  'sender-session forced-command authorized-keys sshd-options records remnants strays sshd crowd stalls links inner-mounts clean-mark aftermath unmounts guard key-sessions history-clock history-tender history history-lookup history-archive history-copy history-recover history-answers commands status',
 ].flatMap((line) => line.split(' '));
 
 const room = (name: string, floors: string[]) => floors.map((floor) => `src/${name}/${floor}.ts`);

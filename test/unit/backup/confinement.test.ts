@@ -1,10 +1,11 @@
 import { describe, expect, test } from 'bun:test';
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
-import { canFence, confinedPath } from '../../../src/backup/confinement.ts';
+import { confinedPath } from '../../../src/backup/confinement.ts';
+import { canFence } from '../../../src/service/landlock.ts';
 import { isRoot } from '../../pair.ts';
 import { ROOT } from '../../project.ts';
 
@@ -86,8 +87,9 @@ const PRETEND = `
 function inProcess(code: string): string[] {
   const module = join(ROOT, 'src', 'backup', 'confinement.ts');
   const script = `${PRETEND}
-  import { openSync, readFileSync, writeFileSync, writeSync } from 'node:fs';
-  import { fence, forbidDevices, neededBy } from '${module}';
+  import { spawnSync } from 'node:child_process';
+  import { openSync, readFileSync, unlinkSync, writeFileSync, writeSync } from 'node:fs';
+  import { fence, fenceForReading, forbidDevices, neededBy } from '${module}';
   const tell = (act) => {
     try {
       act();
@@ -118,6 +120,33 @@ describe.skipIf(!canFence())('the fence', () => {
         tell(() => openSync('${outside}', 'r'));
         tell(() => readFileSync('/etc/hostname'));`);
       expect(told).toEqual(['done', 'done', 'done', 'EACCES', 'EACCES', 'EACCES']);
+    } finally {
+      for (const path of [inside, outside]) rmSync(path, { recursive: true });
+    }
+  });
+
+  test('that is only for reading lets nothing be written, and one thing not be read, whoever is started behind it', () => {
+    const [inside, outside] = [mkdtempSync(join(tmpdir(), 'inside-')), mkdtempSync(join(tmpdir(), 'outside-'))];
+    try {
+      for (const name of ['shown/deep', '.history']) mkdirSync(join(inside, name), { recursive: true });
+      for (const name of ['file', 'shown/deep/file', '.history/file']) writeFileSync(join(inside, name), '');
+      writeFileSync(join(outside, 'file'), '');
+      symlinkSync(outside, join(inside, 'link'));
+      const told = inProcess(`
+        const read = (path) => tell(() => readFileSync(path));
+        tell(() => fenceForReading('${inside}', '.history', neededBy('/bin/cat')));
+        for (const path of ['file', 'shown/deep/file', '.history/file', 'link/file']) read('${inside}/' + path);
+        tell(() => writeFileSync('${inside}/file', ''));
+        tell(() => writeFileSync('${inside}/new', ''));
+        tell(() => unlinkSync('${inside}/file'));
+        for (const path of ['file', '.history/file', 'link/file'])
+          writeSync(1, spawnSync('cat', ['${inside}/' + path]).status + '\\n');`);
+      expect(told).toEqual([
+        ...['done', 'done', 'done', 'EACCES', 'EACCES', 'EACCES', 'EACCES', 'EACCES'],
+        '0',
+        '1',
+        '1',
+      ]);
     } finally {
       for (const path of [inside, outside]) rmSync(path, { recursive: true });
     }

@@ -19,6 +19,7 @@ const statusWith = (change: Partial<Status>): Status => ({
   destination: destination(true),
   key: 'SHA256:abc',
   sessions: 2,
+  restore: null,
   refused: 3,
   stalled: 0,
   doubled: [],

@@ -622,7 +622,8 @@ describe('--accept-deletions', () => {
           return of;
         },
       };
-      return { brake, state: new TargetState(name, true) };
+      const never = async () => ({ isDone: false, text: '' });
+      return { brake, state: new TargetState(name, true), restoring: { pause: never, complete: never } };
     };
     const backups = [targetOf('one', kinds.deletions ? holding : undefined), targetOf('two', undefined)];
     const guard = {

@@ -105,6 +105,9 @@ export const nothingBeside = {
   takeTotals: () => ({ files: 0, bytes: 0, created: 0, deleted: 0 }),
 };
 
+/** Nobody restores into the source. */
+export const nothingRestored = { passed: async () => true };
+
 /** Nothing is mounted below the source. */
 export const standInPlaces = { refresh: async () => [] as string[], keep: async () => {} };
 

@@ -11,6 +11,7 @@ import {
   change,
   event,
   nothingBeside,
+  nothingRestored,
   outcome,
   pass,
   passSeconds,
@@ -60,6 +61,7 @@ class Bed {
       sender,
       recovery,
       beside: nothingBeside,
+      restoring: nothingRestored,
       doubts,
       announcer: { closeBatch: () => this.closed++ },
     };

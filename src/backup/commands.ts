@@ -1,0 +1,37 @@
+/**
+ * Answers what start-sshd is asked for by more than a flag: --history and --recover by what is in DEST_DIR, the rest by the running service.
+ *
+ *   await answerCommand(['--allow-restore', '10m']); // { text: '源端现在可以读取 DEST_DIR，到 …', status: 0 }
+ */
+import { resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import { ask, socketOf } from '../service/control.ts';
+import { parseDuration } from '../service/duration.ts';
+import type { Answer } from '../service/lifecycle.ts';
+import { Failure, reasonOf } from '../service/text.ts';
+import { PROGRAM, variables } from './config.ts';
+import { answerHistory } from './history-answers.ts';
+
+/** For how long the source may read where nobody says. */
+const USUAL_LEAVE = '1h';
+
+/** Answers a command; nothing where something else is asked for. @throws {Failure} */
+export async function answerCommand(args: string[]): Promise<Answer | undefined> {
+  if (!args.includes('--allow-restore')) return answerHistory(args);
+  const ms = parseDuration(readDuration(args));
+  const statusFile = resolve(process.env.STATUS_FILE || String(variables.STATUS_FILE.default));
+  const { isDone, text } = await ask(socketOf(statusFile), { command: 'allow-restore', ms });
+  return { text: `${text}\n`, status: isDone ? 0 : 1 };
+}
+
+/** Takes the duration from the arguments. @throws {Failure} */
+function readDuration(args: string[]): string {
+  try {
+    const options = { 'allow-restore': { type: 'boolean' } } as const;
+    const { positionals } = parseArgs({ args, options, allowPositionals: true });
+    if (positionals.length > 1) throw new Error('--allow-restore 之后应只有一个时长');
+    return positionals[0] ?? USUAL_LEAVE;
+  } catch (cause) {
+    throw new Failure(`用法错误: ${reasonOf(cause)}。请参阅 ${PROGRAM} --help`, 2);
+  }
+}

@@ -1,0 +1,78 @@
+/**
+ * For how long the source may read DEST_DIR, because somebody on this machine has said so. It is a state of the running service, and ends
+ * with it.
+ *
+ *   leave.give(3_600_000);
+ *   leave.attend(socket, '/data/backup'); // a session that reads: its connection ends when it may no longer
+ */
+import type { Socket } from 'node:net';
+import type { Command } from '../service/control.ts';
+import { MAX_DURATION_MS } from '../service/duration.ts';
+import { log } from '../service/log.ts';
+import { touch } from '../service/status.ts';
+import { escapeText, localTime } from '../service/text.ts';
+
+/** What a session is told first. */
+export const ALLOWED = 'allowed';
+const FORBIDDEN = 'forbidden';
+
+export class Leave {
+  private until: Date | undefined;
+  private end: NodeJS.Timeout | undefined;
+  /** The sessions that read now. */
+  private readonly readers = new Set<Socket>();
+
+  /** Lets the source read from now on, for so long, ms; what was allowed before counts no more. 0 ends it at once. */
+  give(ms: number): void {
+    clearTimeout(this.end);
+    if (ms <= 0) {
+      this.withdraw('已按要求结束');
+      return;
+    }
+    this.until = new Date(Date.now() + ms);
+    this.end = setTimeout(() => this.withdraw('已到期'), ms).unref();
+    const until = localTime(this.until);
+    log('restore.allowed', `允许源端读取 DEST_DIR 以恢复数据，到 ${until} 为止`, { until: this.until.toISOString() });
+    touch();
+  }
+
+  private withdraw(how: string): void {
+    if (!this.until) return;
+    this.until = undefined;
+    const count = this.readers.size;
+    const broken = count > 0 ? `，已中断 ${count} 个正在进行的读取` : '';
+    log('restore.ended', `恢复的许可${how}：源端不能再读取 DEST_DIR${broken}`, { reading: count });
+    for (const reader of this.readers) reader.destroy();
+    this.readers.clear();
+    touch();
+  }
+
+  /** Answers a session that wants to read; while it does, the connection stands. @param what it wants to read, for people */
+  attend(socket: Socket, what: string): void {
+    if (!this.until) {
+      socket.end(`${FORBIDDEN}\n`);
+      return;
+    }
+    this.readers.add(socket);
+    log('restore.reading', `源端开始读取 ${escapeText(what)}`);
+    socket.once('close', () => {
+      if (this.readers.delete(socket)) log('restore.read', `源端读取 ${escapeText(what)} 结束`);
+      touch();
+    });
+    socket.write(`${ALLOWED}\n`);
+    touch();
+  }
+
+  /** Does what `--allow-restore` asks for. */
+  readonly allow: Command = async ({ ms }) => {
+    if (typeof ms !== 'number' || !(ms >= 0 && ms <= MAX_DURATION_MS)) return { isDone: false, text: '时长无效' };
+    this.give(ms);
+    if (!this.until) return { isDone: true, text: '恢复的许可已结束：源端不能读取 DEST_DIR' };
+    return { isDone: true, text: `源端现在可以读取 DEST_DIR，到 ${localTime(this.until)} 为止` };
+  };
+
+  /** Tells until when the source may read, and how many sessions do. */
+  report(): { until: string; reading: number } | null {
+    return this.until ? { until: this.until.toISOString(), reading: this.readers.size } : null;
+  }
+}

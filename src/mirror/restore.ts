@@ -1,0 +1,237 @@
+/**
+ * --restore: fetches what the backup holds, over the same connection as the mirror, and compares it afterwards. The backup allows that only
+ * for a time (start-sshd --allow-restore).
+ *
+ *   await answerRestore(['--restore', 'web', '--to', '/tmp/web']); // { text: '', status: 0 } where it is equal
+ */
+import { closeSync, mkdirSync, readdirSync, readFileSync, realpathSync } from 'node:fs';
+import { resolve } from 'node:path';
+import { ask, isServed, socketOf } from '../service/control.ts';
+import { isWithin } from '../service/files.ts';
+import { fenceOff } from '../service/landlock.ts';
+import { type Answer, lifecycle } from '../service/lifecycle.ts';
+import { lockDirectory } from '../service/locks.ts';
+import { detail, error, heading, info, log, warn } from '../service/log.ts';
+import { escapeText, Failure, reasonOf, showPath } from '../service/text.ts';
+import { checkConfig, type LocatedHost } from './check.ts';
+import { type Config, nameOf } from './config.ts';
+import { describeDifference } from './differences.ts';
+import { type Came, compareAll, fetchAll, type Job } from './fetching.ts';
+import { HostKeys } from './host-keys.ts';
+import { hasKey, keyFile, makeKey, publicHalfOf, sharePublicKey } from './keys.ts';
+import { Memory } from './memory.ts';
+import { carriedWords, keepsOwners, placeOn, placesIn, readWish, type Wish } from './restore-wish.ts';
+import { BUSY, COMPLETE, markRestored, PAUSE } from './restoring.ts';
+import { meaningOf } from './rsync.ts';
+import { LOST_AND_FOUND, Source } from './source.ts';
+import { type Route, reasonOfSsh, tryLogin } from './ssh.ts';
+
+/** How long a login is tried, ms: the backup has to take a new key first. */
+const [REACH_MS, REACH_ANEW_MS] = [10_000, 60_000];
+/** How soon it is tried again, and how often it is looked whether the service has come to the end of a sync, ms. */
+const [RETRY_MS, POLL_MS] = [2000, 300];
+
+/** Answers --restore; nothing where something else is asked for: exit status 0 where all is there and equal. @throws {Failure} */
+export async function answerRestore(args: readonly string[]): Promise<Answer | undefined> {
+  if (!args.includes('--restore')) return undefined;
+  lifecycle.abandonOnSignal(1);
+  const { config, hosts } = await checkConfig();
+  const wish = readWish(args, config.SOURCE_DIR);
+  const place = findTarget(wish, config);
+  checkRights(hosts);
+  using _ = place;
+  checkRoom(place, wish);
+  const isPaused = place.isLive && (await pauseService(config, hosts));
+  const isNew = await ensureKey(config);
+  const routes = await reachAll(hosts, isNew ? REACH_ANEW_MS : REACH_MS);
+  fenceOff([['/', 'running'], [place.to, 'anything'], ...DEVICES]); // whatever the backup sends
+  const isEqual = await fetchFromAny(routes, wish, place);
+  if (isEqual && isPaused) await ask(socketOf(config.STATUS_FILE), { command: COMPLETE });
+  return { text: '', status: isEqual ? 0 : 1 };
+}
+
+const DEVICES = [
+  ['/dev/null', 'exchanging'],
+  ['/dev/tty', 'exchanging'],
+] as const;
+
+// ── where to ─────────────────────────────────────────────────────────────────────────────────────
+
+interface Target extends Disposable {
+  /** A real path. */
+  to: string;
+  /** What holds off others. */
+  lock: number | undefined;
+  /** Whether it is in the source, or around it, so that what comes would be mirrored. */
+  isLive: boolean;
+}
+
+/** Finds the directory that is to be filled, and locks it. @throws {Failure} */
+function findTarget({ to }: Wish, { SOURCE_DIR }: Config): Target {
+  const source = realpathSync(SOURCE_DIR);
+  try {
+    if (to !== undefined) mkdirSync(resolve(to), { recursive: true, mode: 0o700 });
+    const real = to === undefined ? source : realpathSync(resolve(to));
+    const isLive = isWithin(real, source) || isWithin(source, real);
+    const locks = [...new Set([real, ...(isLive ? [source] : [])])].map(lockIt);
+    const release = () => locks.forEach(closeSync);
+    return { to: real, lock: locks.at(-1), isLive, [Symbol.dispose]: release };
+  } catch (cause) {
+    throw new Failure(`无法恢复到 ${escapeText(to ?? SOURCE_DIR)}：${reasonOf(cause)}`);
+  }
+}
+
+/** @throws where another restore goes on there, or that cannot be known */
+function lockIt(path: string): number {
+  const lock = lockDirectory(path);
+  if (lock === undefined) throw new Error('另一个恢复正在进行');
+  return lock;
+}
+
+/** Refuses to fill a directory that is not empty, unless it was said what is to be restored in it. @throws {Failure} */
+function checkRoom({ to }: Target, { paths }: Wish): void {
+  if (paths.length > 0 || readdirSync(to).every((name) => name === LOST_AND_FOUND)) return;
+  const advice =
+    '只恢复其中的路径，请逐一指明；要在现有内容之上恢复全部（例如继续中断的恢复），请指明 .（rsync-inotify --restore .）';
+  throw new Failure(`${escapeText(to)} 不是空的，没有恢复：${advice}`);
+}
+
+/** Numbers of capabilities (capabilities(7)) that root needs to give files their owners, and to change what is another's then. */
+const NEEDED = { CHOWN: 0n, DAC_OVERRIDE: 1n, FOWNER: 3n };
+
+/** Refuses a restore that would lose the owners, where root is not allowed to set them, as in the container of the source. @throws {Failure} */
+function checkRights(hosts: LocatedHost[]): void {
+  if (process.getuid?.() !== 0 || !hosts.some(({ plan }) => keepsOwners(carriedWords(plan.words)))) return;
+  const [, mask = '0'] = /^CapEff:\s*(\w+)$/m.exec(readFileSync('/proc/self/status', 'latin1')) ?? [];
+  const missing = Object.entries(NEEDED).filter(([, bit]) => ((BigInt(`0x${mask}`) >> bit) & 1n) === 0n);
+  if (missing.length === 0) return;
+  const names = missing.map(([name]) => name).join('、');
+  throw new Failure(
+    `没有权能 ${names}，无法恢复文件的属主。容器中请先停止源端，再执行 docker compose run --rm --cap-add CHOWN --cap-add FOWNER --cap-add FSETID --cap-add MKNOD --cap-add SETFCAP rsync-source rsync-inotify --restore`,
+  );
+}
+
+// ── the service, the key, the backup ─────────────────────────────────────────────────────────────
+
+/** Has the service of this source send nothing as long as the source is locked; returns whether one runs. @throws {Failure} */
+async function pauseService(config: Config, hosts: LocatedHost[]): Promise<boolean> {
+  const socket = socketOf(config.STATUS_FILE);
+  if (!(await isServed(socket))) {
+    rememberRestore(config, hosts);
+    return false;
+  }
+  for (let isTold = false; ; isTold = true) {
+    const { isDone, text } = await ask(socket, { command: PAUSE });
+    if (isDone) return true;
+    if (text !== BUSY) throw new Failure(`正在运行的服务没有暂停，不能恢复到源目录：${text}`);
+    if (!isTold) info('restore.waiting', '等待正在进行的同步结束...');
+    await lifecycle.pause(POLL_MS);
+  }
+}
+
+/** Has the next start of the service hold deletions until it has found that nothing would be deleted. */
+function rememberRestore(config: Config, hosts: LocatedHost[]): void {
+  const memory = new Memory(config);
+  for (const host of hosts) if (host.plan.deletes) markRestored(memory.target(nameOf(host)));
+  memory.save();
+}
+
+/** Makes the key pair where there is none, as on a host that was made anew, and shares its public half; returns whether it is new. @throws {Failure} */
+async function ensureKey(config: Config): Promise<boolean> {
+  const key = keyFile(config);
+  const isNew = !hasKey(key);
+  try {
+    if (isNew) await makeKey(key);
+  } catch (cause) {
+    throw new Failure(`无法生成 SSH 密钥对 ${escapeText(key)}：${reasonOf(cause)}。请检查 SSH_DIR 的权限和磁盘空间`);
+  }
+  if (isNew) log('key.generated', 'SSH 密钥生成完成 ✓');
+  sharePublicKey(config, await publicHalfOf(key));
+  return isNew;
+}
+
+/** A backup that lets us in, and how it is reached. */
+type Reached = { host: LocatedHost; route: Route };
+
+/** Finds those that do. @throws {Failure} where none does */
+async function reachAll(hosts: LocatedHost[], ms: number): Promise<Reached[]> {
+  const reached = (await Promise.all(hosts.map((host) => reach(host, ms)))).filter((it) => it !== undefined);
+  if (reached.length === 0) throw new Failure('没有可以登录的备份主机，没有恢复。请检查备份端是否运行、网络和密钥');
+  return reached;
+}
+
+async function reach(host: LocatedHost, ms: number): Promise<Reached | undefined> {
+  const hostKeys = new HostKeys(host.config, { error }, host.address.jump);
+  for (const latest = performance.now() + ms; ; await lifecycle.pause(RETRY_MS)) {
+    const route = { knownHosts: hostKeys.refresh() };
+    const result = await tryLogin(host, route);
+    if (result.exitCode === 0) return { host, route };
+    if (performance.now() < latest) continue;
+    hostKeys.explain(result.stderr);
+    const reason = reasonOfSsh(result.stderr) || reasonOf(result);
+    warn('restore.unreachable', `无法登录 ${nameOf(host)}：${reason}`, { target: nameOf(host) });
+    return undefined;
+  }
+}
+
+// ── what is fetched ──────────────────────────────────────────────────────────────────────────────
+
+/** Fetches from the first backup that allows it; returns whether all is there and equal. */
+async function fetchFromAny(reached: Reached[], wish: Wish, { to, lock }: Target): Promise<boolean> {
+  for (const [n, { host, route }] of reached.entries()) {
+    const source = new Source(host.config.SOURCE_DIR);
+    const place = placeOn(host, wish, host.plan.isRelative ? source.root : source.prefix);
+    const job = { host, route, places: placesIn(place, wish), to: `${to}/`, lock };
+    logBegin(job, place, wish);
+    const began = performance.now();
+    const came = await fetchAll(job);
+    const isLast = n === reached.length - 1;
+    if (came.status !== 0 && came.refusal !== undefined && came.files === undefined && !isLast) {
+      warn('restore.refused', `${nameOf(host)} ${came.refusal}，改从下一个备份恢复`, { target: nameOf(host) });
+      continue;
+    }
+    return cameWell(came) && (await isEqualTo(job, wish, { files: came.files ?? 0, began }));
+  }
+  return false;
+}
+
+function logBegin({ host, to }: Job, place: string, { paths }: Wish): void {
+  heading('restore.start', '从备份恢复', { target: nameOf(host), from: place, to });
+  detail(`备份目录: ${nameOf({ ...host, directory: place })}`);
+  detail(`恢复到: ${escapeText(to)}`);
+  if (paths.length > 0) detail(`路径: ${paths.map((path) => escapeText(path || '.')).join('、')}`);
+}
+
+/** Exit statuses that are about this side where something is fetched. */
+const MEANINGS: Record<number, string> = {
+  11: '文件读写错误，请检查本机的磁盘空间、目录和权限',
+  12: 'rsync 协议数据流错误，请检查网络、备份端和本机的磁盘空间',
+  23: '部分内容没有恢复，请查看上面 rsync 的错误信息',
+};
+
+/** Whether all was fetched; tells why not. */
+function cameWell({ status, refusal }: Came): boolean {
+  if (status === 0) return true;
+  const reason = refusal === undefined ? (MEANINGS[status] ?? meaningOf(status)) : `备份端${refusal}`;
+  error('restore.failure', `恢复没有完成 (退出码: ${status})：${reason}`, { exit_code: status });
+  return false;
+}
+
+/** Compares by checksum, and tells how it went. */
+async function isEqualTo(job: Job, wish: Wish, { files, began }: { files: number; began: number }): Promise<boolean> {
+  log('restore.compare', '已取回全部内容，正在按校验和与备份比较...');
+  const compared = await compareAll(job, wish.paths.length === 0);
+  const seconds = Math.round((performance.now() - began) / 1000);
+  if (!cameWell(compared)) return false;
+  if (compared.count === 0) {
+    log('restore.done', `恢复完成，与备份相同 (${files} 个文件，耗时: ${seconds}秒) ✓`, { files, seconds });
+    return true;
+  }
+  const { count, differences } = compared;
+  error('restore.different', `恢复后与备份有 ${count} 处不同；期间可能有程序在写入，请停止它们后再次恢复`, {
+    count,
+    paths: differences.map(({ path }) => showPath(path)),
+  });
+  for (const difference of differences) detail(`  ${describeDifference(difference)}`);
+  return false;
+}

@@ -1,0 +1,64 @@
+/**
+ * Locks on directories that all processes of this machine see, whatever container they are in, and that the kernel takes back when who
+ * holds them has ended: fcntl(2), "Open file description locks".
+ *
+ *   const lock = lockDirectory('/data/source');
+ *   isLocked('/data/source'); // true, everywhere
+ */
+import { ptr } from 'bun:ffi';
+import { closeSync, constants, openSync } from 'node:fs';
+import { cFunctions } from './libc.ts';
+
+/** Commands and values of fcntl(2), the same on every machine that Bun knows. */
+const [GET_LOCK, SET_LOCK] = [36, 37];
+const [SHARED, EXCLUSIVE, NONE] = [0, 1, 2];
+
+let calls: ReturnType<typeof findCalls> | undefined;
+const findCalls = () => cFunctions({ fcntl: { args: ['i32', 'i32', 'ptr'], returns: 'i32' } });
+
+/** Asks the kernel about a whole file; returns what it answers, nothing where it keeps no such locks. */
+function lock(file: number, command: number, type: number): number | undefined {
+  calls ??= findCalls();
+  const words = Buffer.alloc(32); // a struct flock
+  words.writeInt16LE(type, 0);
+  return calls?.fcntl(file, command, ptr(words)) === 0 ? words.readInt16LE(0) : undefined;
+}
+
+const openDirectory = (path: string) => openSync(path, constants.O_RDONLY | constants.O_DIRECTORY);
+
+/** Whether somebody else has locked an open directory. */
+const isTaken = (file: number) => ![NONE, undefined].includes(lock(file, GET_LOCK, EXCLUSIVE));
+
+/** Whether somebody else has locked a directory; not where it is not there. */
+export function isLocked(path: string): boolean {
+  let file: number;
+  try {
+    file = openDirectory(path);
+  } catch {
+    return false;
+  }
+  try {
+    return isTaken(file);
+  } finally {
+    closeSync(file);
+  }
+}
+
+/**
+ * Locks a directory until the descriptor is closed that it returns; nothing where somebody else has locked it. A directory cannot be
+ * opened to be written, and only that would allow the other kind of lock: where two come at the same moment, both may give up.
+ * @throws where the file system knows no locks
+ */
+export function lockDirectory(path: string): number | undefined {
+  const file = openDirectory(path);
+  const isFree = () => !isTaken(file);
+  if (isFree()) {
+    if (lock(file, SET_LOCK, SHARED) === undefined) {
+      closeSync(file);
+      throw new Error('文件系统不支持锁');
+    }
+    if (isFree()) return file;
+  }
+  closeSync(file);
+  return undefined;
+}
