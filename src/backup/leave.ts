@@ -11,6 +11,10 @@ import { MAX_DURATION_MS } from '../service/duration.ts';
 import { log } from '../service/log.ts';
 import { touch } from '../service/status.ts';
 import { escapeText, localTime } from '../service/text.ts';
+import { Ceiling, LAST } from './ceiling.ts';
+
+/** How many reads are told an hour: a restore has two. */
+const MAX_TOLD = 100;
 
 /** What a session is told first. */
 export const ALLOWED = 'allowed';
@@ -19,6 +23,7 @@ const FORBIDDEN = 'forbidden';
 export class Leave {
   private until: Date | undefined;
   private end: NodeJS.Timeout | undefined;
+  private readonly ceiling = new Ceiling('源端的读取', MAX_TOLD);
   /** The sessions that read now. */
   private readonly readers = new Set<Socket>();
 
@@ -54,9 +59,11 @@ export class Leave {
       return;
     }
     this.readers.add(socket);
-    log('restore.reading', `源端开始读取 ${escapeText(what)}`);
+    const turn = this.ceiling.count();
+    const about = `${escapeText(what)}${turn === 'last' ? LAST : ''}`;
+    if (turn !== 'omitted') log('restore.reading', `源端开始读取 ${about}`);
     socket.once('close', () => {
-      if (this.readers.delete(socket)) log('restore.read', `源端读取 ${escapeText(what)} 结束`);
+      if (this.readers.delete(socket) && turn !== 'omitted') log('restore.read', `源端读取 ${escapeText(what)} 结束`);
       touch();
     });
     socket.write(`${ALLOWED}\n`);

@@ -284,7 +284,7 @@ export class Brake extends EventEmitter {
   /** Lets what is held through, with a comparison of all that is due at once; returns what that is, if anything. */
   accept(): Held | undefined {
     const { held } = this.remembered;
-    if (!held) return undefined;
+    if (!held?.count) return undefined; // a restore is under way, or was cut off, and nothing was counted yet
     const fields = { count: held.count };
     this.parts.state.log('deletions.accepted', `放行被暂缓的 ${held.count} 个文件的删除，即将全量同步`, fields);
     this.isAccepted = true;

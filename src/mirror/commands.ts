@@ -30,12 +30,12 @@ interface Pending {
 /** A target that may hold deletions back. */
 interface Holding {
   brake: Pick<Brake, 'accept' | 'isHolding'>;
-  state: { name: string };
+  state: Pick<TargetState, 'name' | 'held'>;
 }
 
 /** What targets hold back. */
 const heldDeletions = (holding: Holding[]): Pending => ({
-  isPending: () => holding.some(({ brake }) => brake.isHolding),
+  isPending: () => holding.some(({ brake, state }) => brake.isHolding && state.held?.count !== 0),
   accept: () =>
     holding.flatMap(({ brake, state }) => {
       const held = brake.accept();

@@ -4,7 +4,7 @@
  *
  *   await answerRestore(['--restore', 'web', '--to', '/tmp/web']); // { text: '', status: 0 } where it is equal
  */
-import { closeSync, mkdirSync, readdirSync, readFileSync, realpathSync } from 'node:fs';
+import { closeSync, lstatSync, mkdirSync, readdirSync, readFileSync, realpathSync } from 'node:fs';
 import { resolve } from 'node:path';
 import { ask, isServed, socketOf } from '../service/control.ts';
 import { isWithin } from '../service/files.ts';
@@ -40,13 +40,12 @@ export async function answerRestore(args: readonly string[]): Promise<Answer | u
   const place = findTarget(wish, config);
   checkRights(hosts);
   using _ = place;
-  checkRoom(place, wish);
   const isPaused = place.isLive && (await pauseService(config, hosts));
   const isNew = await ensureKey(config);
   const routes = await reachAll(hosts, isNew ? REACH_ANEW_MS : REACH_MS);
   fenceOff([['/', 'running'], [place.to, 'anything'], ...DEVICES]); // whatever the backup sends
   const isEqual = await fetchFromAny(routes, wish, place);
-  if (isEqual && isPaused) await ask(socketOf(config.STATUS_FILE), { command: COMPLETE });
+  if (isEqual && isPaused) await ask(socketOf(config.STATUS_FILE), { command: COMPLETE }).catch(() => {}); // it may have ended, and finds out by itself
   return { text: '', status: isEqual ? 0 : 1 };
 }
 
@@ -67,13 +66,15 @@ interface Target extends Disposable {
 }
 
 /** Finds the directory that is to be filled, and locks it. @throws {Failure} */
-function findTarget({ to }: Wish, { SOURCE_DIR }: Config): Target {
+function findTarget({ to, paths }: Wish, { SOURCE_DIR }: Config): Target {
   const source = realpathSync(SOURCE_DIR);
   try {
     if (to !== undefined) mkdirSync(resolve(to), { recursive: true, mode: 0o700 });
     const real = to === undefined ? source : realpathSync(resolve(to));
     const isLive = isWithin(real, source) || isWithin(source, real);
+    checkRoom(real, paths); // before the lock, which would have the service pause
     const locks = [...new Set([real, ...(isLive ? [source] : [])])].map(lockIt);
+    checkRoom(real, paths); // nor has another restore filled it meanwhile
     const release = () => locks.forEach(closeSync);
     return { to: real, lock: locks.at(-1), isLive, [Symbol.dispose]: release };
   } catch (cause) {
@@ -89,11 +90,11 @@ function lockIt(path: string): number {
 }
 
 /** Refuses to fill a directory that is not empty, unless it was said what is to be restored in it. @throws {Failure} */
-function checkRoom({ to }: Target, { paths }: Wish): void {
+function checkRoom(to: string, paths: readonly string[]): void {
   if (paths.length > 0 || readdirSync(to).every((name) => name === LOST_AND_FOUND)) return;
   const advice =
     '只恢复其中的路径，请逐一指明；要在现有内容之上恢复全部（例如继续中断的恢复），请指明 .（rsync-inotify --restore .）';
-  throw new Failure(`${escapeText(to)} 不是空的，没有恢复：${advice}`);
+  throw new Failure(`目录不是空的。${advice}`);
 }
 
 /** Numbers of capabilities (capabilities(7)) that root needs to give files their owners, and to change what is another's then. */
@@ -116,6 +117,9 @@ function checkRights(hosts: LocatedHost[]): void {
 /** Has the service of this source send nothing as long as the source is locked; returns whether one runs. @throws {Failure} */
 async function pauseService(config: Config, hosts: LocatedHost[]): Promise<boolean> {
   const socket = socketOf(config.STATUS_FILE);
+  const owner = lstatSync(socket, { throwIfNoEntry: false })?.uid;
+  if (owner !== undefined && owner !== process.getuid?.())
+    throw new Failure(`服务由另一个用户（${owner}）运行，请以该用户执行 --restore，或用 --to 恢复到源目录之外`);
   if (!(await isServed(socket))) {
     rememberRestore(config, hosts);
     return false;

@@ -325,6 +325,32 @@ describe('a comparison of all', () => {
     expect(state.report().held).toMatchObject({ count: 350, directories: [{ path: 'photos', count: 350 }] });
   });
 
+  test.each(['100', 'off'])(
+    'is held after a restore until nothing is left to be deleted, with MAX_DELETE=%s',
+    async (most) => {
+      using directory = scratch();
+      const mark = { count: 0, directories: [], since: 1 };
+      const { brake, state, rsync, known, compareAll } = brakeIn(directory.path, {
+        variables: { MAX_DELETE: most },
+        remembered: { held: mark },
+      });
+      expect(brake.words).not.toContain('--delete');
+      expect([state.report().held, brake.accept()]).toEqual([null, undefined]);
+      rsync.losses = 1;
+      await compareAll();
+      expect(known.held?.count).toBe(1);
+      rsync.losses = 0;
+      await compareAll();
+      expect([brake.isHolding, known.held]).toEqual([false, undefined]);
+      Object.assign(known, { held: { ...mark } });
+      rsync.losses = 2;
+      await compareAll();
+      expect(brake.accept()?.count).toBe(2);
+      await compareAll();
+      expect([brake.isHolding, known.held]).toEqual([false, undefined]);
+    },
+  );
+
   test('is asked about with other options than the last one, and where the target may be another one', async () => {
     using directory = scratch();
     const { brake, rsync, compareAll } = brakeIn(directory.path, {
