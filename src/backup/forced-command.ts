@@ -12,6 +12,7 @@ import { admit, admitKey, Barred, KEY_VARIABLE, readAdmission } from './admissio
 import { confinedPath, enter, fence, forbidDevices, locate, neededBy, Refusal } from './confinement.ts';
 import type { serveErrands } from './errands.ts';
 import { keepingOf } from './history-door.ts';
+import type { runGuarded } from './history-guard.ts';
 import { identify } from './identification.ts';
 import { findProgram } from './programs.ts';
 import {
@@ -184,7 +185,16 @@ async function receive(words: string[], allowed: string): Promise<never> {
   const mayLeave = isSecluded || (isFenced && real === root);
   if (mayLeave) process.chdir('/');
   const place = (mayLeave ? real : rest) + (destination.endsWith('/') ? '/' : ''); // a directory to be, for a single file
-  return become(rsync, ['rsync', '--server', ...safe, ...kept, '.', place], process.env);
+  const command = ['rsync', '--server', ...safe, ...kept, '.', place];
+  if (keeping?.guarded) await guard(rsync, command, keeping.guarded);
+  return become(rsync, command, process.env);
+}
+
+/** Has rsync take nothing away from older versions, and ends with it, where the kernel can do that. */
+async function guard(...how: Parameters<typeof runGuarded>): Promise<void> {
+  const { runGuarded: run } = await import('./history-guard.ts');
+  const status = await run(...how);
+  if (status !== undefined) process.exit(status);
 }
 
 const messageOf = (cause: unknown) => (cause instanceof Error ? cause.message : String(cause));

@@ -119,6 +119,11 @@ export class Keeping {
     return [...rules, '--backup', `--backup-dir=${join(this.place, below)}`, '--suffix='];
   }
 
+  /** Where versions are, and the name of the directory for those of this session; nothing where none are kept. */
+  get guarded(): { history: string; name: string } | undefined {
+    return this.isOn ? { history: this.history, name: relative(this.history, this.place) } : undefined;
+  }
+
   /** Makes what renames and deletes by name keep what it replaces or deletes. @param real the directory that its paths are relative to */
   keeper(real: string): Keeper | undefined {
     return this.isOn ? new Keeper(this.history, this.place, relative(this.root, real)) : undefined;

@@ -9,7 +9,7 @@ import { type BigIntStats, readFileSync, realpathSync, renameSync, unlinkSync } 
 import { setPriority } from 'node:os';
 import { join } from 'node:path';
 import { fence } from './confinement.ts';
-import { Held, removeEmpty, removeTree, walkTree } from './held-tree.ts';
+import { Held, type Met, removeEmpty, removeTree, walkTree } from './held-tree.ts';
 import {
   baseOf,
   DAY_MS,
@@ -46,12 +46,17 @@ export interface Outcome {
   foreign: string[];
   /** Why something could not be done. */
   failure: string;
+  /** When something was made or named there last, before what is open was listed. */
+  changed: string;
+  /** What sessions keep that run. */
+  open: string[];
 }
 
 type Kept = Extract<Entry, { kind: 'kept' }> & { name: string };
 
-/** How many versions of a slot are remembered while it is thinned out; of the others all are kept. */
+/** How many files of a slot are remembered while it is thinned out, and in how many parts it is done where there are more. */
 const MAX_REMEMBERED = 200_000;
+const PARTS = 8n;
 /** After how many entries it waits, and for how long, ms: the mirror goes first. */
 const [BREATH, BREATH_MS] = [64, 1];
 const MAX_FOREIGN = 5;
@@ -72,13 +77,16 @@ function isGone({ pid, start }: Extract<Entry, { kind: 'open' }>): boolean {
 const roomOf = ({ blocks }: BigIntStats) => Number(blocks) * 512;
 
 export class Tender {
-  private readonly outcome: Outcome = { versions: 0, bytes: 0, disturbed: 0, foreign: [], failure: '' };
+  private readonly outcome: Outcome = {
+    ...{ versions: 0, bytes: 0, disturbed: 0, foreign: [], failure: '', changed: '', open: [] },
+  };
   private breath = 0;
 
   constructor(
     private readonly history: Held,
     private readonly orders: Orders,
     private readonly mayRest = true,
+    private readonly most = MAX_REMEMBERED,
   ) {}
 
   /** @param gone the names of what sessions have kept that have ended */
@@ -92,7 +100,10 @@ export class Tender {
     const isOld = ({ stamp }: Kept) => this.orders.stamp - stamp > this.orders.days * DAY_MS;
     for (const it of kept.filter(isOld)) this.attempt(() => this.remove(it.name));
     this.attempt(() => this.thin(kept.filter((it) => !isOld(it))));
-    return this.orders.isToCount ? this.count() : this.outcome;
+    if (this.orders.isToCount) this.count();
+    this.outcome.changed = String(this.history.statusOf('.')?.mtimeNs ?? '');
+    this.outcome.open = this.history.names().filter((name) => entryOf(name)?.kind === 'open');
+    return this.outcome;
   }
 
   private attempt(work: () => void): void {
@@ -209,29 +220,37 @@ export class Tender {
     for (const slot of slots.values()) if (slot.length > 1 && slot.some(isDue)) this.thinSlot(slot);
   }
 
-  private thinSlot(slot: readonly Kept[]): void {
-    const first = new Map<number | bigint, string>();
+  /** Thins a slot out, or one of so many parts of what is in it, in parts of its own where there is too much in it. */
+  private thinSlot(slot: readonly Kept[], part = 0n, parts = 1n): void {
+    const first = new Map<bigint, string>();
+    let isTooMuch = false;
+    const visit = (met: Met, name: string) => {
+      this.rest();
+      const key = BigInt(Bun.hash(Buffer.from(met.path, 'latin1')));
+      if (met.status.isDirectory() || key % parts !== part) return;
+      const former = first.get(key);
+      if (former !== undefined) this.drop(met, former);
+      else if (first.size < this.most) first.set(key, name);
+      else isTooMuch = true;
+    };
     for (const { name } of slot) {
       using top = this.history.find(name);
       if (!top) continue;
       walkTree(
         top,
-        (met) => {
-          this.rest();
-          if (met.status.isDirectory()) return;
-          const key = Bun.hash(Buffer.from(met.path, 'latin1'));
-          const former = first.get(key);
-          if (former === undefined) {
-            if (first.size < MAX_REMEMBERED) first.set(key, name);
-          } else if (this.hasVersion(former, met.path)) {
-            unlinkSync(met.place.at(met.name));
-            this.add(met.status, -1);
-          }
-        },
+        (met) => visit(met, name),
         (met) => removeEmpty(met.place, met.name),
       );
       removeEmpty(this.history, name);
     }
+    if (isTooMuch) for (let n = 0n; n < PARTS; n++) this.thinSlot(slot, part + n * parts, parts * PARTS);
+  }
+
+  /** Removes a version of which an older one is there. */
+  private drop({ place, name, path, status }: Met, former: string): void {
+    if (!this.hasVersion(former, path)) return;
+    unlinkSync(place.at(name));
+    this.add(status, -1);
   }
 
   private hasVersion(name: string, path: string): boolean {
@@ -241,8 +260,9 @@ export class Tender {
     return status !== undefined && !status.isDirectory();
   }
 
-  private count(): Outcome {
-    const total = { ...this.outcome, versions: 0, bytes: 0 };
+  private count(): void {
+    const total = this.outcome;
+    [total.versions, total.bytes] = [0, 0];
     for (const { name } of this.kept()) {
       using top = this.history.find(name);
       if (!top) continue;
@@ -253,7 +273,6 @@ export class Tender {
         total.bytes += roomOf(status);
       });
     }
-    return total;
   }
 }
 
@@ -271,6 +290,13 @@ export function tendHistory(orders: string): Outcome {
   const path = Buffer.from(join(root, HISTORY)).toString('latin1');
   using history = Held.open(path);
   const gone = goneOf(history.names());
+  const moved = sinceThen(JSON.parse(orders));
   fence(root); // the source may put links there
-  return new Tender(history, JSON.parse(orders)).tend(gone);
+  return new Tender(history, moved).tend(gone);
+}
+
+/** Has orders go by the time that it is now: what sessions have kept was kept before it was seen that they have ended, and not before they were given. */
+export function sinceThen(orders: Orders, now = Date.now()): Orders {
+  const passed = Math.max(0, now - orders.time);
+  return { ...orders, time: orders.time + passed, stamp: orders.stamp + passed };
 }

@@ -7,7 +7,7 @@
  *   history.report(); // { days: 30, versions: 1200, bytes: 52428800 }
  */
 import { createHash } from 'node:crypto';
-import { readdir } from 'node:fs/promises';
+import { lstat, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { lifecycle } from '../service/lifecycle.ts';
 import { warn } from '../service/log.ts';
@@ -18,6 +18,7 @@ import type { Config } from './config.ts';
 import { HistoryClock } from './history-clock.ts';
 import { entryOf, HISTORY } from './history-names.ts';
 import { goneOf, type Orders, type Outcome, TEND } from './history-tender.ts';
+import { canAsk } from './seccomp.ts';
 
 /** How often it is looked for sessions that have kept something and have ended, ms. */
 const LOOK_MS = 2000;
@@ -26,6 +27,9 @@ const SETTLE_MS = 10_000;
 /** How often versions are thinned out and removed, and the time is written down, ms. */
 const THIN_MS = 600_000;
 
+const UNGUARDED =
+  '内核不支持 seccomp 的通知（Linux 5.19 起），或已被容器占用：不是 rsync 的客户端可能使一次传输丢掉它自己刚保留的旧版本。请升级内核，或另做 DEST_DIR 的快照';
+
 export class History {
   private readonly clock: HistoryClock;
   private counted: { versions: number; bytes: number } | undefined;
@@ -33,6 +37,8 @@ export class History {
   private tended = Number.NEGATIVE_INFINITY;
   /** What was told last, of each kind. */
   private readonly told = new Map<string, string>();
+  /** What the last process has left of it: when something was made or named there last, and what sessions keep on keeping. */
+  private left: Pick<Outcome, 'changed' | 'open'> = { changed: '', open: [] };
 
   /** @param isOpen whether DEST_DIR is the one that it should be */
   constructor(
@@ -49,6 +55,7 @@ export class History {
     const stamps = (await this.names()).map((name) => entryOf(name)).map((it) => (it?.kind === 'kept' ? it.stamp : 0));
     const newest = stamps.reduce((most, it) => Math.max(most, it), 0);
     this.clock.begin(newest || undefined);
+    if (!canAsk()) warn('history.unguarded', UNGUARDED);
     lifecycle.onStop(async () => this.saveTime());
     while (!lifecycle.stopping) {
       if (this.isOpen()) await this.look();
@@ -66,18 +73,26 @@ export class History {
     return readdir(join(this.config.DEST_DIR, HISTORY)).catch(() => []);
   }
 
+  /** Says when something was made or named there last; nothing where it is not there. */
+  private async changed(): Promise<string | undefined> {
+    const status = await lstat(join(this.config.DEST_DIR, HISTORY), { bigint: true }).catch(() => undefined);
+    return status && String(status.mtimeNs);
+  }
+
   private async look(): Promise<void> {
-    const names = await this.names();
+    const changed = await this.changed(); // there may be a million names, which are not listed here
     const now = this.clock.now();
     const isDue = !this.thinned || performance.now() - this.thinned.uptime >= THIN_MS;
     if (isDue) this.saveTime();
-    const isToSettle = performance.now() - this.tended >= SETTLE_MS && goneOf(names).length > 0;
-    if (names.length === 0 || !(isDue || isToSettle)) return;
+    const isNew = changed !== this.left.changed || goneOf(this.left.open).length > 0;
+    const isToSettle = performance.now() - this.tended >= SETTLE_MS && isNew;
+    if (changed === undefined || !(isDue || isToSettle)) return;
     this.tellClock(now.stamp - now.time);
     const since = isDue ? (this.thinned?.stamp ?? 0) : null;
     const orders = { days: this.config.HISTORY_DAYS, ...now, since, isToCount: !this.counted };
     const outcome = await tend(orders, this.config.DEST_DIR);
     this.tended = performance.now();
+    this.left = outcome;
     if (isDue) this.thinned = { stamp: now.stamp, uptime: performance.now() };
     this.take(outcome, orders.isToCount);
   }
@@ -137,6 +152,6 @@ async function tend(orders: Orders, directory: string): Promise<Outcome> {
     return JSON.parse(said());
   } catch {
     const failure = lastLine(complaint()) || `退出状态 ${status}`;
-    return { versions: 0, bytes: 0, disturbed: 0, foreign: [], failure };
+    return { versions: 0, bytes: 0, disturbed: 0, foreign: [], failure, changed: '', open: [] };
   }
 }

@@ -112,9 +112,11 @@ export class Stalls {
   }
 }
 
-/** Whether the two processes that an rsync has once it has its list wait for the source, or for each other. */
+/** Whether the two processes that an rsync has once it has its list wait for the source, or for each other; before them there may be one that guards older versions. */
 const isDeserted = (activities: Activity[]) =>
-  activities.length === 2 && activities.every(({ state, isPrompt }) => state === 'waiting' && isPrompt);
+  [2, 3].includes(activities.length) &&
+  activities.every(({ state }) => state === 'waiting') &&
+  activities.slice(-2).every(({ isPrompt }) => isPrompt);
 
 /** Says how long they may wait, ms: the source may have to read as much as they have. */
 const patienceFor = (activities: Activity[]) => activities.reduce((ms, { read }) => ms + read / LEAST_SPEED, SILENT_MS);

@@ -12,10 +12,15 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { canAsk } from '../../src/backup/seccomp.ts';
 import { isRoot, Pair } from '../pair.ts';
 import { eventually } from '../processes.ts';
 import { binary } from '../project.ts';
+import { sendAgain } from '../rogue-client.ts';
 import { run, Thief } from '../thief.ts';
+
+/** How long it is raced, ms. */
+const RACE_MS = 3000;
 
 /** Asks the backup's program about older versions. */
 function ask(pair: Pair, ...args: string[]) {
@@ -151,16 +156,17 @@ test('a thief destroys no version', async () => {
   const inPlace = await thief.rsync('-a', '--inplace', `${own}/`, `${at}/`);
   expect(inPlace.stderr).toContain('HISTORY_DAYS');
   expect(before.filter((it) => !versions(pair).includes(it))).toEqual([]);
-  // With the path in what is sent, an rsync writes there; what it moves is put back.
+  // With the path in what is sent, an rsync would write there: it is refused, or what it moves is put back.
   const forged = pair.path('forged');
   for (const name of readdirSync(history(pair)).filter((it) => /^\d/.test(it))) {
     mkdirSync(join(forged, '.history', name), { recursive: true });
     writeFileSync(join(forged, '.history', name, 'file'), 'forged');
   }
-  expect((await thief.rsync('-aI', `${forged}/`, `${at}/`)).status).toBe(0);
+  const isGuarded = canAsk();
+  expect((await thief.rsync('-aI', `${forged}/`, `${at}/`)).status).toBe(isGuarded ? 23 : 0);
   await isSettled(pair);
   await eventually(() => before.every((it) => versions(pair).includes(it)));
-  await backup.shows('已放回原处');
+  await backup.shows(isGuarded ? '不能移动、替换或删除' : '已放回原处');
   const words = [...thief.sshOptions, thief.host, 'start-sshd', '--rename', pair.path('backup')];
   const renamed = await run(
     'ssh',
@@ -169,6 +175,66 @@ test('a thief destroys no version', async () => {
   );
   expect(renamed).toEqual({ status: 0, stdout: '0\n', stderr: '' });
 }, 90_000);
+
+test.skipIf(!canAsk())(
+  'a client of its own takes no version away either',
+  async () => {
+    await using pair = await Pair.withKeys('history-rogue');
+    const thief = new Thief(pair);
+    const backup = pair.start('start-sshd', { HISTORY_DAYS: '1' });
+    await backup.shows('等待连接');
+    const directory = `${pair.path('backup')}/`;
+    const now = () => readFileSync(join(directory, 'file'), 'utf8');
+    mkdirSync(directory, { recursive: true });
+    writeFileSync(join(directory, 'file'), 'good');
+    const contents = ['first', 'second', 'third'];
+    await sendAgain(thief, { directory, name: 'file', contents }, () => eventually(() => now() === 'third'));
+    await isSettled(pair);
+    expect(versions(pair)).toEqual(['file=first', 'file=good', 'file=second']);
+    const [kept = ''] = readdirSync(history(pair)).filter((it) => versionIn(pair, it) === 'good');
+    const name = `.history/${kept}/file`;
+    await sendAgain(thief, { directory, name, contents }, (said) =>
+      eventually(() => said().includes('Permission denied')),
+    );
+    await backup.shows('不能移动、替换或删除');
+    expect(versionIn(pair, kept)).toBe('good');
+  },
+  60_000,
+);
+
+const versionIn = (pair: Pair, name: string) => {
+  const path = join(history(pair), name, 'file');
+  return existsSync(path) ? readFileSync(path, 'utf8') : undefined;
+};
+
+test('a thief who races destroys no version', async () => {
+  await using pair = await Pair.withKeys('history-race');
+  const thief = new Thief(pair);
+  const backup = pair.start('start-sshd', { HISTORY_DAYS: '1' });
+  await backup.shows('等待连接');
+  const at = `${thief.host}:${pair.path('backup')}`;
+  const [plain, link] = [pair.path('plain'), pair.path('link')];
+  for (const directory of [join(plain, 'way', 'x'), link]) mkdirSync(directory, { recursive: true });
+  for (const text of ['good', 'bad']) {
+    writeFileSync(join(plain, 'file'), text);
+    expect((await thief.rsync('-aI', `${plain}/`, `${at}/`)).status).toBe(0);
+  }
+  await isSettled(pair);
+  const [kept = ''] = readdirSync(history(pair)).filter((name) => versionIn(pair, name) === 'good');
+  symlinkSync('.history', join(link, 'way'));
+  mkdirSync(join(plain, 'way', kept));
+  writeFileSync(join(plain, 'way', kept, 'file'), 'forged');
+  const end = performance.now() + RACE_MS;
+  const repeat = async (...args: string[]) => {
+    while (performance.now() < end) await thief.rsync(...args);
+  };
+  await Promise.all([
+    repeat('-a', '--delete', '--force', `${link}/`, `${at}/`),
+    repeat('-aI', `${plain}/way`, `${at}/`),
+    repeat('-aI', '--delete', `${plain}/way/`, `${at}/way/`),
+  ]);
+  expect(versionIn(pair, kept)).toBe('good');
+}, 60_000);
 
 test.skipIf(!isRoot)('a full disk loses no version, and the mirror goes no further', async () => {
   await using pair = await Pair.withKeys('history-full');

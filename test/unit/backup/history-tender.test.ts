@@ -16,7 +16,7 @@ import { dirname, join } from 'node:path';
 import fc from 'fast-check';
 import { Held } from '../../../src/backup/held-tree.ts';
 import { nameOf, slotOf } from '../../../src/backup/history-names.ts';
-import { goneOf, type Orders, Tender } from '../../../src/backup/history-tender.ts';
+import { goneOf, type Orders, sinceThen, Tender } from '../../../src/backup/history-tender.ts';
 
 const HOUR = 3_600_000;
 const DAY = 24 * HOUR;
@@ -33,10 +33,10 @@ function put(name: string, file: string, text = `${name} ${file}`): void {
   mkdirSync(dirname(path(name, file)), { recursive: true });
   writeFileSync(path(name, file), text);
 }
-function tend(change: Partial<Orders> = {}, gone: string[] = []) {
+function tend(change: Partial<Orders> = {}, gone: string[] = [], most?: number) {
   using history = Held.open(root);
   const orders = { days: 30, time: NOW, stamp: NOW, since: 0, isToCount: false, ...change };
-  return new Tender(history, orders, false).tend(gone);
+  return new Tender(history, orders, false, most).tend(gone);
 }
 const files = () =>
   readdirSync(root, { recursive: true, withFileTypes: true, encoding: 'utf8' })
@@ -62,6 +62,12 @@ test('a process that runs is not taken for one that has ended', () => {
   const [, start] = /.*\) (?:\S+ ){19}(\d+) /s.exec(readFileSync('/proc/self/stat', 'latin1')) ?? [];
   const running = `now-${process.pid}-${start}`;
   expect(goneOf([running, 'now-999999999-1', 'done-1-2-1', at(0)])).toEqual(['now-999999999-1', 'done-1-2-1']);
+});
+
+test('what a session has kept until its end was seen is named by that time, and not by when it was ordered to look', () => {
+  const orders = { days: 30, time: NOW, stamp: NOW - DAY, since: null, isToCount: false };
+  expect(sinceThen(orders, NOW + 900)).toEqual({ ...orders, time: NOW + 900, stamp: NOW - DAY + 900 });
+  expect(sinceThen(orders, NOW - HOUR)).toEqual(orders);
 });
 
 test('what is older than it is kept goes with its journal, by its name and not by the times of files', () => {
@@ -118,6 +124,26 @@ test('the oldest version of a file in each slot stays, also when it is done bit 
     ),
     { numRuns: 40 },
   );
+});
+
+test('a slot with more files than are remembered is thinned out in parts, and all of it', () => {
+  const files1 = Array.from({ length: 40 }, (_, n) => `d${n % 3}/${n}`);
+  for (const [n, ago] of [3 * DAY + 3000, 3 * DAY + 2000, 3 * DAY].entries())
+    for (const file of files1.slice(5 * n)) put(at(ago), file);
+  expect(tend({}, [], 3).versions).toBe(-65);
+  expect(files()).toEqual(files1.map((file) => `${at(3 * DAY + 3000)}/${file}`).sort());
+});
+
+test('what was done half is done by the next one: it may be killed at any time', () => {
+  for (const ago of [40 * DAY, 35 * DAY, 3 * DAY + 3000, 3 * DAY])
+    for (const file of ['a', 'd/a', 'd/b']) put(at(ago), file);
+  const expected = ['a', 'd/a', 'd/b'].map((file) => `${at(3 * DAY + 3000)}/${file}`);
+  rmSync(path(at(40 * DAY), 'd'), { recursive: true }); // killed while it removed what is too old
+  rmSync(path(at(3 * DAY), 'd', 'a')); // killed while it thinned out
+  mkdirSync(path(at(36 * DAY), 'empty'), { recursive: true }); // killed before it removed a directory
+  tend();
+  expect(files()).toEqual(expected);
+  expect(readdirSync(root)).toEqual([at(3 * DAY + 3000)]);
 });
 
 test('what a source has moved is put back, over what it has put there, and nothing else is overwritten', () => {
