@@ -96,8 +96,8 @@ export interface Met {
   status: BigIntStats;
 }
 
-/** How deep a tree is walked: each level holds a file open. */
-const MAX_DEPTH = 500;
+/** How deep a tree is walked, as deep as a path may be: each level holds a file open. */
+const MAX_DEPTH = 2048;
 
 /**
  * Visits all below a directory, a directory before what is in it.

@@ -3,14 +3,14 @@
  *
  *   answerHistory(['--recover', 'web', '--at', '2025-10-09 12:00:00', '--to', '/restore']); // { text: '已恢复 …', status: 0 }
  */
-import { mkdirSync, readdirSync, realpathSync } from 'node:fs';
+import { type BigIntStats, mkdirSync, readdirSync, realpathSync } from 'node:fs';
 import { join, relative, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { isWithin, realPath } from '../service/files.ts';
 import type { Answer } from '../service/lifecycle.ts';
 import { escapeText, Failure, inUnits, localTime, reasonOf, showPath, table } from '../service/text.ts';
 import { PROGRAM, readConfig } from './config.ts';
-import { Archive } from './history-archive.ts';
+import { Archive, type Version } from './history-archive.ts';
 import { hasHistory } from './history-door.ts';
 import { HISTORY, RECOVERED } from './history-names.ts';
 import { type Paths, type Recovered, Recovery } from './history-recover.ts';
@@ -72,15 +72,31 @@ function list(words: string[], { at, to }: { at?: string; to?: string }): Answer
   using _ = archive;
   const path = pathWithin(root, words[0] ?? '.');
   const isWanted = (it: string) => path === '' || isWithin(it, path) || isWithin(path, it);
-  const rows: { until: number; cells: string[] }[] = [];
-  const add = ({ path: it, until, origin }: Parameters<Parameters<Archive['visitCurrent']>[1]>[0]) => {
-    if (!isWanted(it) || !(path === '' || isWithin(it, path))) return;
-    rows.push({ until, cells: [localTime(new Date(until)), inUnits(Number(origin.status.size)), showPath(it)] });
+  const rows: Row[] = [];
+  const add = ({ path: it, until }: Version, { size }: BigIntStats) => {
+    if (path === '' || isWithin(it, path)) rows.push({ until, size: Number(size), path: it });
   };
   archive.visitVersions(Number.NEGATIVE_INFINITY, isWanted, { version: add, former: add, directory: () => {} });
   if (rows.length === 0) return { text: '没有旧版本\n', status: 0 };
-  const sorted = rows.sort((a, b) => a.until - b.until).map(({ cells }) => cells);
-  return { text: `${table([['被替换或删除于', '大小', '路径'], ...sorted]).join('\n')}\n`, status: 0 };
+  return { text: tableOf(rows.sort((a, b) => a.until - b.until)), status: 0 };
+}
+
+/** A version to be listed. There may be millions. */
+interface Row {
+  until: number;
+  size: number;
+  path: string;
+}
+
+function tableOf(rows: readonly Row[]): string {
+  const head = ['被替换或删除于', '大小', '路径'];
+  const width = rows.reduce((most, { size }) => Math.max(most, inUnits(size).length), 4);
+  const lines = rows.map(({ until, size, path }) =>
+    [localTime(new Date(until)), inUnits(size).padEnd(width), showPath(path)].join('  '),
+  );
+  const [first = ''] = table([head, ['0'.repeat(19), '0'.repeat(width), '']]);
+  lines.unshift(first);
+  return `${lines.join('\n')}\n`;
 }
 
 // ── --recover ────────────────────────────────────────────────────────────────────────────────────
@@ -110,7 +126,8 @@ function recover(words: string[], { at, to }: { at?: string; to?: string }): Ans
   using _ = archive;
   const paths = words.map((word) => pathWithin(root, word)).filter(Boolean);
   const target = prepareTarget(to, root);
-  const recovered = new Recovery(archive, { at: time, to: latin1(target), paths }).run();
+  using recovery = new Recovery(archive, { at: time, to: latin1(target), paths });
+  const recovered = recovery.run();
   const isEarly = time < (archive.oldest ?? Number.POSITIVE_INFINITY);
   const lines = describe(recovered, { target, time, isEarly });
   return { text: `${lines.join('\n')}\n`, status: recovered.failed.count > 0 ? 1 : 0 };

@@ -12,11 +12,20 @@ import type { Life } from './history-lookup.ts';
 import { type Move, movesIn } from './history-moves.ts';
 import { baseOf, type Entry, entryOf, HISTORY, MOVES, slotOf } from './history-names.ts';
 
-/** Where something is: in DEST_DIR, relative to it, with what is known of it. */
+/** Where something is: in DEST_DIR, relative to it, and what tells it from others. There may be millions. */
 export interface Origin {
   location: string;
-  status: BigIntStats;
+  device: bigint;
+  inode: bigint;
+  isDirectory: boolean;
 }
+
+const originOf = (location: string, status: BigIntStats): Origin => ({
+  location,
+  device: status.dev,
+  inode: status.ino,
+  isDirectory: status.isDirectory(),
+});
 
 /** What one session has kept. */
 interface Shelf {
@@ -24,15 +33,29 @@ interface Shelf {
   /** When it was there at the latest, ms since 1970. */
   end: number;
   entry: Entry;
+  /** Of a session that may run: its directory and its renames. They get another name at any time. */
+  place: Held | undefined;
+  journal: Buffer | undefined;
+  hasJournal: boolean;
 }
 
+/** How often it is looked anew where a name has changed in the midst of a look. */
+const LOOKS = 20;
+
 export type Version = Life<Origin>;
+
+/** Is told of what is met. */
+interface Visit {
+  version: (it: Version, status: BigIntStats) => void;
+  former: (it: Version, status: BigIntStats) => void;
+  directory: (it: Version) => void;
+}
 
 const msOf = (ns: bigint) => Number(ns) / 1e6;
 
 export class Archive implements Disposable {
   private readonly place: Held;
-  private readonly shelves: Shelf[];
+  private shelves: Shelf[] = [];
 
   /** What is mounted below DEST_DIR, relative to it. */
   private readonly mounts: string[];
@@ -45,24 +68,48 @@ export class Archive implements Disposable {
     this.place = Held.open(root);
     const paths = mountsBelow(parseMountinfo(readMountinfo()), root).map(({ path }) => path);
     this.mounts = paths.filter((path) => path !== root).map((path) => path.slice(root.length + 1));
-    using history = this.place.find(HISTORY);
-    const names = [...new Set((history?.names() ?? []).map(baseOf))];
-    this.shelves = names
-      .flatMap((name) => this.shelfOf(name))
-      .sort((a, b) => a.end - b.end || (a.name < b.name ? -1 : 1));
+    this.refresh();
   }
 
-  private shelfOf(name: string): Shelf[] {
-    const entry = entryOf(name);
-    if (!entry) return [];
-    return [{ name, entry, end: entry.kind === 'kept' ? entry.time : this.now }];
+  /** Looks for what was kept meanwhile. */
+  refresh(): void {
+    using history = this.place.find(HISTORY);
+    for (let look = 1; ; look++) {
+      this.release();
+      try {
+        const names = new Set(history?.names());
+        for (const name of new Set([...names].map(baseOf)))
+          if (history && entryOf(name)) this.shelves.push(this.shelfOf(history, name, names));
+        this.shelves.sort((a, b) => a.end - b.end || (a.name < b.name ? -1 : 1));
+        return;
+      } catch (cause) {
+        if (look >= LOOKS) throw cause;
+      }
+    }
+  }
+
+  /** @throws where something of a session has got another name meanwhile */
+  private shelfOf(history: Held, name: string, names: ReadonlySet<string>): Shelf {
+    const entry = entryOf(name) as Entry;
+    const hasJournal = names.has(name + MOVES);
+    if (entry.kind === 'kept')
+      return { name, entry, end: entry.time, place: undefined, journal: undefined, hasJournal };
+    const journal = hasJournal ? readJournal(history, name + MOVES) : undefined;
+    const isDirectory = history.statusOf(name)?.isDirectory() ?? names.has(name);
+    const end = Math.max(this.now, Date.now()) + 1; // until then, and it goes on
+    return { name, entry, end, place: isDirectory ? history.enter(name) : undefined, journal, hasJournal };
+  }
+
+  private release(): void {
+    for (const { place } of this.shelves) place?.[Symbol.dispose]();
+    this.shelves = [];
   }
 
   /** DEST_DIR itself. */
   get top(): Origin {
     const status = this.place.statusOf('.');
     if (!status) throw new Error('DEST_DIR');
-    return { location: '.', status };
+    return originOf('.', status);
   }
 
   /** The time from which on what was there is known; nothing where no version is. */
@@ -72,11 +119,12 @@ export class Archive implements Disposable {
 
   /** Lists all renames. */
   moves(): Move[] {
-    return this.shelves.flatMap(({ name, end }) => {
+    using history = this.place.find(HISTORY);
+    return this.shelves.flatMap(({ name, end, journal, hasJournal }) => {
+      if (!history || !hasJournal) return [];
       try {
-        using history = this.place.find(HISTORY);
-        const path = history?.at(name + MOVES);
-        return path && history?.statusOf(name + MOVES)?.isFile() ? movesIn(readFileSync(path), end) : [];
+        const bytes = journal ?? readJournal(history, name + MOVES);
+        return bytes ? movesIn(bytes, end) : [];
       } catch {
         return [];
       }
@@ -88,18 +136,14 @@ export class Archive implements Disposable {
    * @param at ms since 1970; -Infinity for all
    * @param isWanted says of a directory whether what is in it is
    */
-  visitVersions(
-    at: number,
-    isWanted: (path: string) => boolean,
-    visit: { version: (it: Version) => void; former: (it: Version) => void; directory: (it: Version) => void },
-  ): void {
+  visitVersions(at: number, isWanted: (path: string) => boolean, visit: Visit): void {
     for (const shelf of this.shelves) {
       const isThinned = this.isThinnedAt(shelf, at);
       if (shelf.end <= at && !isThinned) continue;
       this.visitShelf(shelf, isWanted, (version, status) => {
         if (status.isDirectory()) visit.directory(version);
-        else if (version.until > at) visit.version(version);
-        else if (isThinned) visit.former(version);
+        else if (version.until > at) visit.version(version, status);
+        else if (isThinned) visit.former(version, status);
       });
     }
   }
@@ -112,18 +156,18 @@ export class Archive implements Disposable {
   }
 
   private visitShelf(
-    { name, end }: Shelf,
+    { name, end, place: held }: Shelf,
     isWanted: (path: string) => boolean,
     visit: (it: Version, status: BigIntStats) => void,
   ): void {
-    using place = this.place.find(`${HISTORY}/${name}`);
+    using place = held ? held.find('.') : this.place.find(`${HISTORY}/${name}`);
     const begun = place?.statusOf('.')?.birthtimeNs ?? 0n;
     if (!place) return;
     walkTree(place, ({ path, status }) => {
       if (path === HISTORY || (status.isDirectory() && !isWanted(path))) return 'skip';
       const life = lifeOf({ path, status }, { begun, end });
       const isCopy = this.mounts.some((mount) => isWithin(path, mount)); // rsync has made it when it was replaced
-      const origin = { location: `${HISTORY}/${name}/${path}`, status };
+      const origin = originOf(`${HISTORY}/${name}/${path}`, status);
       if (life) visit({ ...life, path, origin, ...(isCopy ? { born: undefined } : {}) }, status);
       return undefined;
     });
@@ -138,7 +182,7 @@ export class Archive implements Disposable {
         born: bornAt(status),
         until: Number.POSITIVE_INFINITY,
         isExact: true,
-        origin: { location: path, status },
+        origin: originOf(path, status),
       });
       return undefined;
     });
@@ -162,18 +206,25 @@ export class Archive implements Disposable {
     for (const it of history?.names() ?? []) if (it !== name) yield [HISTORY, it, ...rest].join('/');
   }
 
-  private openAt<T>({ location, status: known }: Origin, use: (at: Buffer, status: BigIntStats) => T): T | undefined {
+  private openAt<T>({ location, inode, device }: Origin, use: (at: Buffer, status: BigIntStats) => T): T | undefined {
     const end = location.lastIndexOf('/') + 1;
     using place = this.place.find(location.slice(0, end));
     const name = location.slice(end);
     const status = place?.statusOf(name);
-    const isSame = status?.ino === known.ino && status.dev === known.dev;
+    const isSame = status?.ino === inode && status.dev === device;
     return place && status && isSame ? use(place.at(name), status) : undefined;
   }
 
   [Symbol.dispose](): void {
+    this.release();
     this.place[Symbol.dispose]();
   }
+}
+
+/** Reads a journal of renames, nothing where something else has its name. @throws where it is gone */
+function readJournal(history: Held, name: string): Buffer | undefined {
+  const status = history.statusOf(name);
+  return status && !status.isFile() ? undefined : readFileSync(history.at(name));
 }
 
 /** Says when something was made; nothing where the file system does not tell. */

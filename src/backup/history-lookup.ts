@@ -6,7 +6,7 @@
  *   found.add({ path: 'a/b', born: 10, until: 20, isExact: true, slot: undefined, origin });
  *   found.chosen(); // the path at that time, and what it was
  */
-import { type Move, pathBefore } from './history-moves.ts';
+import { type Move, Moves } from './history-moves.ts';
 
 /** Something that is, or was, at a path. Times are ms since 1970. */
 export interface Life<Origin> {
@@ -31,14 +31,14 @@ type Doubt = 'thinned' | 'unborn';
 
 export class Lookup<Origin> {
   private readonly found = new Map<string, Choice<Origin>>();
-  private readonly moves: Move[];
+  private readonly moves: Moves;
 
   /** @param at the time that is asked for @param moves all renames */
   constructor(
     private readonly at: number,
     moves: readonly Move[],
   ) {
-    this.moves = moves.filter(({ time }) => time > at).sort((a, b) => b.time - a.time);
+    this.moves = new Moves(moves.filter(({ time }) => time > at));
   }
 
   /** Says whether something was there at that time, as far as it is known. */
@@ -55,17 +55,15 @@ export class Lookup<Origin> {
 
   /** Says where something was at that time. */
   pathOf({ path, until }: Pick<Life<Origin>, 'path' | 'until'>): string {
-    return pathBefore(
-      this.moves.filter(({ time }) => time < until),
-      path,
-    );
+    return this.moves.before(path, until);
   }
 
-  /** Takes what was at a path before that time, and of which later versions may have been thinned out: better than nothing. */
-  addFormer(life: Life<Origin>): void {
+  /** Takes what was at a path before that time, and of which later versions may have been thinned out: better than nothing. Returns whether it is that, for now. */
+  addFormer(life: Life<Origin>): boolean {
     const other = this.found.get(life.path);
-    if (other && (other.doubt !== 'thinned' || other.until >= life.until)) return;
+    if (other && (other.doubt !== 'thinned' || other.until >= life.until)) return false;
     this.found.set(life.path, { ...life, doubt: 'thinned' });
+    return true;
   }
 
   private offer(choice: Choice<Origin>): boolean {

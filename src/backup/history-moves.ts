@@ -68,14 +68,57 @@ export function movesIn(journal: Buffer, end: number): Move[] {
   return moves;
 }
 
-/**
- * Finds where something was at a time that lay at a path later.
- * @param moves those after that time and before that later one, the last one first
- */
-export function pathBefore(moves: readonly Move[], path: string): string {
-  let former = path;
-  for (const { from, to } of moves)
-    if (former === to) former = from;
-    else if (former.startsWith(`${to}/`)) former = from + former.slice(to.length);
-  return former;
+/** A rename and its place in the order in which all were done. */
+interface Ranked extends Move {
+  rank: number;
+}
+
+/** Renames by where they have led, so that those of one path are found among many. */
+export class Moves {
+  private readonly times: number[];
+  private readonly byTarget = new Map<string, Ranked[]>();
+
+  /** @param moves those of a time and of the same time in the order in which they were done */
+  constructor(moves: readonly Move[]) {
+    const ranked = moves.toSorted((a, b) => a.time - b.time).map((move, rank) => ({ ...move, rank }));
+    this.times = ranked.map(({ time }) => time);
+    for (const move of ranked) {
+      const list = this.byTarget.get(move.to);
+      if (list) list.push(move);
+      else this.byTarget.set(move.to, [move]);
+    }
+  }
+
+  /** Finds where something was before all these renames that lay at a path until a time. */
+  before(path: string, until: number): string {
+    let former = path;
+    let rank = this.rankOf(until);
+    for (let move = this.lastTo(former, rank); move; move = this.lastTo(former, rank)) {
+      former = move.from + former.slice(move.to.length);
+      rank = move.rank;
+    }
+    return former;
+  }
+
+  /** Says how many of them were done before a time. */
+  private rankOf(until: number): number {
+    let [low, high] = [0, this.times.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if ((this.times[middle] ?? 0) < until) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+
+  /** Finds the last rename before others that has led to a path or to a directory above it. */
+  private lastTo(path: string, rank: number): Ranked | undefined {
+    if (rank === 0) return undefined;
+    let last: Ranked | undefined;
+    for (let end = path.length; end > 0; end = path.lastIndexOf('/', end - 1)) {
+      const found = this.byTarget.get(path.slice(0, end))?.findLast((it) => it.rank < rank);
+      if (found && found.rank >= (last?.rank ?? 0)) last = found;
+    }
+    return last;
+  }
 }

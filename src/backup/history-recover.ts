@@ -1,15 +1,16 @@
 /**
  * Puts together what DEST_DIR, or some paths in it, were at a time, in a directory of its own.
  *
- *   const recovery = new Recovery(archive, { at, to: '/restore', paths: ['web'] });
+ *   using recovery = new Recovery(archive, { at, to: '/restore', paths: ['web'] });
  *   recovery.run(); // { files: 120, directories: 7, … }
  */
-import type { BigIntStats } from 'node:fs';
-import { linkSync } from 'node:fs';
+import { type BigIntStats, linkSync } from 'node:fs';
 import { isWithin, withParents } from '../service/files.ts';
+import { Held } from './held-tree.ts';
 import type { Archive, Origin, Version } from './history-archive.ts';
 import { copyAttributes, copyEntry, makeDirectory } from './history-copy.ts';
 import { type Choice, Lookup } from './history-lookup.ts';
+import type { Move } from './history-moves.ts';
 
 interface Wish {
   /** ms since 1970. */
@@ -19,6 +20,12 @@ interface Wish {
   /** Relative to DEST_DIR, bytes in latin1 strings; all of it where there are none. */
   paths: readonly string[];
 }
+
+/** How many paths are put together at a time, and in how many parts more are: each is looked for in all there is. */
+const MAX_FOUND = 250_000;
+const PARTS = 8;
+/** How often it is looked at all where the mirror goes on renaming. */
+const TURNS = 3;
 
 /** How many paths are named of which something is not known or has failed. */
 const MAX_NAMED = 20;
@@ -45,12 +52,17 @@ export interface Recovered {
   failed: Paths;
 }
 
-export class Recovery {
-  private readonly lookup: Lookup<Origin>;
-  /** Directories, those that are there now before those that were remembered with a version. */
-  private readonly directories = new Map<string, Version>();
+export class Recovery implements Disposable {
+  private lookup: Lookup<Origin>;
+  private moves: Move[];
+  /** Where all is put. */
+  private readonly top: Held;
+  /** Directories that were remembered with a version. */
+  private readonly directories = new Map<string, Origin>();
+  /** Those that were made, by their paths, and what they get their attributes from. */
+  private readonly made = new Map<string, Origin | undefined>();
   private readonly names = new Map<string, string>();
-  private readonly moved: boolean;
+  private hasMoved = false;
   private readonly result: Recovered = {
     files: 0,
     directories: 0,
@@ -63,31 +75,65 @@ export class Recovery {
   constructor(
     private readonly archive: Archive,
     private readonly wish: Wish,
+    private readonly most = MAX_FOUND,
   ) {
-    const moves = archive.moves();
-    this.moved = moves.some(({ time }) => time > wish.at);
-    this.lookup = new Lookup(wish.at, moves);
+    this.top = Held.open(wish.to);
+    this.moves = archive.moves();
+    this.lookup = new Lookup(wish.at, this.moves);
   }
 
   run(): Recovered {
-    this.gather();
-    const chosen = [...this.lookup.chosen()].filter(({ path }) => this.isWished(path));
-    const made = new Map<string, Origin | undefined>();
-    for (const choice of chosen.sort(inOrder)) this.attempt(choice.path, () => this.place(choice, made));
-    for (const [path, origin] of [...made].reverse()) if (origin) this.attempt(path, () => this.finish(path, origin));
-    this.result.directories = made.size;
+    this.recover(0, 1);
+    for (const [path, origin] of [...this.made].sort(inOrder).reverse())
+      if (origin) this.attempt(path, () => this.finish(path, origin));
+    this.result.directories = this.made.size;
     if (this.wish.paths.length === 0) this.attempt('.', () => this.finish('.', this.archive.top));
     return this.result;
   }
 
-  private gather(): void {
-    const isWanted = (path: string) => this.moved || this.leadsToWish(path);
-    this.archive.visitCurrent(isWanted, (it) => void this.lookup.add(it));
+  /** Recovers one of so many parts of all paths, in parts of its own where there are too many in it. */
+  private recover(part: number, parts: number): void {
+    const isMeant = (path: string) => parts === 1 || Bun.hash.xxHash32(path) % parts === part;
+    if (!this.gatherAll(isMeant)) {
+      for (let n = 0; n < PARTS; n++) this.recover(part + n * parts, parts * PARTS);
+      return;
+    }
+    const chosen = [...this.lookup.chosen()].filter(({ path }) => isMeant(path) && this.isWished(path));
+    for (const choice of chosen.sort((a, b) => (a.path < b.path ? -1 : 1)))
+      this.attempt(choice.path, () => this.place(choice));
+  }
+
+  /** Finds what was there, once more where something was renamed meanwhile. */
+  private gatherAll(isMeant: (path: string) => boolean): boolean {
+    for (let turn = 1; ; turn++) {
+      const isAll = this.gather(isMeant);
+      const { length } = this.moves;
+      this.moves = this.archive.moves();
+      if (length === this.moves.length || turn === TURNS) return isAll;
+    }
+  }
+
+  /** Finds what was there: all directories, and what else is meant; returns whether that was not too much. */
+  private gather(isMeant: (path: string) => boolean): boolean {
+    this.hasMoved = this.moves.some(({ time }) => time > this.wish.at);
+    this.lookup = new Lookup(this.wish.at, this.moves);
+    this.directories.clear();
+    let count = 0;
+    const isWanted = (path: string) => count <= this.most && (this.hasMoved || this.leadsToWish(path));
+    const isFit = (it: Version) => it.origin.isDirectory || (count <= this.most && isMeant(this.lookup.pathOf(it)));
+    const add = (it: Version) => {
+      if (isFit(it) && this.lookup.add(it) && !it.origin.isDirectory) count++;
+    };
+    this.archive.visitCurrent(isWanted, add);
+    this.archive.refresh(); // what was replaced before it was met there is among the versions by now
     this.archive.visitVersions(this.wish.at, isWanted, {
-      version: (it) => void this.lookup.add(it),
-      former: (it) => void this.lookup.addFormer(it),
-      directory: (it) => void this.directories.set(this.lookup.pathOf(it), it),
+      version: add,
+      former: (it) => {
+        if (isFit(it) && this.lookup.addFormer(it)) count++;
+      },
+      directory: (it) => void this.directories.set(this.lookup.pathOf(it), it.origin),
     });
+    return count <= this.most;
   }
 
   private isWished(path: string): boolean {
@@ -99,8 +145,12 @@ export class Recovery {
     return this.isWished(path) || this.wish.paths.some((it) => isWithin(it, path));
   }
 
-  private target(path: string): Buffer {
-    return Buffer.from(`${this.wish.to}/${path}`, 'latin1');
+  /** Names something in what is recovered, from its directory: all of its path may be longer than the kernel takes. */
+  private at<T>(path: string, use: (at: Buffer) => T): T {
+    const end = path.lastIndexOf('/') + 1;
+    using place = this.top.find(path.slice(0, end));
+    if (!place) throw new Error('its directory is not there');
+    return use(place.at(path.slice(end)));
   }
 
   private attempt(path: string, work: () => void): void {
@@ -111,12 +161,10 @@ export class Recovery {
     }
   }
 
-  private place(choice: Choice<Origin>, made: Map<string, Origin | undefined>): void {
-    const { path, origin, doubt } = choice;
-    const { status } = origin;
+  private place({ path, origin, doubt }: Choice<Origin>): void {
     const above = withParents(path).slice(1, -1).reverse();
-    for (const it of status.isDirectory() ? [...above, path] : above) this.makeDirectory(it, made);
-    if (status.isDirectory()) return;
+    for (const it of origin.isDirectory ? [...above, path] : above) this.makeDirectory(it);
+    if (origin.isDirectory) return;
     const isWhole = this.archive.open(origin, (at, now) => this.copy(at, path, now));
     if (isWhole === undefined) throw new Error('it is gone');
     this.result.files++;
@@ -124,12 +172,11 @@ export class Recovery {
     if (doubt) this.result[doubt].add(path);
   }
 
-  private makeDirectory(path: string, made: Map<string, Origin | undefined>): void {
-    if (made.has(path)) return;
-    makeDirectory(this.target(path));
-    const there = this.lookup.find(path);
-    const known = there?.origin.status.isDirectory() ? there : this.directories.get(path);
-    made.set(path, known?.origin);
+  private makeDirectory(path: string): void {
+    if (this.made.has(path)) return;
+    this.at(path, makeDirectory);
+    const there = this.lookup.find(path)?.origin;
+    this.made.set(path, there?.isDirectory ? there : this.directories.get(path));
   }
 
   /** Copies a file, or gives one that was copied already another name, as it had two. */
@@ -137,18 +184,22 @@ export class Recovery {
     const key = `${status.dev} ${status.ino}`;
     const former = status.nlink > 1n ? this.names.get(key) : undefined;
     if (former !== undefined) {
-      linkSync(this.target(former), this.target(path));
+      this.at(former, (from) => this.at(path, (to) => linkSync(from, to)));
       return true;
     }
     if (status.nlink > 1n) this.names.set(key, path);
-    return copyEntry(at, this.target(path), status);
+    return this.at(path, (to) => copyEntry(at, to, status));
   }
 
   private finish(path: string, origin: Origin): void {
-    const isWhole = this.archive.open(origin, (at, status) => copyAttributes(at, this.target(path), status));
+    const isWhole = this.archive.open(origin, (at, status) => this.at(path, (to) => copyAttributes(at, to, status)));
     if (!isWhole) this.result.plain.add(path);
+  }
+
+  [Symbol.dispose](): void {
+    this.top[Symbol.dispose]();
   }
 }
 
 /** Directories come before what is in them. */
-const inOrder = ({ path: a }: { path: string }, { path: b }: { path: string }) => (a < b ? -1 : 1);
+const inOrder = ([a]: [string, unknown], [b]: [string, unknown]) => (a < b ? -1 : 1);

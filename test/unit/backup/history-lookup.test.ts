@@ -1,7 +1,7 @@
 import { expect, test } from 'bun:test';
 import fc from 'fast-check';
 import { type Life, Lookup } from '../../../src/backup/history-lookup.ts';
-import { type Move, pathBefore } from '../../../src/backup/history-moves.ts';
+import { type Move, Moves } from '../../../src/backup/history-moves.ts';
 
 const NAMES = ['a', 'b', 'd/a', 'd/b', 'e/a'];
 const name = fc.constantFrom(...NAMES);
@@ -62,13 +62,17 @@ test('what was at a path at a time is found, through renames of files and direct
   );
 });
 
-test('renames are undone one after the other, the last one first', () => {
-  const moves = [
+test('renames are undone one after the other, the last one first, also those of the same time', () => {
+  const moves = new Moves([
     { time: 3, from: 'c', to: 'd' },
     { time: 2, from: 'a', to: 'c/x' },
-  ];
-  expect(pathBefore(moves, 'd/x/f')).toBe('a/f');
-  expect(pathBefore(moves, 'dd')).toBe('dd');
+    { time: 5, from: 'd/x/f', to: 'g' },
+    { time: 5, from: 'g', to: 'h' },
+  ]);
+  expect(moves.before('d/x/f', 5)).toBe('a/f');
+  expect(moves.before('d/x/f', 3)).toBe('d/x/f');
+  expect(moves.before('dd', 9)).toBe('dd');
+  expect(moves.before('h', 9)).toBe('a/f');
 });
 
 test('what was received meanwhile was not in place before the former version was replaced', () => {

@@ -12,6 +12,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { Held, removeTree, walkTree } from '../../../src/backup/held-tree.ts';
 import { answerHistory, readTime } from '../../../src/backup/history-answers.ts';
 import { Archive } from '../../../src/backup/history-archive.ts';
 import { nameOf } from '../../../src/backup/history-names.ts';
@@ -36,11 +37,12 @@ function world() {
     mkdirSync(dirname(join(root, '.history', name, path)), { recursive: true });
     renameSync(join(root, path), join(root, '.history', name, path));
   };
-  const recover = (at: number, paths: string[] = [], now = Date.now()) => {
-    const to = join(place.path, `to-${at}-${paths}`);
-    mkdirSync(to);
+  const recover = (at: number, paths: string[] = [], now = Date.now(), most?: number, name = 'to') => {
+    const to = join(place.path, name, `${at}-${paths}-${most}`);
+    mkdirSync(to, { recursive: true });
     using archive = new Archive(root, now);
-    return { ...new Recovery(archive, { at, to, paths }).run(), to };
+    using recovery = new Recovery(archive, { at, to, paths }, most);
+    return { ...recovery.run(), to };
   };
   return { root, place: place.path, put, keep, recover, [Symbol.dispose]: () => place[Symbol.dispose]() };
 }
@@ -114,6 +116,73 @@ test('where versions were thinned out, the last one before is taken, and that is
     expect(listing(it.recover(at + 2 * HOUR, [], now + 4 * HOUR).to)).toEqual(['sure']);
   }
   expect(listing(it.recover(at + 1).to)).toEqual(['sure']); // of the last hour all is known
+});
+
+test('what gets its name in the midst of a look is found all the same, and what was replaced meanwhile', async () => {
+  using it = world();
+  for (const name of ['a', 'b', 'c', 'moved/d']) it.put(name);
+  writeFileSync(join(it.root, '.history', 'now-1-2.moves'), `${'0'.repeat(15)}9\0d\0e\0`);
+  const at = await tick();
+  it.keep('now-1-2', 'a');
+  using archive = new Archive(it.root);
+  const visited: string[] = [];
+  const rename = (from: string, to: string) =>
+    renameSync(join(it.root, '.history', from), join(it.root, '.history', to));
+  const name = nameOf({ time: Date.now(), stamp: Date.now() });
+  rename('now-1-2', name);
+  rename('now-1-2.moves', `${name}-2.moves`);
+  expect(archive.moves()).toEqual([{ time: 9, from: 'd', to: 'e' }]);
+  const visit = (version: { path: string }) => void visited.push(version.path);
+  archive.visitVersions(at, () => true, { version: visit, former: visit, directory: () => {} });
+  expect(visited).toEqual(['a']);
+  it.keep('now-3-4', 'b');
+  archive.refresh();
+  archive.visitVersions(at, () => true, { version: visit, former: visit, directory: () => {} });
+  expect(visited.sort()).toEqual(['a', 'a', 'b']);
+});
+
+test('many paths are recovered part by part, as all at once', async () => {
+  using it = world();
+  const names = Array.from({ length: 60 }, (_, n) => `d${n % 7}/e${n % 3}/file${n}`);
+  for (const name of names) it.put(name);
+  spawnSync('chmod', ['711', join(it.root, 'd1'), join(it.root, 'd2', 'e0')]);
+  const before = join(it.place, 'before');
+  spawnSync('cp', ['-a', it.root, before]);
+  const at = await tick();
+  for (const name of names.filter((_, n) => n % 2)) it.keep('now-1-2', name);
+  for (const name of names.filter((_, n) => n % 4 === 1)) it.put(name, 'later');
+  const { to, files, failed, plain } = it.recover(at, [], Date.now(), 5);
+  expect([files, failed.count, plain.count]).toEqual([60, 0, 0]);
+  const args = ['-rlpgonic', '--exclude=/.history', '--delete', `${before}/`, `${to}/`];
+  expect(spawnSync('rsync', args, { encoding: 'utf8' }).stdout).toBe('');
+});
+
+test('names and paths are as long as they may be', async () => {
+  using it = world();
+  const long = Array.from({ length: 15 }, (_, n) => String(n % 10).repeat(255)).join('/'); // 3839 bytes
+  const inside = (path: string, ...words: string[]) => spawnSync(words[0] ?? '', words.slice(1), { cwd: path });
+  inside(it.root, 'mkdir', '-p', long);
+  inside(it.root, 'sh', '-c', `echo content > ${long}/file`);
+  const at = await tick();
+  inside(join(it.root, '.history'), 'mkdir', '-p', `now-1-2/${long}`);
+  inside(it.root, 'mv', `${long}/file`, `.history/now-1-2/${long}/file`);
+  const place = 'p'.repeat(240); // with which it is longer than the kernel takes
+  const { files, failed, to } = it.recover(at, [], Date.now(), undefined, place);
+  expect([files, failed.count]).toEqual([1, 0]);
+  expect(inside(to, 'cat', `${long}/file`).stdout.toString()).toBe('content\n');
+});
+
+test('a tree is walked as deep as a path may lead', () => {
+  using it = world();
+  spawnSync('mkdir', ['-p', Array.from({ length: 1500 }, () => 'd').join('/')], { cwd: it.root });
+  using top = Held.open(it.root);
+  let deepest = 0;
+  walkTree(top, ({ path }) => {
+    deepest = Math.max(deepest, path.split('/').length);
+  });
+  expect(deepest).toBe(1500);
+  removeTree(top, 'd', () => {});
+  expect(readdirSync(it.root)).toEqual(['.history']);
 });
 
 test('what a source has put among the versions is none', async () => {
