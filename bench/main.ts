@@ -26,6 +26,7 @@ import { compare } from './workloads/compare.ts';
 import { cpu } from './workloads/cpu.ts';
 import { directories } from './workloads/directories.ts';
 import { full } from './workloads/full.ts';
+import { history } from './workloads/history.ts';
 import { idle } from './workloads/idle.ts';
 import { latency } from './workloads/latency.ts';
 import { line } from './workloads/line.ts';
@@ -46,6 +47,7 @@ const WORKLOAD_MS = 900_000;
 /** @param sizes of the trees, where they shall be others than usual */
 const workloads = (sizes: number[] | undefined): Record<string, () => Promise<Section>> => ({
   latency,
+  history,
   options: () => moreOptions(sizes?.[0] ?? 1000, sizes?.at(-1) ?? 60_000),
   burst,
   trees: () => trees(sizes ?? SIZES),
