@@ -16,6 +16,7 @@ import { Faults } from './faults.ts';
 import { describeProgress, type Progress, progressFilter } from './progress.ts';
 import { carriedWords } from './restore-wish.ts';
 import { limitTalk, passOn, passOnGathered } from './rsync.ts';
+import { withoutOptions } from './rsync-options.ts';
 import { fetchArgs, type Route } from './ssh.ts';
 
 /** How often the log tells of the progress, ms. */
@@ -43,10 +44,10 @@ export interface Came {
 }
 
 /** Starts an rsync that ends with us, however we end. */
-function startRsync({ host, route, places, to, lock }: Job, words: readonly string[]): ChildProcess {
+function startRsync({ host, route, places, to, lock }: Job, carried: string[], words: string[]): ChildProcess {
   const [first = ''] = places;
   const relative = first.includes('/./') ? ['--relative'] : [];
-  const options = [...carriedWords(host.plan.words), ...relative, ...host.plan.scanOptions, ...words];
+  const options = [...carried, ...relative, ...host.plan.scanOptions, ...words];
   return startOnLeash(['rsync', ...fetchArgs(host, route, options, { from: places, to })], 'pipe', '', lock);
 }
 
@@ -86,7 +87,7 @@ function showProgress() {
 /** Fetches what is wished for. Names of files are told as RSYNC_OPTS would have them told. @throws {Failure} */
 export async function fetchAll(job: Job): Promise<Came & { files: number | undefined }> {
   using progress = showProgress();
-  const rsync = startRsync(job, ['--info=progress2']);
+  const rsync = startRsync(job, carriedWords(job.host.plan.words), ['--info=progress2']);
   const filter = progressFilter(progress.show);
   const flush = rsync.stdout ? passOnGathered(rsync.stdout, nameOf(job.host), filter) : () => {};
   return { ...(await outlast(rsync, job, flush)), files: progress.files() };
@@ -105,11 +106,16 @@ export interface Compared extends Came {
   count: number;
 }
 
+/** Takes out what no comparison can tell: whoever reads a file changes when it was read last. */
+const withoutAtimes = (words: readonly string[]) =>
+  withoutOptions(words, ({ name }) => name === '-U' || name === '--atimes');
+
 /** Compares. @param isAlone whether nothing else than what was fetched should be there @throws {Failure} */
 export async function compareAll(job: Job, isAlone: boolean): Promise<Compared> {
   const mark = `${randomUUID()} `; // nothing else that rsync prints begins like that
   const extra = isAlone ? EXTRA_OPTIONS : [];
-  const rsync = startRsync(job, [...COMPARE_OPTIONS, ...extra, `--out-format=${mark}%i %n`]);
+  const carried = withoutAtimes(carriedWords(job.host.plan.words));
+  const rsync = startRsync(job, carried, [...COMPARE_OPTIONS, ...extra, `--out-format=${mark}%i %n`]);
   const found: { differences: Difference[]; count: number } = { differences: [], count: 0 };
   readLines(rsync.stdout, (line) => {
     const difference = line.startsWith(mark) ? parseDifference(line.slice(mark.length)) : undefined;
