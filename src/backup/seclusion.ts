@@ -61,9 +61,23 @@ const mounts = () => parseMountinfo(readFileSync('/proc/thread-self/mountinfo', 
  * @returns whether it has
  * @throws where it might and could not: everything is as before, as far as this process sees it
  */
-export function seclude(root: string, readable: string[]): boolean {
+export const seclude = (root: string, readable: string[]) =>
+  root !== '/' && leave(readable, (calls) => show(calls, root));
+
+/**
+ * The same, where the directory may only be read, and one thing directly in it not at all.
+ * @param hidden the name of a directory that is there, '' for none
+ */
+export const secludeForReading = (root: string, hidden: string, readable: string[]) =>
+  root !== '/' &&
+  leave([...readable, root], (calls) => {
+    if (hidden) mount(calls, 'tmpfs', `${STAGE}${root}/${hidden}`, 0);
+  });
+
+/** Leaves for a place where nothing is to be seen but what may be read. @param add shows more there, or less */
+function leave(readable: string[], add: (calls: SystemCalls) => void): boolean {
   const calls = systemCalls();
-  if (!calls || !canSeclude() || root === '/' || calls.unshare(NEW_NAMESPACE) !== 0) return false;
+  if (!calls || !canSeclude() || calls.unshare(NEW_NAMESPACE) !== 0) return false;
   mount(calls, 'none', '/', RECURSIVE | SLAVE); // what is unmounted on the machine is unmounted here, too, and a disk not kept in use
   mount(calls, 'tmpfs', STAGE, 0);
   const before = mounts().map(({ id }) => id);
@@ -71,7 +85,7 @@ export function seclude(root: string, readable: string[]): boolean {
   const shown = mountsBelow(mounts(), STAGE).filter(({ id }) => !before.includes(id));
   for (const { path } of shown)
     mount(calls, 'none', Buffer.from(path, 'latin1'), REMOUNT | BIND | READ_ONLY | NO_SET_UID);
-  show(calls, root);
+  add(calls);
   mount(calls, 'none', STAGE, REMOUNT | BIND | READ_ONLY);
   if (calls.chroot(text(STAGE)) !== 0) throw new Error('chroot');
   process.chdir('/');

@@ -73,6 +73,21 @@ function enterOnly(real: string, root: string): void {
 }
 
 /**
+ * Has nothing be read but what is in a directory, and nothing be written; without Landlock, it may be all of DEST_DIR but the older
+ * versions that is read. @throws {Refusal} where that is not possible
+ */
+async function fenceIn(real: string, root: string, rsync: string): Promise<void> {
+  if (fenceForReading(real, hiddenIn(real, root), neededBy(rsync))) return;
+  const { secludeForReading } = await import('./seclusion.ts'); // which few need
+  const history = join(root, HISTORY);
+  const isSecluded =
+    !isWithin(real, history) && secludeForReading(root, hasHistory(root) ? HISTORY : '', neededBy(rsync));
+  if (!isSecluded)
+    throw new Refusal('内核没有 Landlock（Linux 5.19 起），也不能建立挂载命名空间，无法限制读取的范围，因此不允许恢复');
+  process.chdir(real);
+}
+
+/**
  * Runs a sending rsync to its end.
  * @throws {Refusal} where that is not allowed, or no longer
  */
@@ -86,8 +101,7 @@ export async function send(words: string[], allowed: string): Promise<never> {
   if (!rsync) throw new Refusal('本机没有 rsync');
   const over = await obtainLeave(real);
   enterOnly(real, root);
-  if (!fenceForReading(real, hidden, neededBy(rsync)))
-    throw new Refusal('内核没有 Landlock（Linux 5.19 起），无法限制读取的范围，因此不允许恢复');
+  await fenceIn(real, root, rsync);
   const wanted = names.length > 0 ? names.map((name) => `././${name}`) : ['./']; // as the source has named them, from here
   const rules = hidden ? [`--filter=H /${hidden}`] : [];
   const child = spawn(rsync, ['--server', '--sender', ...options, ...rules, '.', ...wanted], {
