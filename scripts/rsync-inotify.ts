@@ -41,6 +41,7 @@ import { Memory } from '../src/mirror/memory.ts';
 import { openViews } from '../src/mirror/monitor.ts';
 import { Mounts } from '../src/mirror/mounts.ts';
 import { refuseNested } from '../src/mirror/nesting.ts';
+import { warnOfOptions } from '../src/mirror/option-warnings.ts';
 import { answerRestore } from '../src/mirror/restore.ts';
 import { describeFailed, type Outcome } from '../src/mirror/rsync.ts';
 import { RuleFiles } from '../src/mirror/rule-files.ts';
@@ -266,11 +267,7 @@ function logConfig(config: Config, backups: Backup[]): void {
   detail(`  同步间隔: ${interval}秒`);
   detail(`  最大重试: ${config.MAX_RETRIES}次`);
   detail(RULE);
-  if (first?.host.plan.ignoresErrors)
-    warn(
-      'sync.option_dropped',
-      'RSYNC_OPTS 中的 --ignore-errors 未采用：读取出错时，它会让 rsync 删除备份中没能读到的内容',
-    );
+  warnOfOptions(backups.map(({ host }) => host));
 }
 
 /** Starts to watch, before the full sync, so that nothing in between is lost. @throws {Failure} */

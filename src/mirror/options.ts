@@ -170,6 +170,8 @@ function traitsOf(options: Option[]) {
     /** Whether files count as the same by size and time. */
     trustsTimes: !has('-c', '--checksum', '-I', '--ignore-times', '--size-only'),
     timesOut: has('--timeout'),
+    /** Where rsync itself keeps older versions, if that is said. */
+    backupDirectory: options.findLast(({ name }) => name === '--backup-dir')?.value,
     isVerbose: isSet(options, ['-v', '--verbose'], ['--no-v', '--no-verbose']),
     /** What rsync says before the name of what it has deleted, nothing where it says nothing. */
     deletionWord: has('-q', '--quiet') ? undefined : deletionWordFor(options),

@@ -9,7 +9,7 @@ const SERVICE =
     ' ',
   );
 const MIRROR = [
-  'rsync-options filter-pattern rule-lines filter-rules options config memory held allowance ssh check keys events changes dating moves departures estimate renames scopes hollows source near-rules parts',
+  'rsync-options filter-pattern rule-lines filter-rules options config option-warnings memory held allowance ssh check keys events changes dating moves departures estimate renames scopes hollows source near-rules parts',
   'watchable places foothold mount-states mounts source-guard announcer doubts',
   'unwatched terrain directories watcher-words vigil inotifywait inotifywaits coverage',
   'progress differences faults size-limit rsync report unread unmirrored target-state watch published-keys host-keys connection backup-guard nesting restoring rivals standstill errands remote-renames',
