@@ -164,7 +164,7 @@ async function doSync({ target, state }: Backup, batch?: Batch): Promise<Outcome
   const fields = { mode, duration_ms: Math.round(seconds * 1000), files, bytes, exit_code: status };
   if (kind === 'done') {
     state.log('sync.success', `同步成功 (耗时: ${Math.round(seconds)}秒) ✓`, fields);
-  } else {
+  } else if (!state.isPromoted) {
     state.error('sync.failure', describeFailed(outcome), fields);
   }
   return outcome;
@@ -180,7 +180,7 @@ async function firstFullSync(backup: Backup): Promise<Outcome> {
   const { state, target } = backup;
   state.heading('sync.first', '首次全量同步');
   const outcome = await doSync(backup);
-  if (lifecycle.stopping) return outcome;
+  if (lifecycle.stopping || state.isPromoted) return outcome;
   if (outcome.kind === 'done' || outcome.kind === 'limited') state.log('sync.first_done', '首次全量同步完成 ✓');
   else if (await target.mayGoOn(outcome))
     state.warn('sync.first_partial', '首次全量同步未能传输全部文件，其余文件照常同步，失败的文件将自动重试');

@@ -34,6 +34,7 @@ import { answerSource } from '../src/backup/forced-command.ts';
 import { Guard } from '../src/backup/guard.ts';
 import { History } from '../src/backup/history.ts';
 import { KeySessions } from '../src/backup/key-sessions.ts';
+import { Promotion } from '../src/backup/promotion.ts';
 import { Reports } from '../src/backup/reports.ts';
 import { canSeclude } from '../src/backup/seclusion.ts';
 import { makePrivsepDirectory, ownAddress, Sshd } from '../src/backup/sshd.ts';
@@ -124,8 +125,7 @@ function prepareAuthorizedKeys(key: SharedKey): void {
 // ── Step 4: the source's public key ──────────────────────────────────────────────────────────────
 
 /** How long a try of `KEY_RETRIES` lasts, and how often the shared key is looked at meanwhile, ms. */
-const TRY_MS = 2000;
-const POLL_MS = 200;
+const [TRY_MS, POLL_MS] = [2000, 200];
 
 /** Waits for the key. Without it sshd starts all the same: the key is authorised as soon as it is there. */
 async function waitForKey(config: Config, key: SharedKey, sessions: KeySessions): Promise<void> {
@@ -215,12 +215,11 @@ async function main(): Promise<void> {
   const config = readStartConfig();
   await openLogFile(config);
   lifecycle.onStop(async () => summariseAll());
-  const [key, sshd, reports] = [new SharedKey(config), new Sshd(config), new Reports()];
-  const destination = new Destination(config.DEST_DIR);
-  const guard = new Guard({ config, destination, sshd, reports });
+  const [destination, sshd, reports] = [new Destination(config.DEST_DIR), new Sshd(config), new Reports()];
+  const [key, guard] = [new SharedKey(config), new Guard({ config, destination, sshd, reports })];
   const [sessions, stalls] = [new KeySessions({ key, guard, sshd }), new Stalls(() => sshd.commands())];
-  const history = new History(config, () => guard.report() === null);
-  const status = new ServiceStatus({ config, destination, guard, key, sshd, reports, stalls, history });
+  const [history, promotion] = [new History(config, guard), new Promotion({ config, guard, key, sshd, reports })];
+  const status = new ServiceStatus({ config, destination, guard, key, sshd, reports, stalls, history, promotion });
   for (const prepare of [
     () => status.standAlone(),
     async () => lifecycle.background(endLeftovers()),
@@ -240,7 +239,8 @@ async function main(): Promise<void> {
   await startSshd(sshd); // 5
   status.enterService();
   logReady(config, sshd);
-  for (const watch of [guard.watch(), stalls.keep(), sessions.keep(), history.keep()]) lifecycle.background(watch);
+  const watches = [guard.watch(), stalls.keep(), sessions.keep(), history.keep(), promotion.keep()];
+  for (const watch of watches) lifecycle.background(watch);
   await followSharedKey(key, sessions, sshd); // 6
 }
 

@@ -21,6 +21,7 @@ export const METRICS: Record<string, string[]> = {
   rsync_target_up: ['target'],
   rsync_watched_directories: [],
   rsync_held_deletions: ['target'],
+  rsync_target_promoted: ['target'],
   rsync_failed_paths: ['target'],
   rsync_unwatched_places: [],
   rsync_missing_mounts: [],

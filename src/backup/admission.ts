@@ -9,6 +9,7 @@ import { type BigIntStats, readFileSync, statSync } from 'node:fs';
 import { replaceFile } from '../service/files.ts';
 import { Failure, reasonOf } from '../service/text.ts';
 import { Refusal } from './confinement.ts';
+import { MARK_VARIABLE, promotedSince } from './promotion-mark.ts';
 
 /** What tells a directory from any other one as long as its file system is mounted. */
 export interface Place {
@@ -38,6 +39,13 @@ export const KEY_VARIABLE = 'START_SSHD_KEY';
 
 /** Why nothing is received into DEST_DIR as it is: the source will ask again and again. */
 export class Barred extends Refusal {}
+
+/** Why nothing is run at all: the backup has taken over. The source knows it by the first words. */
+export class Promoted extends Refusal {
+  constructor() {
+    super('备份端已接管 (start-sshd --promote)，不接收镜像，直到在备份端执行 start-sshd --demote');
+  }
+}
 
 /** Takes from the status of a directory what tells it from others. */
 export const placeOf = ({ dev, ino, birthtimeNs }: BigIntStats): Place => ({
@@ -88,10 +96,21 @@ export function admitKey(key: string | undefined): void {
 }
 
 /**
+ * Lets this session go on unless the backup has taken over.
+ * @throws {Promoted}
+ */
+export function admitUnlessPromoted(): void {
+  const { [MARK_VARIABLE]: mark } = process.env;
+  if (mark && promotedSince(mark)) throw new Promoted();
+}
+
+/**
  * Lets this session use DEST_DIR.
  * @throws {Barred} where it is not the directory that it was at the start
+ * @throws {Promoted} where the backup has taken over
  */
 export function admit(): Admission {
+  admitUnlessPromoted();
   const admission = readAdmission();
   const { place, reason } = admission;
   const found = place && findPlace(process.env.DEST_DIR ?? '');

@@ -19,6 +19,7 @@ import { touch } from '../service/status.ts';
 import { escapeText, Failure, reasonOf } from '../service/text.ts';
 import type { Config } from './config.ts';
 import { FORCED_COMMAND } from './forced-command.ts';
+import { PromotionMark } from './promotion-mark.ts';
 
 const MIN_RSA_BITS = 2048;
 /** The line above ours in `authorized_keys`. */
@@ -105,6 +106,17 @@ export class SharedKey {
     this.admit(key);
   }
 
+  /**
+   * Gives the key that can log in what it is given now: with ALLOW_SHELL, that is another thing once the backup has taken over.
+   * @throws {Failure}
+   */
+  restrict(): void {
+    const { admitted, inForce, config } = this;
+    if (!config.ALLOW_SHELL || !admitted || this.isWithdrawn) return;
+    authorize(config, admitted === inForce ? Buffer.from(admitted).toString('latin1') : admitted);
+    this.admit(admitted);
+  }
+
   private admit(line: string): void {
     this.admitted = line;
     this.lines = linesWith(line, readAuthorizedKeys(authorizedKeysFile(this.config)));
@@ -188,9 +200,9 @@ export function commandOption(words: string[]): string {
   return `command="${command.replaceAll('"', '\\"')}"`;
 }
 
-/** Writes a key's line in `authorized_keys`: what sshd starts for it instead of what it asks for. */
+/** Writes a key's line in `authorized_keys`: what sshd starts for it instead of what it asks for, always where the backup has taken over. */
 export function authorizedLine(config: Config, key: string): string {
-  if (config.ALLOW_SHELL) return `restrict ${key}`;
+  if (config.ALLOW_SHELL && !new PromotionMark(config).since) return `restrict ${key}`;
   const script = Bun.main.startsWith('/$bunfs/') ? [] : ['--no-env-file', Bun.main]; // a compiled program is its own script
   const program = process.execPath.replace(/ \(deleted\)$/, ''); // replaced by a newer one since we were started
   const option = commandOption([program, ...script, FORCED_COMMAND, fingerprint(key)]);

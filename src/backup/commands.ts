@@ -1,5 +1,6 @@
 /**
- * Answers what start-sshd is asked for by more than a flag: --history and --recover by what is in DEST_DIR, the rest by the running service.
+ * Answers what start-sshd is asked for by more than a flag, or to be done by the running service: --history and --recover by what is in
+ * DEST_DIR, --promote and --demote also where no service runs, --allow-restore by the service alone.
  *
  *   await answerCommand(['--allow-restore', '10m']); // { text: '源端现在可以读取 DEST_DIR，到 …', status: 0 }
  */
@@ -11,13 +12,14 @@ import type { Answer } from '../service/lifecycle.ts';
 import { Failure, reasonOf } from '../service/text.ts';
 import { PROGRAM, variables } from './config.ts';
 import { answerHistory } from './history-answers.ts';
+import { answerPromotion } from './promotion-answers.ts';
 
 /** For how long the source may read where nobody says. */
 const USUAL_LEAVE = '1h';
 
 /** Answers a command; nothing where something else is asked for. @throws {Failure} */
 export async function answerCommand(args: string[]): Promise<Answer | undefined> {
-  if (!args.includes('--allow-restore')) return answerHistory(args);
+  if (!args.includes('--allow-restore')) return answerHistory(args) ?? answerPromotion(args);
   const ms = parseDuration(readDuration(args));
   const statusFile = resolve(process.env.STATUS_FILE || String(variables.STATUS_FILE.default));
   const { isDone, text } = await ask(socketOf(statusFile), { command: 'allow-restore', ms });

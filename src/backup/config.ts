@@ -50,7 +50,7 @@ export const variables = {
   }),
   HOST_KEY_DIR: directory({
     default: '/etc/ssh',
-    desc: '主机密钥所在目录；缺少的会生成。其中的 destination.json 记着 DEST_DIR 所在的挂载点，shutdown-….json 记着它是否正常停止',
+    desc: '主机密钥所在目录；缺少的会生成。其中的 destination.json 记着 DEST_DIR 所在的挂载点，shutdown-….json 记着它是否正常停止，promoted-….json 是 --promote 的标记',
   }),
   SSHD_PORT: countUpTo(65535)({ default: 22, desc: 'sshd 监听的端口' }),
   SSHD_LISTEN: address({ default: '', desc: 'sshd 监听的 IP 地址，默认为所有地址' }),
@@ -109,6 +109,7 @@ export const help = () => `${PROGRAM} ${version}：运行 sshd，接收 rsync-in
       start-sshd --history [路径]
       start-sshd --recover [路径…] --at 时间 --to 空目录
       start-sshd --allow-restore [时长]
+      start-sshd --promote | --demote
   --check         检查配置和所需程序后退出
   --status        显示正在运行的服务的状态
   --healthcheck   用一行说明备份端能否接收镜像；退出状态 0 能，1 不能
@@ -118,6 +119,8 @@ export const help = () => `${PROGRAM} ${version}：运行 sshd，接收 rsync-in
 
   --allow-restore 允许源端在这段时间内读取 DEST_DIR，以便 rsync-inotify --restore 取回数据；
                   默认 1h，例如 90s、10m、2h、1d，最长 7d，0s 立即结束；服务停止时也随之结束
+  --promote       备份端接管：从现在起不接收镜像，重启后也不，直到 --demote；服务没有运行时同样可用
+  --demote        重新接收镜像：源端随即比较全部内容，并以源端的内容为准
 
 环境变量（名称、默认值、说明）:
 ${describeVariables(variables, 16, 28)}

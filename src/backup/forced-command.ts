@@ -8,7 +8,7 @@ import { readlinkSync, writeSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { isWithin } from '../service/files.ts';
 import { escapeText } from '../service/text.ts';
-import { admit, admitKey, Barred, KEY_VARIABLE, readAdmission } from './admission.ts';
+import { admit, admitKey, admitUnlessPromoted, Barred, KEY_VARIABLE, Promoted, readAdmission } from './admission.ts';
 import { confinedPath, enter, fence, forbidDevices, locate, neededBy, Refusal } from './confinement.ts';
 import type { serveErrands } from './errands.ts';
 import { keepingOf } from './history-door.ts';
@@ -78,14 +78,20 @@ async function respond(command: string, answer: (command: string) => unknown): P
   } catch (cause) {
     const reason = (cause instanceof Error ? cause.message : String(cause)).slice(0, MAX_SHOWN);
     writeSync(2, `start-sshd: 拒绝执行：${escapeText(reason)}\n`);
-    const kind = cause instanceof Barred ? 'barred' : cause instanceof Crowded ? 'crowded' : 'refused';
-    await sendReport(kind, `${reason}。命令: ${command.slice(0, MAX_SHOWN)}`);
+    await sendReport(kindOf(cause), `${reason}。命令: ${command.slice(0, MAX_SHOWN)}`);
     process.exit(1);
   }
 }
 
 /** Why nothing is run, whatever it is: as much as may run does. */
 class Crowded extends Refusal {}
+
+/** Says by which kind of refusals the service is told of one. */
+function kindOf(cause: unknown) {
+  if (cause instanceof Promoted) return 'promoted';
+  if (cause instanceof Barred) return 'barred';
+  return cause instanceof Crowded ? 'crowded' : 'refused';
+}
 
 /** @throws {Crowded} where as many of a kind run as may */
 function occupy(kind: 'commands' | 'helpers' | 'waiting', most: number): void {
@@ -116,6 +122,7 @@ async function answerTo(command: string, key: string | undefined): Promise<strin
   const words = parseCommand(command);
   const [program, option, directory = ''] = words;
   if (program === 'echo') return words.slice(1).join(' ');
+  admitUnlessPromoted();
   const asked = program === 'start-sshd' && words.length === 3 ? option : undefined;
   if (program === 'start-sshd' && option === ANNOUNCE && words.length === 4) return announce(directory, words[3] ?? '');
   if (asked === IDENTIFY) return identify(directory, DEST_DIR, admit());

@@ -8,28 +8,22 @@
  */
 import { randomUUID } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
-import { chmod, mkdir, stat, statfs } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { hasLastingInodes } from '../service/files.ts';
 import { lifecycle } from '../service/lifecycle.ts';
 import { error, log, warn } from '../service/log.ts';
-import {
-  type Identity,
-  identify,
-  isSameDirectory,
-  type Mount,
-  parseMountinfo,
-  readMountinfo,
-} from '../service/mounts.ts';
+import { identify, isSameDirectory, readMountinfo } from '../service/mounts.ts';
 import { touch } from '../service/status.ts';
 import { localTime, reasonOf, showPath } from '../service/text.ts';
 import { type Admission, isSamePlace, type Place, writeAdmission } from './admission.ts';
 import { Aftermath, type Doubts } from './aftermath.ts';
 import type { Config } from './config.ts';
 import { type Destination, placeAt, prepareDestination } from './destination.ts';
+import { type Home, moveIn } from './home.ts';
 import { describeChange, mountsWithin, pathsMissing } from './inner-mounts.ts';
 import { LinkWatch } from './links.ts';
-import { bytesOf, homeMount, latin1Of, MountMemory } from './mount-memory.ts';
+import { latin1Of, MountMemory } from './mount-memory.ts';
+import { PromotionMark } from './promotion-mark.ts';
 import type { Reports } from './reports.ts';
 import type { Sshd } from './sshd.ts';
 import { UnmountWatch } from './unmounts.ts';
@@ -42,15 +36,6 @@ const EXAMINE_MS = 2000;
 
 /** Why nothing is received: DEST_DIR is another directory, its disk is not mounted, it cannot be made, or damaged files are looked for. */
 export type Trouble = 'replaced' | 'unmounted' | 'failed' | 'unexamined';
-
-/** DEST_DIR as it was when sessions were let in. */
-interface Home {
-  /** Its real path, bytes in a latin1 string. */
-  root: string;
-  place: Place;
-  mount: Mount | undefined;
-  identity: Identity | undefined;
-}
 
 interface Parts {
   config: Config;
@@ -73,11 +58,13 @@ export class Guard {
   private readonly links = new LinkWatch(() => lifecycle.background(this.followLink()));
   private readonly unmounts = new UnmountWatch();
   private readonly memory: MountMemory;
+  private readonly promotion: PromotionMark;
   private aftermath: Aftermath | undefined;
   private readonly name: string;
 
   constructor(private readonly parts: Parts) {
     this.memory = new MountMemory(parts.config);
+    this.promotion = new PromotionMark(parts.config);
     parts.reports.onLoose(() => this.aftermath?.loosen());
     this.name = `DEST_DIR=${parts.config.DEST_DIR}`;
   }
@@ -99,13 +86,13 @@ export class Guard {
     await Promise.race([examined, lifecycle.pause(EXAMINE_MS)]);
   }
 
-  /** Lets sessions in once files that a power cut may have damaged are known to be in doubt. */
+  /** Lets sessions in once files that a power cut may have damaged are known to be in doubt; while others write there, it is not looked for any. */
   private async examine(home: Home): Promise<void> {
     this.home = home;
     this.unmounts.follow(home.root);
     this.bar('unexamined', `${this.name} 正在核对上次是否正常停止；若没有，先查找断电时可能损坏的文件，然后接收`);
-    this.aftermath = new Aftermath(this.parts.config, home.root);
-    const doubts = await this.aftermath.settle();
+    this.aftermath = this.promotion.since ? undefined : new Aftermath(this.parts.config, home.root);
+    const doubts = await this.aftermath?.settle();
     if (lifecycle.stopping) return;
     if (doubts) this.tellDoubts(doubts);
     this.open(home); // each session looks whether it is still the same directory
@@ -117,6 +104,18 @@ export class Guard {
     if (trouble || !admission) return;
     writeAdmission(parts.sshd.sessionFiles.admission, { ...admission, place: null, reason: 'start-sshd 正在停止' });
     if (await parts.sshd.shutDown()) await this.aftermath?.leave().catch(() => {}); // or the next start looks closer
+  }
+
+  /** Leaves DEST_DIR marked as clean once nothing is received any more, for others to write there. */
+  async rest(): Promise<void> {
+    if (this.trouble) return;
+    await this.aftermath?.leave().catch(() => {});
+    this.aftermath = undefined;
+  }
+
+  /** Begins anew, as another start would, where others have written. */
+  async renew(): Promise<void> {
+    if (this.home && !this.trouble) await this.examine(this.home);
   }
 
   private tellDoubts({ since, files, failed }: Doubts): void {
@@ -328,22 +327,4 @@ function bootId(): string {
   } catch {
     return 'unknown';
   }
-}
-
-/** The number of overlayfs, in which a directory is made anew by the first change if it comes from an image. */
-const OVERLAY = 0x794c7630;
-
-/** Finds out what tells DEST_DIR from any other directory. */
-async function moveIn(directory: string, root: string): Promise<Home | undefined> {
-  const path = bytesOf(root);
-  const { type } = await statfs(path).catch(() => ({ type: 0 }));
-  if (type === OVERLAY)
-    await stat(path)
-      .then(({ mode }) => chmod(path, mode & 0o7777))
-      .catch(() => {});
-  const identity = await identify(root).catch(() => undefined);
-  const place = await placeAt(directory);
-  if (!place) return undefined;
-  const inode = hasLastingInodes(type.toString(16)) ? place.inode : '';
-  return { root, place: { ...place, inode }, mount: homeMount(parseMountinfo(readMountinfo()), root), identity };
 }

@@ -2,7 +2,7 @@
  * Sees to older versions in DEST_DIR/.history while the service runs: a process of its own names, thins out and removes them, and it is
  * told here what they cost.
  *
- *   const history = new History(config, () => guard.report() === null);
+ *   const history = new History(config, guard);
  *   await history.keep();
  *   history.report(); // { days: 30, versions: 1200, bytes: 52428800 }
  */
@@ -15,6 +15,7 @@ import { exitStatus, limit, start, tailOf } from '../service/processes.ts';
 import { touch } from '../service/status.ts';
 import { escapeText, lastLine, localTime, reasonOf } from '../service/text.ts';
 import type { Config } from './config.ts';
+import type { Guard } from './guard.ts';
 import { HistoryClock } from './history-clock.ts';
 import { entryOf, HISTORY } from './history-names.ts';
 import { goneOf, type Orders, type Outcome, TEND } from './history-tender.ts';
@@ -40,10 +41,10 @@ export class History {
   /** What the last process has left of it: when something was made or named there last, and what sessions keep on keeping. */
   private left: Pick<Outcome, 'changed' | 'open'> = { changed: '', open: [] };
 
-  /** @param isOpen whether DEST_DIR is the one that it should be */
+  /** @param guard says whether DEST_DIR is the one that it should be */
   constructor(
     private readonly config: Pick<Config, 'DEST_DIR' | 'HISTORY_DAYS' | 'HOST_KEY_DIR'>,
-    private readonly isOpen: () => boolean,
+    private readonly guard: Pick<Guard, 'report'>,
   ) {
     const name = createHash('sha256').update(config.DEST_DIR).digest('hex').slice(0, 16);
     this.clock = new HistoryClock(join(config.HOST_KEY_DIR, `history-${name}.json`));
@@ -58,7 +59,7 @@ export class History {
     if (!canAsk()) warn('history.unguarded', UNGUARDED);
     lifecycle.onStop(async () => this.saveTime());
     while (!lifecycle.stopping) {
-      if (this.isOpen()) await this.look();
+      if (this.guard.report() === null) await this.look();
       await lifecycle.pause(LOOK_MS);
     }
   }

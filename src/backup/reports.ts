@@ -106,9 +106,9 @@ export class Reports {
       this.hasToldBlocks = true;
       return;
     }
-    this.refused++;
+    if (kind !== 'promoted') this.refused++; // where the backup has taken over, the source asks all the time, and has done nothing wrong
     touch();
-    if (kind === 'barred') this.tellBar(message);
+    if (kind === 'promoted' || kind === 'barred') this.tellBar(message);
     else this.tellRefusal(kind === 'crowded' ? this.ceilings.crowded : this.ceilings.refused, message);
   }
 

@@ -15,11 +15,20 @@ export const MAX_SHOWN = 500;
 const SEND_MS = 1000;
 
 /**
- * What a report is about: a command that was refused, for what it is, as all are, or because too many run; one with less protection
- * than it should have, one that deletes sooner than it was to, one whose length of blocks is left out, one that writes files in place or with holes, or a
+ * What a report is about: a command that was refused, for what it is, as all are, because the backup has taken over, or because too many
+ * run; one with less protection than it should have, one that deletes sooner than it was to, one whose length of blocks is left out, one that writes files in place or with holes, or a
  * source that says who it is.
  */
-type Kind = 'loose' | 'refused' | 'barred' | 'crowded' | 'unprotected' | 'reordered' | 'unblocked' | 'announced';
+type Kind =
+  | 'loose'
+  | 'refused'
+  | 'barred'
+  | 'promoted'
+  | 'crowded'
+  | 'unprotected'
+  | 'reordered'
+  | 'unblocked'
+  | 'announced';
 
 /**
  * Tells the service; returns what it answers, '' where it does not.

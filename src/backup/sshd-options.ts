@@ -11,6 +11,7 @@ import { run } from '../service/processes.ts';
 import { escapeText, Failure, reasonOf } from '../service/text.ts';
 import type { Config } from './config.ts';
 import { HISTORY_VARIABLE } from './history-door.ts';
+import { MARK_VARIABLE, PromotionMark } from './promotion-mark.ts';
 import { refusedBy } from './receiver-options.ts';
 
 export const HOST_KEY_TYPES = ['rsa', 'ecdsa', 'ed25519'] as const;
@@ -35,10 +36,8 @@ export interface SessionFiles {
  * Lists what a session finds in its environment. By SHLVL bash sees that it need not run ~/.bashrc, which may print into
  * the transfer or take its time; rsync is then the one that the start has found.
  */
-function sessionVariables(
-  { DEST_DIR, REFUSE_OPTIONS, HISTORY_DAYS }: Config,
-  { reports, admission }: SessionFiles,
-): string[] {
+function sessionVariables(config: Config, { reports, admission }: SessionFiles): string[] {
+  const { DEST_DIR, REFUSE_OPTIONS, HISTORY_DAYS } = config;
   const { PATH = '' } = process.env;
   const path = /^[^"\p{Cc}]+$/u.test(PATH) ? [`PATH=${PATH}`] : [];
   const ours = [`START_SSHD_REPORTS=${reports}`, `START_SSHD_ADMISSION=${admission}`];
@@ -50,6 +49,7 @@ function sessionVariables(
     ...history,
     `DEST_DIR=${DEST_DIR}`,
     ...(refused ? [`REFUSE_OPTIONS=${refused}`] : []),
+    `${MARK_VARIABLE}=${new PromotionMark(config).file}`,
     ...ours,
   ];
 }

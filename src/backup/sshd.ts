@@ -29,7 +29,7 @@ import {
   sessionOptions,
   strictModesFor,
 } from './sshd-options.ts';
-import { straysOf } from './strays.ts';
+import { haveMembers, straysOf } from './strays.ts';
 
 /** How many lines of sshd are passed on an hour: those that say who has logged in, and the others, which any scanner brings about. */
 const [MAX_LOGINS_TOLD, MAX_WORDS_TOLD] = [100, 200];
@@ -41,6 +41,7 @@ export class Sshd {
   private directory = '';
   /** The sessions that are being ended. */
   private ending: Promise<void> = Promise.resolve();
+  private remnants: Remnants | undefined;
   private readonly logins = new Ceiling('sshd 的登录记录', MAX_LOGINS_TOLD);
   private readonly words = new Ceiling('sshd 的其他输出', MAX_WORDS_TOLD);
 
@@ -101,6 +102,7 @@ export class Sshd {
     const child = startOnLeash(records?.leading(command) ?? command, 'ignore', this.directory, records?.file); // or, if we are killed, the next start has no port
     this.process = child;
     const remnants = new Remnants(() => this.commands(), this.config.DEST_DIR);
+    this.remnants = remnants;
     lifecycle.background(remnants.keep());
     lifecycle.onStop(async () => {
       this.endSessions(); // commands that ALLOW_SHELL has let run would outlive their connections
@@ -172,6 +174,18 @@ export class Sshd {
   endSessions(): number {
     const connections = new Set([1, 2, 3].flatMap(() => this.connections())); // one that ends meanwhile may hide the next (proc(5))
     return this.end([...connections], this.strays());
+  }
+
+  /**
+   * Ends them, and waits for that, and for what it leaves to be removed.
+   * @returns how many connections there were, and whether nothing is left of what ran when it was called
+   */
+  async endSessionsForGood(): Promise<{ sessions: number; isOver: boolean }> {
+    const groups = [...this.connections().flatMap(withAllStarted), ...this.strays()];
+    const sessions = this.endSessions();
+    await this.ending;
+    await this.remnants?.settle();
+    return { sessions, isOver: !haveMembers(groups) };
   }
 
   /** Lists the groups of all that runs for the source's key, also where its connection is gone. */

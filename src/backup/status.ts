@@ -24,6 +24,7 @@ import { type Config, PROGRAM, variables, version } from './config.ts';
 import type { Destination } from './destination.ts';
 import type { Guard, Trouble } from './guard.ts';
 import type { History } from './history.ts';
+import type { Promotion } from './promotion.ts';
 import type { Reports } from './reports.ts';
 import type { Shortage } from './room.ts';
 import type { Sshd } from './sshd.ts';
@@ -42,6 +43,7 @@ interface Parts {
   reports: Reports;
   stalls: Pick<Stalls, 'report'>;
   history: Pick<History, 'report'>;
+  promotion: Pick<Promotion, 'report' | 'commands'>;
 }
 
 /** The state of the service in STATUS_FILE. */
@@ -58,11 +60,12 @@ export class ServiceStatus {
     this.file = new StateFile('STATUS_FILE', parts.config.STATUS_FILE, () => this.publisher.shown);
   }
 
-  /** Sees to it that no other service writes the same file. @throws {Failure} where one does */
+  /** Sees to it that no other service writes the same file, and obeys commands. @throws {Failure} where one does */
   async standAlone(): Promise<void> {
-    const { leave } = this.parts.reports;
+    const { config, promotion, reports } = this.parts;
     try {
-      lifecycle.onExit(await serveAlone(this.parts.config.STATUS_FILE, { 'allow-restore': leave.allow }));
+      const commands = { ...promotion.commands, 'allow-restore': reports.leave.allow };
+      lifecycle.onExit(await serveAlone(config.STATUS_FILE, commands));
     } catch (cause) {
       if (cause instanceof Failure) throw cause; // where the file cannot be written either, that is told
     }
@@ -93,7 +96,7 @@ export class ServiceStatus {
 
   /** Pulls the state from all parts. */
   report() {
-    const { destination, guard, key, sshd, reports, stalls, history } = this.parts;
+    const { destination, guard, key, sshd, reports, stalls, history, promotion } = this.parts;
     return {
       program: PROGRAM,
       version,
@@ -111,6 +114,7 @@ export class ServiceStatus {
       restore: reports.leave.report(),
       doubled: reports.sources.report(),
       history: history.report(),
+      promoted: promotion.report(),
       errors: complaints,
     };
   }
@@ -182,6 +186,8 @@ export function judge(status: Status): { healthy: boolean; line: string } {
   };
   const problems = problemsOf(status, now).map((problem) => words[problem]);
   if (problems.length > 0) return { healthy: false, line: `不健康: ${problems.join('；')}` };
+  if (status.promoted)
+    return { healthy: true, line: `健康: 备份端已接管，自 ${localTime(status.promoted)} 起不接收镜像` };
   return { healthy: true, line: `健康: SSH 服务运行中，${status.sessions} 个连接` };
 }
 
@@ -213,6 +219,10 @@ function describeHistory({ history }: Status): string[][] {
   return [['旧版本', `${cost}，保留 ${days} 天`]];
 }
 
+/** Tells since when the backup has taken over, and how it becomes a backup again. */
+const describePromotion = ({ promoted }: Status): string[][] =>
+  promoted ? [['接管', `自 ${localTime(promoted)} 起不接收镜像，直到 start-sshd --demote`]] : [];
+
 /** Describes the state as a table for people. */
 export function describe(status: Status): string {
   const { sshd, destination, key, sessions, refused, errors } = status;
@@ -221,6 +231,7 @@ export function describe(status: Status): string {
     ['SSH 服务', `PID ${sshd.pid ?? '–'}，${sshd.listen ?? '所有地址'}，端口 ${sshd.port}`],
     ['目标目录', `${destination.directory}${trouble && `（${trouble}）`}`],
     ['源端公钥', key ?? '–'],
+    ...describePromotion(status),
     ['连接', String(sessions)],
     ['拒绝的命令', String(refused)],
     ...describeLeave(status),

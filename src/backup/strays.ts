@@ -69,6 +69,15 @@ function isGone(directory: string, pid: string): boolean {
   }
 }
 
+/** Whether a process of one of these groups has not ended; one that only waits to be asked for its exit status has. */
+export function haveMembers(groups: readonly number[]): boolean {
+  const pids = readdirSync('/proc').filter((name) => /^\d+$/.test(name));
+  return pids.some((pid) => {
+    const [, state = 'X', group = '0'] = /.*\) (\S) \d+ (\d+) /s.exec(readOrNothing(`/proc/${pid}/stat`)) ?? [];
+    return !'ZX'.includes(state) && groups.includes(Number(group));
+  });
+}
+
 /** Finds what still runs for sessions of services that have ended, whose directories are gone with them. */
 export const leftovers = () => straysOf((admission, pid) => isGone(dirname(admission), pid));
 

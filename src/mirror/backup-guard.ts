@@ -1,6 +1,7 @@
 /**
  * Watches whether a target is still what was compared as a whole: another start of start-sshd, another boot or another
- * directory may lack what was mirrored before, so that everything is compared at once.
+ * directory may lack what was mirrored before, so that everything is compared at once. One that has taken over receives nothing, and is
+ * asked now and then whether that is so still.
  *
  *   const guard = new BackupGuard({ host, state, connection, remembered, compareAll });
  */
@@ -10,7 +11,8 @@ import { lifecycle } from '../service/lifecycle.ts';
 import { exitStatus, limit, start, tailOf } from '../service/processes.ts';
 import { type Host, loginOf } from './config.ts';
 import type { Connection } from './connection.ts';
-import type { Outcome } from './rsync.ts';
+import { saysPromoted } from './faults.ts';
+import { type Outcome, UNREACHABLE } from './rsync.ts';
 import { sshArgs } from './ssh.ts';
 import type { TargetState } from './target-state.ts';
 
@@ -18,6 +20,10 @@ import type { TargetState } from './target-state.ts';
 const PATIENCE_MS = 10_000;
 /** How often a backup that does not say it is compared at most because its connection was lost, ms. */
 const UNKNOWN_MS = 300_000;
+/** How often one that has taken over is asked whether it receives again, ms. */
+const ASK_AGAIN_MS = 60_000;
+/** What stands for the answer of a backup that has taken over, and for none because nobody could be asked. */
+export const [PROMOTED, UNASKED] = ['promoted', 'unasked'];
 /** An answer of start-sshd: what start, which boot and what directory it is. */
 const ANSWER = /^\{"start":"([\w-]{1,64})","boot":"([\w-]{1,64})","directory":"([\w:./ -]{1,200})"\}\n?$/;
 
@@ -42,6 +48,8 @@ export class BackupGuard {
   private comparedAt = Number.NEGATIVE_INFINITY;
   private isLost = false;
   private waiting: NodeJS.Timeout | undefined;
+  /** The next time that a backup that has taken over is asked. */
+  private next: NodeJS.Timeout | undefined;
 
   /** @param ask asks the backup what it is; a stand-in serves tests */
   constructor(
@@ -52,28 +60,51 @@ export class BackupGuard {
     connection.on('lost', () => {
       this.isLost = true;
     });
-    connection.on('connected', () => {
-      this.asking = this.examine();
-      lifecycle.background(this.asking);
-    });
+    connection.on('connected', () => this.begin());
+    state.on('promoted', () => this.askAgain());
     state.on('synced', ({ mode, kind }: Outcome) => {
       const { comparedAt } = state;
       if (mode === 'full' && kind === 'done') lifecycle.background(this.asking.then(() => this.note(comparedAt)));
     });
   }
 
-  /** Asks what the backup is, over a connection that has just been made. */
+  private begin(): void {
+    this.asking = this.examine();
+    lifecycle.background(this.asking);
+  }
+
+  private askAgain(): void {
+    clearTimeout(this.next);
+    this.next = setTimeout(() => this.begin(), ASK_AGAIN_MS).unref();
+  }
+
+  /** Asks what the backup is, over a connection that has just been made, or because it has taken over. */
   private async examine(): Promise<void> {
     const { host, connection, remembered, state } = this.parts;
     const wasLost = this.isLost;
     this.isLost = false;
     this.askedAt = performance.now();
     const isAwaited = !state.mirrored; // everything is about to be compared, perhaps sooner than this is answered
-    this.identity = await this.ask(host, connection);
+    const said = await this.ask(host, connection);
+    this.identity = said === PROMOTED || said === UNASKED ? undefined : said;
+    if (said === PROMOTED || state.isPromoted) return this.followPromotion(said);
     if (isAwaited) return;
     if (this.identity === undefined) {
       if (wasLost) this.compareUnknown();
     } else if (this.identity !== remembered.backup) this.compare('已重新启动，或目标目录已更换');
+  }
+
+  /** Notes whether the backup has taken over; once it receives again, it may hold what is newer, and all is compared with care. */
+  private followPromotion(said: string | undefined): void {
+    const { state, compareAll } = this.parts;
+    if (said === PROMOTED) state.promote();
+    if (said === PROMOTED || said === UNASKED) {
+      this.askAgain();
+      return;
+    }
+    clearTimeout(this.next);
+    compareAll();
+    state.demote();
   }
 
   /** Has a backup that says nothing compared, though not more often than UNKNOWN_MS. */
@@ -109,19 +140,27 @@ type Route = Pick<Connection, 'findRoute'>;
 
 /** Asks start-sshd on the backup what it is; nothing where something else is there, or it does not answer in time. */
 export async function askBackup(host: Host, connection: Route): Promise<string | undefined> {
-  const said = await askRemote(host, connection, `start-sshd --identify ${quote(host.directory)}`);
-  return said === undefined ? undefined : ANSWER.exec(said)?.slice(1).join(' ');
+  const { status, said, complaint } = await consult(host, connection, `start-sshd --identify ${quote(host.directory)}`);
+  if (status === 0) return ANSWER.exec(said)?.slice(1).join(' ');
+  if (saysPromoted(complaint)) return PROMOTED;
+  return status > 128 ? UNASKED : undefined; // ssh could not connect, or was ended
 }
 
 /** Has the backup run a command, and tells the end of what it says; nothing where it refuses, fails or does not answer in time. */
 export async function askRemote(host: Host, connection: Route, command: string): Promise<string | undefined> {
+  const { status, said } = await consult(host, connection, command);
+  return status === 0 ? said : undefined;
+}
+
+/** Has the backup run a command; tells the ends of what it says, and ssh's exit status. */
+async function consult(host: Host, connection: Route, command: string) {
   try {
     const args = [...sshArgs(host, connection.findRoute()), loginOf(host), command];
-    const ssh = start('ssh', args, { stdio: ['ignore', 'pipe', 'ignore'] });
-    const said = tailOf(ssh.stdout);
+    const ssh = start('ssh', args, { stdio: ['ignore', 'pipe', 'pipe'] });
+    const [said, complaint] = [tailOf(ssh.stdout), tailOf(ssh.stderr)];
     limit(ssh, { ms: PATIENCE_MS });
-    return (await exitStatus(ssh)) === 0 ? said() : undefined;
+    return { status: await exitStatus(ssh), said: said(), complaint: complaint() };
   } catch {
-    return undefined; // nothing is known any more of the host's keys, for example
+    return { status: UNREACHABLE, said: '', complaint: '' }; // nothing is known any more of the host's keys, for example
   }
 }

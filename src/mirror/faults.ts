@@ -58,6 +58,10 @@ const OWN_REFUSAL =
 const CONVERSION = /^\[(\w+)\] cannot convert (?:filename|symlink data for): (.*) \(([^()]+)\)$/;
 /** What start-sshd says comes from where rsync's own errors come from. */
 const REFUSAL = 'start-sshd: ';
+/** What it says where the backup has taken over. */
+const PROMOTION = '拒绝执行：备份端已接管';
+/** Whether start-sshd says that the backup has taken over, so that nothing is received. */
+export const saysPromoted = (said = '') => said.includes(PROMOTION);
 /** How much of it is kept, bytes. */
 const MAX_REFUSAL = 2000;
 const CHANGING = /^ERROR: (.*) failed verification -- update discarded\.$/;

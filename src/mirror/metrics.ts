@@ -25,6 +25,7 @@ const successTime = ({ lastSuccess }: TargetState) => lastSuccess && lastSuccess
 const lagOfTarget = ({ oldestPending: oldest }: TargetState) => (oldest ? (Date.now() - oldest) / 1000 : 0);
 
 const failedOn = ({ unmirrored }: TargetState) => unmirrored.size;
+const promotedOf = ({ isPromoted }: TargetState) => Number(isPromoted);
 const heldOn = ({ held }: TargetState) => held?.count ?? 0;
 
 const syncsByResult = (targets: TargetState[]): Samples =>
@@ -56,6 +57,7 @@ function metricsOf({ service, watch, targets }: Parts): Metric[] {
     ['Gauge', 'rsync_oldest_pending_seconds', 'target', 'How long it has lacked the oldest', ofTargets(lagOfTarget)],
     ['Gauge', 'rsync_last_success_timestamp_seconds', 'target', 'When a sync last succeeded', ofTargets(successTime)],
     ['Gauge', 'rsync_target_up', 'target', 'Whether it can be reached', ofTargets(({ up }) => Number(up))],
+    ['Gauge', 'rsync_target_promoted', 'target', 'Whether the backup has taken over', ofTargets(promotedOf)],
     ['Gauge', 'rsync_held_deletions', 'target', 'Deletions held back until accepted', ofTargets(heldOn)],
     ['Gauge', 'rsync_failed_paths', 'target', 'Paths that cannot be mirrored', ofTargets(failedOn)],
     ['Gauge', 'rsync_watched_directories', '', 'Directories that are watched', ofWatch('directories')],

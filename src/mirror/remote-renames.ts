@@ -11,6 +11,7 @@ import { lastLine } from '../service/text.ts';
 import { type Host, loginOf } from './config.ts';
 import type { Connection } from './connection.ts';
 import type { Errands } from './errands.ts';
+import { saysPromoted } from './faults.ts';
 import type { Move } from './moves.ts';
 import { UNREACHABLE } from './rsync.ts';
 import { sshArgs } from './ssh.ts';
@@ -58,7 +59,7 @@ export class RemoteRenames {
     if (moves.length === 0 || !host.plan.mayRename || !this.isKnown) return false;
     attempt.unrepeated = moves;
     const { status, renamed, said } = await this.ask(moves);
-    if (status === UNREACHABLE) return false;
+    if (status === UNREACHABLE || saysPromoted(said)) return false;
     attempt.unrepeated = [];
     if (status !== 0) {
       this.isKnown = false;

@@ -53,6 +53,7 @@ export class Rivals {
 
   private async examine(): Promise<void> {
     const { host, state, connection } = this.parts;
+    if (state.isPromoted) return;
     const names = await this.ask(host, connection);
     if (!names && !this.hasAnswered) clearInterval(this.timer); // this backup does not know how to
     if (!names) return;

@@ -85,7 +85,7 @@ export class Sender {
     this.byContent = new ByContent({ host, source, state, transfers, beside, isHidden });
     this.waiting = new Waiting({
       start: () => this.transfers.startWaiting(),
-      mayStart: () => !lifecycle.stopping && connection.socket !== undefined && host.plan.mayArm,
+      mayStart: () => !lifecycle.stopping && connection.socket !== undefined && host.plan.mayArm && !state.isPromoted,
       intervalMs: host.config.SYNC_INTERVAL * 1000,
     });
     const { errands } = this;
@@ -94,17 +94,25 @@ export class Sender {
     this.wholeTree = new WholeTree({ host, source, state, transfers: this.transfers });
     mounts.on('changed', () => this.renewRules());
     brake.on('changed', () => this.waiting.endAll());
-    connection.on('connected', () => {
-      this.renames.reset();
-      this.byContent.reset();
-      this.waiting.reset();
-      this.errands.reset();
-      this.arm();
-    });
-    connection.on('lost', () => {
-      this.waiting.endAll();
-      this.errands.disarm();
-    });
+    connection.on('connected', () => this.begin());
+    connection.on('lost', () => this.disarm());
+    state.on('demoted', () => this.begin());
+    state.on('promoted', () => this.disarm());
+  }
+
+  /** Begins with a backup of which nothing is known. */
+  private begin(): void {
+    this.renames.reset();
+    this.byContent.reset();
+    this.waiting.reset();
+    this.errands.reset();
+    this.arm();
+  }
+
+  /** Ends all that waits. */
+  private disarm(): void {
+    this.waiting.endAll();
+    this.errands.disarm();
   }
 
   /**
@@ -137,6 +145,7 @@ export class Sender {
 
   /** Starts the rsyncs of the next batches, unless they wait: they connect now, so that only names are missing when a batch is due. */
   arm(): void {
+    if (this.state.isPromoted) return;
     this.errands.arm();
     this.waiting.fill();
   }

@@ -96,6 +96,7 @@ interface Problem {
     | 'moved'
     | 'mount'
     | 'deletions'
+    | 'promoted'
     | 'rivals'
     | 'watcher'
     | 'target_down'
@@ -117,13 +118,19 @@ export function problemsOf(status: Status, now = Date.parse(status.updated)): Pr
   const source: Problem[] = status.source_found === false ? [{ problem: 'source' }] : [];
   if (phase === 'starting') return [{ problem: 'starting' }, ...source];
   const isLate = ({ oldest_pending, mirrored, state }: Status['targets'][0]) =>
-    limit > 0 && lagOf(oldest_pending, now) > limit && state !== 'paused' && (mirrored || state !== 'syncing');
+    limit > 0 &&
+    lagOf(oldest_pending, now) > limit &&
+    !['paused', 'promoted'].includes(state) &&
+    (mirrored || state !== 'syncing');
   const isFailing = ({ up, failed }: Status['targets'][0]) => up && lagOf(failed?.since ?? null, now) > FAILED_SECONDS;
   return [
     ...source,
     ...(status.source_moved ? [{ problem: 'moved' } as const] : []),
     ...(status.mounts ?? []).map(({ path }) => ({ problem: 'mount', mount: path }) as const),
     ...status.targets.filter(({ held }) => held).map(({ target }) => ({ problem: 'deletions', target }) as const),
+    ...status.targets
+      .filter(({ promoted }) => promoted)
+      .map(({ target }) => ({ problem: 'promoted', target }) as const),
     ...status.targets
       .filter(({ rivals }) => rivals?.length > 0)
       .map(({ target }) => ({ problem: 'rivals', target }) as const),
@@ -149,6 +156,7 @@ export function judge(status: Status, now = Date.parse(status.updated)): { healt
     moved: '源目录指向了新的位置，正在重新同步',
     mount: '挂载点不见了，它在备份上的内容保持不变:',
     deletions: '删除过多，已暂缓，确认后请执行 rsync-inotify --accept-deletions:',
+    promoted: '备份端已接管，不接收镜像，直到在备份端执行 start-sshd --demote:',
     rivals: '另一个 rsync-inotify 也在镜像到目标，请只保留一个:',
     watcher: '监控进程不在运行，正在重新启动',
     target_down: '无法连接目标',
@@ -187,6 +195,7 @@ const STATES = {
   retrying: '重试中',
   down: '无法连接',
   paused: '已暂停',
+  promoted: '备份端已接管',
 };
 
 /** Says what is held back on a target, and how to let it through. */
@@ -233,6 +242,9 @@ function showStatus(status: Status): string {
     ...targets.flatMap(({ target, progress }) => (progress ? [`${target} ${describeProgress(progress)}`] : [])),
     ...targets.flatMap(({ target, failed }) => (failed?.count ? [`${target} ${showFailed(failed)}`] : [])),
     ...targets.flatMap(({ target, held }) => (held ? [`${target} ${showHeld(held)}`] : [])),
+    ...targets.flatMap(({ target, promoted }) =>
+      promoted ? [`${target} 自 ${localTime(promoted)} 起得知备份端已接管 (start-sshd --promote)，变化暂不同步`] : [],
+    ),
     ...targets.flatMap(({ target, rivals }) =>
       rivals?.length > 0 ? [`${target} 也被另一个 rsync-inotify 镜像: ${rivals.join('、')}`] : [],
     ),

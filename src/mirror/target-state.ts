@@ -35,7 +35,10 @@ const NAMED = 5;
 /** How many minutes the history holds. */
 const MINUTES = 60;
 
-/** Emits `synced` with each outcome. */
+const PROMOTED = '备份端已接管 (start-sshd --promote)，不接收镜像：变化暂不同步，每分钟查看一次';
+const DEMOTED = '备份端重新接收镜像 (start-sshd --demote) ✓，立即进行一次全量比较';
+
+/** Emits `synced` with each outcome, `promoted` where the backup has taken over, and `demoted` when it receives again. */
 export class TargetState extends EventEmitter {
   /** Whether it can be reached. */
   up = false;
@@ -75,6 +78,8 @@ export class TargetState extends EventEmitter {
   mayHoldMore = () => false;
   /** The deletions that wait for somebody to let them through. */
   held: Held | undefined;
+  /** Since when it is known that the backup has taken over and receives nothing, ms since 1970; nothing where it receives. */
+  promotedSince: number | undefined;
   /** The names of others that mirror into the same directory. */
   rivals: string[] = [];
   /** The directories of the batch that is on its way below which something may have taken the place of another thing. */
@@ -211,6 +216,30 @@ export class TargetState extends EventEmitter {
     touch();
   }
 
+  /** Whether the backup has taken over: nothing is sent to it. */
+  get isPromoted(): boolean {
+    return this.promotedSince !== undefined;
+  }
+
+  /** Notes that the backup has taken over, which is told once. */
+  promote(): void {
+    this.failingSince = undefined; // that is why
+    if (this.isPromoted) return;
+    this.promotedSince = Date.now();
+    this.error('backup.promoted', `${PROMOTED}。若要恢复镜像，请在备份端执行 start-sshd --demote`);
+    this.emit('promoted');
+    touch();
+  }
+
+  /** Notes that it receives again. */
+  demote(): void {
+    if (!this.isPromoted) return;
+    this.promotedSince = undefined;
+    this.log('backup.demoted', DEMOTED);
+    this.emit('demoted');
+    touch();
+  }
+
   private addToHistory({ syncs, failures, bytes }: Minute): void {
     const minute = minuteNow();
     const entry = this.history.get(minute) ?? NO_MINUTE;
@@ -241,6 +270,7 @@ export class TargetState extends EventEmitter {
       failed: this.reportFailed(),
       stalled: this.stalledSince === undefined ? null : new Date(this.stalledSince).toISOString(),
       unsettable: [...this.unsettable],
+      promoted: this.promotedSince === undefined ? null : new Date(this.promotedSince).toISOString(),
       rivals: this.rivals,
       history: Array.from({ length: MINUTES }, (_, n) => this.history.get(first + n) ?? NO_MINUTE),
     };
@@ -255,7 +285,8 @@ export class TargetState extends EventEmitter {
     return { count: unmirrored.size, since: new Date(since).toISOString(), paths };
   }
 
-  private describe(): 'syncing' | 'down' | 'retrying' | 'waiting' | 'idle' | 'paused' {
+  private describe(): 'promoted' | 'syncing' | 'down' | 'retrying' | 'waiting' | 'idle' | 'paused' {
+    if (this.isPromoted) return 'promoted';
     if (this.syncing || this.beside.size > 0) return 'syncing';
     if (this.paused) return 'paused';
     if (!this.up) return 'down';

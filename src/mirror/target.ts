@@ -14,6 +14,7 @@ import type { LocatedHost } from './check.ts';
 import { nameOf } from './config.ts';
 import { Connection } from './connection.ts';
 import type { Doubts } from './doubts.ts';
+import { saysPromoted } from './faults.ts';
 import { HostKeys } from './host-keys.ts';
 import { LargeFiles } from './large-files.ts';
 import type { Memory } from './memory.ts';
@@ -89,6 +90,7 @@ export class Target extends EventEmitter {
     state.begin(batch ?? new Map());
     const outcome = await sender.send(batch ?? ALL, batch && recovery.ceilingOf(batch));
     state.record(outcome);
+    if (outcome.kind === 'failed' && saysPromoted(outcome.faults?.refusal)) state.promote();
     beside.note(batch ?? ALL, outcome);
     sender.arm(); // also where the one that waited has died meanwhile
     return outcome;
@@ -102,7 +104,7 @@ export class Target extends EventEmitter {
   /** Hands out each batch when it is due, until a request to stop leaves nothing to be sent. */
   async *batches(): AsyncGenerator<Due> {
     const { recovery, beside } = this.parts;
-    while (true) {
+    while (await this.outlastPromotion()) {
       if (recovery.isDue && !this.hasGivenUp && !(await this.finishBeside())) return;
       const part = this.hasGivenUp ? undefined : recovery.next();
       if (part) {
@@ -111,7 +113,7 @@ export class Target extends EventEmitter {
       }
       await this.waitUntilDue();
       await this.parts.restoring.passed();
-      if (recovery.isDue && !lifecycle.stopping) continue;
+      if (this.state.isPromoted || (recovery.isDue && !lifecycle.stopping)) continue;
       if (this.hasGivenUp || (this.state.changes.size === 0 && !beside.isBusy)) return;
       if (this.state.changes.size === 0) {
         if (await this.finishBeside()) continue;
@@ -123,6 +125,14 @@ export class Target extends EventEmitter {
       this.isRegular = false;
       yield { batch, isRegular };
     }
+  }
+
+  /** Waits while the backup has taken over; resolves with whether there is time to send anything then. */
+  private async outlastPromotion(): Promise<boolean> {
+    const { state } = this;
+    while (state.isPromoted && !lifecycle.signal.aborted) await lifecycle.waitFor(state, 'demoted');
+    if (state.isPromoted && state.pending > 0) this.giveUp(state.changes.take(0));
+    return !state.isPromoted;
   }
 
   /** Waits until what goes beside is there, if anything does; resolves with whether there is time to send more. */
@@ -213,6 +223,7 @@ export class Target extends EventEmitter {
   private async retry(batch: Batch, { unrepeated }: Outcome): Promise<void> {
     if (!this.parts.recovery.takeBack(batch)) this.state.changes.add(batch);
     this.state.moves.restore(unrepeated);
+    if (this.state.isPromoted) return; // it is sent once the backup receives again
     const delay = this.announceRetry(this.backoff, batch.size);
     const { connection } = this.parts;
     const isReconnected = connection.socket && connection.socket !== this.socket;
@@ -275,16 +286,8 @@ export function backupsFor(hosts: LocatedHost[], { source, memory, mounts, doubt
     const beside = besideFor(host, { source, mounts, state, connection, brake });
     const sender = new Sender(host, source, mounts, state, connection, brake, beside);
     const recovery = recoveryFor(host, { source, state, sender });
-    const target = new Target(host.config, {
-      state,
-      connection,
-      sender,
-      recovery,
-      beside,
-      doubts,
-      announcer,
-      restoring,
-    });
+    const parts = { state, connection, sender, recovery, beside, doubts, announcer, restoring };
+    const target = new Target(host.config, parts);
     // One that comes late was not there to be asked at the start.
     connection.on('connected', () => lifecycle.background(refuseNested(host, connection)));
     new BackupGuard({

@@ -187,10 +187,14 @@ function readLine(socket: Socket, ms: number): Promise<string> {
   });
 }
 
+/** Why a service cannot be asked: none listens there. */
+export class NoService extends Failure {}
+
 /**
  * Asks a running service.
  * @param ms how long the command may take
- * @throws {Failure} where none runs, or it does not answer
+ * @throws {NoService} where none runs
+ * @throws {Failure} where it does not answer
  */
 export async function ask(path: string, request: Request, ms = PATIENCE_MS): Promise<Reply> {
   let socket: Socket | undefined;
@@ -200,15 +204,19 @@ export async function ask(path: string, request: Request, ms = PATIENCE_MS): Pro
     const { isDone, text } = JSON.parse(await readLine(socket, ms));
     return { isDone: isDone === true, text: String(text) };
   } catch (cause) {
-    throw new Failure(`${explain(cause)} (${escapeText(path)}：${reasonOf(cause)})`);
+    const what = `${explain(cause)} (${escapeText(path)}：${reasonOf(cause)})`;
+    throw isAbsence(cause) ? new NoService(what) : new Failure(what);
   } finally {
     socket?.destroy();
   }
 }
 
+const isAbsence = (cause: unknown) =>
+  ['ENOENT', 'ENOTDIR', 'ECONNREFUSED'].includes((cause as NodeJS.ErrnoException).code ?? '');
+
 function explain(cause: unknown): string {
   const code = (cause as NodeJS.ErrnoException).code ?? '';
-  if (['ENOENT', 'ENOTDIR', 'ECONNREFUSED'].includes(code)) return '服务没有运行，或 STATUS_FILE 不同';
+  if (isAbsence(cause)) return '服务没有运行，或 STATUS_FILE 不同';
   if (['EACCES', 'EPERM'].includes(code)) return '无权控制服务，请以运行服务的用户执行';
   return '服务没有应答';
 }

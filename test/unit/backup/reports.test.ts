@@ -17,6 +17,8 @@ async function isToldOnce(reports: Reports): Promise<void> {
   reports.renewBar();
   await sendReport('barred', 'barred, again');
   await eventually(() => tellings().length === 2);
+  await sendReport('promoted', 'taken over'); // as all are, and nobody has done wrong
+  expect(reports.report()).toBe(6);
 }
 
 /** Many are counted, and those that are refused because too many run are told apart from those that are refused for what they are. */

@@ -24,6 +24,7 @@ const statusWith = (change: Partial<Status>): Status => ({
   stalled: 0,
   doubled: [],
   history: null,
+  promoted: null,
   errors: [],
   ...change,
 });

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'bun:test';
 import { EventEmitter } from 'node:events';
-import { BackupGuard } from '../../../src/mirror/backup-guard.ts';
+import { BackupGuard, PROMOTED, UNASKED } from '../../../src/mirror/backup-guard.ts';
 import type { OutcomeKind } from '../../../src/mirror/rsync.ts';
 import { TargetState } from '../../../src/mirror/target-state.ts';
 import { hostFor, outcome, passSeconds, settle, withOwnClock } from './stand-ins.ts';
@@ -16,6 +16,7 @@ class Bed {
   answer: string | undefined | Promise<string | undefined>;
   compared = 0;
   saved = 0;
+  asked = 0;
 
   constructor(remembered?: string, answer = remembered) {
     this.remembered = { backup: remembered };
@@ -27,7 +28,10 @@ class Bed {
         save: () => this.saved++,
         compareAll: () => this.compared++,
       },
-      async () => this.answer,
+      async () => {
+        this.asked++;
+        return this.answer;
+      },
     );
   }
 
@@ -188,5 +192,50 @@ describe('a backup that does not say what it is', () => {
     expect(bed.compared).toBe(2);
     await bed.reconnect();
     expect(bed.compared).toBe(3);
+  });
+});
+
+describe('a backup that has taken over', () => {
+  test('is told once, asked every minute, and compared with care once it receives again', async () => {
+    const bed = await comparedBed();
+    bed.answer = PROMOTED;
+    await bed.reconnect();
+    expect([bed.state.isPromoted, bed.compared, bed.asked]).toEqual([true, 0, 2]);
+    await passSeconds(59);
+    expect(bed.asked).toBe(2);
+    await passSeconds(182);
+    await bed.reconnect();
+    expect(bed.asked).toBe(7);
+    expect(log.text.match(/\[ERROR.*备份端已接管/g)).toHaveLength(1);
+    bed.answer = 'two';
+    await passSeconds(61);
+    expect([bed.state.isPromoted, bed.compared, bed.asked]).toEqual([false, 1, 8]);
+    expect(log.text).toContain('备份端重新接收镜像');
+    expect(log.text).not.toContain('已重新启动');
+    await passSeconds(200);
+    expect(bed.asked).toBe(8);
+  });
+
+  test('has taken over still where nobody can be asked, and not where something else answers', async () => {
+    const bed = await comparedBed();
+    bed.answer = PROMOTED;
+    await bed.reconnect();
+    bed.answer = UNASKED;
+    await passSeconds(61);
+    await bed.reconnect();
+    expect([bed.state.isPromoted, bed.compared]).toEqual([true, 0]);
+    bed.answer = undefined; // an sshd without start-sshd, or an older one
+    await passSeconds(61);
+    expect([bed.state.isPromoted, bed.compared]).toEqual([false, 1]);
+  });
+
+  test('may have done so before it was ever compared, or tell an rsync', async () => {
+    const bed = new Bed(undefined, PROMOTED);
+    await bed.connect();
+    expect(bed.state.isPromoted).toBe(true);
+    const other = await comparedBed();
+    other.state.promote();
+    await passSeconds(61);
+    expect([other.state.isPromoted, other.compared]).toEqual([false, 1]);
   });
 });

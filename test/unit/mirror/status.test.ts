@@ -54,6 +54,14 @@ describe('what is wrong', () => {
     expect(problems({}, { ...first, state: 'syncing', mirrored: true })).toEqual([{ problem: 'lag', target: 'two' }]);
   });
 
+  test('is that a backup has taken over, and not that it lags behind', () => {
+    const promoted = { oldest_pending: ago(99_999), mirrored: true, state: 'promoted', promoted: ago(3600) };
+    expect(problems({}, promoted)).toEqual([{ problem: 'promoted', target: 'two' }]);
+    expect(judge(status({}, promoted), now).line).toBe(
+      '不健康: 备份端已接管，不接收镜像，直到在备份端执行 start-sshd --demote: two',
+    );
+  });
+
   test('is the state itself when it is old, but a stop stays a stop', () => {
     expect(problems({ updated: ago(31) })).toEqual([{ problem: 'stale' }]);
     expect(problems({ updated: ago(29) })).toEqual([]);

@@ -71,6 +71,8 @@ test('the state is told by the first word that fits', () => {
   expect(word()).toBe('down');
   state.begin(new Map());
   expect(word()).toBe('syncing');
+  state.promote();
+  expect(word()).toBe('promoted');
 });
 
 test('what is lacking is what waits, what is on its way and what has failed, since the oldest of it', () => {

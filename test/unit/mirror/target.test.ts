@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'bun:test';
 import { EventEmitter } from 'node:events';
 import { ALL, type Batch, REGULAR } from '../../../src/mirror/changes.ts';
+import { Faults } from '../../../src/mirror/faults.ts';
 import type { Move } from '../../../src/mirror/moves.ts';
 import { Recovery } from '../../../src/mirror/recovery.ts';
 import type { Outcome, OutcomeKind } from '../../../src/mirror/rsync.ts';
@@ -22,6 +23,9 @@ import {
 } from './stand-ins.ts';
 
 const log = withOwnClock();
+
+/** What an rsync complains of that start-sshd has not let run. */
+const refusing = (refusal: string) => Object.assign(new Faults(() => undefined), { refusal });
 
 /** A target whose sender answers what a test has it answer. */
 class Bed {
@@ -515,5 +519,49 @@ describe('a target that begins', () => {
     await bed.target.settle(new Map(ALL), outcome());
     bed.target.begin(outcome());
     expect(begun).toBe(1);
+  });
+});
+
+describe('a backup that has taken over', () => {
+  const refusal = {
+    kind: 'failed',
+    status: 12,
+    faults: refusing('拒绝执行：备份端已接管 (start-sshd --promote)'),
+  } as const;
+
+  test('is sent nothing, whatever changes, and all once it receives again', async () => {
+    const bed = new Bed();
+    bed.mirror();
+    bed.delete('a');
+    await passSeconds(1);
+    bed.answer = refusal;
+    bed.delete('b');
+    await passSeconds(1);
+    expect([bed.sent, bed.state.isPromoted]).toEqual([[['a'], ['b']], true]);
+    expect(bed.waiting).toEqual(['b']);
+    bed.delete('c');
+    await passSeconds(600);
+    expect(bed.sent).toHaveLength(2);
+    expect(log.text).not.toContain('秒后重试');
+    expect(log.text.match(/备份端已接管/g)).toHaveLength(1);
+    bed.answer = {};
+    bed.state.demote();
+    await passSeconds(1);
+    expect(bed.sent[2]).toEqual(['b', 'c']);
+    expect(bed.waiting).toEqual([]);
+  });
+
+  test('is sent nothing either at the first change after a long rest, nor at the end', async () => {
+    const bed = new Bed();
+    bed.mirror();
+    await passSeconds(5);
+    bed.state.promote();
+    bed.delete('a');
+    await passSeconds(5);
+    expect(bed.sent).toEqual([]);
+    request.stop();
+    await settle();
+    expect([bed.isOver, bed.sent]).toEqual([true, []]);
+    expect(log.text).toContain('1 处变化尚未同步');
   });
 });
