@@ -9,6 +9,7 @@ import type { ChildProcess } from 'node:child_process';
 import { lstatSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { networkInterfaces, tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { lifecycle } from '../service/lifecycle.ts';
 import { readLines } from '../service/lines.ts';
 import { info } from '../service/log.ts';
@@ -33,6 +34,9 @@ import { haveMembers, straysOf } from './strays.ts';
 
 /** How many lines of sshd are passed on an hour: those that say who has logged in, and the others, which any scanner brings about. */
 const [MAX_LOGINS_TOLD, MAX_WORDS_TOLD] = [100, 200];
+
+/** How often it is looked whether all has ended, ms: that nobody has asked for an exit status yet is not waited for. */
+const END_POLL_MS = 20;
 
 export class Sshd {
   private command: string[] = [];
@@ -183,7 +187,11 @@ export class Sshd {
   async endSessionsForGood(): Promise<{ sessions: number; isOver: boolean }> {
     const groups = [...this.connections().flatMap(withAllStarted), ...this.strays()];
     const sessions = this.endSessions();
-    await this.ending;
+    let isPending = true;
+    const ending = this.ending.finally(() => {
+      isPending = false;
+    });
+    while (isPending && haveMembers(groups)) await Promise.race([ending, sleep(END_POLL_MS)]);
     await this.remnants?.settle();
     return { sessions, isOver: !haveMembers(groups) };
   }
