@@ -31,6 +31,10 @@ interface Parts {
   reports: Pick<Reports, 'renewBar'>;
 }
 
+/** What --allow-restore says meanwhile: the order in which nothing is overwritten. */
+const UNREADABLE =
+  '备份端已接管，源端的一切命令都被拒绝，也不能恢复。请先停止源端的服务，再执行 start-sshd --demote，然后重新执行本命令；或从本机用 rsync-inotify 镜像到源端';
+
 /** What --promote says where something of the source would not end. */
 export const UNFINISHED =
   '接管标记已写入，但源端的命令还没有全部结束（例如磁盘没有应答），仍可能写入。请稍后再次执行 start-sshd --promote';
@@ -70,6 +74,11 @@ export class Promotion {
       await this.inTurn(() => this.follow());
       await lifecycle.pause(LOOK_MS);
     }
+  }
+
+  /** Has a command of an operator refused while the backup has taken over, for what it lets the source do would be. */
+  unlessPromoted(command: Command): Command {
+    return async (request, gone) => (this.since ? { isDone: false, text: UNREADABLE } : command(request, gone));
   }
 
   /** Tells since when the backup has taken over; null where it has not. */

@@ -43,7 +43,7 @@ interface Parts {
   reports: Reports;
   stalls: Pick<Stalls, 'report'>;
   history: Pick<History, 'report'>;
-  promotion: Pick<Promotion, 'report' | 'commands'>;
+  promotion: Pick<Promotion, 'report' | 'commands' | 'unlessPromoted'>;
 }
 
 /** The state of the service in STATUS_FILE. */
@@ -64,7 +64,8 @@ export class ServiceStatus {
   async standAlone(): Promise<void> {
     const { config, promotion, reports } = this.parts;
     try {
-      const commands = { ...promotion.commands, 'allow-restore': reports.leave.allow };
+      const allow = promotion.unlessPromoted(reports.leave.allow);
+      const commands = { ...promotion.commands, 'allow-restore': allow };
       lifecycle.onExit(await serveAlone(config.STATUS_FILE, commands));
     } catch (cause) {
       if (cause instanceof Failure) throw cause; // where the file cannot be written either, that is told

@@ -117,6 +117,9 @@ test('nothing is written once --promote has returned, the source tells it once a
   const rsync = await answerOf(rsyncByHand(pair, ''));
   expect([rsync.status, rsync.stderr]).toEqual([12, expect.stringContaining(refused)]);
   expect((await askBackup(pair, ['--healthcheck'])).stdout).toContain('健康: 备份端已接管');
+  expect(await askBackup(pair, ['--allow-restore'])).toMatchObject({
+    ...{ status: 1, stdout: expect.stringContaining('请先停止源端的服务') },
+  });
   expect((await askBackup(pair, ['--status'])).stdout).toContain('不接收镜像，直到 start-sshd --demote');
 
   // It outlives the service, and what was written on the backup stays.
