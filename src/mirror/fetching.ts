@@ -33,7 +33,7 @@ export interface Job {
   /** A directory of ours. */
   to: string;
   /** What keeps others from our directory as long as an rsync of this restore lives. */
-  lock: number | undefined;
+  lock: number;
 }
 
 /** What came of an rsync. */

@@ -74,19 +74,32 @@ function isRemembered(it: unknown): it is Partial<Remembered> {
   return isRecord(it) && isRecord(source) && Array.isArray(mounts) && isRecord(targets);
 }
 
+type Place = Pick<Config, 'SSH_DIR' | 'SOURCE_DIR'>;
+
+/** Names a file of this source's own beside the keys: several may share a directory of keys. */
+function fileFor({ SSH_DIR, SOURCE_DIR }: Place, kind: string): string {
+  const name = createHash('sha256')
+    .update(SOURCE_DIR.replace(/(?<=.)\/$/, ''))
+    .digest('hex')
+    .slice(0, 16);
+  return join(SSH_DIR, `rsync-inotify-${name}.${kind}`);
+}
+
+/** Names the file that is locked while somebody restores into this source; nobody else can read it, and so lock it. */
+export const restoreLockOf = (config: Place) => fileFor(config, 'lock');
+
 export class Memory {
   readonly data: Remembered;
+  /** The file that is locked while somebody restores. */
+  readonly restoreLock: string;
   private readonly path: string;
   private isBroken = false;
   private saving: NodeJS.Timeout | undefined;
 
-  /** Reads what is remembered of this source: several may share a directory of keys. */
-  constructor({ SSH_DIR, SOURCE_DIR }: Pick<Config, 'SSH_DIR' | 'SOURCE_DIR'>) {
-    const name = createHash('sha256')
-      .update(SOURCE_DIR.replace(/(?<=.)\/$/, ''))
-      .digest('hex')
-      .slice(0, 16);
-    this.path = join(SSH_DIR, `rsync-inotify-${name}.json`);
+  /** Reads what is remembered of this source. */
+  constructor(config: Place) {
+    this.path = fileFor(config, 'json');
+    this.restoreLock = restoreLockOf(config);
     this.data = { ...structuredClone(NOTHING), ...this.read() };
   }
 

@@ -10,7 +10,7 @@ import { ask, isServed, socketOf } from '../service/control.ts';
 import { isWithin } from '../service/files.ts';
 import { fenceOff } from '../service/landlock.ts';
 import { type Answer, lifecycle } from '../service/lifecycle.ts';
-import { lockDirectory } from '../service/locks.ts';
+import { lockDirectory, lockFile } from '../service/locks.ts';
 import { detail, error, heading, info, log, warn } from '../service/log.ts';
 import { escapeText, Failure, reasonOf, showPath } from '../service/text.ts';
 import { checkConfig, type LocatedHost } from './check.ts';
@@ -19,7 +19,7 @@ import { describeDifference } from './differences.ts';
 import { type Came, compareAll, fetchAll, type Job } from './fetching.ts';
 import { HostKeys } from './host-keys.ts';
 import { hasKey, keyFile, makeKey, publicHalfOf, sharePublicKey } from './keys.ts';
-import { Memory } from './memory.ts';
+import { Memory, restoreLockOf } from './memory.ts';
 import { carriedWords, keepsOwners, placeOn, placesIn, readWish, type Wish } from './restore-wish.ts';
 import { BUSY, COMPLETE, markRestored, PAUSE } from './restoring.ts';
 import { meaningOf } from './rsync.ts';
@@ -60,33 +60,28 @@ interface Target extends Disposable {
   /** A real path. */
   to: string;
   /** What holds off others. */
-  lock: number | undefined;
+  lock: number;
   /** Whether it is in the source, or around it, so that what comes would be mirrored. */
   isLive: boolean;
 }
 
 /** Finds the directory that is to be filled, and locks it. @throws {Failure} */
-function findTarget({ to, paths }: Wish, { SOURCE_DIR }: Config): Target {
+function findTarget({ to, paths }: Wish, config: Config): Target {
+  const { SOURCE_DIR, SSH_DIR } = config;
   const source = realpathSync(SOURCE_DIR);
   try {
     if (to !== undefined) mkdirSync(resolve(to), { recursive: true, mode: 0o700 });
     const real = to === undefined ? source : realpathSync(resolve(to));
     const isLive = isWithin(real, source) || isWithin(source, real);
     checkRoom(real, paths); // before the lock, which would have the service pause
-    const locks = [...new Set([real, ...(isLive ? [source] : [])])].map(lockIt);
+    mkdirSync(SSH_DIR, { recursive: true, mode: 0o700 });
+    const lock = isLive ? lockFile(restoreLockOf(config)) : lockDirectory(real);
+    if (lock === undefined) throw new Error('另一个恢复正在进行');
     checkRoom(real, paths); // nor has another restore filled it meanwhile
-    const release = () => locks.forEach(closeSync);
-    return { to: real, lock: locks.at(-1), isLive, [Symbol.dispose]: release };
+    return { to: real, lock, isLive, [Symbol.dispose]: () => closeSync(lock) };
   } catch (cause) {
     throw new Failure(`无法恢复到 ${escapeText(to ?? SOURCE_DIR)}：${reasonOf(cause)}`);
   }
-}
-
-/** @throws where another restore goes on there, or that cannot be known */
-function lockIt(path: string): number {
-  const lock = lockDirectory(path);
-  if (lock === undefined) throw new Error('另一个恢复正在进行');
-  return lock;
 }
 
 /** Refuses to fill a directory that is not empty, unless it was said what is to be restored in it. @throws {Failure} */

@@ -13,6 +13,7 @@ import { touch } from '../service/status.ts';
 import { escapeText } from '../service/text.ts';
 import { ALL } from './changes.ts';
 import type { Memory, RememberedTarget } from './memory.ts';
+import type { Outcome } from './rsync.ts';
 import type { TargetState } from './target-state.ts';
 
 /** By these a restore asks the service to send nothing, and tells it that all is there. */
@@ -33,10 +34,15 @@ export function markRestored(remembered: RememberedTarget): void {
   remembered.held ??= { count: 0, directories: [], since: Date.now() };
 }
 
+/** What comes of a sync that was kept from being begun by a restore until the end. */
+export const NOT_SENT: Outcome = {
+  ...{ mode: 'incremental', kind: 'failed', status: null, seconds: 0, unrepeated: [] },
+  reason: '正在恢复源目录，没有同步',
+};
+
 interface Parts {
-  /** The source, which a restore locks. */
   directory: string;
-  memory: Pick<Memory, 'target' | 'save'>;
+  memory: Pick<Memory, 'target' | 'save' | 'restoreLock'>;
   targets: Pick<TargetState, 'name' | 'held' | 'paused' | 'changes' | 'syncing' | 'beside'>[];
   /** Whether anything is deleted on targets. */
   deletes: boolean;
@@ -67,7 +73,7 @@ export class Restoring extends EventEmitter {
   }
 
   private isLocked(): boolean {
-    return (this.parts.isLocked ?? isLocked)(this.parts.directory);
+    return (this.parts.isLocked ?? isLocked)(this.parts.memory.restoreLock);
   }
 
   private begin(): void {

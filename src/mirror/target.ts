@@ -22,7 +22,7 @@ import type { Mounts } from './mounts.ts';
 import { refuseNested } from './nesting.ts';
 import { OwnLine } from './own-line.ts';
 import { Recovery } from './recovery.ts';
-import { Restoring } from './restoring.ts';
+import { NOT_SENT, Restoring } from './restoring.ts';
 import { Rivals } from './rivals.ts';
 import type { Outcome } from './rsync.ts';
 import { Sender } from './sender.ts';
@@ -31,12 +31,6 @@ import { TargetState } from './target-state.ts';
 
 /** How long a batch waits for a short quiet at most, ms. */
 const MAX_QUIET_MS = 100;
-
-/** What comes of a sync that was kept from being begun by a restore until the end. */
-const NOT_SENT: Outcome = {
-  ...{ mode: 'incremental', kind: 'failed', status: null, seconds: 0, unrepeated: [] },
-  reason: '正在恢复源目录，没有同步',
-};
 
 /** What is sent at a time. */
 export interface Due {

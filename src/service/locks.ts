@@ -1,9 +1,9 @@
 /**
- * Locks on directories that all processes of this machine see, whatever container they are in, and that the kernel takes back when who
- * holds them has ended: fcntl(2), "Open file description locks".
+ * Locks on files and directories that all processes of this machine see, whatever container they are in, and that the kernel takes back
+ * when who holds them has ended: fcntl(2), "Open file description locks". Whoever may read a file can lock it.
  *
- *   const lock = lockDirectory('/data/source');
- *   isLocked('/data/source'); // true, everywhere
+ *   const lock = lockFile('/root/.ssh/rsync-inotify.lock');
+ *   isLocked('/root/.ssh/rsync-inotify.lock'); // true, everywhere
  */
 import { ptr } from 'bun:ffi';
 import { closeSync, constants, openSync } from 'node:fs';
@@ -24,16 +24,14 @@ function lock(file: number, command: number, type: number): number | undefined {
   return calls?.fcntl(file, command, ptr(words)) === 0 ? words.readInt16LE(0) : undefined;
 }
 
-const openDirectory = (path: string) => openSync(path, constants.O_RDONLY | constants.O_DIRECTORY);
-
-/** Whether somebody else has locked an open directory. */
+/** Whether somebody else has locked an open file. */
 const isTaken = (file: number) => ![NONE, undefined].includes(lock(file, GET_LOCK, EXCLUSIVE));
 
-/** Whether somebody else has locked a directory; not where it is not there. */
+/** Whether somebody else has locked a file or a directory; not where it is not there. */
 export function isLocked(path: string): boolean {
   let file: number;
   try {
-    file = openDirectory(path);
+    file = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch {
     return false;
   }
@@ -45,19 +43,28 @@ export function isLocked(path: string): boolean {
 }
 
 /**
- * Locks a directory until the descriptor is closed that it returns; nothing where somebody else has locked it. A directory cannot be
- * opened to be written, and only that would allow the other kind of lock: where two come at the same moment, both may give up.
- * @throws where the file system knows no locks
+ * Locks a file, which is made where there is none and only we may read then, until the descriptor is closed that it returns; nothing where
+ * somebody else has locked it.
+ * @throws where it cannot be made, or the file system knows no locks
  */
-export function lockDirectory(path: string): number | undefined {
-  const file = openDirectory(path);
+export const lockFile = (path: string) =>
+  lockOpen(openSync(path, constants.O_RDWR | constants.O_CREAT, 0o600), EXCLUSIVE);
+
+/**
+ * Locks a directory in the same way. It cannot be opened to be written, and only that would allow the other kind of lock: where two come
+ * at the same moment, both may give up.
+ */
+export const lockDirectory = (path: string) =>
+  lockOpen(openSync(path, constants.O_RDONLY | constants.O_DIRECTORY), SHARED);
+
+function lockOpen(file: number, type: number): number | undefined {
   const isFree = () => !isTaken(file);
   if (isFree()) {
-    if (lock(file, SET_LOCK, SHARED) === undefined) {
+    if (lock(file, SET_LOCK, type) !== undefined && isFree()) return file;
+    if (isFree()) {
       closeSync(file);
       throw new Error('文件系统不支持锁');
     }
-    if (isFree()) return file;
   }
   closeSync(file);
   return undefined;

@@ -1,8 +1,8 @@
 import { expect, test } from 'bun:test';
-import { closeSync, mkdtempSync, rmSync } from 'node:fs';
+import { closeSync, mkdtempSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { isLocked, lockDirectory } from '../../../src/service/locks.ts';
+import { isLocked, lockDirectory, lockFile } from '../../../src/service/locks.ts';
 
 test('a directory is locked by one at a time, until that has closed it', () => {
   const directory = mkdtempSync(join(tmpdir(), 'lock-'));
@@ -15,6 +15,21 @@ test('a directory is locked by one at a time, until that has closed it', () => {
     closeSync(Number(lock));
     expect(isLocked(directory)).toBe(false);
     closeSync(Number(lockDirectory(directory)));
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+});
+
+test('a file is locked in the same way, and nobody else can read it', () => {
+  const directory = mkdtempSync(join(tmpdir(), 'lock-'));
+  const file = join(directory, 'file');
+  try {
+    const lock = lockFile(file);
+    expect(statSync(file).mode & 0o777).toBe(0o600);
+    expect([isLocked(file), isLocked(directory), lockFile(file)]).toEqual([true, false, undefined]);
+    closeSync(Number(lock));
+    expect(isLocked(file)).toBe(false);
+    closeSync(Number(lockFile(file)));
   } finally {
     rmSync(directory, { recursive: true });
   }
