@@ -108,7 +108,7 @@ export class HostKeys {
     try {
       if (!this.ownDirectory || !existsSync(this.ownDirectory)) {
         const directory = temporaryDirectory(this.config);
-        process.once('exit', () => rmSync(directory, { recursive: true, force: true }));
+        process.once('exit', () => removeIfPossible(directory));
         this.ownDirectory = directory;
       }
       return keepFile(join(this.ownDirectory, 'known_hosts'), lines);
@@ -157,6 +157,13 @@ export class HostKeys {
   forgetRefusal(): void {
     this.told.clear();
   }
+}
+
+/** Removes a directory, unless a restore has fenced us off from it. */
+function removeIfPossible(directory: string): void {
+  try {
+    rmSync(directory, { recursive: true, force: true });
+  } catch {}
 }
 
 /** Sees to it that a private file holds just that; returns its path. */

@@ -67,20 +67,31 @@ interface Target extends Disposable {
 
 /** Finds the directory that is to be filled, and locks it. @throws {Failure} */
 function findTarget({ to, paths }: Wish, config: Config): Target {
-  const { SOURCE_DIR, SSH_DIR } = config;
+  const { SOURCE_DIR } = config;
   const source = realpathSync(SOURCE_DIR);
   try {
     if (to !== undefined) mkdirSync(resolve(to), { recursive: true, mode: 0o700 });
     const real = to === undefined ? source : realpathSync(resolve(to));
     const isLive = isWithin(real, source) || isWithin(source, real);
     checkRoom(real, paths); // before the lock, which would have the service pause
-    mkdirSync(SSH_DIR, { recursive: true, mode: 0o700 });
-    const lock = isLive ? lockFile(restoreLockOf(config)) : lockDirectory(real);
+    const lock = isLive ? lockSource(config) : lockDirectory(real);
     if (lock === undefined) throw new Error('另一个恢复正在进行');
     checkRoom(real, paths); // nor has another restore filled it meanwhile
     return { to: real, lock, isLive, [Symbol.dispose]: () => closeSync(lock) };
   } catch (cause) {
     throw new Failure(`无法恢复到 ${escapeText(to ?? SOURCE_DIR)}：${reasonOf(cause)}`);
+  }
+}
+
+/** Locks the source, by which its service knows that it must send nothing. @throws where that is not possible */
+function lockSource(config: Config): number | undefined {
+  try {
+    mkdirSync(config.SSH_DIR, { recursive: true, mode: 0o700 });
+    return lockFile(restoreLockOf(config));
+  } catch (cause) {
+    throw new Error(
+      `需要在 SSH_DIR 中加锁，使服务暂停同步：${reasonOf(cause)}。请使 SSH_DIR 可写，或用 --to 恢复到别处`,
+    );
   }
 }
 
