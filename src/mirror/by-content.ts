@@ -105,7 +105,7 @@ export class ByContent {
       const directory = rest.pop() ?? '';
       for (const { name } of source.list(directory)) {
         await breathe();
-        const path = `${directory}/${name}`;
+        const path = directory === '' ? name : `${directory}/${name}`;
         if (sight.isHidden?.(path) || source.root.length + path.length > MAX_PATH) continue;
         const found = source.look(path);
         if (found?.isFile() && found.mtimeMs <= dated + TICK_MS) yield path;

@@ -160,18 +160,31 @@ export class Changes extends EventEmitter {
     const now = this.now();
     this.quiet = now + QUIET_MS;
     const known = this.waiting.get(path);
-    const since = change.since || now;
-    const all = this.waiting.get('');
+    const since = Math.min(known?.since ?? Number.POSITIVE_INFINITY, change.since || now);
     if (!known && this.size >= MAX_PENDING) {
-      this.waiting = new Map([['', { ...TREE, since: Math.min(oldestOf(this.waiting), since) }]]);
-      this.closed = 1;
-    } else if (!known && all?.tree && change.dated === 0) {
-      this.waiting.set('', { ...all, since: Math.min(all.since, since) }); // which finds all but what only its content tells
+      this.waiting.set('', { ...TREE, since, dated: this.waiting.get('')?.dated ?? 0 });
+      this.gather();
+    }
+    const all = this.waiting.get('');
+    if (!known && all?.tree && change.dated <= all.dated) {
+      this.waiting.set('', { ...all, since: Math.min(all.since, since) });
     } else {
-      this.waiting.set(path, { ...change, since: Math.min(known?.since ?? since, since) });
+      this.waiting.set(path, { ...change, since });
       this.closed += Number(!change.open) - Number(known ? !known.open : false);
     }
     this.emit('arrived');
+  }
+
+  /** Has all of the source, if it waits, stand for the rest: that finds all but what only its content tells, which waits on beside it. */
+  gather(): void {
+    const all = this.waiting.get('');
+    if (!all?.tree) return;
+    const since = Math.min(all.since, oldestOf(this.waiting));
+    const dated = [...this.waiting].filter(([path, change]) => path !== '' && change.dated > all.dated);
+    const isTooMuch = dated.length + 1 >= MAX_PENDING;
+    const latest = isTooMuch ? dated.reduce((most, [, change]) => Math.max(most, change.dated), 0) : all.dated;
+    this.waiting = new Map([['', { ...all, since, dated: latest }], ...(isTooMuch ? [] : dated)]);
+    this.closed = [...this.waiting.values()].filter(({ open }) => !open).length;
   }
 
   /**

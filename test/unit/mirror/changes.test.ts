@@ -1,6 +1,7 @@
 import { beforeEach, describe, expect, test } from 'bun:test';
 import type { Stats } from 'node:fs';
 import {
+  ALL,
   type Batch,
   type Change,
   Changes,
@@ -424,6 +425,36 @@ describe('changes that wait', () => {
     expect([...changes.waiting.keys()]).toEqual(['', 'a']);
     expect(get('a')?.dated).toBe(7);
     expect(get('')?.since).toBe(1000);
+  });
+
+  test('can be one where all is to be compared besides, since the oldest of them, but for what only content tells', () => {
+    now = 800;
+    note('open', 'create', SINGLE);
+    changes.note('a', event('moved_to'), SINGLE, false, 7);
+    note('b', 'close_write');
+    now = 1000;
+    changes.gather();
+    expect(changes.size).toBe(3);
+    changes.add(ALL);
+    changes.gather();
+    expect([...changes.waiting.keys()]).toEqual(['', 'a']);
+    expect(get('')).toEqual(change({ tree: true, since: 800 }));
+    expect(get('a')).toMatchObject({ since: 800, dated: 7 });
+    expect(changes.wait(NEVER, 500)).toBe(3);
+    note('open', 'modify');
+    expect(changes.size).toBe(2);
+    expect([...changes.take(500).keys()]).toEqual(['', 'a']);
+  });
+
+  test('that only content tells outlive those that are too many, and are all of the source once they are too many', () => {
+    for (let n = 0; n < 3; n++) changes.note(`dated ${n}`, event('moved_to'), SINGLE, false, 7 + n);
+    for (let n = 3; n <= MAX_PENDING; n++) note(`${n}`, 'create', SINGLE);
+    expect([...changes.waiting.keys()]).toEqual(['', 'dated 0', 'dated 1', 'dated 2']);
+    for (let n = 3; n <= MAX_PENDING; n++) changes.note(`dated ${n}`, event('moved_to'), SINGLE, false, 7 + (n % 90));
+    expect(get('')).toMatchObject({ tree: true, dated: 96 });
+    expect(changes.size).toBe(1);
+    changes.note('later', event('moved_to'), SINGLE, false, 97);
+    expect([...changes.waiting.keys()]).toEqual(['', 'later']);
   });
 
   test('take along, in a rename, that a file may have other names', () => {

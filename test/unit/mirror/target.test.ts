@@ -339,6 +339,16 @@ describe('what becomes of a batch', () => {
     expect(bed.sent).toHaveLength(tries + 1);
   });
 
+  test.each(NOT_NOW)('%s: all of the source stands for what has come since, too', async (kind) => {
+    const bed = new Bed();
+    bed.answer = { kind, status: 12 };
+    bed.delete('a');
+    lifecycle.background(bed.target.settle(new Map(ALL), await bed.target.send(ALL)));
+    await settle();
+    expect(bed.waiting).toEqual(['']);
+    expect(bed.state.pending).toBe(1);
+  });
+
   test('failed: it goes at once where the target was connected again while it was sent', async () => {
     const bed = new Bed();
     bed.state.note('a', event('delete'), undefined);
