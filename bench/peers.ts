@@ -24,7 +24,7 @@ const unison: Mirror = {
   ...(repeat === 'watch' ? {} : { pollMs: 1000 }),
   async launch(run) {
     const env = { ...run.peerEnv, UNISON: run.bed.path('unison') };
-    const program = run.keep(new Program('unison', [...unisonArgs(run), '-ui', 'text', '-dumbtty'], { env }));
+    const program = run.keep(new Program('unison', [...unisonArgs(run), '-ui', 'text', '-dumbtty', '-terse'], { env }));
     await program.shows(/Nothing to do|Synchronization complete/, 0, START_MS);
   },
 };
