@@ -34,6 +34,9 @@ const oursWith = (options: string) =>
   ours(options, { RSYNC_OPTS: `${options} --delete`, SYNC_INTERVAL: '0', LOG_FORMAT: 'json' });
 const [oursVerbose, oursQuiet] = [oursWith('-avz'), oursWith('-az')];
 
+/** The bare rsync with the same options: peers are not verbose. */
+const floorOf = (mirror: Mirror) => (mirror === oursVerbose ? bareVerbose : bareQuiet).name;
+
 /** How long the first full sync took, as the log tells of it, s; of others, all that the start took. */
 function syncSeconds(run: Run, upSeconds: number): number {
   if (run.mirror.role !== 'ours') return upSeconds;
@@ -100,7 +103,7 @@ export async function full(size: number): Promise<Section> {
   const source = await makeSource(size);
   const rows = [...mirrors, ...lsyncdAtOnce, ...others].map((mirror): [Mirror, Row] => [
     mirror,
-    { name: mirror.name, role: mirror.role, values: { s: '–', up: '–' }, samples: {} },
+    { name: mirror.name, role: mirror.role, floor: floorOf(mirror), values: { s: '–', up: '–' }, samples: {} },
   ]);
   for (let round = 0; round < ROUNDS; round++) {
     const isTaking = ([mirror, { values }]: [Mirror, Row]) =>

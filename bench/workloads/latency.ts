@@ -19,10 +19,10 @@ const COLUMNS: Column[] = [
 const PLANS: Plan[] = [
   { mirror: oursDefault, rounds: 20, restMs: 5300 },
   { mirror: oursAtOnce, rounds: 100, restMs: 300 },
-  ...lsyncdAll.map((mirror) => ({ mirror, rounds: mirror.name.endsWith('1') ? 20 : 30, restMs: 300 })),
-  ...others.map((mirror) => ({ mirror, rounds: 15, restMs: 300 })),
-  { mirror: plainAtOnce, rounds: 30, restMs: 300 },
-  { mirror: bareRsync, rounds: 30, restMs: 300 },
+  ...lsyncdAll.map((mirror) => ({ mirror, rounds: mirror.name.endsWith('1') ? 10 : 30, restMs: 300 })),
+  ...others.map((mirror) => ({ mirror, rounds: 10, restMs: 300 })),
+  { mirror: plainAtOnce, rounds: 20, restMs: 300 },
+  { mirror: bareRsync, rounds: 20, restMs: 300 },
 ];
 
 async function makeBed(): Promise<Bed> {
