@@ -10,7 +10,7 @@ import { limited } from '../scope.ts';
 import { append, type Column, failedRow, goal, percentile, type Row, ratio, type Section } from '../section.ts';
 
 const ROUNDS = 3;
-const LIMIT_MS = 75_000;
+const LIMIT_MS = 60_000;
 const CONTENT = `${'a small file '.repeat(8)}\n`.slice(-100);
 
 const COLUMNS: Column[] = [
