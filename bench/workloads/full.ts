@@ -1,9 +1,8 @@
 /** The first full sync of many small files: what does a mirror add to a bare rsync, or save? */
-import { spawnSync } from 'node:child_process';
 import { renameSync, rmdirSync } from 'node:fs';
 import { Bed, breathe, type Run } from '../bed.ts';
 import { followed, treeFiles, writeFiles } from '../changes.ts';
-import { bare, controlledSsh, lsyncdAtOnce, type Mirror, ours } from '../mirrors.ts';
+import { bareWith, lsyncdAtOnce, type Mirror, ours } from '../mirrors.ts';
 import { others } from '../peers.ts';
 import { tell } from '../progress.ts';
 import { limited } from '../scope.ts';
@@ -18,17 +17,6 @@ const COLUMNS: Column[] = [
   { key: 'up', title: 'from the start until changes are mirrored', unit: 's' },
 ];
 
-/** Goes over a connection that is there before, as ours does: what is measured is the sync alone. */
-const bareWith = (options: string): Mirror => ({
-  ...bare(`bare rsync ${options}`, [options, '--delete'], controlledSsh),
-  async open(run) {
-    const sshd = run.serve();
-    await sshd.shows('SSH 服务器就绪');
-    const [ssh = '', ...args] = controlledSsh(run);
-    spawnSync(ssh, [...args, run.bed.host, 'true'], { env: run.peerEnv, stdio: 'ignore', timeout: 30_000 });
-    return sshd;
-  },
-});
 const [bareVerbose, bareQuiet] = [bareWith('-avz'), bareWith('-az')];
 const oursWith = (options: string) =>
   ours(options, { RSYNC_OPTS: `${options} --delete`, SYNC_INTERVAL: '0', LOG_FORMAT: 'json' });
