@@ -119,7 +119,7 @@ export function methodFor(words: readonly string[], filters = readRules(parseOpt
 
 /** Names the options for which all of the source is compared each time: those that ask for it alone, else those that do so together. */
 export function costlyOptions(words: readonly string[]): string[] {
-  const names = [...new Set(parseOptions(words).map(({ name }) => name))];
+  const names = parseOptions(words).map(({ name }) => name);
   const isBasic = (option: Option) => /^(-a|-r|--archive|--recursive)$/.test(option.name) || isDeleting([option]);
   const isAsking = (isUnwanted: (option: Option) => boolean) => methodFor(withoutOptions(words, isUnwanted)) === 'full';
   if (!isAsking(() => false)) return [];

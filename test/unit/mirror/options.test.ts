@@ -109,7 +109,7 @@ describe('what RSYNC_OPTS allow', () => {
 test.each([
   ['-avz --delete', []],
   ['-avzLk --delete', ['-L', '-k']],
-  ['-axx --delete --info=name', ['-x']],
+  ['-axx --delete --info=name', ['-x', '-x']],
   ['-avm', ['-m']],
   ['-aH --inplace', ['-H', '--inplace']],
   ['-amx --delete', ['-m', '-x']],
