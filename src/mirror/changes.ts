@@ -93,6 +93,13 @@ export function changeAfter(
   return change;
 }
 
+/**
+ * Whether what a file holds may have changed since the target was sent it. What was tried before, or was renamed, does not tell any more
+ * what its last event under that name was.
+ */
+export const isWritten = ({ kind, shared }: Change) =>
+  kind === 'modify' || kind === 'close_write' || (shared && (kind === undefined || kind === 'moved_to'));
+
 /** Emits `arrived` with each change. */
 export class Changes extends EventEmitter {
   waiting: Batch = new Map();

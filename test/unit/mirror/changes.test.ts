@@ -7,6 +7,7 @@ import {
   Changes,
   changeAfter,
   changeIn,
+  isWritten,
   MAX_PENDING,
   oldestOf,
   REGULAR,
@@ -455,6 +456,24 @@ describe('changes that wait', () => {
     expect(changes.size).toBe(1);
     changes.note('later', event('moved_to'), SINGLE, false, 97);
     expect([...changes.waiting.keys()]).toEqual(['', 'later']);
+  });
+
+  test('tell whether what a file holds may be another than what was sent, whatever it was called and whether that was tried', () => {
+    const isIt = () => isWritten(get('a') ?? change());
+    note('a', 'attrib');
+    expect(isIt()).toBe(false);
+    note('a', 'close_write');
+    expect(isIt()).toBe(true);
+    const batch = changes.take(500);
+    expect(isIt()).toBe(false);
+    changes.add(batch);
+    expect(isIt()).toBe(true);
+    note('b', 'moved_to');
+    changes.rename('a', 'b');
+    expect([isIt(), isWritten(get('b') ?? change())]).toEqual([false, true]);
+    note('new', 'create', SINGLE);
+    changes.add(changes.take(0));
+    expect(isWritten(get('new') ?? change())).toBe(false);
   });
 
   test('take along, in a rename, that a file may have other names', () => {
