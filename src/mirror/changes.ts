@@ -166,31 +166,26 @@ export class Changes extends EventEmitter {
   private set(path: string, change: Change): void {
     const now = this.now();
     this.quiet = now + QUIET_MS;
+    if (!this.waiting.has(path) && this.size >= MAX_PENDING) this.gather(change.since || now);
     const known = this.waiting.get(path);
     const since = Math.min(known?.since ?? Number.POSITIVE_INFINITY, change.since || now);
-    if (!known && this.size >= MAX_PENDING) {
-      this.waiting.set('', { ...TREE, since, dated: this.waiting.get('')?.dated ?? 0 });
-      this.gather();
-    }
-    const all = this.waiting.get('');
-    if (!known && all?.tree && change.dated <= all.dated) {
-      this.waiting.set('', { ...all, since: Math.min(all.since, since) });
-    } else {
-      this.waiting.set(path, { ...change, since });
-      this.closed += Number(!change.open) - Number(known ? !known.open : false);
-    }
+    const dated = Math.max(known?.dated ?? 0, change.dated);
+    this.waiting.set(path, { ...change, since, dated });
+    this.closed += Number(!change.open) - Number(known ? !known.open : false);
     this.emit('arrived');
   }
 
-  /** Has all of the source, if it waits, stand for the rest: that finds all but what only its content tells, which waits on beside it. */
-  gather(): void {
-    const all = this.waiting.get('');
-    if (!all?.tree) return;
-    const since = Math.min(all.since, oldestOf(this.waiting));
-    const dated = [...this.waiting].filter(([path, change]) => path !== '' && change.dated > all.dated);
-    const isTooMuch = dated.length + 1 >= MAX_PENDING;
-    const latest = isTooMuch ? dated.reduce((most, [, change]) => Math.max(most, change.dated), 0) : all.dated;
-    this.waiting = new Map([['', { ...all, since, dated: latest }], ...(isTooMuch ? [] : dated)]);
+  /**
+   * Has all of the source stand for what waits: that finds all but what only its content tells, which waits on beside it, unless that is
+   * most of it.
+   */
+  private gather(now: number): void {
+    const { dated: known = 0 } = this.waiting.get('') ?? {};
+    const since = Math.min(now, oldestOf(this.waiting));
+    const dated = [...this.waiting].filter(([path, change]) => path !== '' && change.dated > known);
+    const isTooMuch = dated.length > MAX_PENDING / 2;
+    const latest = isTooMuch ? dated.reduce((most, [, change]) => Math.max(most, change.dated), 0) : known;
+    this.waiting = new Map([['', { ...TREE, since, dated: latest }], ...(isTooMuch ? [] : dated)]);
     this.closed = [...this.waiting.values()].filter(({ open }) => !open).length;
   }
 

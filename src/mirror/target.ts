@@ -202,7 +202,6 @@ export class Target extends EventEmitter {
   /** Puts a batch back, and waits before it is tried again unless the target has come back meanwhile. */
   private async retry(batch: Batch, { unrepeated }: Outcome): Promise<void> {
     if (!this.parts.recovery.takeBack(batch)) this.state.changes.add(batch);
-    this.state.changes.gather();
     this.state.moves.restore(unrepeated);
     const delay = this.announceRetry(this.backoff, batch.size);
     const { connection } = this.parts;

@@ -133,3 +133,23 @@ test('what takes the place of something of the same size and time is mirrored', 
   }
   expect(source.running).toBe(true);
 });
+
+test('so it is where the backup was away meanwhile, also if all was to be compared by then', async () => {
+  await using pair = await Pair.withKeys('same-time-away');
+  const { at, write, remove } = hands(pair);
+  const { source, backup } = await pair.run({ FULL_SYNC_INTERVAL: '1', SYNC_INTERVAL: '0' });
+  for (const name of ['a', 'b', 'npm/lib/c']) write(name, 'one');
+  await pair.isMirrored();
+  await backup.stop();
+  const offset = source.output.length;
+  await source.shows('秒后重试', offset); // all of the source waits
+  unlinkSync(at('a'));
+  writeFileSync(at('b'), 'two'.padEnd(8));
+  remove('npm');
+  await source.shows('秒后重试', source.output.length); // so do these, and have been tried
+  write('a', 'two');
+  write('npm/lib/c', 'two');
+  utimesSync(at('b'), OLD, OLD);
+  pair.start('start-sshd');
+  await pair.isMirrored();
+});
