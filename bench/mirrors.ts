@@ -1,4 +1,5 @@
 /** What is compared: this program, lsyncd, a plain shell loop, and a bare rsync as the floor of all. */
+import { spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Program } from '../test/processes.ts';
@@ -119,7 +120,7 @@ export const plainAtOnce = plainLoop(0);
 export const plainThrottled = plainLoop(5);
 
 /** Mirrors once. @param name what it is called, which begins with `bare rsync`; @param sshOf how it reaches the backup */
-export const bare = (name: string, words: string[], sshOf = ({ bed }: Run) => bed.ssh): Mirror => ({
+const bare = (name: string, words: string[], sshOf = ({ bed }: Run) => bed.ssh): Mirror => ({
   name,
   role: 'floor',
   backupEnv: ALLOW_SHELL,
@@ -133,3 +134,15 @@ export const bare = (name: string, words: string[], sshOf = ({ bed }: Run) => be
 });
 
 export const bareRsync = bare('bare rsync', ['-az', '--delete']);
+
+/** Mirrors once. Goes over a connection that is there before, as ours does: what is measured is the sync alone. */
+export const bareWith = (options: string): Mirror => ({
+  ...bare(`bare rsync ${options}`, [options, '--delete'], controlledSsh),
+  async open(run) {
+    const sshd = run.serve();
+    await sshd.shows('SSH 服务器就绪');
+    const [ssh = '', ...args] = controlledSsh(run);
+    spawnSync(ssh, [...args, run.bed.host, 'true'], { env: run.peerEnv, stdio: 'ignore', timeout: 30_000 });
+    return sshd;
+  },
+});

@@ -13,8 +13,10 @@ function unisonArgs(run: Run): string[] {
   const roots = [bed.path('source'), `ssh://${bed.host}/${bed.path('backup')}`];
   const oneWay = ['-force', bed.path('source'), '-batch', '-auto', '-confirmbigdel=false', '-repeat', repeat];
   const kept = ['-times', '-owner', '-group', '-perms', '-1'];
+  const quiet = '-xferbycopying=false'; // it would tell of each file that is like another one
   const ssh = ['-sshargs', controlledSsh(run).slice(1).join(' ')];
-  return [...roots, ...oneWay, ...kept, ...ssh, '-servercmd', `env UNISON=${bed.path('unison-backup')} unison`];
+  const server = `env UNISON=${bed.path('unison-backup')} unison`;
+  return [...roots, ...oneWay, quiet, ...kept, ...ssh, '-servercmd', server];
 }
 
 const unison: Mirror = {
@@ -24,7 +26,7 @@ const unison: Mirror = {
   ...(repeat === 'watch' ? {} : { pollMs: 1000 }),
   async launch(run) {
     const env = { ...run.peerEnv, UNISON: run.bed.path('unison') };
-    const program = run.keep(new Program('unison', [...unisonArgs(run), '-ui', 'text', '-dumbtty'], { env }));
+    const program = run.keep(new Program('unison', [...unisonArgs(run), '-ui', 'text', '-dumbtty', '-terse'], { env }));
     await program.shows(/Nothing to do|Synchronization complete/, 0, START_MS);
   },
 };

@@ -9,6 +9,8 @@ export type Value = number | string;
 export interface Row {
   name: string;
   role: Mirror['role'];
+  /** The name of the row that it is compared with as its floor, where that is not the first one. */
+  floor?: string;
   values: Record<string, Value>;
   /** What the values were taken from, where they are more than one number. */
   samples?: Record<string, number[]>;

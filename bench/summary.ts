@@ -112,6 +112,11 @@ const KINDS: Kind[] = [
     goals: [{ index: 0, words: toLsyncd }],
   },
   {
+    ...{ workload: 'sustained', key: 'equal', ours: oursDefault.name },
+    work: { en: 'the last of them, default settings', 'zh-CN': '其中最后一处，默认设置' },
+    goals: [{ index: 1, words: limitAlone }],
+  },
+  {
     ...{ workload: 'sustained', key: 'pss', ours: oursAtOnce.name },
     work: { en: '500 changes/s: memory, at most', 'zh-CN': '每秒 500 处变化：内存峰值' },
   },

@@ -29,13 +29,17 @@ interface RatioColumn {
 
 /** Ours to the floor, where there is one, and the peers to ours. */
 function ratioColumns({ rows, ratioOf, base }: Section): RatioColumn[] {
-  const floor = rows.find(({ role }) => role === 'floor');
+  const floors = rows.filter(({ role }) => role === 'floor');
   const ours = rows.find(({ name }) => name === base);
-  const column = (title: string, roles: Row['role'][], to: Row | undefined): RatioColumn => ({
+  const floorOf = (row: Row) => floors.find(({ name }) => name === row.floor) ?? floors[0];
+  const column = (title: string, roles: Row['role'][], toOf: (row: Row) => Row | undefined): RatioColumn => ({
     title,
-    of: (row) => (roles.includes(row.role) ? times(ratio(row.values[ratioOf], to?.values[ratioOf])) : '–'),
+    of: (row) => (roles.includes(row.role) ? times(ratio(row.values[ratioOf], toOf(row)?.values[ratioOf])) : '–'),
   });
-  return [...(floor ? [column('÷ floor', ['ours', 'peer'], floor)] : []), column('÷ ours', ['peer'], ours)];
+  return [
+    ...(floors.length > 0 ? [column('÷ floor', ['ours', 'peer'], floorOf)] : []),
+    column('÷ ours', ['peer'], () => ours),
+  ];
 }
 
 const verdict = ({ value, met }: Goal): string => {

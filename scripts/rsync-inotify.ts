@@ -42,6 +42,7 @@ import { openViews } from '../src/mirror/monitor.ts';
 import { Mounts } from '../src/mirror/mounts.ts';
 import { refuseNested } from '../src/mirror/nesting.ts';
 import { warnOfOptions } from '../src/mirror/option-warnings.ts';
+import { costlyOptions, parseWords } from '../src/mirror/options.ts';
 import { answerRestore } from '../src/mirror/restore.ts';
 import { describeFailed, type Outcome } from '../src/mirror/rsync.ts';
 import { RuleFiles } from '../src/mirror/rule-files.ts';
@@ -197,8 +198,9 @@ function logWatching(config: Config, hosts: LocatedHost[]): void {
   detail(`监控目录: ${escapeText(source)}`);
   detail(`批量同步间隔: ${interval}秒`);
   detail(`监控事件: ${WATCHED_EVENTS.join(', ')}`);
+  const options = costlyOptions(parseWords(config.RSYNC_OPTS)).join(' ');
   if (hosts.every(({ plan }) => plan.method === 'full' && !plan.unruled))
-    log('sync.always_full', 'RSYNC_OPTS 含有不能逐个文件执行的选项，每次变化都进行全量同步');
+    log('sync.always_full', `RSYNC_OPTS 含有不能逐个文件执行的选项 (${options})，每次变化都进行全量同步`, { options });
   detail(RULE);
   log('service.ready', '✓ 服务运行中，实时监控文件变化...');
 }

@@ -120,8 +120,9 @@ function unequal(expected: Entry, actual: Entry, ignored: Field[]): string[] {
  */
 function plainRsync(options: string[], from: string, to: string): void {
   const { status, stderr } = spawnSync('rsync', [...options, '--modify-window=-1', `${from}/`, `${to}/`]);
-  // Without --delete, what takes the place of a directory that is not empty fails; files do not vanish from a quiet tree.
-  if (status === 0 || (status === 23 && !options.includes('--delete'))) return;
+  // What takes the place of a directory fails where that may not go; files do not vanish from a quiet tree.
+  const mayKeep = !options.includes('--delete') || options.some((option) => KEEPS.test(option));
+  if (status === 0 || (status === 23 && mayKeep)) return;
   throw new Error(`rsync ${options.join(' ')} (${status})\n${stderr}`);
 }
 

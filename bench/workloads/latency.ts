@@ -18,11 +18,11 @@ const COLUMNS: Column[] = [
 /** The default has an interval of 5 s. */
 const PLANS: Plan[] = [
   { mirror: oursDefault, rounds: 20, restMs: 5300 },
-  { mirror: oursAtOnce, rounds: 100, restMs: 300 },
-  ...lsyncdAll.map((mirror) => ({ mirror, rounds: mirror.name.endsWith('1') ? 20 : 30, restMs: 300 })),
-  ...others.map((mirror) => ({ mirror, rounds: 15, restMs: 300 })),
-  { mirror: plainAtOnce, rounds: 30, restMs: 300 },
-  { mirror: bareRsync, rounds: 30, restMs: 300 },
+  { mirror: oursAtOnce, rounds: 60, restMs: 300 },
+  ...lsyncdAll.map((mirror) => ({ mirror, rounds: mirror.name.endsWith('1') ? 10 : 20, restMs: 300 })),
+  ...others.map((mirror) => ({ mirror, rounds: 10, restMs: 300 })),
+  { mirror: plainAtOnce, rounds: 15, restMs: 300 },
+  { mirror: bareRsync, rounds: 15, restMs: 300 },
 ];
 
 async function makeBed(): Promise<Bed> {

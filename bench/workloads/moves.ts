@@ -9,7 +9,7 @@ import { type Column, goal, never, percentile, type Row, rowOf, type Section, ty
 const MEGABYTES = 300;
 /** Of the directory, which is as large. */
 const FILES = 1000;
-const REPETITIONS = 5;
+const REPETITIONS = 3;
 const LIMIT_MS = 60_000;
 
 const COLUMNS: Column[] = [

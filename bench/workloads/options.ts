@@ -7,7 +7,7 @@ import { oursIn } from '../mirrors.ts';
 import { type Column, type Goal, goal, type Row, ratio, type Section } from '../section.ts';
 
 const LIMIT_MS = 30_000;
-const ROUNDS = 12;
+const ROUNDS = 10;
 /** The default has an interval of 5 s, and so have all of these. */
 const REST_MS = 5300;
 const BASE = 'default';
@@ -61,10 +61,10 @@ function rowsOf(lanes: Lane[]): Row[] {
   });
 }
 
-/** The one that is furthest from the default; one that has failed is further than all. */
+/** The one of the others that is furthest from the default; one that has failed is further than all. */
 function worst(rows: Row[], files: number): Goal {
   const base = rows.find((row) => row.name === nameOf(''))?.values[files];
-  const measured = rows.filter((row) => files in row.values);
+  const measured = rows.filter((row) => row.name !== nameOf('') && files in row.values);
   const distance = (row: Row) => ratio(row.values[files], base);
   const order = (row: Row) => Number(distance(row)) || Number.POSITIVE_INFINITY;
   const [slowest] = measured.toSorted((a, b) => order(b) - order(a));

@@ -8,7 +8,7 @@ import { type Column, goal, never, percentile, type Row, ratio, rowOf, type Sect
 const LIMIT_MS = 60_000;
 const SAMPLES = 15;
 /** A mirror that needs long gives fewer samples: after this time none is begun, ms. */
-const ENOUGH_MS = 12_000;
+const ENOUGH_MS = 8_000;
 
 const MIRRORS: Mirror[] = [bareRsync, oursAtOnce, ...lsyncdAtOnce, plainAtOnce];
 

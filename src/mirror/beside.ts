@@ -155,8 +155,9 @@ export class Beside {
     this.totals = addTotals(this.totals, totals);
     if (status !== undefined && hasRun(status)) large.note(lot, seconds);
     else this.restsUntil = performance.now() + REST_MS;
+    const told = status === undefined ? '' : ` (退出码: ${status})`;
     if (!this.wentWell)
-      state.warn('sync.beside_failed', '大文件另行传输失败，改为照常同步', {
+      state.warn('sync.beside_failed', `大文件另行传输失败${told}，改为照常同步`, {
         exit_code: status ?? null,
         changes: lot.size,
       });

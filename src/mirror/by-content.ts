@@ -7,6 +7,7 @@
 import type { Beside } from './beside.ts';
 import { type Batch, UNKNOWN } from './changes.ts';
 import type { Host } from './config.ts';
+import { isUntold } from './dating.ts';
 import { hasRun, type Sent } from './rsync.ts';
 import { LIST_OPTIONS, listOf, rulesOf, type Scope } from './scopes.ts';
 import { breather, MAX_PATH, type Sight, type Source } from './source.ts';
@@ -16,8 +17,6 @@ import type { Transfers } from './transfers.ts';
 /** How many files are compared by an rsync, as names and as rules, which are arguments. */
 const MAX_NAMES = 50_000;
 const MAX_RULES = 100;
-/** The time of a file may be told by a clock that ticks, and ours drops what is less than this, ms. */
-const TICK_MS = 1;
 /** What both sides do to know whether files are the same: they read both of them; or they send it in any case, and talk all the while. */
 const BY_CHECKSUM = '--checksum';
 const WHATEVER_THEIR_TIMES = '--ignore-times';
@@ -93,7 +92,7 @@ export class ByContent {
       const place = source.look(path) ? path : (state.departures.locate(path) ?? path);
       const { reached, found } = source.reach(place, sight) ?? {};
       if (!found || reached !== place) continue;
-      if (found.isFile() && found.mtimeMs <= dated + TICK_MS) yield place;
+      if (found.isFile() && isUntold(found, dated)) yield place;
       if (found.isDirectory() && source.isEntered(found, sight)) yield* this.findBelow(place, dated, sight);
     }
   }
@@ -105,10 +104,10 @@ export class ByContent {
       const directory = rest.pop() ?? '';
       for (const { name } of source.list(directory)) {
         await breathe();
-        const path = `${directory}/${name}`;
+        const path = directory === '' ? name : `${directory}/${name}`;
         if (sight.isHidden?.(path) || source.root.length + path.length > MAX_PATH) continue;
         const found = source.look(path);
-        if (found?.isFile() && found.mtimeMs <= dated + TICK_MS) yield path;
+        if (found?.isFile() && isUntold(found, dated)) yield path;
         if (!found?.isDirectory() || sight.filters?.isHidden(source.prefix.slice(1) + path, true)) continue;
         if (source.isEntered(found, sight)) rest.push(path);
       }

@@ -93,6 +93,13 @@ export function changeAfter(
   return change;
 }
 
+/**
+ * Whether what a file holds may have changed since the target was sent it. What was tried before, or was renamed, does not tell any more
+ * what its last event under that name was.
+ */
+export const isWritten = ({ kind, shared }: Change) =>
+  kind === 'modify' || kind === 'close_write' || (shared && (kind === undefined || kind === 'moved_to'));
+
 /** Emits `arrived` with each change. */
 export class Changes extends EventEmitter {
   waiting: Batch = new Map();
@@ -159,19 +166,27 @@ export class Changes extends EventEmitter {
   private set(path: string, change: Change): void {
     const now = this.now();
     this.quiet = now + QUIET_MS;
+    if (!this.waiting.has(path) && this.size >= MAX_PENDING) this.gather(change.since || now);
     const known = this.waiting.get(path);
-    const since = change.since || now;
-    const all = this.waiting.get('');
-    if (!known && this.size >= MAX_PENDING) {
-      this.waiting = new Map([['', { ...TREE, since: Math.min(oldestOf(this.waiting), since) }]]);
-      this.closed = 1;
-    } else if (!known && all?.tree && change.dated === 0) {
-      this.waiting.set('', { ...all, since: Math.min(all.since, since) }); // which finds all but what only its content tells
-    } else {
-      this.waiting.set(path, { ...change, since: Math.min(known?.since ?? since, since) });
-      this.closed += Number(!change.open) - Number(known ? !known.open : false);
-    }
+    const since = Math.min(known?.since ?? Number.POSITIVE_INFINITY, change.since || now);
+    const dated = Math.max(known?.dated ?? 0, change.dated);
+    this.waiting.set(path, { ...change, since, dated });
+    this.closed += Number(!change.open) - Number(known ? !known.open : false);
     this.emit('arrived');
+  }
+
+  /**
+   * Has all of the source stand for what waits: that finds all but what only its content tells, which waits on beside it, unless that is
+   * most of it.
+   */
+  private gather(now: number): void {
+    const { dated: known = 0 } = this.waiting.get('') ?? {};
+    const since = Math.min(now, oldestOf(this.waiting));
+    const dated = [...this.waiting].filter(([path, change]) => path !== '' && change.dated > known);
+    const isTooMuch = dated.length > MAX_PENDING / 2;
+    const latest = isTooMuch ? dated.reduce((most, [, change]) => Math.max(most, change.dated), 0) : known;
+    this.waiting = new Map([['', { ...TREE, since, dated: latest }], ...(isTooMuch ? [] : dated)]);
+    this.closed = [...this.waiting.values()].filter(({ open }) => !open).length;
   }
 
   /**

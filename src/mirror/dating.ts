@@ -5,13 +5,20 @@
  *   dating.begin(batch);                           // a sync begins
  *   dating.after('a', event, [waiting], false);    // a file at 'a' whose time is no later than that is to be compared by content
  */
-import type { Batch, Change } from './changes.ts';
+import type { Stats } from 'node:fs';
+import { type Batch, type Change, isWritten } from './changes.ts';
 import type { Event } from './events.ts';
 
 /** How long after a sync has ended an event may still be told of what that has seen, ms. */
-const LATE_MS = 300;
+const LATE_MS = 5000;
+/** The time of a file may be told by a clock that ticks, and ours drops what is less than this, ms. */
+const TICK_MS = 1;
 /** How many changes are looked through at most for one below a directory; of more, there may be one. */
 const MAX_LOOKS = 1000;
+
+/** Whether the time of a file tells nothing of its content: it is no later than that, or still to come, which nobody writes at. */
+export const isUntold = ({ mtimeMs }: Pick<Stats, 'mtimeMs'>, dated: number, now = Date.now()) =>
+  dated > 0 && (mtimeMs <= dated + TICK_MS || mtimeMs > now + TICK_MS);
 
 /** What must be known of an event. */
 type Told = Pick<Event, 'kind' | 'isDirectory'>;
@@ -78,13 +85,14 @@ export class Dating {
 
   /** Whether a target may have something else there that is like what the source has in size and time. */
   private mayBeOther(path: string, { kind, isDirectory }: Told, lacking: Batch[], mayHoldMore: boolean): boolean {
-    const isKnown = () => mayHoldMore || lacking.some((batch) => batch.has(path));
+    const seen = this.isRecent ? [...lacking, this.batch] : lacking;
+    const isKnown = () => mayHoldMore || seen.some((batch) => batch.has(path));
     if (kind === 'create') return isKnown();
     // Of directories, only an empty one gives way, unless two are exchanged: then the first one has come and seems to go again.
-    if (kind === 'moved_to') return !isDirectory || isKnown() || hasBelow(lacking, path);
+    if (kind === 'moved_to') return !isDirectory || isKnown() || hasBelow(seen, path);
     if (kind === 'moved_from') return isDirectory && lacking[0]?.get(path)?.kind === 'moved_to';
     if (kind !== 'attrib' || isDirectory) return false;
-    return [...lacking, ...(this.isRecent ? [this.batch] : [])].some((batch) => isRewritten(batch.get(path)));
+    return seen.some((batch) => isRewritten(batch.get(path)));
   }
 }
 
@@ -96,6 +104,5 @@ function hasBelow(batches: Batch[], directory: string): boolean {
 
 /** Whether what the target has was written to, so that only the time can tell, which may be put back. */
 function isRewritten(change: Change | undefined): boolean {
-  if (change?.kind !== 'modify' && change?.kind !== 'close_write') return false;
-  return !change.fresh || change.dated > 0;
+  return change !== undefined && isWritten(change) && (!change.fresh || change.dated > 0);
 }

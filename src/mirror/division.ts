@@ -10,6 +10,8 @@ export type List = (path: string) => { name: string; isDirectory(): boolean }[];
 
 /** Divides a batch, in two or three; nothing where it is a single thing. */
 export function divide(batch: Batch, list: List): Batch[] | undefined {
+  const all = batch.get('');
+  if (all?.tree && batch.size > 1) return [new Map([['', all]]), new Map([...batch].filter(([it]) => it !== ''))];
   if (batch.size > 1) return halves([...batch]);
   const [path, change] = [...batch][0] ?? [];
   if (path === undefined || !change?.tree) return undefined;

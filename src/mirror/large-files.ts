@@ -9,6 +9,7 @@ import type { Stats } from 'node:fs';
 import { parentOf, withParents } from '../service/files.ts';
 import { wordsOf } from '../service/text.ts';
 import type { Batch, Change } from './changes.ts';
+import { isUntold } from './dating.ts';
 import type { Plan } from './options.ts';
 import { parseOptions } from './rsync-options.ts';
 import type { Source } from './source.ts';
@@ -26,8 +27,6 @@ const MAX_PACES = 4;
 export const MAX_LOOKS = 1000;
 /** A directory into which its owner may write, so that no rsync has to change its mode for a while. */
 const WRITABLE = 0o300;
-/** The time of a file may be told by a clock that ticks, and ours drops what is less than this, ms. */
-const TICK_MS = 1;
 
 /** Options under which it makes no difference in what order files are sent, and whether they are looked at once more afterwards. */
 const HARMLESS = new Set(
@@ -49,7 +48,7 @@ export function mayGoBeside(words: readonly string[]): boolean {
 
 /** Whether a change is one of what a plain file holds, which rsync notices by its size and time. */
 function isPlain({ tree, hidden, isDirectory, dated }: Change, found: Stats): boolean {
-  return !tree && !hidden && !isDirectory && (dated === 0 || found.mtimeMs > dated + TICK_MS);
+  return !tree && !hidden && !isDirectory && !isUntold(found, dated);
 }
 
 const isSent = ({ kind }: Change) => kind === 'create' || kind === 'modify' || kind === 'close_write';

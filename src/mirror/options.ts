@@ -117,6 +117,16 @@ export function methodFor(words: readonly string[], filters = readRules(parseOpt
   return addsRules(options) || isPruning(options) ? 'full' : 'rules';
 }
 
+/** Names the options for which all of the source is compared each time: those that ask for it alone, else those that do so together. */
+export function costlyOptions(words: readonly string[]): string[] {
+  const names = parseOptions(words).map(({ name }) => name);
+  const isBasic = (option: Option) => /^(-a|-r|--archive|--recursive)$/.test(option.name) || isDeleting([option]);
+  const isAsking = (isUnwanted: (option: Option) => boolean) => methodFor(withoutOptions(words, isUnwanted)) === 'full';
+  if (!isAsking(() => false)) return [];
+  const alone = names.filter((name) => isAsking((option) => option.name !== name && !isBasic(option)));
+  return alone.length > 0 ? alone : names.filter((name) => !isAsking((option) => option.name === name));
+}
+
 /**
  * Finds the rules of options whose `-F` changes nothing, where a list can do them justice; nothing where it cannot, or there is no `-F`.
  * Rules in files would have to be arguments, and so come before those of `-F`.

@@ -11,7 +11,7 @@ import { withParents } from '../service/files.ts';
 import { drawLine, drawsLines, type Entry, error, heading, log, warn } from '../service/log.ts';
 import { touch } from '../service/status.ts';
 import { escapeText, showPath } from '../service/text.ts';
-import { type Batch, type Change, Changes, oldestOf } from './changes.ts';
+import { type Batch, Changes, isWritten, oldestOf, UNKNOWN } from './changes.ts';
 import { Dating } from './dating.ts';
 import { Departures } from './departures.ts';
 import type { Event } from './events.ts';
@@ -116,7 +116,8 @@ export class TargetState extends EventEmitter {
   /** Notes an event; returns whether it does not merely repeat itself. */
   note(path: string, event: Event, found: Stats | undefined): boolean {
     // One that was renamed, rewritten and given its old time again would pass for what the target has.
-    if (event.kind === 'attrib' && this.lacking.some((batch) => isWritten(batch.get(path)))) this.moves.delete(path);
+    if (event.kind === 'attrib' && this.lacking.some((batch) => isWritten(batch.get(path) ?? UNKNOWN)))
+      this.moves.delete(path);
     if (event.kind === 'moved_from' && event.isDirectory) this.departures.leave(path);
     const dated = this.dating.after(path, event, this.lacking, this.mayHoldMore());
     const sent = [this.batch, this.beside, this.withheld, this.failed.waiting];
@@ -294,7 +295,5 @@ export class TargetState extends EventEmitter {
     return this.pending > 0 ? 'waiting' : 'idle';
   }
 }
-
-const isWritten = (change: Change | undefined) => change?.kind === 'modify' || change?.kind === 'close_write';
 
 const minuteNow = () => Math.floor(Date.now() / 60_000);

@@ -9,7 +9,7 @@ import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { closeLog, error, log, print } from './log.ts';
 import { reapOrphans } from './orphans.ts';
-import { endChildren } from './processes.ts';
+import { children, endChildren } from './processes.ts';
 import { escapeText, Failure, printable } from './text.ts';
 
 /** How long work may go on after a signal to stop, ms; `docker compose stop` shall take less than 5 s. */
@@ -110,6 +110,7 @@ class Lifecycle {
   async exit(status: number): Promise<void> {
     await Promise.race([Promise.all(this.exitHooks.map(async (hook) => hook())), sleep(EXIT_MS)]);
     await Promise.race([closeLog(), sleep(EXIT_MS)]);
+    if (children.size > 0) await endChildren(); // work that goes on until now may have started them
     process.exit(status);
   }
 

@@ -559,7 +559,7 @@ describe('a batch', () => {
       await sleep(10); // the kernel's queue shall not overflow
     }
     const pending = () => JSON.parse(readFileSync(pair.path('source-status.json'), 'utf8')).targets[0].pending;
-    await eventually(() => pending() === 1, 60_000); // all of the source
+    await eventually(() => pending() === 10_001, 60_000); // all of the source, and what has come since
     pair.start('start-sshd');
     await eventually(() => !existsSync(pair.path('backup', 'untouched', 'foreign')), 120_000);
     await pair.isMirrored(60_000);

@@ -9,6 +9,10 @@ import { Pair } from '../pair.ts';
 setDefaultTimeout(120_000);
 
 const OLD = new Date('2001-02-03T04:05:06Z');
+const TO_COME = new Date('2099-02-03T04:05:06Z');
+
+/** How large a file is that is renamed on the backup, bytes. */
+const MOVED = 300_000;
 
 /** What can be done in the source of a pair, by paths below it. */
 function hands(pair: Pair) {
@@ -41,6 +45,26 @@ const WORK: Record<string, [prepare: (it: Hands) => void, work: (it: Hands) => v
       for (const name of ['a', 'b']) write(name, name);
     },
     ({ move }) => move('b', 'a'),
+  ],
+  'a file whose time is still to come takes the place of another one': [
+    ({ at, write }) => {
+      for (const name of ['k', 'l']) {
+        write(name, name);
+        utimesSync(at(name), TO_COME, TO_COME);
+      }
+    },
+    ({ move }) => move('l', 'k'),
+  ],
+  'a file is written, renamed, and given its old time': [
+    ({ at }) => {
+      writeFileSync(at('m'), Buffer.alloc(MOVED, 'm'));
+      utimesSync(at('m'), OLD, OLD);
+    },
+    ({ at, move }) => {
+      writeFileSync(at('m'), Buffer.alloc(MOVED, 'M'));
+      move('m', 'n');
+      utimesSync(at('n'), OLD, OLD);
+    },
   ],
   'cp -p over a file': [({ write }) => write('cp', 'one'), ({ write }) => write('cp', 'two')],
   'tar over a former version': [
@@ -108,4 +132,24 @@ test('what takes the place of something of the same size and time is mirrored', 
     await sleep(50);
   }
   expect(source.running).toBe(true);
+});
+
+test('so it is where the backup was away meanwhile, also if all was to be compared by then', async () => {
+  await using pair = await Pair.withKeys('same-time-away');
+  const { at, write, remove } = hands(pair);
+  const { source, backup } = await pair.run({ FULL_SYNC_INTERVAL: '1', SYNC_INTERVAL: '0' });
+  for (const name of ['a', 'b', 'npm/lib/c']) write(name, 'one');
+  await pair.isMirrored();
+  await backup.stop();
+  const offset = source.output.length;
+  await source.shows('秒后重试', offset); // all of the source waits
+  unlinkSync(at('a'));
+  writeFileSync(at('b'), 'two'.padEnd(8));
+  remove('npm');
+  await source.shows('秒后重试', source.output.length); // so do these, and have been tried
+  write('a', 'two');
+  write('npm/lib/c', 'two');
+  utimesSync(at('b'), OLD, OLD);
+  pair.start('start-sshd');
+  await pair.isMirrored();
 });

@@ -61,6 +61,13 @@ describe('files are compared by content', () => {
     expect(told).toEqual([{ way: '--checksum', names: ['./a', './d/e/f', './new/a'] }]);
   });
 
+  test('wherever they are, if nothing more is known', async () => {
+    make({ a: 500, b: 501, 'd/e/f': 1 });
+    expect((await sent({ '': { ...OLD, tree: true } })).told).toEqual([
+      { way: '--checksum', names: ['./a', './d/e/f'] },
+    ]);
+  });
+
   test('by no rsync where there are none, and where all are compared by content anyway, or by size alone', async () => {
     make({ a: 500 });
     expect((await sent({ a: {} })).told).toEqual([]);

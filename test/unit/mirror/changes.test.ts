@@ -1,11 +1,13 @@
 import { beforeEach, describe, expect, test } from 'bun:test';
 import type { Stats } from 'node:fs';
 import {
+  ALL,
   type Batch,
   type Change,
   Changes,
   changeAfter,
   changeIn,
+  isWritten,
   MAX_PENDING,
   oldestOf,
   REGULAR,
@@ -404,26 +406,60 @@ describe('changes that wait', () => {
     expect(changes.size).toBe(MAX_PENDING);
     now = 1100;
     note('one more', 'create', SINGLE);
-    expect([...changes.waiting]).toEqual([['', change({ tree: true, since: 800 })]]);
+    expect(get('')).toEqual(change({ tree: true, since: 800 }));
+    expect([...changes.waiting.keys()]).toEqual(['', 'one more']);
     expect(changes.wait(NEVER, 500)).toBe(3);
-    note('and another', 'create', SINGLE);
-    expect([...changes.waiting]).toEqual([['', change({ tree: true, since: 800 })]]);
     expect([...changes.take(500).keys()]).toEqual(['']);
+    expect([...changes.waiting.keys()]).toEqual(['one more']);
   });
 
-  test('that come while all is to be compared regularly have somebody wait for it', () => {
+  test('that come while all is to be compared are known all the same, and somebody waits for them', () => {
     changes.add(REGULAR);
-    note('a', 'create', SINGLE);
-    expect([...changes.waiting]).toEqual([['', change({ tree: true, since: 1000 })]]);
+    note('a', 'delete');
+    note('b', 'close_write');
+    expect([...changes.waiting.keys()]).toEqual(['', 'a', 'b']);
+    expect(oldestOf(changes.waiting)).toBe(1000);
+    expect(changes.note('a', event('create'), SINGLE, false, 7)).toBe(true);
+    expect(get('a')).toMatchObject({ replaced: true, dated: 7 });
   });
 
-  test('that only content tells are kept where all is to be compared, which does not look at that', () => {
-    changes.add(REGULAR);
-    changes.note('a', event('moved_to'), SINGLE, false, 7);
-    note('b', 'create', SINGLE);
-    expect([...changes.waiting.keys()]).toEqual(['', 'a']);
-    expect(get('a')?.dated).toBe(7);
-    expect(get('')?.since).toBe(1000);
+  test('that only content tells outlive those that are too many, and are all of the source where they are most of them', () => {
+    const noteDated = (from: number, to: number) => {
+      for (let n = from; n < to; n++)
+        changes.note(`dated ${n}`, event('moved_to'), SINGLE, false, 7 + (n < MAX_PENDING ? 0 : 1));
+    };
+    noteDated(0, MAX_PENDING / 2);
+    for (let n = MAX_PENDING / 2; n <= MAX_PENDING; n++) note(`${n}`, 'create', SINGLE);
+    expect(changes.size).toBe(MAX_PENDING / 2 + 2);
+    expect(get('')).toMatchObject({ tree: true, dated: 0 });
+    expect([get('dated 0')?.dated, get(`${MAX_PENDING}`)?.kind]).toEqual([7, 'create']);
+    noteDated(MAX_PENDING / 2, MAX_PENDING);
+    expect(get('')).toMatchObject({ tree: true, dated: 7 });
+    expect(changes.size).toBe(3);
+    changes.add(ALL);
+    expect(get('')).toMatchObject({ tree: true, dated: 7 });
+    noteDated(MAX_PENDING, MAX_PENDING + 1);
+    for (let n = 0; n < MAX_PENDING; n++) note(`${n}`, 'delete');
+    expect(get(`dated ${MAX_PENDING}`)).toMatchObject({ dated: 8 });
+    expect(get('dated 0')).toBeUndefined();
+  });
+
+  test('tell whether what a file holds may be another than what was sent, whatever it was called and whether that was tried', () => {
+    const isIt = () => isWritten(get('a') ?? change());
+    note('a', 'attrib');
+    expect(isIt()).toBe(false);
+    note('a', 'close_write');
+    expect(isIt()).toBe(true);
+    const batch = changes.take(500);
+    expect(isIt()).toBe(false);
+    changes.add(batch);
+    expect(isIt()).toBe(true);
+    note('b', 'moved_to');
+    changes.rename('a', 'b');
+    expect([isIt(), isWritten(get('b') ?? change())]).toEqual([false, true]);
+    note('new', 'create', SINGLE);
+    changes.add(changes.take(0));
+    expect(isWritten(get('new') ?? change())).toBe(false);
   });
 
   test('take along, in a rename, that a file may have other names', () => {

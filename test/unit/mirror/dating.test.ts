@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, test } from 'bun:test';
 import type { Batch, Change } from '../../../src/mirror/changes.ts';
-import { Dating } from '../../../src/mirror/dating.ts';
+import { Dating, isUntold } from '../../../src/mirror/dating.ts';
 import type { Kind } from '../../../src/mirror/events.ts';
 import { change, event } from './stand-ins.ts';
 
@@ -66,7 +66,7 @@ describe('size and time do not say what a file holds', () => {
     dating.end();
     now = 1_003_100;
     expect(after('moved_to', waiting)).toBe(1_003_050);
-    now = 1_004_000;
+    now = 1_009_000;
     expect(after('moved_to', waiting)).toBe(1_002_000);
   });
 
@@ -91,8 +91,29 @@ describe('size and time do not say what a file holds', () => {
     expect(after('attrib')).toBe(1_002_000);
     dating.end();
     expect(after('attrib')).toBe(1_002_000);
-    now += 1000;
+    now += 6000;
     expect(after('attrib')).toBe(0);
+  });
+
+  test('that was made anew after what had gone, where the sync may have seen the new one that was about the old one', () => {
+    now = 1_002_000;
+    dating.begin(batch({ a: { kind: 'delete' }, 'd/e': { kind: 'delete' } }));
+    const isIt = () => [
+      after('create') > 0,
+      dating.after('d', event('moved_to', { isDirectory: true }), [], false) > 0,
+    ];
+    expect(isIt()).toEqual([true, true]);
+    dating.end();
+    now += 4000;
+    expect(isIt()).toEqual([true, true]);
+    now += 2000;
+    expect(isIt()).toEqual([false, false]);
+  });
+
+  test('that was written before it was tried, or renamed, and its time put back after that', () => {
+    for (const kind of [undefined, 'moved_to'] as const)
+      expect(after('attrib', batch({ a: { kind, shared: true } }))).toBeGreaterThan(0);
+    expect(after('attrib', batch({ a: { kind: 'attrib', shared: true } }))).toBe(0);
   });
 
   test('below a directory that has taken the place of what was there, and not of nothing', () => {
@@ -112,4 +133,10 @@ describe('size and time do not say what a file holds', () => {
     for (const kind of ['modify', 'close_write', 'delete', 'moved_from'] as const)
       expect(after(kind, batch({ a: { kind: 'modify' } }), false, true)).toBe(0);
   });
+});
+
+test('the time of a file tells nothing if it is no later than what is known, or still to come', () => {
+  const is = (mtimeMs: number, dated: number) => isUntold({ mtimeMs }, dated, 2000);
+  expect([is(1000, 1000), is(1500, 1000), is(2500, 1000)]).toEqual([true, false, true]);
+  expect([is(1000, 0), is(2500, 0)]).toEqual([false, false]);
 });

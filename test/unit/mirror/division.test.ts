@@ -19,6 +19,11 @@ describe('a batch that fails is divided', () => {
     expect(parts).toEqual([new Map(changes.slice(0, 2)), new Map(changes.slice(2))]);
   });
 
+  test('where it is all of the source, into that and what is known of changes besides', () => {
+    const rest: Batch = new Map(['a', 'b'].map((path) => [path, change({ dated: 7 })]));
+    expect(divide(new Map([...rest, ['', TREE]]), nothing)).toEqual([new Map([['', TREE]]), rest]);
+  });
+
   test('where it is a directory, into that and the halves of what is in it', () => {
     const list = (path: string) => (path === 'd' ? [file('a'), directory('b'), file('c')] : []);
     expect(divide(new Map([['d', TREE]]), list)).toEqual([

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'bun:test';
 import fc from 'fast-check';
-import { methodFor, namesFiles, parseWords, planFor } from '../../../src/mirror/options.ts';
+import { costlyOptions, methodFor, namesFiles, parseWords, planFor } from '../../../src/mirror/options.ts';
 import { parseOptions } from '../../../src/mirror/rsync-options.ts';
 
 describe('parseWords', () => {
@@ -104,6 +104,18 @@ describe('what RSYNC_OPTS allow', () => {
     "-a --filter='. /rules'",
     '-a --an-option-of-the-future',
   ])('%s: only all of the source', (options) => expect(method(options)).toBe('full'));
+});
+
+test.each([
+  ['-avz --delete', []],
+  ['-avzLk --delete', ['-L', '-k']],
+  ['-axx --delete --info=name', ['-x', '-x']],
+  ['-avm', ['-m']],
+  ['-aH --inplace', ['-H', '--inplace']],
+  ['-amx --delete', ['-m', '-x']],
+  ['-a --an-option-of-the-future=3 --exclude=x', ['--an-option-of-the-future']],
+])('for %s, those of which a change costs a comparison of everything are %p', (options, costly) => {
+  expect(costlyOptions(parseWords(options))).toEqual(costly);
 });
 
 test.each<[string, string, boolean]>([

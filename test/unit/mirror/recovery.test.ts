@@ -169,7 +169,7 @@ describe('nothing is lost', () => {
     await passSeconds(5);
     bed.state.failed.add(new Map([['', TREE]])); // as where rsync has named too many
     bed.state.failed.add(new Map([['b', UNKNOWN]]));
-    expect([...bed.state.failed.waiting.keys()]).toEqual(['bad', '']);
+    expect([...bed.state.failed.waiting.keys()]).toEqual(['bad', '', 'b']);
     await passSeconds(90);
     bed.poison.clear();
     await passSeconds(90);

@@ -345,6 +345,15 @@ describe('what becomes of a batch', () => {
     expect(bed.sent).toHaveLength(tries + 1);
   });
 
+  test.each(NOT_NOW)('%s: what has come while all was compared is still known beside it', async (kind) => {
+    const bed = new Bed();
+    bed.answer = { kind, status: 12 };
+    bed.delete('a');
+    lifecycle.background(bed.target.settle(new Map(ALL), await bed.target.send(ALL)));
+    await settle();
+    expect(bed.waiting).toEqual(['a', '']); // made anew with its size and time, it is to be compared by content
+  });
+
   test('failed: it goes at once where the target was connected again while it was sent', async () => {
     const bed = new Bed();
     bed.state.note('a', event('delete'), undefined);

@@ -109,6 +109,19 @@ describe('a signal to stop', () => {
     ]);
   });
 
+  test('ends programs that are started while the others end, too', async () => {
+    const { status, lines } = await run(
+      `lifecycle.onExit(() => say('pid ' + start('sleep', ['1000'], { stdio: 'ignore' }).pid));
+      lifecycle.background(lifecycle.pause(60_000));
+      say('ready');`,
+      'SIGTERM',
+    );
+    expect(status).toBe(0);
+    const pid = Number(lines.at(-1)?.replace('pid ', ''));
+    expect(pid).toBeGreaterThan(1);
+    expect(() => process.kill(pid, 0)).toThrow('ESRCH');
+  });
+
   test('ends a program that is to be abandoned with its own status, and without a word', async () => {
     const code = `lifecycle.abandonOnSignal(2); say('ready'); lifecycle.background(lifecycle.pause(60_000));`;
     expect(await run(code, 'SIGTERM')).toEqual({ status: 2, lines: ['ready'] });
