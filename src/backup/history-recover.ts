@@ -21,9 +21,10 @@ interface Wish {
   paths: readonly string[];
 }
 
-/** How many paths are put together at a time, and in how many parts more are: each is looked for in all there is. */
+/** How many paths are put together at a time: of more, one part after the other is looked for in all there is. */
 const MAX_FOUND = 250_000;
-const PARTS = 8;
+/** Parts are not all of the same size. */
+const MARGIN = 1.2;
 /** How often it is looked at all where the mirror goes on renaming. */
 const TURNS = 3;
 
@@ -83,7 +84,7 @@ export class Recovery implements Disposable {
   }
 
   run(): Recovered {
-    this.recover(0, 1);
+    this.recover();
     for (const [path, origin] of [...this.made].sort(inOrder).reverse())
       if (origin) this.attempt(path, () => this.finish(path, origin));
     this.result.directories = this.made.size;
@@ -91,49 +92,57 @@ export class Recovery implements Disposable {
     return this.result;
   }
 
-  /** Recovers one of so many parts of all paths, in parts of its own where there are too many in it. */
-  private recover(part: number, parts: number): void {
-    const isMeant = (path: string) => parts === 1 || Bun.hash.xxHash32(path) % parts === part;
-    if (!this.gatherAll(isMeant)) {
-      for (let n = 0; n < PARTS; n++) this.recover(part + n * parts, parts * PARTS);
+  /** Recovers all paths, in parts where there are too many to be looked for at a time. */
+  private recover(): void {
+    const count = this.gather(() => true);
+    if (count <= this.most) {
+      this.placeAll(() => true);
       return;
     }
+    const parts = Math.ceil((count * MARGIN) / this.most);
+    for (let part = 0; part < parts; part++) {
+      const isMeant = (path: string) => Bun.hash.xxHash32(path) % parts === part;
+      this.gather(isMeant, Number.POSITIVE_INFINITY);
+      this.placeAll(isMeant);
+    }
+  }
+
+  private placeAll(isMeant: (path: string) => boolean): void {
     const chosen = [...this.lookup.chosen()].filter(({ path }) => isMeant(path) && this.isWished(path));
     for (const choice of chosen.sort((a, b) => (a.path < b.path ? -1 : 1)))
       this.attempt(choice.path, () => this.place(choice));
   }
 
-  /** Finds what was there, once more where something was renamed meanwhile. */
-  private gatherAll(isMeant: (path: string) => boolean): boolean {
+  /** Finds what was there, once more where something was renamed meanwhile; returns how much that is. */
+  private gather(isMeant: (path: string) => boolean, most = this.most): number {
     for (let turn = 1; ; turn++) {
-      const isAll = this.gather(isMeant);
+      const count = this.gatherOnce(isMeant, most);
       const { length } = this.moves;
       this.moves = this.archive.moves();
-      if (length === this.moves.length || turn === TURNS) return isAll;
+      if (length === this.moves.length || turn === TURNS) return count;
     }
   }
 
-  /** Finds what was there: all directories, and what else is meant; returns whether that was not too much. */
-  private gather(isMeant: (path: string) => boolean): boolean {
+  /** Finds all directories, and of what else is meant no more than so much. */
+  private gatherOnce(isMeant: (path: string) => boolean, most: number): number {
     this.hasMoved = this.moves.some(({ time }) => time > this.wish.at);
     this.lookup = new Lookup(this.wish.at, this.moves);
     this.directories.clear();
     let count = 0;
-    const isWanted = (path: string) => count <= this.most && (this.hasMoved || this.leadsToWish(path));
-    const isFit = (it: Version) => it.origin.isDirectory || (count <= this.most && isMeant(this.lookup.pathOf(it)));
-    const add = (it: Version) => {
-      if (isFit(it) && this.lookup.add(it) && !it.origin.isDirectory) count++;
+    const isWanted = (path: string) => this.hasMoved || this.leadsToWish(path);
+    const take = (it: Version, add: (version: Version) => boolean) => {
+      if (it.origin.isDirectory) add(it);
+      else if (isMeant(this.lookup.pathOf(it)) && (count >= most ? this.lookup.has(it) : add(it))) count++;
     };
-    this.archive.visitCurrent(isWanted, add);
+    const version = (it: Version) => take(it, (found) => this.lookup.add(found));
+    this.archive.visitCurrent(isWanted, version);
     this.archive.refresh(); // what was replaced before it was met there is among the versions by now
     this.archive.visitVersions(this.wish.at, isWanted, {
-      version: add,
-      former: (it) => {
-        if (isFit(it) && this.lookup.addFormer(it)) count++;
-      },
+      version,
+      former: (it) => take(it, (found) => this.lookup.addFormer(found)),
       directory: (it) => void this.directories.set(this.lookup.pathOf(it), it.origin),
     });
-    return count <= this.most;
+    return count;
   }
 
   private isWished(path: string): boolean {
