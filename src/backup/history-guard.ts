@@ -153,6 +153,7 @@ export async function runGuarded(rsync: string, words: string[], place: Place): 
   const [argv0 = rsync, ...args] = words;
   const child = spawn(rsync, args, { argv0, stdio: 'inherit' });
   const ended = exitStatus(child);
+  filter.rehearse(guard);
   while (child.pid && !filter.serve(child.pid, guard))
     for (const [kind, what] of guard.news()) await sendReport(kind, what);
   return ended;
