@@ -254,6 +254,7 @@ test.skipIf(!isRoot)('a full disk loses no version, and the mirror goes no furth
     const bad = 'x'.repeat(900_000);
     const answers = [await send(`1${bad}`), await send(`22${bad}`), await send(`333${bad}`)];
     expect(answers.at(-1)).not.toBe(0);
+    await eventually(() => ask(pair, '--healthcheck').status === 1);
     expect(versions(pair)).toContain('file=good');
     expect(readFileSync(pair.path('backup', 'file'), 'utf8')).toMatch(/^(1|22)x+$/);
   } finally {
