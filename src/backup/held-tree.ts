@@ -70,7 +70,7 @@ export class Held implements Disposable {
 
   /** Lists the names of the entries. */
   names(): string[] {
-    return readdirSync(this.at('.'), { encoding: 'buffer' }).map((name) => (name as Buffer).toString('latin1'));
+    return readdirSync(this.at('.'), { encoding: 'latin1' });
   }
 
   /** Looks at an entry, nothing where it is gone. */

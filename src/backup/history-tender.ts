@@ -116,10 +116,13 @@ export class Tender {
 
   /** Lists the directories of sessions that have ended, the oldest first. */
   private kept(): Kept[] {
-    return [...new Set(this.history.names().map(baseOf))]
-      .map((name) => ({ name, entry: entryOf(name) }))
-      .flatMap(({ name, entry }) => (entry?.kind === 'kept' ? [{ ...entry, name }] : []))
-      .sort((a, b) => a.stamp - b.stamp || (a.name < b.name ? -1 : 1));
+    const kept: Kept[] = [];
+    for (const name of this.history.names()) {
+      const base = baseOf(name);
+      const entry = base === name || !this.history.statusOf(base) ? entryOf(name) : undefined; // a journal by itself counts, too
+      if (entry?.kind === 'kept') kept.push({ ...entry, name: base });
+    }
+    return kept.sort((a, b) => a.stamp - b.stamp || (a.name < b.name ? -1 : 1));
   }
 
   private rest(): void {
