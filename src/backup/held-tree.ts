@@ -53,15 +53,20 @@ export class Held implements Disposable {
     }
   }
 
-  /** Opens a directory by a relative path, which is made as far as it is not there. @throws where something else is in the way */
-  make(path: string): Held {
+  /**
+   * Opens a directory by a relative path, which is made as far as it is not there.
+   * @param made is told of each that was made, with how many names lead to it
+   * @throws where something else is in the way
+   */
+  make(path: string, made: (at: Buffer, depth: number) => void = () => {}): Held {
     let place: Held = this.enter('.');
-    for (const name of path.split('/').filter(Boolean)) {
+    for (const [n, name] of path.split('/').filter(Boolean).entries()) {
       using above = place;
       try {
         place = above.enter(name);
       } catch {
         mkdirSync(above.at(name), 0o700);
+        made(above.at(name), n + 1);
         place = above.enter(name);
       }
     }

@@ -15,10 +15,11 @@ import {
   statSync,
   writeFileSync,
 } from 'node:fs';
-import { dirname, join, relative } from 'node:path';
+import { basename, dirname, join, relative } from 'node:path';
 import { isWithin } from '../service/files.ts';
 import { Refusal } from './confinement.ts';
 import { Held } from './held-tree.ts';
+import { copyAttributes } from './history-copy.ts';
 import { MovesJournal } from './history-moves.ts';
 import { doneNameOf, entryOf, HISTORY, isOurs, MARK, MOVES, openNameOf } from './history-names.ts';
 import { readLong } from './receiver-options.ts';
@@ -126,7 +127,7 @@ export class Keeping {
 
   /** Makes what renames and deletes by name keep what it replaces or deletes. @param real the directory that its paths are relative to */
   keeper(real: string): Keeper | undefined {
-    return this.isOn ? new Keeper(this.history, this.place, relative(this.root, real)) : undefined;
+    return this.isOn ? new Keeper(this.root, this.place, relative(this.root, real)) : undefined;
   }
 
   /** Whether an open directory is the one with the versions. */
@@ -143,17 +144,19 @@ export class Keeping {
 export class Keeper implements Disposable {
   private readonly journal: MovesJournal;
   private readonly name: string;
+  private readonly root: Held;
   private readonly top: Held;
 
-  /** @param below what its paths are relative to, relative to DEST_DIR */
+  /** @param root the real path of DEST_DIR @param below what its paths are relative to, relative to that */
   constructor(
-    history: string,
+    root: string,
     place: string,
     private readonly below: string,
   ) {
     this.journal = new MovesJournal(place + MOVES);
-    this.name = relative(history, place);
-    this.top = Held.open(Buffer.from(history).toString('latin1'));
+    this.name = basename(place);
+    this.root = Held.open(Buffer.from(root).toString('latin1'));
+    this.top = this.root.enter(HISTORY);
   }
 
   private pathOf(path: string): string {
@@ -181,10 +184,22 @@ export class Keeper implements Disposable {
     const whole = this.pathOf(path);
     const name = whole.slice(whole.lastIndexOf('/') + 1);
     for (let turn = 0, isStored = false; !isStored; turn++) {
-      using place = this.top.make(`${this.name}${turn ? `-${turn}` : ''}/${whole.slice(0, -name.length)}`);
+      const below = `${this.name}${turn ? `-${turn}` : ''}/${whole.slice(0, -name.length)}`;
+      using place = this.top.make(below, (at, depth) => this.dress(at, below.split('/').slice(1, depth).join('/')));
       isStored = !place.statusOf(name);
       if (isStored) put(place.at(name));
     }
+  }
+
+  /** Gives a directory for versions what the one has that they lie in, which may be deleted next: rsync does so, too. */
+  private dress(at: Buffer, path: string): void {
+    using place = path ? this.root.find(path) : undefined; // the topmost one is ours alone
+    const status = place?.statusOf('.');
+    if (!place || !status) return;
+    const mine = process.geteuid?.() === 0 ? 0n : 0o700n; // or nothing more could be kept in it
+    try {
+      copyAttributes(place.at('.'), at, Object.assign(status, { mode: status.mode | mine }));
+    } catch {} // what is kept counts more
   }
 
   /** Says that nothing more is kept under these names, for this process may run on for days. */
@@ -194,6 +209,7 @@ export class Keeper implements Disposable {
     for (const name of this.top.names().filter((it) => it.startsWith(this.name) && entryOf(it)?.kind === 'open'))
       renameSync(this.top.at(name), this.top.at(doneNameOf(name, batches)));
     this.top[Symbol.dispose]();
+    this.root[Symbol.dispose]();
   }
 }
 

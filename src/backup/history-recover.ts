@@ -140,9 +140,15 @@ export class Recovery implements Disposable {
     this.archive.visitVersions(this.wish.at, isWanted, {
       version,
       former: (it) => take(it, (found) => this.lookup.addFormer(found)),
-      directory: (it) => void this.directories.set(this.lookup.pathOf(it), it.origin),
+      directory: (it) => this.addDirectory(it),
     });
     return count;
+  }
+
+  /** Takes into account a directory that was remembered with a version: the first time after the one that is asked for comes closest. */
+  private addDirectory(it: Version): void {
+    const path = this.lookup.pathOf(it);
+    if (!this.directories.has(path)) this.directories.set(path, it.origin);
   }
 
   private isWished(path: string): boolean {

@@ -1,11 +1,15 @@
 import { afterEach, beforeEach, describe, expect, test } from 'bun:test';
 import {
+  chmodSync,
+  chownSync,
+  existsSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
   readFileSync,
   realpathSync,
   rmSync,
+  statSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
@@ -107,6 +111,22 @@ test('what is deleted by name is kept, file by file, and no version is deleted',
     removals.remove('.history/.start-sshd', 'file', 10),
   ]);
   expect(refused).toEqual(Array(3).fill({ removed: 0, isDone: false }));
+});
+
+test('the directories that it was in are kept with their owners and modes, whatever is deleted first', () => {
+  makeHistory(root);
+  mkdirSync(path('web', 'd', 'e'), { recursive: true });
+  for (const name of ['d/b', 'd/e/c']) writeFileSync(path('web', name), name);
+  const owner = process.getuid?.() || 33;
+  for (const [name, mode] of Object.entries({ web: 0o755, 'web/d': 0o2770, 'web/d/e': 0o711 })) {
+    if (process.getuid?.() === 0) chownSync(path(name), owner, 44);
+    chmodSync(path(name), mode);
+  }
+  within(root, root, (removals) => removals.remove('web', 'directory', 10));
+  expect(existsSync(path('web'))).toBe(false);
+  const [kept = ''] = readdirSync(path('.history')).filter((name) => name.startsWith('done-'));
+  const found = ['web', 'web/d', 'web/d/e'].map((name) => statSync(path('.history', kept, name)));
+  expect(found.map(({ uid, mode }) => [uid, mode & 0o7777])).toEqual([0o755, 0o2770, 0o711].map((it) => [owner, it]));
 });
 
 describe('renames', () => {

@@ -1,12 +1,14 @@
 import { expect, test } from 'bun:test';
 import { spawnSync } from 'node:child_process';
 import {
+  chmodSync,
   linkSync,
   lstatSync,
   mkdirSync,
   readdirSync,
   readFileSync,
   renameSync,
+  rmdirSync,
   rmSync,
   symlinkSync,
   writeFileSync,
@@ -85,6 +87,20 @@ test('paths are recovered by themselves, and what was made later is left out', a
   const at = await tick();
   it.put('web/later');
   expect(listing(it.recover(at, ['web']).to)).toEqual(['web', 'web/a']);
+});
+
+test('a directory that is gone has the mode that it had when something in it was replaced next', async () => {
+  using it = world();
+  for (const name of ['a', 'b']) it.put(`d/${name}`);
+  chmodSync(join(it.root, 'd'), 0o750);
+  const at = await tick();
+  it.keep('done-1-2-1', 'd/a');
+  chmodSync(join(it.root, '.history', 'done-1-2-1', 'd'), 0o750);
+  it.keep('done-1-2-2', 'd/b');
+  chmodSync(join(it.root, '.history', 'done-1-2-2', 'd'), 0o700);
+  rmdirSync(join(it.root, 'd'));
+  const { to } = it.recover(at);
+  expect(lstatSync(join(to, 'd')).mode & 0o777).toBe(0o750);
 });
 
 test('a directory that was replaced by a file, and a file by a directory', async () => {
