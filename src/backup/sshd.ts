@@ -43,6 +43,8 @@ export class Sshd {
   private process: ChildProcess | undefined;
   /** Holds sshd's configuration and the socket for reports, for nobody else to see. */
   private directory = '';
+  /** The processes of connections that were seen last. */
+  private seen: number[] = [];
   /** The sessions that are being ended. */
   private ending: Promise<void> = Promise.resolve();
   private remnants: Remnants | undefined;
@@ -138,7 +140,9 @@ export class Sshd {
 
   /** Passes on a line; who has logged in is counted apart from what anybody can have sshd say. */
   private tell(line: string): void {
-    const turn = line.startsWith('Accepted ') ? this.logins.count() : this.words.count();
+    const isLogin = line.startsWith('Accepted ');
+    if (isLogin) this.connections(); // sees this one
+    const turn = isLogin ? this.logins.count() : this.words.count();
     if (turn !== 'omitted') info('sshd.output', `sshd: ${escapeText(line)}${turn === 'last' ? LAST : ''}`);
   }
 
@@ -151,12 +155,23 @@ export class Sshd {
     if (!child) return;
     const exit = () => child.exitCode ?? child.signalCode;
     if (exit() === null) await lifecycle.pauseOr(ms, child, 'exit');
-    if (exit() !== null && !lifecycle.stopping) throw new Failure(`sshd 意外退出 (退出码: ${exit()})`);
+    if (exit() === null || lifecycle.stopping) return;
+    this.endSessions();
+    await this.ending;
+    throw new Failure(`sshd 意外退出 (退出码: ${exit()})`);
   }
 
-  /** Lists the processes that sshd has started for connections, the oldest first; its leash is none. */
+  /**
+   * Lists the processes that sshd has started for connections, the oldest first; its leash is none. They outlive an sshd that was killed,
+   * and the source would go on asking there for what nobody lets it do any more: then they are those that were seen last.
+   */
   connections(): number[] {
-    return this.pid ? startedBy(this.pid).filter(isSshd) : [];
+    const { pid } = this;
+    if (!pid) return [];
+    const found = startedBy(pid).filter(isSshd);
+    if (!isRunning(pid)) return this.seen.filter((it) => isSshd(it) && isRunning(it));
+    this.seen = found;
+    return found;
   }
 
   /** Tells how many connections there are. */

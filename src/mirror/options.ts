@@ -43,7 +43,7 @@ const FOR_LISTS = wordSet(
   --chmod --backup-dir --suffix --max-delete --max-size --min-size --chown --usermap --groupmap --modify-window
   --block-size --temp-dir --bwlimit --timeout --rsync-path --rsh --info --debug --out-format --log-file --log-file-format
   --outbuf --stderr --hard-links --one-file-system --delay-updates --partial-dir --delete-excluded -m --prune-empty-dirs
-  --no-m --no-prune-empty-dirs`,
+  --no-m --no-prune-empty-dirs --trust-sender --new-compress --old-compress --no-iconv --no-msgs2stderr --max-alloc`,
 );
 /** Those under which a thing that is new to the backup is treated otherwise than one that it has. */
 const AGAINST_RENAMES = wordSet(

@@ -13,6 +13,8 @@ import { children, signalGroup } from '../service/processes.ts';
 const MAX_WAITING = 4;
 /** One that dies sooner than this after its start is not replaced at once, ms. */
 const SHORT_LIFE_MS = 5000;
+/** How much one may say while it waits, bytes: warnings, which are told once it is used. */
+const MAX_SAID = 65_536;
 /** How long nothing is sent until no more wait than while all is quiet, ms. */
 const IDLE_MS = 3000;
 /** What it takes to make one: programs are started on both sides, ms, and answers are awaited so many times as long as a small sync takes. */
@@ -45,6 +47,8 @@ export class Waiting<T extends Armed> {
   private idle: T[] = [];
   /** Those that were handed out and have not ended. */
   private readonly used = new Set<T>();
+  /** What each of those that wait has said. */
+  private readonly said = new Map<T, Buffer[]>();
   /** How many sessions the server has room for, as far as it has refused one. */
   private room = Number.POSITIVE_INFINITY;
   /** When the last ones were handed out, and how long their work took, ms. */
@@ -87,9 +91,10 @@ export class Waiting<T extends Armed> {
     const [armed, started] = [this.parts.start(), performance.now()];
     this.idle.push(armed);
     const { rsync } = armed;
-    if (rsync.stderr) this.hearRefusal(armed, rsync.stderr);
+    if (rsync.stderr) this.hear(armed, rsync.stderr);
     const end = () => {
       this.used.delete(armed);
+      this.said.delete(armed);
       if (this.remove(armed)) this.replace(performance.now() - started);
     };
     rsync.once('exit', end).once('error', end);
@@ -116,17 +121,32 @@ export class Waiting<T extends Armed> {
     }, ms).unref();
   }
 
-  /** Ends one that the server has no room for where others are there, and starts no more than it has room for from then on. */
-  private hearRefusal(armed: T, stderr: Readable): void {
-    stderr.once('readable', () => {
+  /**
+   * Keeps what one says for when it is used: all sessions share a connection, which stands still where that is not read. Ends one that
+   * talks without end, and one that the server has no room for where others are there: no more than it has room for are started then.
+   */
+  private hear(armed: T, stderr: Readable): void {
+    const said: Buffer[] = [];
+    this.said.set(armed, said);
+    stderr.on('readable', () => {
+      for (let chunk: Buffer | null = stderr.read(); chunk; chunk = stderr.read()) said.push(chunk);
       if (!this.idle.includes(armed)) return;
-      const said: Buffer | null = stderr.read();
-      if (said) stderr.unshift(said);
+      const all = Buffer.concat(said);
       const others = this.idle.length + this.used.size - 1;
-      if (others === 0 || !said?.includes(REFUSED)) return;
-      this.room = others;
-      this.end(armed);
+      const isRefused = others > 0 && all.includes(REFUSED);
+      if (isRefused) this.room = others;
+      if (isRefused || all.length > MAX_SAID) this.end(armed);
+      if (all.length > MAX_SAID) this.replace(0);
     });
+  }
+
+  /** Puts back what one has said while it waited. */
+  private hush(armed: T): void {
+    const { stderr } = armed.rsync;
+    const said = Buffer.concat(this.said.get(armed) ?? []);
+    this.said.delete(armed);
+    stderr?.removeAllListeners('readable');
+    if (said.length > 0 && !stderr?.readableEnded) stderr?.unshift(said);
   }
 
   /** Hands out one that can be used; ends those that cannot. */
@@ -138,12 +158,12 @@ export class Waiting<T extends Armed> {
     while (true) {
       const armed = this.idle.shift();
       if (!armed) return undefined;
-      armed.rsync.stderr?.removeAllListeners('readable');
       if (isUsable(armed) && children.has(armed.rsync)) {
+        this.hush(armed);
         this.used.add(armed);
         return armed;
       }
-      signalGroup(armed.rsync, 'SIGKILL');
+      this.end(armed, 'SIGKILL');
     }
   }
 
@@ -165,9 +185,11 @@ export class Waiting<T extends Armed> {
     }, IDLE_MS).unref();
   }
 
-  private end(armed: T): void {
+  private end(armed: T, signal: NodeJS.Signals = 'SIGTERM'): void {
     this.remove(armed);
-    signalGroup(armed.rsync, 'SIGTERM');
+    this.said.delete(armed);
+    signalGroup(armed.rsync, signal);
+    armed.rsync.stderr?.destroy();
   }
 
   /** Ends all: they wait for names and do not notice that their connection is lost, or have rules that are none any more. */

@@ -356,12 +356,17 @@ describe('sshd', () => {
     expect(backup.output).toMatch(/\[ERROR .*\] .*no hostkeys available/);
   });
 
-  test('that dies ends the backup with status 1', async () => {
+  test('that dies ends the backup with status 1, and no connection outlives it that the next start knows nothing of', async () => {
     await using pair = await Pair.withKeys('dies');
-    const { backup } = await pair.run();
+    const { source, backup } = await pair.run();
+    await backup.shows('sshd: Accepted publickey');
     process.kill(sshdPid(backup), 'SIGKILL');
     expect(await backup.exited).toBe(1);
     expect(backup.output).toMatch(/\[ERROR .*\] sshd 意外退出 \(退出码: SIGKILL\)/);
+    await source.shows('SSH 连接已断开');
+    pair.start('start-sshd');
+    writeFileSync(pair.path('source', 'a'), 'a');
+    await pair.isMirrored();
   });
 
   test('that cannot have its port ends the backup with status 1 and its own words', async () => {

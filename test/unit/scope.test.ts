@@ -17,9 +17,10 @@ const something = () => {
 test('work that hangs is given up, what it has started is ended, and it gets no further', async () => {
   const [one, other] = [something(), something()];
   const steps: string[] = [];
+  const hang = Promise.withResolvers<void>();
   const hanging = limited(50, async () => {
     started(one);
-    await sleep(100);
+    await hang.promise;
     steps.push('later');
     await goOn();
     steps.push('further');
@@ -28,7 +29,8 @@ test('work that hangs is given up, what it has started is ended, and it gets no 
   expect(one.ended).toBe(true);
   expect(await limited(1000, async () => started(other))).toBe(other);
   expect(other.ended).toBe(false);
-  await sleep(150);
+  hang.resolve();
+  await sleep(50);
   expect(steps).toEqual(['later']);
 });
 
@@ -46,14 +48,10 @@ test('work within work ends with it, and one that fails takes nothing else along
     steps.push('on');
   });
   expect([inner.ended, beside.ended, steps]).toEqual([true, false, ['on']]);
-  const outer = limited(50, () =>
-    limited(10_000, () =>
-      sleep(100)
-        .then(goOn)
-        .then(() => steps.push('too far')),
-    ),
-  );
+  const hang = Promise.withResolvers<void>();
+  const outer = limited(50, () => limited(10_000, () => hang.promise.then(goOn).then(() => steps.push('too far'))));
   await expect(outer).rejects.toThrow('not within');
-  await sleep(150);
+  hang.resolve();
+  await sleep(50);
   expect(steps).toEqual(['on']);
 });

@@ -62,6 +62,7 @@ describe('what RSYNC_OPTS allow', () => {
     '-a --delete-excluded --exclude=x',
     '-a --delete-excluded',
     '-aM--fake-super --remote-option=--fsync',
+    '-a --trust-sender --new-compress --old-compress --no-iconv --no-msgs2stderr --max-alloc=2G',
     '-aH',
     '-ax',
     '-a --delay-updates --partial-dir=.partial --timeout=5',

@@ -198,3 +198,32 @@ describe('a session that the server refuses', () => {
     expect(String(bed.rsync(1).stderr.read())).toBe(refusal);
   });
 });
+
+describe('what one says while it waits', () => {
+  const say = (id: number, words: string) => {
+    bed.rsync(id).stderr.write(words);
+    bed.rsync(id).stderr.emit('readable');
+  };
+
+  test('is there when it is used, all of it', () => {
+    bed.waiting.fill();
+    for (const word of ['one, ', 'two, ', 'three']) say(1, word);
+    expect(bed.rsync(1).stderr.readableLength).toBe(0); // nobody has to wait until it is read
+    expect(bed.take()).toBe(1);
+    expect(String(bed.rsync(1).stderr.read())).toBe('one, two, three');
+  });
+
+  test('is too much once it is more than 64 kB: it is ended, and another one is started after a while', async () => {
+    bed.waiting.fill();
+    for (let n = 0; n < 64; n++) say(1, '.'.repeat(1024));
+    expect(bed.running).toEqual([1]);
+    say(1, '.');
+    expect(bed.running).toEqual([]);
+    expect(bed.rsync(1).stderr.destroyed).toBe(true);
+    await passSeconds(4.9);
+    expect(bed.take()).toBeUndefined();
+    await passSeconds(0.2);
+    expect(bed.running).toEqual([2]);
+    expect(bed.take()).toBe(2);
+  });
+});
