@@ -21,6 +21,8 @@ setDefaultTimeout(120_000);
 const sshdPid = (backup: Program) => Number(/PID: (\d+)/.exec(backup.output)?.[1]);
 const watcherOf = (pair: Pair) =>
   [...processesWith(`${pair.directory}/source/`)].find(([, command]) => /^inotifywait/.test(command))?.[0] ?? 0;
+/** Resolves once no process of a pair is there: what was killed is, until it has a core to end on. */
+const areGone = (pair: Pair) => eventually(() => processesWith(pair.directory).size === 0);
 /** What a second backup of a pair needs of its own. */
 const ofItsOwn = async (pair: Pair) => ({ SSHD_PORT: `${await freePort()}`, STATUS_FILE: pair.path('second.json') });
 
@@ -39,7 +41,7 @@ describe('stopping', () => {
       expect(await backup.stop(signal)).toBe(0);
       expect(backup.output).toContain(`收到 ${signal}，正在停止服务...`);
       expect(backup.lines.at(-1)).toEndWith('服务已停止 ✓');
-      await eventually(() => processesWith(pair.directory).size === 0);
+      await areGone(pair);
     },
   );
 
@@ -58,7 +60,7 @@ describe('stopping', () => {
     expect(underNohup.running).toBe(true);
     expect(underNohup.output).not.toContain('收到 SIGHUP');
     expect(await underNohup.stop()).toBe(0);
-    await eventually(() => processesWith(pair.directory).size === 0);
+    await areGone(pair);
   });
 
   test('sends what is still waiting for its interval', async () => {
@@ -108,7 +110,7 @@ describe('stopping', () => {
       const program = pair.start(name);
       await program.shows(/生成 SSH (主机)?密钥/);
       expect(await program.stop()).toBe(0);
-      expect([...processesWith(pair.directory).values()]).toEqual([]);
+      await areGone(pair);
       const left = readdirSync(pair.directory, { recursive: true, encoding: 'utf8' });
       expect(left.filter((path) => path.includes('new'))).toEqual([]);
     },
@@ -126,7 +128,7 @@ describe('stopping', () => {
     const started = performance.now();
     expect(await program.stop()).toBe(0);
     expect(performance.now() - started).toBeLessThan(5000);
-    expect([...processesWith(pair.directory).values()]).toEqual([]);
+    await areGone(pair);
     const left = readdirSync(pair.directory, { recursive: true, encoding: 'utf8' });
     expect(left.filter((path) => path.includes('new'))).toEqual([]);
   });
@@ -138,7 +140,7 @@ describe('stopping', () => {
     const backup = pair.start('start-sshd');
     await backup.shows('启动 SSH 服务...');
     expect(await backup.stop()).toBe(0);
-    expect([...processesWith(pair.directory).values()]).toEqual([]);
+    await areGone(pair);
   });
 
   test('is possible in every phase of the start', async () => {
@@ -149,7 +151,7 @@ describe('stopping', () => {
     const backup = pair.start('start-sshd', { SHARED_KEYS_DIR: pair.path('empty') });
     await backup.shows('(1/30)');
     expect(await backup.stop()).toBe(0);
-    expect(processesWith(pair.directory).size).toBe(0);
+    await areGone(pair);
   });
 });
 
