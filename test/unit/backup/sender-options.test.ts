@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'bun:test';
-import { spawnSync } from 'node:child_process';
 import { parseCommand } from '../../../src/backup/forced-command.ts';
 import { asksToRead, parseSender } from '../../../src/backup/sender-options.ts';
+import { nameOf, optionsOfRsync } from './rsync-help.ts';
 import { SENDER_VERDICTS, type SenderVerdict } from './sender-verdicts.ts';
 
 const parse = (words: string) => parseSender(parseCommand(`rsync --server --sender ${words}`));
@@ -16,8 +16,6 @@ function verdictOn(option: string): SenderVerdict {
   }
 }
 
-const nameOf = (option: string) => (option.startsWith('--') ? option.replace(/=.*/, '') : option.slice(0, 2));
-
 describe('the options of a sending rsync', () => {
   const all = SENDER_VERDICTS.flatMap(([options, verdict]) =>
     options.split(/[| ]/).map((option): [string, SenderVerdict] => [option, verdict]),
@@ -29,14 +27,9 @@ describe('the options of a sending rsync', () => {
 
   test('are all judged that the rsync of this machine has', () => {
     const judged = new Set(all.map(([option]) => nameOf(option)));
-    const { stdout } = spawnSync('rsync', ['--help'], { encoding: 'utf8' });
-    const [, list = ''] = stdout.split(/^Options$/m);
-    const names = [...list.matchAll(/^(--?[^\s,]+)(?:, (--?\S+))?/gm)].flatMap(([, name, other]) => [
-      name,
-      other ?? name,
-    ]);
+    const names = optionsOfRsync();
     expect(names.length).toBeGreaterThan(200);
-    expect(names.map((name) => nameOf(name ?? '')).filter((name) => !judged.has(name))).toEqual([]);
+    expect(names.filter((name) => !judged.has(name))).toEqual([]);
   });
 });
 

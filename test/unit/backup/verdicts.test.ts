@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'bun:test';
-import { spawnSync } from 'node:child_process';
 import { parseCommand, parseReceiver } from '../../../src/backup/forced-command.ts';
+import { nameOf, optionsOfRsync } from './rsync-help.ts';
 import { VERDICTS, type Verdict } from './verdicts.ts';
 
 /** What becomes of an option at the door. */
@@ -16,9 +16,6 @@ function verdictOn(option: string): Verdict {
   }
 }
 
-/** What options are called: `--info=ALL4` is `--info`, `-B1` is `-B`. */
-const nameOf = (option: string) => (option.startsWith('--') ? option.replace(/=.*/, '') : option.slice(0, 2));
-
 describe('the options of rsync', () => {
   test.each(VERDICTS)('%s: %s, for it %s', (option, verdict) => {
     expect(verdictOn(option.split('|')[0] ?? '')).toBe(verdict);
@@ -26,13 +23,8 @@ describe('the options of rsync', () => {
 
   test('are all judged that the rsync of this machine has', () => {
     const judged = new Set(VERDICTS.flatMap(([option]) => option.split(/[| ]/).map(nameOf)));
-    const { stdout } = spawnSync('rsync', ['--help'], { encoding: 'utf8' });
-    const [, list = ''] = stdout.split(/^Options$/m);
-    const names = [...list.matchAll(/^(--?[^\s,]+)(?:, (--?\S+))?/gm)].flatMap(([, name, other]) => [
-      name,
-      other ?? name,
-    ]);
+    const names = optionsOfRsync();
     expect(names.length).toBeGreaterThan(200);
-    expect(names.map((name) => nameOf(name ?? '')).filter((name) => !judged.has(name))).toEqual([]);
+    expect(names.filter((name) => !judged.has(name))).toEqual([]);
   });
 });
