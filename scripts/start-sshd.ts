@@ -19,7 +19,7 @@
  *   6 follow the key while sshd lives   followSharedKey                    src/backup/authorized-keys.ts, key-sessions.ts
  *   – what the source may run           answerSource                       src/backup/forced-command.ts, confinement.ts
  *   – where it may write                guard.watch                        src/backup/guard.ts, destination.ts
- *   – what is asked of the program      answerFlags                        src/backup/status.ts, commands.ts
+ *   – what is asked of the program      answerFlags                        src/backup/status.ts, monitor.ts, commands.ts
  */
 import { chmodSync, mkdirSync, statSync } from 'node:fs';
 import { hostname } from 'node:os';
@@ -34,6 +34,7 @@ import { answerSource } from '../src/backup/forced-command.ts';
 import { Guard } from '../src/backup/guard.ts';
 import { History } from '../src/backup/history.ts';
 import { KeySessions } from '../src/backup/key-sessions.ts';
+import { openViews } from '../src/backup/monitor.ts';
 import { Promotion } from '../src/backup/promotion.ts';
 import { Reports } from '../src/backup/reports.ts';
 import { canSeclude } from '../src/backup/seclusion.ts';
@@ -223,7 +224,7 @@ async function main(): Promise<void> {
   for (const prepare of [
     () => status.standAlone(),
     async () => lifecycle.background(endLeftovers()),
-    () => status.publishFirst(),
+    () => openViews(config, status),
     async () => lifecycle.onStop(() => guard.leave()), // after the status, which says so meanwhile
     () => heading('service.start', 'SSH 服务器 - 自动配置启动', { version }),
     () => lifecycle.finishFirst(generateHostKeys(config)), // 1
@@ -239,8 +240,7 @@ async function main(): Promise<void> {
   await startSshd(sshd); // 5
   status.enterService();
   logReady(config, sshd);
-  const watches = [guard.watch(), stalls.keep(), sessions.keep(), history.keep(), promotion.keep()];
-  for (const watch of watches) lifecycle.background(watch);
+  lifecycle.background(Promise.all([guard.watch(), stalls.keep(), sessions.keep(), history.keep(), promotion.keep()]));
   await followSharedKey(key, sessions, sshd); // 6
 }
 

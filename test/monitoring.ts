@@ -30,6 +30,12 @@ export const METRICS: Record<string, string[]> = {
   rsync_build_info: ['version'],
 };
 
+/** Those of start-sshd. */
+export const BACKUP_METRICS = 'healthy last_received_timestamp_seconds sessions refused_total free_bytes history_bytes'
+  .split(' ')
+  .concat('history_versions promoted build_info'.split(' '))
+  .map((name) => `rsync_backup_${name}`);
+
 interface Alert {
   alert: string;
   expr: string;

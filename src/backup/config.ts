@@ -20,6 +20,7 @@ import {
   mistake,
   readVariables,
   refuseMistakes,
+  webVariables,
 } from '../service/variables.ts';
 import { findProgram, PROGRAMS } from './programs.ts';
 import { refusedBy } from './receiver-options.ts';
@@ -73,11 +74,14 @@ export const variables = {
     desc: '状态文件，供 --status 和 --healthcheck 使用，整体替换',
   }),
   ...logVariables('/var/log/rsync/sshd.log'),
+  ...webVariables(' /metrics 和 /healthz'),
   ...colourVariable,
 };
 
 /** Why no versions can be kept of what a shell of the source writes. */
 const SHELL = 'ALLOW_SHELL=true 时无法保留旧版本：源端可以随意改写它们；请去掉其中一个';
+
+const TAKEN = '已用于 SSHD_PORT，请使用不同的端口';
 
 /**
  * Reads and checks the variables.
@@ -89,6 +93,8 @@ export function readConfig(env: NodeJS.ProcessEnv, missing: string[] = []) {
   const isKnown = !mistakes.some(({ name }) => name === 'HISTORY_DAYS' || name === 'ALLOW_SHELL');
   if (isKnown && config.HISTORY_DAYS > 0 && config.ALLOW_SHELL)
     mistakes.push(mistake('HISTORY_DAYS', env.HISTORY_DAYS ?? '', SHELL));
+  if (config.METRICS_PORT && config.METRICS_PORT === String(config.SSHD_PORT))
+    mistakes.push(mistake('METRICS_PORT', config.METRICS_PORT, TAKEN));
   refuseMistakes(variables, mistakes, missing);
   return config;
 }

@@ -9,6 +9,7 @@ import { closeSync, openSync, readSync, writeSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { enter, fence, locate, Refusal } from './confinement.ts';
 import { keepingOf } from './history-door.ts';
+import { ReceiptMark } from './receipt-mark.ts';
 import { type Kind, Removals } from './removals.ts';
 import { type Kept, MAX_PATH_BYTES, PLACE, renameBelow } from './renames.ts';
 
@@ -119,6 +120,7 @@ export function serveErrands(directory: string, allowed: string, { admit, mayRem
   const { real, root } = locate(directory, allowed);
   const history = keepingOf(root);
   history?.refuse([real]);
+  const mark = new ReceiptMark();
   fence(root, file ? [dirname(file)] : []);
   process.chdir('/'); // DEST_DIR can be unmounted while this waits
   writeSync(1, 'ready\n');
@@ -126,6 +128,7 @@ export function serveErrands(directory: string, allowed: string, { admit, mayRem
   for (let head = fields.next(); !head.done; head = fields.next()) {
     const most = mayRemove && /^\d{1,15}$/.test(head.value) ? Number(head.value) : 0;
     admit();
+    mark.put();
     const place = openDestination(directory, allowed);
     try {
       using keeper = history?.keeper(real);

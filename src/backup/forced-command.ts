@@ -15,6 +15,7 @@ import { keepingOf } from './history-door.ts';
 import type { runGuarded } from './history-guard.ts';
 import { identify } from './identification.ts';
 import { findProgram } from './programs.ts';
+import { ReceiptMark } from './receipt-mark.ts';
 import {
   countBlockWords,
   DIRECTORIES,
@@ -131,6 +132,7 @@ async function answerTo(command: string, key: string | undefined): Promise<strin
   if (asked !== RENAME) return receive(words, DEST_DIR);
   admit();
   occupy('helpers', MAX_HELPERS);
+  new ReceiptMark().put();
   return renameIn(directory, DEST_DIR);
 }
 
@@ -179,6 +181,7 @@ async function receive(words: string[], allowed: string): Promise<never> {
   const rsync = findProgram('rsync');
   if (!rsync) throw new Refusal('本机没有 rsync');
   const rest = enter(real, root);
+  new ReceiptMark().put();
   if (writesInPlace(options)) await protectDevices();
   if (writesLoosely(options)) await sendReport('loose', '');
   if (hasBlockLength) await sendReport('unblocked', '');

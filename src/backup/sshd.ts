@@ -18,6 +18,7 @@ import { escapeText, Failure } from '../service/text.ts';
 import { Ceiling, LAST } from './ceiling.ts';
 import type { Config } from './config.ts';
 import { findProgram } from './programs.ts';
+import { receivedAt } from './receipt-mark.ts';
 import { openRecords } from './records.ts';
 import { Remnants } from './remnants.ts';
 import {
@@ -177,6 +178,11 @@ export class Sshd {
   /** Tells how many connections there are. */
   countSessions(): number {
     return this.connections().length;
+  }
+
+  /** Tells when a session last began to receive something, or made ready to; nothing where none has. */
+  get received(): Date | undefined {
+    return this.directory ? receivedAt(this.directory) : undefined;
   }
 
   /** Lists the processes that lead what runs for sessions: each is started by one of sshd's own. */

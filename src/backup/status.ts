@@ -110,6 +110,7 @@ export class ServiceStatus {
       destination: { ...destination.report(), trouble: guard.report() },
       key: key.report(),
       sessions: sshd.countSessions(),
+      received: sshd.received?.toISOString() ?? null,
       stalled: stalls.report(),
       refused: reports.report(),
       restore: reports.leave.report(),
@@ -226,7 +227,7 @@ const describePromotion = ({ promoted }: Status): string[][] =>
 
 /** Describes the state as a table for people. */
 export function describe(status: Status): string {
-  const { sshd, destination, key, sessions, refused, errors } = status;
+  const { sshd, destination, key, sessions, received, refused, errors } = status;
   const trouble = troubleOf(status) || shortageOf(status);
   const rows = table([
     ['SSH 服务', `PID ${sshd.pid ?? '–'}，${sshd.listen ?? '所有地址'}，端口 ${sshd.port}`],
@@ -234,6 +235,7 @@ export function describe(status: Status): string {
     ['源端公钥', key ?? '–'],
     ...describePromotion(status),
     ['连接', String(sessions)],
+    ['最近接收', received ? localTime(received) : '–'],
     ['拒绝的命令', String(refused)],
     ...describeLeave(status),
     ...describeHistory(status),

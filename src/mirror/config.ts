@@ -13,21 +13,19 @@ import { isWithin, realPath } from '../service/files.ts';
 import { escapeText, wordsOf } from '../service/text.ts';
 import { homeDirectory } from '../service/user.ts';
 import {
-  address,
   checked,
   colourVariable,
   countUpTo,
   describeVariables,
   file,
   flag,
-  hostNames,
   logVariables,
   type Mistake,
   mistake,
-  port,
   readVariables,
   refuseMistakes,
   seconds,
+  webVariables,
 } from '../service/variables.ts';
 import { type Plan, parseWords, planFor } from './options.ts';
 import { complaintsAbout, complaintsAboutSource } from './rsync-options.ts';
@@ -122,15 +120,7 @@ export const variables = {
   }),
   ...logVariables('/var/log/rsync/sync.log'),
   METRICS_FILE: file({ default: '', desc: 'Prometheus 指标文件，整体替换，例如 /var/metrics/rsync.prom' }),
-  METRICS_PORT: port({ default: '', desc: '在此端口提供状态页 /、/metrics 和 /healthz' }),
-  METRICS_LISTEN: address({
-    default: '127.0.0.1',
-    desc: 'METRICS_PORT 监听的 IP 地址，0.0.0.0 = 所有地址（compose 中的默认值）',
-  }),
-  METRICS_HOSTS: hostNames({
-    default: [],
-    desc: '状态页和指标还应答的主机名，以空格或逗号分隔；IP 地址、localhost 和本机的主机名总会应答',
-  }),
+  ...webVariables('状态页 /、/metrics 和 /healthz'),
   ...colourVariable,
 };
 

@@ -5,6 +5,7 @@
  *   await registry.metrics();
  */
 import { version } from '../../package.json';
+import { type Metric, registryOf, type Samples } from '../service/metrics.ts';
 import type { Outcome } from './rsync.ts';
 import type { Service } from './status.ts';
 import type { TargetState } from './target-state.ts';
@@ -16,10 +17,6 @@ interface Parts {
   watch: Watch;
   targets: TargetState[];
 }
-
-type Samples = [value: number | null, labels?: Record<string, string>][];
-/** Kind, name, labels, meaning, values. */
-type Metric = ['Counter' | 'Gauge', string, string, string, () => Samples];
 
 const successTime = ({ lastSuccess }: TargetState) => lastSuccess && lastSuccess.getTime() / 1000;
 const lagOfTarget = ({ oldestPending: oldest }: TargetState) => (oldest ? (Date.now() - oldest) / 1000 : 0);
@@ -75,26 +72,16 @@ function metricsOf({ service, watch, targets }: Parts): Metric[] {
   ];
 }
 
-/** Defines the metrics. The library is loaded only here: most have no use for it. */
+/** Defines the metrics. */
 export async function defineMetrics(parts: Parts) {
-  const prometheus = await import('prom-client');
-  const registry = new prometheus.Registry();
-  const registers = [registry];
-  for (const [kind, name, labels, help, collect] of metricsOf(parts)) {
-    new prometheus[kind]({
-      ...{ name, help, registers, labelNames: labels.split(' ').filter(Boolean) },
-      collect() {
-        this.reset();
-        for (const [value, sample = {}] of collect()) if (value !== null) this.inc(sample, value);
-      },
-    });
-  }
-  const duration = new prometheus.Histogram({
+  const registry = await registryOf(metricsOf(parts));
+  const { Histogram } = await import('prom-client');
+  const duration = new Histogram({
     name: 'rsync_sync_duration_seconds',
     help: 'How long syncs took',
     labelNames: ['target', 'mode'],
     buckets: [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200],
-    registers,
+    registers: [registry],
   });
   for (const target of parts.targets) {
     target.on('synced', ({ mode, seconds }: Outcome) => duration.observe({ target: target.name, mode }, seconds));

@@ -5,7 +5,7 @@
  */
 import { lifecycle } from '../service/lifecycle.ts';
 import { Publisher, StateFile } from '../service/status.ts';
-import { headersFor, serveSite } from '../service/web.ts';
+import { headersFor, pagesOf, serveSite } from '../service/web.ts';
 import type { Config } from './config.ts';
 import { defineMetrics } from './metrics.ts';
 import { judge, type Service } from './status.ts';
@@ -57,11 +57,7 @@ async function serve(
     headers: headersFor(page),
     pages: {
       '/': ({ send }) => send(200, 'html', page),
-      '/metrics': async ({ send }) => send(200, 'plain; version=0.0.4', await metrics()),
-      '/healthz': ({ send }) => {
-        const { healthy, line } = judge(service.describe());
-        send(healthy ? 200 : 503, 'plain', `${line}\n`);
-      },
+      ...pagesOf(metrics, () => judge(service.describe())),
       '/events': ({ follow }) => follow(publisher),
     },
   });

@@ -61,7 +61,7 @@ export const address = checked((value) => {
 });
 
 /** Takes names of hosts, in small letters and without the dot that may end one. */
-export const hostNames = makeExactValidator<string[]>((value) => {
+const hostNames = makeExactValidator<string[]>((value) => {
   const label = '[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?';
   const form = new RegExp(`^(?=.{1,253}$)${label}(\\.${label})*$`);
   const names = wordsOf(value).map((word) => word.toLowerCase().replace(/\.$/, ''));
@@ -83,6 +83,19 @@ export const logVariables = (example: string) => ({
   LOG_FILE: file({ default: '', desc: `日志同时写入此文件，不带颜色，例如 ${example}` }),
   LOG_MAX_SIZE: logSize({ default: '10M', desc: 'LOG_FILE 达到此大小后轮转，单位 K、M 或 G' }),
   LOG_MAX_FILES: countUpTo(999)({ default: 5, desc: '保留多少个轮转后的 LOG_FILE' }),
+});
+
+/** Gives the variables of what is served on METRICS_PORT. @param pages what that is, for people */
+export const webVariables = (pages: string) => ({
+  METRICS_PORT: port({ default: '', desc: `在此端口提供${pages}` }),
+  METRICS_LISTEN: address({
+    default: '127.0.0.1',
+    desc: 'METRICS_PORT 监听的 IP 地址，0.0.0.0 = 所有地址（compose 中的默认值）',
+  }),
+  METRICS_HOSTS: hostNames({
+    default: [],
+    desc: 'METRICS_PORT 还应答的主机名，以空格或逗号分隔；IP 地址、localhost 和本机的主机名总会应答',
+  }),
 });
 
 export const colourVariable = { NO_COLOR: str({ default: '', desc: '设置为任意值 = 日志不带颜色' }) };

@@ -101,6 +101,18 @@ class Crowd {
   }
 }
 
+/** Gives the pages that are for programs: the metrics, and whether all is well. */
+export const pagesOf = (
+  metrics: () => Promise<string>,
+  judge: () => { healthy: boolean; line: string },
+): Site['pages'] => ({
+  '/metrics': async ({ send }) => send(200, 'plain; version=0.0.4', await metrics()),
+  '/healthz': ({ send }) => {
+    const { healthy, line } = judge();
+    send(healthy ? 200 : 503, 'plain', `${line}\n`);
+  },
+});
+
 /** Serves pages, as soon as the port is to be had. */
 export function serveSite(site: Site): Server {
   const [visitors, followers] = [new Crowd(MAX_VISITORS), new Crowd(MAX_FOLLOWERS)];

@@ -5,7 +5,7 @@ import { copyFileSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync,
 import { connect, type Socket } from 'node:net';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
-import { ALERTS, DASHBOARDS, METRICS, MONITORING, queriesOf } from '../monitoring.ts';
+import { ALERTS, BACKUP_METRICS, DASHBOARDS, METRICS, MONITORING, queriesOf } from '../monitoring.ts';
 import { Pair } from '../pair.ts';
 import { cleanEnv, content, eventually, freePort, Program } from '../processes.ts';
 
@@ -187,6 +187,39 @@ describe.skipIf(missing.length > 0)('Prometheus', () => {
       expect(types.sort()).toEqual(Object.keys(METRICS).sort());
     }
   });
+});
+
+test('the backup tells of itself: when something was received, what is refused, what older versions cost', async () => {
+  await using pair = await Pair.withKeys('backup-metrics');
+  const port = await freePort();
+  const ask = async (path: string, host = 'localhost') =>
+    fetch(`http://127.0.0.1:${port}${path}`, { headers: { Host: host } });
+  pair.start('start-sshd', { METRICS_PORT: `${port}`, HISTORY_DAYS: '1' });
+  const file = pair.path('source', 'file');
+  writeFileSync(file, 'old');
+  const source = pair.start('rsync-inotify', { SYNC_INTERVAL: '0' });
+  await source.shows('✓ 服务运行中');
+  const since = Date.now() / 1000;
+  writeFileSync(file, 'new words');
+  await eventually(() => content(pair.path('backup', 'file')) === 'new words');
+  const metric = async (name: string) =>
+    Number(new RegExp(`^rsync_backup_${name} (.*)$`, 'm').exec(await (await ask('/metrics')).text())?.[1]);
+  await eventually(async () => (await metric('last_received_timestamp_seconds')) >= since);
+  await eventually(async () => (await metric('history_versions')) === 1);
+  expect(await metric('history_bytes')).toBeGreaterThan(0);
+  expect(await metric('sessions')).toBeGreaterThan(0);
+  expect(await metric('promoted')).toBe(0);
+  const health = await ask('/healthz');
+  expect([health.status, await health.text()]).toEqual([
+    200,
+    expect.stringMatching(/^健康: SSH 服务运行中，\d+ 个连接\n$/),
+  ]);
+  expect((await ask('/metrics', 'rebound.example')).status).toBe(421);
+  expect((await ask('/')).status).toBe(404);
+  const text = await (await ask('/metrics')).text();
+  if (missing.length === 0) expect(promtool(['check', 'metrics'], text)).toBe('');
+  const types = [...text.matchAll(/^# TYPE (\w+) \w+$/gm)].map(([, name = '']) => name);
+  expect(types.sort()).toEqual(BACKUP_METRICS.toSorted());
 });
 
 test('whoever holds hundreds of connections open keeps nobody from the page, and nothing from the mirror', async () => {

@@ -5,7 +5,7 @@ import { modules, ROOT } from '../project.ts';
 
 /** The rooms of src/, each in the order in which its modules stand on each other: one imports only what is named before it. */
 const SERVICE =
-  'text foreign-lines lines files foreign glance log user libc landlock locks keys processes orphans mounts lifecycle variables status web duration control'.split(
+  'text foreign-lines lines files foreign glance log user libc landlock locks keys processes orphans mounts lifecycle variables status metrics web duration control'.split(
     ' ',
   );
 const MIRROR = [
@@ -16,8 +16,8 @@ const MIRROR = [
   'tally rule-files census ledger forecast losses brake transfers removals pruning whole-tree large-files beside own-line by-content waiting sender division flaws failures retries recovery target commands status metrics monitor comparison readability horizon verify restore-wish fetching restore',
 ].flatMap((line) => line.split(' '));
 const BACKUP = [
-  'programs receiver-options config promotion-mark confinement sender-options admission identification history-names held-tree history-copy history-moves history-door renames removals errands session-reports room destination mount-memory home ceiling sources leave reports letter-case seclusion slots seccomp history-guard',
-  'sender-session forced-command authorized-keys sshd-options records remnants strays sshd crowd stalls links inner-mounts clean-mark aftermath unmounts guard promotion key-sessions history-clock history-tender history history-lookup history-archive history-recover history-answers promotion-answers commands status',
+  'programs receiver-options config promotion-mark confinement sender-options admission identification history-names held-tree history-copy history-moves history-door receipt-mark renames removals errands session-reports room destination mount-memory home ceiling sources leave reports letter-case seclusion slots seccomp history-guard',
+  'sender-session forced-command authorized-keys sshd-options records remnants strays sshd crowd stalls links inner-mounts clean-mark aftermath unmounts guard promotion key-sessions history-clock history-tender history history-lookup history-archive history-recover history-answers promotion-answers commands status monitor',
 ].flatMap((line) => line.split(' '));
 
 const room = (name: string, floors: string[]) => floors.map((floor) => `src/${name}/${floor}.ts`);

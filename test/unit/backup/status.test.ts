@@ -1,7 +1,9 @@
 import { describe as about, expect, test } from 'bun:test';
 import type { Trouble } from '../../../src/backup/guard.ts';
+import { metricsOf } from '../../../src/backup/monitor.ts';
 import type { Shortage } from '../../../src/backup/room.ts';
 import { describe, judge, problemsOf, type Status } from '../../../src/backup/status.ts';
+import { registryOf } from '../../../src/service/metrics.ts';
 
 const now = () => new Date().toISOString();
 const destination = (writable: boolean, shortage: Shortage | null = null) => ({
@@ -19,6 +21,7 @@ const statusWith = (change: Partial<Status>): Status => ({
   destination: destination(true),
   key: 'SHA256:abc',
   sessions: 2,
+  received: null,
   restore: null,
   refused: 3,
   stalled: 0,
@@ -83,15 +86,35 @@ test('the status is a table, with the last warnings and errors below it', () => 
   const errors = [{ time: now(), level: 'warn' as const, event: 'x', message: 'full', count: 1 }];
   const lines = describe(statusWith({ key: null, destination: destination(false, 'full'), errors })).split('\n');
   expect(lines[0]).toStartWith('start-sshd 1.0.0 (PID 7)，启动于 20');
-  expect(lines.slice(2, 9)).toEqual([
+  expect(lines.slice(2, 10)).toEqual([
     '',
     'SSH 服务    PID 8，所有地址，端口 22',
     '目标目录    /data/backup（无法写入）',
     '源端公钥    –',
     '连接        2',
+    '最近接收    –',
     '拒绝的命令  3',
     '',
   ]);
-  expect(lines[9]).toBe('最近的警告和错误:');
-  expect(lines[10]).toMatch(/^ {2}\[WARN .*\] full$/);
+  expect(lines[10]).toBe('最近的警告和错误:');
+  expect(lines[11]).toMatch(/^ {2}\[WARN .*\] full$/);
+});
+
+test('the metrics are the same state, without what is not known', async () => {
+  let status = statusWith({ sessions: 4 });
+  const registry = await registryOf(metricsOf(() => status));
+  const values = async () =>
+    Object.fromEntries(
+      [...(await registry.metrics()).matchAll(/^rsync_backup_(\w+) (\S+)$/gm)].map(([, name, value]) => [name, value]),
+    );
+  const usual = { healthy: '1', sessions: '4', refused_total: '3', free_bytes: '5000000', promoted: '0' };
+  expect(await values()).toEqual(usual);
+  status = statusWith({
+    ...{ received: '2025-10-09T12:00:00.500Z', promoted: '2025-10-09T12:00:01.000Z', phase: 'stopped' },
+    history: { days: 30, versions: 7, bytes: 4096 },
+  });
+  expect(await values()).toEqual({
+    ...{ ...usual, healthy: '0', sessions: '2', promoted: '1', history_versions: '7', history_bytes: '4096' },
+    last_received_timestamp_seconds: '1760011200.5',
+  });
 });
