@@ -181,16 +181,13 @@ function logReady({ SSHD_PORT: port, SSHD_LISTEN }: Config, { pid }: Sshd): void
 
 // ── Step 6: follow the key ───────────────────────────────────────────────────────────────────────
 
-/** How often the shared key is looked at once sshd runs, ms. */
-const FOLLOW_MS = 1000;
-
 /** Puts a new key in the old one's place as long as sshd lives, and ends sessions that may not go on, or are too many. */
 async function followSharedKey(key: SharedKey, sessions: KeySessions, sshd: Sshd): Promise<void> {
   const crowd = new Crowd(sshd);
   while (!lifecycle.stopping) {
     if (await key.answers()) adoptSharedKey(key, sessions);
     crowd.inspect(performance.now());
-    await sshd.pause(FOLLOW_MS);
+    await sshd.nextBeat();
   }
 }
 

@@ -28,8 +28,8 @@ import type { Reports } from './reports.ts';
 import type { Sshd } from './sshd.ts';
 import { UnmountWatch } from './unmounts.ts';
 
-/** How often it is looked at whether DEST_DIR is still the directory that it was, ms. */
-const LOOK_MS = 2000;
+/** After how many beats it is looked at again whether DEST_DIR is still the directory that it was. */
+const LOOK_EVERY = 2;
 
 /** How long the start waits for the files that may have been damaged to be found, ms; then it goes on, and nothing is received meanwhile. */
 const EXAMINE_MS = 2000;
@@ -137,10 +137,10 @@ export class Guard {
         .finally(() => {
           this.looking = undefined;
         });
-      await Promise.race([this.looking, lifecycle.pause(LOOK_MS)]);
+      await Promise.race([this.looking, lifecycle.nextBeat(LOOK_EVERY)]);
       this.compareMounts();
       await this.restoreFiles();
-      await lifecycle.pause(LOOK_MS);
+      await lifecycle.nextBeat(LOOK_EVERY);
     }
   }
 

@@ -21,8 +21,8 @@ import { entryOf, HISTORY } from './history-names.ts';
 import { goneOf, type Orders, type Outcome, TEND } from './history-tender.ts';
 import { canAsk } from './seccomp.ts';
 
-/** How often it is looked for sessions that have kept something and have ended, ms. */
-const LOOK_MS = 2000;
+/** After how many beats it is looked again for sessions that have kept something and have ended. */
+const LOOK_EVERY = 2;
 /** How long a process that names them is not started again, ms: it takes 0.1 s of CPU, and a version itself says when it was replaced. */
 const SETTLE_MS = 10_000;
 /** How often versions are thinned out and removed, and the time is written down, ms. */
@@ -60,7 +60,7 @@ export class History {
     lifecycle.onStop(async () => this.saveTime());
     while (!lifecycle.stopping) {
       if (this.guard.report() === null) await this.look();
-      await lifecycle.pause(LOOK_MS);
+      await lifecycle.nextBeat(LOOK_EVERY);
     }
   }
 

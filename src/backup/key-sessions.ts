@@ -11,8 +11,8 @@ import type { SharedKey } from './authorized-keys.ts';
 import type { Guard } from './guard.ts';
 import type { Sshd } from './sshd.ts';
 
-/** How often authorized_keys is looked at, and how soon once more where it is in doubt, ms. */
-const [LOOK_MS, DOUBT_MS] = [1000, 200];
+/** How soon authorized_keys is looked at once more where it is in doubt, ms. */
+const DOUBT_MS = 200;
 
 /** Stands for the fingerprint of a key where none may do anything. */
 const NO_KEY = 'withdrawn';
@@ -54,7 +54,7 @@ export class KeySessions {
   async keep(): Promise<void> {
     while (!lifecycle.stopping) {
       this.look();
-      await lifecycle.pause(this.parts.key.isInDoubt ? DOUBT_MS : LOOK_MS);
+      await (this.parts.key.isInDoubt ? lifecycle.pause(DOUBT_MS) : lifecycle.nextBeat());
     }
   }
 

@@ -18,8 +18,6 @@ import { PromotionMark } from './promotion-mark.ts';
 import type { Reports } from './reports.ts';
 import type { Sshd } from './sshd.ts';
 
-/** How often it is looked for the mark, which may also be made while the service cannot be asked, ms. */
-const LOOK_MS = 1000;
 /** How long --demote waits until DEST_DIR can be received into; then that goes on without it, ms. */
 const RENEW_MS = 2000;
 
@@ -67,12 +65,12 @@ export class Promotion {
     this.promotedAtStart = this.since = this.mark.since; // nothing has been let in
   }
 
-  /** Follows the mark as long as the program runs. */
+  /** Follows the mark, which may also be made while the service cannot be asked, as long as the program runs. */
   async keep(): Promise<void> {
     if (this.promotedAtStart) this.tell();
     while (!lifecycle.stopping) {
       await this.inTurn(() => this.follow());
-      await lifecycle.pause(LOOK_MS);
+      await lifecycle.nextBeat();
     }
   }
 

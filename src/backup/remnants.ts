@@ -8,8 +8,8 @@
  *   const remnants = new Remnants(() => sshd.commands(), config.DEST_DIR);
  *   await remnants.keep();
  */
-import { constants, readFileSync } from 'node:fs';
-import { type FileHandle, lstat, open, readdir, readFile, readlink, realpath, stat, unlink } from 'node:fs/promises';
+import { constants, readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { type FileHandle, lstat, open, readFile, realpath, stat, unlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isWithin } from '../service/files.ts';
@@ -22,8 +22,6 @@ import { readLong } from './receiver-options.ts';
 import { PLACE } from './renames.ts';
 import { STAGE } from './seclusion.ts';
 
-/** How often it is looked which files are being written, ms: what takes less time is small. */
-const LOOK_MS = 1000;
 /** How long the end of the service waits for the last look, ms. */
 const LAST_MS = 500;
 /** How many files of one process are kept in mind: rsync writes one at a time. */
@@ -66,11 +64,11 @@ export class Remnants {
     private readonly directory: string,
   ) {}
 
-  /** Looks again and again, until the program ends. */
+  /** Looks at each beat which files are being written, until the program ends: what takes less time is small. */
   async keep(): Promise<void> {
     while (!lifecycle.stopping) {
-      await Promise.race([this.inspect(), lifecycle.pause(LOOK_MS)]);
-      await lifecycle.pause(LOOK_MS);
+      await Promise.race([this.inspect(), lifecycle.nextBeat()]);
+      await lifecycle.nextBeat();
     }
   }
 
@@ -166,20 +164,37 @@ export function cleansUp([program, server, ...words]: readonly string[]): boolea
 /** Lists the files that a process writes under a name for the time being. */
 async function writtenBy(pid: number): Promise<Unfinished[]> {
   const directory = `/proc/${pid}/fd`;
-  const numbers = await readdir(directory).catch(() => []); // it has ended, or is not ours
   const files: Unfinished[] = [];
-  for (const number of numbers) {
-    const file = await unfinishedAt(pid, number).catch(() => undefined); // it was closed meanwhile
+  for (const number of namesIn(directory)) {
+    const path = pathAt(`${directory}/${number}`);
+    if (!TEMPORARY.test(path)) continue;
+    const file = await unfinishedAt(pid, number, path).catch(() => undefined); // it was closed meanwhile
     if (file && files.length < MAX_FILES) files.push(file);
   }
   return files;
 }
 
+/** Lists what a process has open: the kernel knows that, and no disk is asked. */
+function namesIn(directory: string): string[] {
+  try {
+    return readdirSync(directory);
+  } catch {
+    return []; // it has ended, or is not ours
+  }
+}
+
+/** Says under which path something was opened, '' where it was closed meanwhile. */
+function pathAt(at: string): string {
+  try {
+    return readlinkSync(at, { encoding: 'buffer' }).toString('latin1');
+  } catch {
+    return '';
+  }
+}
+
 /** Finds what a process has open under a number, if that is such a file. */
-async function unfinishedAt(pid: number, number: string): Promise<Unfinished | undefined> {
+async function unfinishedAt(pid: number, number: string, path: string): Promise<Unfinished | undefined> {
   const at = `/proc/${pid}/fd/${number}`;
-  const path = (await readlink(at, { encoding: 'buffer' })).toString('latin1');
-  if (!TEMPORARY.test(path)) return undefined;
   const [, flags = '0'] = /^flags:\s*(\d+)/m.exec(await readFile(`/proc/${pid}/fdinfo/${number}`, 'latin1')) ?? [];
   if ((Number.parseInt(flags, 8) & (constants.O_WRONLY | constants.O_RDWR)) === 0) return undefined;
   const status = await stat(at, { bigint: true });

@@ -148,14 +148,16 @@ export class Sshd {
   }
 
   /**
-   * Waits, ms; the end of sshd and a request to stop end that.
+   * Waits for the next beat; the end of sshd and a request to stop end that.
    * @throws {Failure} where sshd has ended without such a request
    */
-  async pause(ms: number): Promise<void> {
+  async nextBeat(): Promise<void> {
     const { process: child } = this;
     if (!child) return;
     const exit = () => child.exitCode ?? child.signalCode;
-    if (exit() === null) await lifecycle.pauseOr(ms, child, 'exit');
+    const over = new AbortController();
+    if (exit() === null) await Promise.race([lifecycle.nextBeat(), lifecycle.waitFor(child, 'exit', over.signal)]);
+    over.abort();
     if (exit() === null || lifecycle.stopping) return;
     this.endSessions();
     await this.ending;

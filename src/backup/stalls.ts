@@ -12,8 +12,8 @@ import { type Doing, endGroups, observe, startedBy } from '../service/processes.
 import { touch } from '../service/status.ts';
 import { FORCED_COMMAND } from './forced-command.ts';
 
-/** How often it is looked at, ms. */
-const LOOK_MS = 5000;
+/** After how many beats it is looked at again. */
+const LOOK_EVERY = 5;
 /** How long a session may stand still because a process of it is stopped, or waits for a disk, ms: a full one may write out its cache for some time. */
 const STOPPED_MS = 30_000;
 const DISK_MS = 60_000;
@@ -63,7 +63,7 @@ export class Stalls {
   async keep(): Promise<void> {
     while (!lifecycle.stopping) {
       this.inspect(performance.now());
-      await lifecycle.pause(LOOK_MS);
+      await lifecycle.nextBeat(LOOK_EVERY);
     }
   }
 

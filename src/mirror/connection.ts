@@ -22,9 +22,6 @@ import type { TargetState } from './target-state.ts';
 /** How long it may take to connect, ms. */
 const CONNECT_MS = 30_000;
 
-/** How often it is looked whether its socket is still there, ms. */
-const LOOK_MS = 1000;
-
 /** The exit status of an rsync whose pipe to the other side has ended. */
 const PIPE_ENDED = 12;
 
@@ -133,10 +130,16 @@ export class Connection extends EventEmitter {
    */
   private isRemoved(ssh: ChildProcess, socket: string): Promise<boolean> {
     const { promise, resolve } = Promise.withResolvers<boolean>();
-    const look = setInterval(() => !existsSync(socket) && !this.state.syncing && resolve(true), LOOK_MS);
+    const look = async () => {
+      while (children.has(ssh) && !lifecycle.signal.aborted) {
+        await lifecycle.nextBeat();
+        if (!existsSync(socket) && !this.state.syncing) resolve(true);
+      }
+    };
     if (children.has(ssh)) ssh.once('exit', () => resolve(false));
     else resolve(false);
-    return promise.finally(() => clearInterval(look));
+    lifecycle.background(look());
+    return promise;
   }
 
   /** Resolves once it stands. @throws {Failure} with the last words of ssh */

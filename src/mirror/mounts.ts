@@ -27,12 +27,12 @@ import type { Memory, RememberedMount } from './memory.ts';
 import { decide, examineMount, type Found, holdsAnything, isOther, type MountState } from './mount-states.ts';
 import { hideRules, keepRules } from './scopes.ts';
 
-/** How often the kernel is asked what is mounted, ms. */
-const POLL_MS = 1000;
-/** After how many polls it is looked again whether a mount is empty. */
+/** After how many beats it is looked again whether a mount is empty. */
 const LOOK_EVERY = 60;
 /** How many mounts are remembered at most. */
 const MAX_MOUNTS = 10_000;
+
+const NOTHING_SEEN = { root: '', text: '' };
 
 interface Known extends RememberedMount {
   state: MountState;
@@ -43,7 +43,8 @@ interface Known extends RememberedMount {
 /** Emits `arrived` with the path of a mount that is there now, and `changed` when what is hidden or kept is other than before. */
 export class Mounts extends EventEmitter {
   private readonly known = new Map<string, Known>();
-  private seen = '';
+  /** By what the kernel says it is known whether anything has changed: where the source really is, and the text. */
+  private seen = NOTHING_SEEN;
   /** Nothing is known of any mount before the start, nor where they are not mirrored. */
   private phase: 'idle' | 'starting' | 'started' = 'idle';
   /** Where mounts were forgotten: what is there instead is mirrored, empty or not. */
@@ -83,11 +84,12 @@ export class Mounts extends EventEmitter {
   /** Makes sure that what is mounted is what was looked at: all that the kernel says of it may be true of another one by now. */
   async verify(): Promise<void> {
     this.refresh();
+    if (this.known.size === 0) return;
     for (const mount of this.known.values()) {
       const { identity, path, state } = mount;
       if (state !== 'mounted' || !identity || (await this.isStill(join(this.realRoot(), path), identity))) continue;
       mount.id = undefined;
-      this.seen = '';
+      this.seen = NOTHING_SEEN;
     }
     this.refresh();
   }
@@ -95,7 +97,7 @@ export class Mounts extends EventEmitter {
   /** Follows what is mounted from now on. */
   async keep(): Promise<void> {
     for (let n = 1; !lifecycle.stopping; n++) {
-      await lifecycle.pause(POLL_MS);
+      await lifecycle.nextBeat();
       await this.verify();
       await this.lookInside(n % LOOK_EVERY === 0);
     }
@@ -149,7 +151,7 @@ export class Mounts extends EventEmitter {
     for (const mount of gone) this.known.delete(mount.path);
     if (gone.length === 0) return [];
     this.accepted = new Set(gone.map(({ path }) => path));
-    this.seen = ''; // those that are there are met anew
+    this.seen = NOTHING_SEEN; // those that are there are met anew
     this.remember();
     this.tellChange();
     this.refresh();
@@ -166,9 +168,8 @@ export class Mounts extends EventEmitter {
   /** Takes in what has changed since the last time; returns the looks at mounts that are under way. */
   private compareWithKernel(): Promise<void>[] {
     const [text, root] = [this.readKernel(), this.realRoot()];
-    const seen = `${root}\0${text}`;
-    if (seen === this.seen) return [];
-    this.seen = seen;
+    if (text === this.seen.text && root === this.seen.root) return [];
+    this.seen = { root, text };
     const prefix = root === '/' ? '/' : `${root}/`;
     const all = parseMountinfo(text);
     const found = mountsBelow(all, root).filter(({ path }) => path !== root);

@@ -15,8 +15,6 @@ import type { Event } from './events.ts';
 import type { Source } from './source.ts';
 import { watchable } from './watchable.ts';
 
-/** How often the kernel is asked what is mounted, ms. */
-const POLL_MS = 1000;
 /** How many overlaps of places are known at most. */
 const MAX_OVERLAPS = 10_000;
 /** How many files that are mounted by themselves are watched at most: each is an argument of inotifywait. */
@@ -101,11 +99,14 @@ export class Overlaps {
   }
 }
 
+/** How old an answer of the kernel may be where it is asked again and again, ms: others ask at the same beat. */
+const SAME_BEAT_MS = 100;
+
 export class Places {
   /** The files that are mounted by themselves, as inotifywait is to name them. */
   files: string[] = [];
   private overlaps = new Overlaps([]);
-  private seen: string | undefined;
+  private seen: { root: string; text: string } | undefined;
 
   /**
    * @param excluded what is not watched, relative to the source
@@ -120,13 +121,15 @@ export class Places {
     private readonly mayWatch: (files: string[]) => Promise<string[]> = watchable,
   ) {}
 
-  /** Asks the kernel what is mounted; resolves with the paths that the next watcher has to watch in another way. */
-  async refresh(): Promise<string[]> {
-    const [text, root] = [this.readKernel(), this.source.realRoot];
-    const seen = `${root}\0${text}`;
-    if (seen === this.seen) return [];
+  /**
+   * Asks the kernel what is mounted; resolves with the paths that the next watcher has to watch in another way.
+   * @param age how old its answer may be, ms
+   */
+  async refresh(age = 0): Promise<string[]> {
+    const [text, root] = [this.readKernel(age), this.source.realRoot];
+    if (text === this.seen?.text && root === this.seen.root) return [];
     const isFirst = this.seen === undefined;
-    this.seen = seen;
+    this.seen = { root, text };
     const { overlaps, files } = this;
     const places = placesBelow(parseMountinfo(text), root);
     this.overlaps = new Overlaps(places);
@@ -141,8 +144,8 @@ export class Places {
   /** Follows what is mounted from now on. @param distrust has a path watched anew */
   async keep(distrust: (path: string) => void): Promise<void> {
     while (!lifecycle.stopping) {
-      await lifecycle.pause(POLL_MS);
-      for (const path of await this.refresh()) distrust(path);
+      await lifecycle.nextBeat();
+      for (const path of await this.refresh(SAME_BEAT_MS)) distrust(path);
     }
   }
 

@@ -6,15 +6,17 @@
  *   start('rsync', ['--log-file=/run/rsync-inotify-Xy/1.log', …]).once('close', () => report.take());
  */
 import { closeSync, openSync, readSync, rmSync, statSync, truncateSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { lifecycle } from '../service/lifecycle.ts';
 import type { Entries, Totals } from './rsync.ts';
 
 /** How large it may become, bytes, in what may be memory: a million files that were sent take 60 MB. */
 const MAX_REPORT = 100_000_000;
-/** How often it is looked at, ms. */
+/** How often it is looked at once a request to stop has ended the beats, ms. */
 const LOOK_MS = 1000;
 
 export class Report {
-  private readonly looking: NodeJS.Timeout;
+  private isTaken = false;
   private isTooLong = false;
 
   /** @param most how large it may become, bytes; then it is emptied, and what it has told until then is not known */
@@ -22,8 +24,14 @@ export class Report {
     private readonly path: string,
     most = MAX_REPORT,
   ) {
-    this.looking = setInterval(() => this.keepShort(most), LOOK_MS);
-    this.looking.unref();
+    lifecycle.background(this.watch(most));
+  }
+
+  private async watch(most: number): Promise<void> {
+    while (!this.isTaken) {
+      await (lifecycle.signal.aborted ? sleep(LOOK_MS, undefined, { ref: false }) : lifecycle.nextBeat());
+      if (!this.isTaken) this.keepShort(most);
+    }
   }
 
   private keepShort(most: number): void {
@@ -36,7 +44,7 @@ export class Report {
 
   /** Reads it to its end, and removes it. How many files there are, rsync tells last, so that it is known of any number of them. */
   take(): Totals {
-    clearInterval(this.looking);
+    this.isTaken = true;
     const totals = takeReport(this.path);
     if (!this.isTooLong) return totals;
     return totals.listed === undefined ? {} : { listed: totals.listed };

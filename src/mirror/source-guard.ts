@@ -15,8 +15,8 @@ import { escapeText } from '../service/text.ts';
 import type { Memory } from './memory.ts';
 import { LOST_AND_FOUND, type Source } from './source.ts';
 
-/** How often it is looked at, ms. */
-const POLL_MS = 1000;
+/** After how many beats the running service looks at it again: the look wakes other threads, for its disk may not answer. */
+const LOOK_EVERY = 2;
 
 export class SourceGuard {
   /** When the source was found to have moved, ms on the clock of `performance.now()`. */
@@ -38,7 +38,7 @@ export class SourceGuard {
         if (this.adopt(found)) return;
       } else if (found) this.refuse();
       else this.noteLoss();
-      await lifecycle.pause(POLL_MS);
+      await lifecycle.nextBeat();
     }
   }
 
@@ -65,7 +65,7 @@ export class SourceGuard {
   /** Looks at it again and again. */
   async keep(): Promise<void> {
     while (!lifecycle.stopping) {
-      await lifecycle.pause(POLL_MS);
+      await lifecycle.nextBeat(LOOK_EVERY);
       if (await this.isBack()) this.noteReturn();
       else await this.followOr(() => this.noteLoss());
     }

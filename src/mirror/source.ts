@@ -82,7 +82,7 @@ export class Source {
   /** Whether one was seen that has. */
   private hasLinks = false;
   private identity = '';
-  /** Where it really was when it was taken for the source. */
+  /** Where it really was when it was taken for the source, as bytes in a latin1 string. */
   private real = '';
 
   constructor(readonly directory: string) {
@@ -97,14 +97,14 @@ export class Source {
   /** Takes the directory that is there now for the source. */
   adopt(): void {
     this.identity = this.identify();
-    this.real = realpathSync.native(this.directory);
+    this.real = Buffer.from(realpathSync.native(this.directory)).toString('latin1');
     this.isFound = true;
     this.refusal = undefined;
   }
 
   /** Where it really is, as bytes in a latin1 string. */
   get realRoot(): string {
-    return Buffer.from(this.real).toString('latin1');
+    return this.real;
   }
 
   /** Whether a directory with these is the source. */

@@ -17,6 +17,9 @@ const STOP_MS = 2500;
 /** How long what runs at an exit may take, ms. */
 const EXIT_MS = 1000;
 
+/** How often all looks that are taken again and again are taken, ms. */
+const BEAT_MS = 1000;
+
 /** What a program prints instead of doing its work, and its exit status. */
 export interface Answer {
   text: string;
@@ -31,6 +34,8 @@ class Lifecycle {
   private work: Promise<unknown> = Promise.resolve();
   private readonly stopHooks: (() => Promise<unknown>)[] = [];
   private readonly exitHooks: (() => unknown)[] = [];
+  /** The wait for the next beat, while anybody waits for it. */
+  private beating: Promise<void> | undefined;
   private react = (signal: string) => this.stop(signal);
 
   /** Aborted when waits are to end, a little after `stopping`: once the hooks of `onStop` are done. */
@@ -117,6 +122,19 @@ class Lifecycle {
   /** Waits, ms; a request to stop ends it. */
   async pause(ms: number, signal = this.signal): Promise<void> {
     if (ms > 0) await sleep(ms, undefined, { signal }).catch(() => {});
+  }
+
+  /**
+   * Waits for so many beats, the first of which comes within a second; a request to stop ends it. Whoever looks again and again looks at the
+   * same moment as all others: what looking costs is for the most part the waking, of which there is one then.
+   */
+  async nextBeat(count = 1): Promise<void> {
+    for (let n = 0; n < count && !this.signal.aborted; n++) {
+      this.beating ??= this.pause(BEAT_MS).finally(() => {
+        this.beating = undefined;
+      });
+      await this.beating;
+    }
   }
 
   /** Waits for an event; a request to stop ends it. */

@@ -5,7 +5,7 @@
  *   const [mount] = mountsBelow(readMounts(), '/data/source');
  *   const identity = await identify(mount.path);
  */
-import { type BigIntStats, closeSync, openSync, readFileSync } from 'node:fs';
+import { type BigIntStats, closeSync, openSync, readSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { hasLastingInodes, isWithin, O_PATH, withParents } from './files.ts';
 import { run } from './processes.ts';
@@ -41,8 +41,37 @@ export function parseMountinfo(text: string): Mount[] {
 const unescapeOctal = (text: string) =>
   text.replace(/\\([0-3][0-7]{2})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
 
-/** What the kernel says of the mounts of this process, as text. */
-export const readMountinfo = () => readFileSync('/proc/self/mountinfo', 'latin1');
+/** Where the mounts are read into, which grows as they need; and what was read last. */
+let page = Buffer.alloc(16_384);
+let last = { bytes: Buffer.alloc(0), text: '', at: Number.NEGATIVE_INFINITY };
+
+/**
+ * What the kernel says of the mounts of this process, as text. It is asked often, and nothing is made anew where nothing has changed.
+ * @param age how old the answer may be, ms
+ */
+export function readMountinfo(age = 0): string {
+  const now = performance.now();
+  if (age > 0 && now - last.at < age) return last.text;
+  const bytes = readWhole('/proc/self/mountinfo');
+  if (last.bytes.equals(bytes)) last.at = now;
+  else last = { bytes: Buffer.from(bytes), text: bytes.toString('latin1'), at: now };
+  return last.text;
+}
+
+/** Reads a file of the kernel's, which does not say how long it is; the bytes are good until the next one is read. */
+function readWhole(path: string): Buffer {
+  const file = openSync(path, 'r');
+  try {
+    let length = 0;
+    for (let more = -1; more !== 0; length += more) {
+      if (length === page.length) page = Buffer.concat([page], 2 * length);
+      more = readSync(file, page, length, page.length - length, null);
+    }
+    return page.subarray(0, length);
+  } finally {
+    closeSync(file);
+  }
+}
 
 /** Finds the mounts that can be seen at or below a real path: others may be mounted over them, or over what they lie in. */
 export function mountsBelow(mounts: readonly Mount[], path: string): Mount[] {

@@ -214,6 +214,26 @@ describe('a wait', () => {
     expect(emitter.listenerCount('event')).toBe(0);
   });
 
+  test('for the next beat is over at the same moment for all, a second after the first one has begun', async () => {
+    const { request, follow, settle } = prepare();
+    follow('first', lifecycle.nextBeat());
+    follow('every second one', lifecycle.nextBeat(2));
+    jest.advanceTimersByTime(999);
+    follow('late', lifecycle.nextBeat());
+    expect(await settle()).toEqual([]);
+    jest.advanceTimersByTime(1);
+    expect((await settle()).sort()).toEqual(['first', 'late']);
+    jest.advanceTimersByTime(300);
+    follow('next', lifecycle.nextBeat());
+    jest.advanceTimersByTime(700);
+    expect((await settle()).sort()).toEqual(['every second one', 'next']);
+    follow('stopped', lifecycle.nextBeat(5));
+    request.abort();
+    expect(await settle()).toEqual(['stopped']);
+    follow('at once', lifecycle.nextBeat());
+    expect(await settle()).toEqual(['at once']);
+  });
+
   test('is over at its event', async () => {
     const { follow, settle, emitter } = prepare();
     follow('event', lifecycle.waitFor(emitter, 'event'));

@@ -19,6 +19,7 @@ import {
 import { Random } from '../../model.ts';
 import { mayHaveNamespace, Namespace } from '../../namespace.ts';
 import { eventually } from '../../processes.ts';
+import { ROOT } from '../../project.ts';
 import { bytes } from '../../tree.ts';
 import { scratch } from './scratch.ts';
 
@@ -106,6 +107,26 @@ describe('what is mounted below a directory', () => {
 });
 
 const isPossible = mayHaveNamespace();
+
+test.skipIf(!isPossible)(
+  'what the kernel says of mounts is what it says now, however long, unless it may be older',
+  async () => {
+    using directory = scratch();
+    await using namespace = await Namespace.make();
+    const script = `import { spawnSync } from 'node:child_process';
+    import { readMountinfo } from '${ROOT}/src/service/mounts.ts';
+    const count = (age) => readMountinfo(age).split(' ${directory.path} ').length - 1;
+    const mount = (times) => spawnSync('sh', ['-c', 'for n in $(seq ' + times + '); do mount -t tmpfs none ${directory.path}; done']);
+    const counts = [count(0)];
+    for (const times of [1, 300]) {
+      mount(times);
+      counts.push(count(60_000), count(0), count(60_000));
+    }
+    console.log(counts.join());`;
+    const told = namespace.run('exec "$@"', process.execPath, '-e', script);
+    expect(told.trim()).toBe('0,0,1,1,1,301,301');
+  },
+);
 if (!isPossible) console.log('SKIPPED: what the kernel says of mounts (needs mount namespaces)');
 
 /** Where this process, which is not in the namespace, sees a path of it. */
