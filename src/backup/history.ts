@@ -29,7 +29,7 @@ const SETTLE_MS = 10_000;
 const THIN_MS = 600_000;
 
 const UNGUARDED =
-  '内核不支持 seccomp 的通知（Linux 5.19 起），或已被容器占用：不是 rsync 的客户端可能使一次传输丢掉它自己刚保留的旧版本。请升级内核，或另做 DEST_DIR 的快照';
+  '内核不支持 seccomp 的通知（Linux 5.19 起），或被容器占用或禁止（Docker 23 以前）：不是 rsync 的客户端可能使一次传输丢掉它自己刚保留的旧版本。请升级内核或容器引擎，或另做 DEST_DIR 的快照';
 
 export class History {
   private readonly clock: HistoryClock;

@@ -148,12 +148,19 @@ function encode(code: readonly [operation: number, yes: number, no: number, valu
 
 // ── What is asked for ────────────────────────────────────────────────────────────────────────────
 
-/** Whether the kernel can ask before something is done. */
+/** Whether the kernel can ask before something is done, and what it asks about can be read. */
 export function canAsk(): boolean {
   const [calls, numbers] = [systemCalls(), ownNumbers()];
   if (!calls || !numbers) return false;
   calls.syscall(numbers.seccomp, SET_FILTER, NEW_LISTENER | WAIT_KILLABLE, 0, 0, 0, 0n);
-  return errnoOf(calls) === EFAULT; // that filter is none, but all else was right
+  return errnoOf(calls) === EFAULT && canRead(calls, numbers); // that filter is none, but all else was right
+}
+
+/** Whether memory of processes can be read, which engines of containers may forbid. */
+function canRead({ syscall }: SystemCalls, { readv }: Numbers): boolean {
+  const memory = Buffer.alloc(1);
+  const part = ptr(new BigUint64Array([BigInt(ptr(memory)), 1n]));
+  return syscall(readv, process.pid, part, 1, part, 1, 0n) === 1;
 }
 
 export class Filter {
@@ -167,10 +174,10 @@ export class Filter {
     private readonly secret: bigint,
   ) {}
 
-  /** Has this thread and what it starts asked about from now on; nothing where the kernel does not do that, or somebody else has it do so. */
+  /** Has this thread and what it starts asked about from now on; nothing where that cannot be done, or somebody else has it done. */
   static install(): Filter | undefined {
     const [calls, numbers] = [systemCalls(), ownNumbers()];
-    if (!calls || !numbers || calls.prctl(NO_NEW_PRIVS, 1, 0, 0, 0) !== 0) return undefined;
+    if (!calls || !numbers || !canRead(calls, numbers) || calls.prctl(NO_NEW_PRIVS, 1, 0, 0, 0) !== 0) return undefined;
     const secret = randomBytes(8);
     const program = programOf(numbers, secret);
     const filter = Buffer.alloc(16);
