@@ -63,9 +63,22 @@ const blocksOf = (name: string, language = '\\w+') =>
       kind === 'bash' || kind === 'yaml' ? block.replace(/(^|[ \t]+)# .*/gm, '').trim() : block,
   );
 
-test('both READMEs show the same commands, files and output, but for the comments in them', () => {
-  expect(blocksOf('README.md').length).toBeGreaterThan(10);
-  expect(blocksOf('README.zh-CN.md')).toEqual(blocksOf('README.md'));
+test.each(['README', 'docs/recovery'])(
+  '%s shows the same commands, files and output in both languages, but for the comments in them',
+  (name) => {
+    expect(blocksOf(`${name}.md`).length).toBeGreaterThan(10);
+    expect(blocksOf(`${name}.zh-CN.md`)).toEqual(blocksOf(`${name}.md`));
+  },
+);
+
+test('docs/recovery says of all commands on which host they are run, the same in both languages', () => {
+  const hostsIn = (name: string, words: RegExp) =>
+    [...read('docs', name).matchAll(/^```bash\n(.*)\n/gm)].map(([, line = '']) => words.exec(line)?.[1] ?? line);
+  const hosts = hostsIn('recovery.md', /^# on the (?:new )?(source|backup)$/);
+  expect(new Set(hosts)).toEqual(new Set(['source', 'backup']));
+  const names: Record<string, string> = { 源: 'source', 备份: 'backup' };
+  const said = hostsIn('recovery.zh-CN.md', /^# 在(?:新的)?(源|备份)主机上$/);
+  expect(said.map((name) => names[name] ?? name)).toEqual(hosts);
 });
 
 /** A document without its code, in which there are neither headings nor links. */
@@ -100,7 +113,7 @@ function linksOf(name: string): { image: boolean; file: string; heading?: number
   });
 }
 
-const DOCUMENTS = ['README', 'SECURITY'];
+const DOCUMENTS = ['README', 'SECURITY', 'docs/recovery'];
 
 test.each([...DOCUMENTS.flatMap((name) => [`${name}.md`, `${name}.zh-CN.md`]), 'CONTRIBUTING.md'])(
   '%s links to files and headings that exist',
@@ -232,7 +245,7 @@ test('CONTRIBUTING.md names files, scripts and classes that there are', () => {
     expect({ name, exists: isThere(`function ${name}\\(|const ${name} = `) }).toEqual({ name, exists: true });
 });
 
-describe.each(['multi', 'source', 'backup'])('compose.%s.yml', (name) => {
+describe.each(['multi', 'source', 'backup', 'reversed-source', 'reversed-backup'])('compose.%s.yml', (name) => {
   const text = read(`compose.${name}.yml`);
   type Services = Record<string, { extends?: { file: string; service: string } }>;
   const servicesOf = (yaml: string) => (Bun.YAML.parse(yaml) as { services: Services }).services;
@@ -256,7 +269,8 @@ describe.each(['multi', 'source', 'backup'])('compose.%s.yml', (name) => {
 
   test('keeps each tree and each private key in a volume of its own', () => {
     const { volumes } = Bun.YAML.parse(text) as { volumes: object };
-    for (const volume of Object.keys(volumes)) expect(volume).toMatch(/^(source|backup2?)-(data|ssh)$/);
+    for (const volume of Object.keys(volumes))
+      expect(volume).toMatch(/^(source|backup2?|reversed-(source|backup))-(data|ssh)$/);
     expect(Object.keys(volumes)).toHaveLength(2);
   });
 });
