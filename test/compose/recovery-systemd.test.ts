@@ -159,6 +159,7 @@ describe.skipIf(reason !== '')('docs/recovery.md with systemd', () => {
 
     docker(['unpause', hosts.name('source')]);
     await eventually(() => !addressesOf('source').includes(NETWORK.moving), 60_000);
+    expect(addressesOf('backup')).toContain(NETWORK.moving);
     await play(hosts, stepsOf('Afterwards', 'docker'));
     await hasAddress('source');
   });
