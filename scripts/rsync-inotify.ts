@@ -272,11 +272,14 @@ function logConfig(config: Config, backups: Backup[]): void {
   warnOfOptions(backups.map(({ host }) => host));
 }
 
-/** Starts to watch, before the full sync, so that nothing in between is lost. @throws {Failure} */
-async function startWatching(watch: Watch): Promise<void> {
-  await prepareProbe();
+/** Starts to watch once the source may be mirrored, before the full sync, so that nothing in between is lost. @throws {Failure} */
+async function startWatching(plan: LocatedHost['plan'], { source, guard, mounts }: Guards, watch: Watch) {
+  await Promise.all([guard.admit(), prepareProbe()]);
+  if (lifecycle.stopping) return;
+  if (!plan.isOneFileSystem) await watchMounts(mounts, watch);
   await watch.start();
   lifecycle.onStop(() => watch.finish());
+  for (const work of [guard.keep(), source.findLinks()]) lifecycle.background(work);
 }
 
 /** Finds what is mounted below the source, and has what is mounted later watched and mirrored. */
@@ -287,6 +290,7 @@ async function watchMounts(mounts: Mounts, watch: Watch): Promise<void> {
 }
 
 interface Guards {
+  source: Source;
   memory: Memory;
   mounts: Mounts;
   guard: SourceGuard;
@@ -314,7 +318,8 @@ async function main(): Promise<void> {
   const watch = watchFor(config, { source, doubts, targets, announcer });
   const guard = new SourceGuard(source, memory, () => watch.distrust(''));
   const service = new Service({ config, source, guard, mounts, watch, targets, announcer });
-  await obeyCommands(config, backups, { memory, mounts, guard });
+  const guards = { source, memory, mounts, guard };
+  await obeyCommands(config, backups, guards);
   if (lifecycle.stopping) return;
   await openViews(config, { service, watch, targets });
   logConfig(config, backups);
@@ -322,15 +327,13 @@ async function main(): Promise<void> {
   await setupSshKeys(config); // 1
   if (lifecycle.stopping) return;
   const tries = backups.map((backup) => ({ backup, reaching: reach(backup) })); // 2 and 3
+  const watching = startWatching((hosts[0] as LocatedHost).plan, guards, watch); // for 5, while others are waited for
+  watching.catch(() => {}); // it is awaited once a target is reached
   await reachAny(tries.map(({ reaching }) => reaching));
+  await watching;
   if (lifecycle.stopping) return;
-  await guard.admit();
-  if (lifecycle.stopping) return;
-  if (!hosts[0]?.plan.isOneFileSystem) await watchMounts(mounts, watch);
-  await startWatching(watch); // for 5: nothing that changes in between may be lost
   service.phase = 'syncing';
-  for (const work of [guard.keep(), new RuleFiles(config).keep(targets), source.findLinks()])
-    lifecycle.background(work);
+  lifecycle.background(new RuleFiles(config).keep(targets));
   const begun = Promise.race(backups.map(({ target }) => once(target, 'begun')));
   const mirroring = Promise.all(tries.map(({ backup, reaching }) => mirror(backup, reaching))); // 4
   lifecycle.finishFirst(mirroring).catch(() => {}); // it is awaited below

@@ -42,18 +42,25 @@ export interface LocatedHost extends Host {
 export async function checkConfig(): Promise<{ config: Config; hosts: LocatedHost[] }> {
   const { config, isRight, mistakes } = readEnvironment(process.env);
   const strangers = missingUser();
+  const locating = locate(config); // at the same time as what is asked below, for each answer takes its time
+  locating.catch(() => {}); // it is awaited once it is known whether anything is wrong
   const refused = await Promise.all([
     isRight('RSYNC_OPTS') ? refusedByRsync(config.RSYNC_OPTS) : [],
     isRight('SSH_OPTS') && strangers.length === 0 ? refusedBySsh(config.SSH_OPTS) : [],
   ]);
   const missing = [...missingPrograms(PROGRAMS, Bun.which), ...strangers];
   refuseMistakes(variables, [...mistakes, ...refused.flat()], missing);
-  const settings = await knownSettings();
-  const located = hostsOf(config, settings).map(async (host) => ({ ...host, address: await resolveAddress(host) }));
-  const hosts = await Promise.all(located);
+  const hosts = await locating;
   const nested = mistakesInPlaces(hosts);
   if (nested.length > 0) throw new Failure(nested.join('\n'), 2);
   return { config, hosts };
+}
+
+/** Finds out where the targets are, and what ssh knows besides. @throws {Failure} */
+async function locate(config: Config): Promise<LocatedHost[]> {
+  const hosts = hostsOf(config);
+  const [sshSettings, ...addresses] = await Promise.all([knownSettings(), ...hosts.map(resolveAddress)]);
+  return hosts.map((host, n) => ({ ...host, sshSettings, address: addresses[n] as Address }));
 }
 
 /** A host that nobody names. */

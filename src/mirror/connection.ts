@@ -61,15 +61,20 @@ export class Connection extends EventEmitter {
     return { socket, knownHosts: socket ? hostKeys.file : hostKeys.refresh() };
   }
 
-  /** Opens it before it is kept up: the test of the login then needs no login of its own. Where that fails, the test says why. */
+  /**
+   * Opens it before it is kept up: the test of the login then needs no login of its own, and what waits for work gets ready meanwhile.
+   * Where that fails, the test says why.
+   */
   async openAhead(): Promise<void> {
     this.ahead = await this.open().catch(() => undefined);
+    if (this.ahead) this.emit('connected');
   }
 
   /** Takes what was opened ahead, if it still stands. */
   private takeAhead(): ChildProcess | undefined {
     const { ahead } = this;
     this.ahead = undefined;
+    if (ahead && !children.has(ahead)) this.emit('lost');
     return ahead && children.has(ahead) ? ahead : undefined;
   }
 
@@ -84,7 +89,8 @@ export class Connection extends EventEmitter {
           if (isLost || lifecycle.stopping) return;
           this.state.warn('connection.failed', `无法建立共享的 SSH 连接，将自动重试：${reasonOf(cause)}`);
         });
-      const ssh = this.takeAhead() ?? (await open());
+      const ahead = this.takeAhead();
+      const ssh = ahead ?? (await open());
       if (ssh) this.state.up = this.hasStood = true;
       else if (this.state.up || !this.hasStood) this.state.up = await this.answers().catch(() => false);
       touch();
@@ -93,6 +99,8 @@ export class Connection extends EventEmitter {
       wasUp = this.state.up;
       if (ssh) {
         if (isLost) this.state.log('connection.restored', 'SSH 连接已恢复 ✓');
+        this.hostKeys.forgetRefusal();
+        if (!ahead) this.emit('connected');
         await this.outlast(ssh, this.socket ?? '');
       } else {
         await lifecycle.pause(backoff.next().value);
@@ -112,8 +120,6 @@ export class Connection extends EventEmitter {
 
   /** Resolves when it has ended, or is to be made anew. */
   private async outlast(ssh: ChildProcess, socket: string): Promise<void> {
-    this.hostKeys.forgetRefusal();
-    this.emit('connected');
     const isRemoved = await this.isRemoved(ssh, socket);
     this.socket = undefined;
     this.state.up = false;

@@ -15,8 +15,8 @@ import type { Host } from './config.ts';
 import type { Connection } from './connection.ts';
 import type { TargetState } from './target-state.ts';
 
-/** How often the backup is asked, ms. */
-const ASK_MS = 120_000;
+/** How often the backup is asked, and how long after a connection was made for the first time, ms: what is to be sent goes before. */
+const [ASK_MS, FIRST_MS] = [120_000, 1000];
 /** How many others are believed, and how long their names may be, characters. */
 const [MAX_RIVALS, MAX_NAME] = [3, 200];
 
@@ -31,6 +31,7 @@ interface Parts {
 
 export class Rivals {
   private timer: NodeJS.Timeout | undefined;
+  private first: NodeJS.Timeout | undefined;
   private hasAnswered = false;
 
   /** @param ask says who we are and asks for the names of others; a stand-in serves tests */
@@ -40,15 +41,20 @@ export class Rivals {
   ) {
     if (!parts.host.plan.deletes) return; // several may well be collected in one directory
     parts.connection.on('connected', () => this.begin());
-    parts.connection.on('lost', () => clearInterval(this.timer));
+    parts.connection.on('lost', () => this.end());
   }
 
   private begin(): void {
-    clearInterval(this.timer);
+    this.end();
     this.hasAnswered = false;
-    this.timer = setInterval(() => lifecycle.background(this.examine()), ASK_MS);
-    this.timer.unref?.();
-    lifecycle.background(this.examine());
+    const examine = () => lifecycle.background(this.examine());
+    this.timer = setInterval(examine, ASK_MS).unref();
+    this.first = setTimeout(examine, FIRST_MS).unref();
+  }
+
+  private end(): void {
+    clearInterval(this.timer);
+    clearTimeout(this.first);
   }
 
   private async examine(): Promise<void> {

@@ -106,7 +106,8 @@ export class Sender {
     this.byContent.reset();
     this.waiting.reset();
     this.errands.reset();
-    this.arm();
+    if (this.state.mirrored) this.arm();
+    else this.waiting.fill(); // all is compared first, and the rest armed afterwards
   }
 
   /** Ends all that waits. */

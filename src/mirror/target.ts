@@ -282,8 +282,8 @@ export function backupsFor(hosts: LocatedHost[], { source, memory, mounts, doubt
     const recovery = recoveryFor(host, { source, state, sender });
     const parts = { state, connection, sender, recovery, beside, doubts, announcer, restoring };
     const target = new Target(host.config, parts);
-    // One that comes late was not there to be asked at the start.
-    connection.on('connected', () => lifecycle.background(refuseNested(host, connection)));
+    // One that comes late was not there to be asked at the start, as one is that is not up yet.
+    connection.on('connected', () => state.up && lifecycle.background(refuseNested(host, connection)));
     new BackupGuard({
       ...{ host, state, connection, remembered: memory.target(state.name) },
       save: () => memory.save(),

@@ -19,10 +19,12 @@ function bed(answer: string[] | undefined, variables: Record<string, string> = {
 }
 
 describe('other sources of a target', () => {
-  test('are asked for at once and every two minutes, told once, and that they have gone', async () => {
+  test('are asked for at the start and every two minutes, told once, and that they have gone', async () => {
     const it = bed([]);
     it.connection.emit('connected');
     await settle();
+    expect(it.asked).toBe(0); // what is to be sent goes before
+    await passSeconds(1);
     expect([it.asked, it.state.rivals]).toEqual([1, []]);
     it.answer = ['web2 (10.0.0.2)\n'];
     await passSeconds(360);
