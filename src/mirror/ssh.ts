@@ -61,13 +61,17 @@ const SOMETIMES_KNOWN = ['KnownHostsCommand=none', 'GSSAPIKeyExchange=no'];
 
 /** Asks this machine's ssh which of them it knows. @throws {Failure} where it does not say: without them it might trust other hosts */
 export async function knownSettings(): Promise<string[]> {
-  const answers = SOMETIMES_KNOWN.map(async (setting) => {
-    const answer = await run`ssh -G -T -F none -o ${setting} host`;
-    if (/^.*(Bad configuration|Unsupported) option/m.test(answer.stderr)) return [];
-    if (answer.exitCode !== 0) throw new Failure(`ssh 没有说明它是否支持 ${setting}：${reasonOf(answer)}`);
-    return [setting];
-  });
+  if (await knows(SOMETIMES_KNOWN)) return SOMETIMES_KNOWN;
+  const answers = SOMETIMES_KNOWN.map(async (setting) => ((await knows([setting])) ? [setting] : []));
   return (await Promise.all(answers)).flat();
+}
+
+/** Whether this machine's ssh knows all of these settings. @throws {Failure} where it does not say */
+async function knows(settings: readonly string[]): Promise<boolean> {
+  const answer = await run`ssh -G -T -F none ${asOptions(settings)} host`;
+  if (/^.*(Bad configuration|Unsupported) option/m.test(answer.stderr)) return false;
+  if (answer.exitCode !== 0) throw new Failure(`ssh 没有说明它是否支持 ${settings.join('、')}：${reasonOf(answer)}`);
+  return true;
 }
 
 /** Quotes a word for rsync's `-e`, which knows quotes (doubled inside themselves) but no backslashes. */

@@ -10,7 +10,7 @@ import { constants } from 'node:os';
 import type { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { quote } from 'shlex';
-import type { ProcessOutput } from 'zx';
+import type { ProcessOutput } from 'zx/core';
 import { inUnits } from './text.ts';
 
 /** The programs that run. */
@@ -64,7 +64,7 @@ export const run = runWithin();
 /** Makes a `run` that takes no longer than that, ms: another machine may never answer. */
 export function runWithin(ms?: number): Run {
   return async (words, ...values) => {
-    const { $ } = await import('zx');
+    const { $ } = await import('zx/core');
     const store = { stdout: [], stderr: [] as Buffer[], stdall: [] };
     const excess: Buffer[] = [];
     const startLimited = (command: string, args: string[], how: SpawnOptions) => {

@@ -142,6 +142,13 @@ describe('the arguments of ssh and rsync', () => {
     await expect(knownSettings()).rejects.toThrow('no memory');
   });
 
+  test('hold no setting that this ssh does not know', async () => {
+    using directory = scratch();
+    const said = 'command-line: line 0: Bad configuration option: knownhostscommand';
+    using _ = standIn('ssh', directory.path, `case "$*" in *KnownHostsCommand*) echo '${said}' >&2; exit 255; esac`);
+    expect(await knownSettings()).toEqual(['GSSAPIKeyExchange=no']);
+  });
+
   test('end with source and target, which are never options', () => {
     const args = rsyncArgs(hostFor({ DEST_HOST: 'me@[::1]', DEST_DIR: '/b c/', RSYNC_OPTS: '-a' }));
     expect(args.slice(0, 2)).toEqual(['--modify-window=-1', '-a']);
