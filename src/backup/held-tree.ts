@@ -5,10 +5,12 @@
  *   using top = Held.open('/data/backup/.history');
  *   for (const name of top.names()) top.statusOf(name); // bytes in latin1 strings
  */
+import { ptr } from 'bun:ffi';
 import {
   type BigIntStats,
   closeSync,
   constants,
+  fstatSync,
   lstatSync,
   mkdirSync,
   openSync,
@@ -17,8 +19,63 @@ import {
   unlinkSync,
 } from 'node:fs';
 import { O_PATH } from '../service/files.ts';
+import { cFunctions } from '../service/libc.ts';
 
 const PLACE = O_PATH | constants.O_DIRECTORY | constants.O_NOFOLLOW;
+
+/** The number of getdents64(2), how much of a directory is read at a time, bytes, and where an entry has its length and its name. */
+const GET_ENTRIES = process.arch === 'arm64' ? 61 : 217;
+const CHUNK = 65_536;
+const [LENGTH, NAME] = [16, 19];
+
+/** All read into the same place, and take the names from there at once. */
+let chunk: Buffer | undefined;
+let calls: ReturnType<typeof systemCalls> | undefined;
+const systemCalls = () => cFunctions({ syscall: { args: ['i64', 'i64', 'ptr', 'i64'], returns: 'i32' } });
+
+/** After how many names what they have left behind is collected: by itself it piles up to several times what is in use. */
+const COLLECT = 20_000;
+let uncollected = 0;
+
+/** Finds the names in what the kernel has said of a directory. */
+function namesIn(entries: Buffer, length: number): string[] {
+  const names: string[] = [];
+  for (let from = 0; from < length; from += entries.readUInt16LE(from + LENGTH)) {
+    const name = entries.toString('latin1', from + NAME, entries.indexOf(0, from + NAME));
+    if (name !== '.' && name !== '..') names.push(name);
+  }
+  uncollected += names.length;
+  if (uncollected < COLLECT) return names;
+  uncollected = 0;
+  Bun.gc(true);
+  return names;
+}
+
+/** Reads a directory piece by piece; once its end was read it is not open any more. */
+class Reader implements Disposable {
+  private file: number | undefined;
+
+  constructor(path: Buffer) {
+    this.file = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY);
+  }
+
+  /** Reads the next names, nothing at its end. @throws where the disk does not say them */
+  next(): string[] | undefined {
+    if (this.file === undefined) return undefined;
+    chunk ??= Buffer.alloc(CHUNK);
+    const length = calls?.syscall(GET_ENTRIES, this.file, ptr(chunk), CHUNK) ?? -1;
+    if (length > 0) return namesIn(chunk, length);
+    const isThere = length === 0 || fstatSync(this.file).nlink > 0; // or it was removed meanwhile
+    this[Symbol.dispose]();
+    if (length < 0 && isThere) throw Object.assign(new Error('EIO'), { code: 'EIO' });
+    return undefined;
+  }
+
+  [Symbol.dispose](): void {
+    if (this.file !== undefined) closeSync(this.file);
+    this.file = undefined;
+  }
+}
 
 /** A directory that is held open. */
 export class Held implements Disposable {
@@ -78,6 +135,20 @@ export class Held implements Disposable {
     return readdirSync(this.at('.'), { encoding: 'latin1' });
   }
 
+  /**
+   * Lists the names one after the other, in memory that is the same however many there are. What comes and goes meanwhile may be among
+   * them or not; what was read to its end is not held open.
+   */
+  *entries(): Generator<string> {
+    calls ??= systemCalls();
+    if (!calls) return yield* this.names();
+    using reader = new Reader(this.at('.'));
+    for (let names = reader.next(), more: typeof names; names; names = more) {
+      more = reader.next(); // which closes it at its end: a walk that goes deep needs its files
+      yield* names;
+    }
+  }
+
   /** Looks at an entry, nothing where it is gone. */
   statusOf(name: string): BigIntStats | undefined {
     try {
@@ -111,7 +182,7 @@ const MAX_DEPTH = 2048;
  */
 export function walkTree(top: Held, visit: (met: Met) => unknown, leave: (met: Met) => unknown = () => {}): void {
   const walk = (place: Held, above: string, depth: number) => {
-    for (const name of place.names()) {
+    for (const name of place.entries()) {
       const status = place.statusOf(name);
       if (!status) continue;
       const met = { place, name, path: above + name, status };
@@ -145,7 +216,7 @@ export function removeTree(place: Held, name: string, removed: (status: BigIntSt
   if (!status) return;
   if (status.isDirectory()) {
     using inside = place.enter(name);
-    for (const it of inside.names()) removeTree(inside, it, removed);
+    for (const it of inside.entries()) removeTree(inside, it, removed);
     removeEmpty(place, name);
   } else {
     unlinkSync(place.at(name));

@@ -8,10 +8,11 @@ import { join, relative, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { isWithin, realPath } from '../service/files.ts';
 import type { Answer } from '../service/lifecycle.ts';
-import { escapeText, Failure, inUnits, localTime, reasonOf, showPath, table } from '../service/text.ts';
+import { escapeText, Failure, localTime, reasonOf, showPath } from '../service/text.ts';
 import { PROGRAM, readConfig } from './config.ts';
 import { Archive, type Version } from './history-archive.ts';
 import { hasHistory } from './history-door.ts';
+import { Listing } from './history-listing.ts';
 import { HISTORY, RECOVERED } from './history-names.ts';
 import { type Paths, type Recovered, Recovery } from './history-recover.ts';
 import { TEND, tendHistory } from './history-tender.ts';
@@ -72,31 +73,12 @@ function list(words: string[], { at, to }: { at?: string; to?: string }): Answer
   using _ = archive;
   const path = pathWithin(root, words[0] ?? '.');
   const isWanted = (it: string) => path === '' || isWithin(it, path) || isWithin(path, it);
-  const rows: Row[] = [];
+  const listing = new Listing();
   const add = ({ path: it, until }: Version, { size }: BigIntStats) => {
-    if (path === '' || isWithin(it, path)) rows.push({ until, size: Number(size), path: it });
+    if (path === '' || isWithin(it, path)) listing.add({ until, size: Number(size), path: it });
   };
   archive.visitVersions(Number.NEGATIVE_INFINITY, isWanted, { version: add, former: add, directory: () => {} });
-  if (rows.length === 0) return { text: '没有旧版本\n', status: 0 };
-  return { text: tableOf(rows.sort((a, b) => a.until - b.until)), status: 0 };
-}
-
-/** A version to be listed. There may be millions. */
-interface Row {
-  until: number;
-  size: number;
-  path: string;
-}
-
-function tableOf(rows: readonly Row[]): string {
-  const head = ['被替换或删除于', '大小', '路径'];
-  const width = rows.reduce((most, { size }) => Math.max(most, inUnits(size).length), 4);
-  const lines = rows.map(({ until, size, path }) =>
-    [localTime(new Date(until)), inUnits(size).padEnd(width), showPath(path)].join('  '),
-  );
-  const [first = ''] = table([head, ['0'.repeat(19), '0'.repeat(width), '']]);
-  lines.unshift(first);
-  return `${lines.join('\n')}\n`;
+  return listing.length === 0 ? { text: '没有旧版本\n', status: 0 } : { text: '', more: listing.pieces(), status: 0 };
 }
 
 // ── --recover ────────────────────────────────────────────────────────────────────────────────────

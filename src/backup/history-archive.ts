@@ -41,6 +41,8 @@ interface Shelf {
 
 /** How often it is looked anew where a name has changed in the midst of a look. */
 const LOOKS = 20;
+/** How often where one may have changed, and was met under neither. */
+const QUIET_LOOKS = 5;
 
 export type Version = Life<Origin>;
 
@@ -55,7 +57,11 @@ const msOf = (ns: bigint) => Number(ns) / 1e6;
 
 export class Archive implements Disposable {
   private readonly place: Held;
-  private shelves: Shelf[] = [];
+  /** The names of what sessions have kept that have ended, the oldest first, a slash behind each. There may be a million. */
+  private kept = Buffer.alloc(0);
+  /** Those of them that have a journal. */
+  private journals = new Set<string>();
+  private running: Shelf[] = [];
 
   /** What is mounted below DEST_DIR, relative to it. */
   private readonly mounts: string[];
@@ -77,11 +83,9 @@ export class Archive implements Disposable {
     for (let look = 1; ; look++) {
       this.release();
       try {
-        const names = new Set(history?.names());
-        for (const name of new Set([...names].map(baseOf)))
-          if (history && entryOf(name)) this.shelves.push(this.shelfOf(history, name, names));
-        this.shelves.sort((a, b) => a.end - b.end || (a.name < b.name ? -1 : 1));
-        return;
+        const changed = history?.statusOf('.')?.mtimeNs;
+        if (history) this.list(history);
+        if (look >= QUIET_LOOKS || changed === history?.statusOf('.')?.mtimeNs) return;
       } catch (cause) {
         if (look >= LOOKS) throw cause;
       }
@@ -89,20 +93,61 @@ export class Archive implements Disposable {
   }
 
   /** @throws where something of a session has got another name meanwhile */
-  private shelfOf(history: Held, name: string, names: ReadonlySet<string>): Shelf {
+  private list(history: Held): void {
+    const open = new Map<string, boolean>();
+    const kept: string[] = [];
+    for (const name of history.entries()) {
+      const base = baseOf(name);
+      const kind = entryOf(base)?.kind;
+      if (kind === 'kept') kept.push(base);
+      else if (kind === 'open') open.set(base, open.get(base) || base === name);
+      if (kind && base !== name) this.journals.add(base);
+    }
+    this.kept = Buffer.from(kept.sort().concat('').join('/'), 'latin1'); // by time, as such names are
+    for (const [name, isThere] of open) this.running.push(this.openShelf(history, name, isThere));
+  }
+
+  private shelfNamed(name: string): Shelf {
+    const entry = entryOf(name) as Extract<Entry, { kind: 'kept' }>;
+    const hasJournal = this.journals.has(name);
+    return { name, entry, end: entry.time, place: undefined, journal: undefined, hasJournal };
+  }
+
+  /** @param isThere whether more than its journal is @throws where something of it has got another name meanwhile */
+  private openShelf(history: Held, name: string, isThere: boolean): Shelf {
     const entry = entryOf(name) as Entry;
-    const hasJournal = names.has(name + MOVES);
-    if (entry.kind === 'kept')
-      return { name, entry, end: entry.time, place: undefined, journal: undefined, hasJournal };
+    const hasJournal = this.journals.has(name);
     const journal = hasJournal ? readJournal(history, name + MOVES) : undefined;
-    const isDirectory = history.statusOf(name)?.isDirectory() ?? names.has(name);
+    const isDirectory = history.statusOf(name)?.isDirectory() ?? isThere;
     const end = Math.max(this.now, Date.now()) + 1; // until then, and it goes on
     return { name, entry, end, place: isDirectory ? history.enter(name) : undefined, journal, hasJournal };
   }
 
+  private *names(): Generator<string> {
+    let last = '';
+    for (let from = 0, end = 0; from < this.kept.length; from = end + 1) {
+      end = this.kept.indexOf('/', from);
+      const name = this.kept.toString('latin1', from, end);
+      if (name !== last) yield name; // its journal may have told it, too
+      last = name;
+    }
+  }
+
+  /** Lists what sessions have kept, the oldest first. @param isWanted says of which session */
+  private *shelves(isWanted: (name: string) => boolean = () => true): Generator<Shelf> {
+    const open = this.running.toSorted((a, b) => a.end - b.end || (a.name < b.name ? -1 : 1));
+    for (const name of this.names()) {
+      if (!isWanted(name)) continue;
+      const shelf = this.shelfNamed(name);
+      while (open[0] && open[0].end < shelf.end) yield open.shift() as Shelf;
+      yield shelf;
+    }
+    yield* open;
+  }
+
   private release(): void {
-    for (const { place } of this.shelves) place?.[Symbol.dispose]();
-    this.shelves = [];
+    for (const { place } of this.running) place?.[Symbol.dispose]();
+    [this.kept, this.running, this.journals] = [Buffer.alloc(0), [], new Set()];
   }
 
   /** DEST_DIR itself. */
@@ -114,21 +159,22 @@ export class Archive implements Disposable {
 
   /** The time from which on what was there is known; nothing where no version is. */
   get oldest(): number | undefined {
-    return this.shelves[0]?.end;
+    const { value } = this.shelves().next();
+    return value?.end;
   }
 
   /** Lists all renames. */
   moves(): Move[] {
     using history = this.place.find(HISTORY);
-    return this.shelves.flatMap(({ name, end, journal, hasJournal }) => {
-      if (!history || !hasJournal) return [];
+    const moves: Move[] = [];
+    for (const { name, end, journal, hasJournal } of this.shelves((it) => this.journals.has(it))) {
+      if (!history || !hasJournal) continue;
       try {
         const bytes = journal ?? readJournal(history, name + MOVES);
-        return bytes ? movesIn(bytes, end) : [];
-      } catch {
-        return [];
-      }
-    });
+        for (const move of bytes ? movesIn(bytes, end) : []) moves.push(move);
+      } catch {}
+    }
+    return moves;
   }
 
   /**
@@ -137,10 +183,11 @@ export class Archive implements Disposable {
    * @param isWanted says of a directory whether what is in it is
    */
   visitVersions(at: number, isWanted: (path: string) => boolean, visit: Visit): void {
-    for (const shelf of this.shelves) {
+    using history = this.place.find(HISTORY);
+    for (const shelf of this.shelves()) {
       const isThinned = this.isThinnedAt(shelf, at);
-      if (shelf.end <= at && !isThinned) continue;
-      this.visitShelf(shelf, isWanted, (version, status) => {
+      if (!history || (shelf.end <= at && !isThinned)) continue;
+      this.visitShelf(history, shelf, isWanted, (version, status) => {
         if (status.isDirectory()) visit.directory(version);
         else if (version.until > at) visit.version(version, status);
         else if (isThinned) visit.former(version, status);
@@ -156,11 +203,12 @@ export class Archive implements Disposable {
   }
 
   private visitShelf(
+    history: Held,
     { name, end, place: held }: Shelf,
     isWanted: (path: string) => boolean,
     visit: (it: Version, status: BigIntStats) => void,
   ): void {
-    using place = held ? held.find('.') : this.place.find(`${HISTORY}/${name}`);
+    using place = held ? held.find('.') : history.find(name);
     const begun = place?.statusOf('.')?.birthtimeNs ?? 0n;
     if (!place) return;
     walkTree(place, ({ path, status }) => {
@@ -203,7 +251,7 @@ export class Archive implements Disposable {
     const [first, name, ...rest] = location.split('/');
     if (first !== HISTORY) return;
     using history = this.place.find(HISTORY);
-    for (const it of history?.names() ?? []) if (it !== name) yield [HISTORY, it, ...rest].join('/');
+    for (const it of history?.entries() ?? []) if (it !== name) yield [HISTORY, it, ...rest].join('/');
   }
 
   private openAt<T>({ location, inode, device }: Origin, use: (at: Buffer, status: BigIntStats) => T): T | undefined {

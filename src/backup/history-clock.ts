@@ -43,6 +43,11 @@ export class HistoryClock {
     private readonly sources: Sources = MACHINE,
   ) {}
 
+  /** Whether a start before has left something; where none has, the newest version has to say how late it was. */
+  get isKnown(): boolean {
+    return this.read() !== undefined;
+  }
+
   /** Begins with what the start before has left. @param newest the time of the newest version by this clock, if there is one */
   begin(newest: number | undefined): void {
     const time = this.sources.time();

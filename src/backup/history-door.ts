@@ -21,7 +21,7 @@ import { Refusal } from './confinement.ts';
 import { Held } from './held-tree.ts';
 import { copyAttributes } from './history-copy.ts';
 import { MovesJournal } from './history-moves.ts';
-import { doneNameOf, entryOf, HISTORY, isOurs, MARK, MOVES, openNameOf } from './history-names.ts';
+import { doneNameOf, HISTORY, isOurs, MARK, MOVES, openNameOf } from './history-names.ts';
 import { readLong } from './receiver-options.ts';
 
 /** The variable by which sessions know that older versions are kept. */
@@ -63,6 +63,7 @@ export function hasHistory(root: string): boolean {
  */
 export function makeHistory(root: string): void {
   const directory = join(root, HISTORY);
+  if (hasHistory(root) && lstatSync(directory).isDirectory()) return; // with a million names, maybe, which each session would list
   const names = namesIn(directory);
   if (names && !(lstatSync(directory).isDirectory() && isOurs(names)))
     throw new Error(`${directory} 已存在，却不是 start-sshd 的版本目录：请在源端改名或排除它，并从备份中移走`);
@@ -144,6 +145,8 @@ export class Keeping {
 export class Keeper implements Disposable {
   private readonly journal: MovesJournal;
   private readonly name: string;
+  /** The directories that hold something. */
+  private readonly used = new Set<string>();
   private readonly root: Held;
   private readonly top: Held;
 
@@ -184,7 +187,9 @@ export class Keeper implements Disposable {
     const whole = this.pathOf(path);
     const name = whole.slice(whole.lastIndexOf('/') + 1);
     for (let turn = 0, isStored = false; !isStored; turn++) {
-      const below = `${this.name}${turn ? `-${turn}` : ''}/${whole.slice(0, -name.length)}`;
+      const top = `${this.name}${turn ? `-${turn}` : ''}`;
+      const below = `${top}/${whole.slice(0, -name.length)}`;
+      this.used.add(top);
       using place = this.top.make(below, (at, depth) => this.dress(at, below.split('/').slice(1, depth).join('/')));
       isStored = !place.statusOf(name);
       if (isStored) put(place.at(name));
@@ -206,7 +211,7 @@ export class Keeper implements Disposable {
   [Symbol.dispose](): void {
     this.journal[Symbol.dispose]();
     batches++;
-    for (const name of this.top.names().filter((it) => it.startsWith(this.name) && entryOf(it)?.kind === 'open'))
+    for (const name of [...this.used, this.name + MOVES].filter((it) => this.top.statusOf(it)))
       renameSync(this.top.at(name), this.top.at(doneNameOf(name, batches)));
     this.top[Symbol.dispose]();
     this.root[Symbol.dispose]();

@@ -58,8 +58,6 @@ export class Recovery implements Disposable {
   private moves: Move[];
   /** Where all is put. */
   private readonly top: Held;
-  /** Directories that were remembered with a version. */
-  private readonly directories = new Map<string, Origin>();
   /** Those that were made, by their paths, and what they get their attributes from. */
   private readonly made = new Map<string, Origin | undefined>();
   private readonly names = new Map<string, string>();
@@ -85,6 +83,7 @@ export class Recovery implements Disposable {
 
   run(): Recovered {
     this.recover();
+    this.findDirectories();
     for (const [path, origin] of [...this.made].sort(inOrder).reverse())
       if (origin) this.attempt(path, () => this.finish(path, origin));
     this.result.directories = this.made.size;
@@ -127,7 +126,6 @@ export class Recovery implements Disposable {
   private gatherOnce(isMeant: (path: string) => boolean, most: number): number {
     this.hasMoved = this.moves.some(({ time }) => time > this.wish.at);
     this.lookup = new Lookup(this.wish.at, this.moves);
-    this.directories.clear();
     let count = 0;
     const isWanted = (path: string) => this.hasMoved || this.leadsToWish(path);
     const take = (it: Version, add: (version: Version) => boolean) => {
@@ -140,15 +138,22 @@ export class Recovery implements Disposable {
     this.archive.visitVersions(this.wish.at, isWanted, {
       version,
       former: (it) => take(it, (found) => this.lookup.addFormer(found)),
-      directory: (it) => this.addDirectory(it),
+      directory: nothing,
     });
     return count;
   }
 
-  /** Takes into account a directory that was remembered with a version: the first time after the one that is asked for comes closest. */
-  private addDirectory(it: Version): void {
-    const path = this.lookup.pathOf(it);
-    if (!this.directories.has(path)) this.directories.set(path, it.origin);
+  /** Finds what directories were that are gone: they were remembered with versions, and the first time after the one that is asked for comes closest. */
+  private findDirectories(): void {
+    const lacking = new Set<string>();
+    for (const [path, origin] of this.made) if (!origin) lacking.add(path);
+    if (lacking.size === 0) return;
+    const directory = (it: Version) => {
+      const path = this.lookup.pathOf(it);
+      if (lacking.delete(path)) this.made.set(path, it.origin);
+    };
+    const isWanted = (path: string) => this.hasMoved || this.leadsToWish(path);
+    this.archive.visitVersions(this.wish.at, isWanted, { version: nothing, former: nothing, directory });
   }
 
   private isWished(path: string): boolean {
@@ -191,7 +196,7 @@ export class Recovery implements Disposable {
     if (this.made.has(path)) return;
     this.at(path, makeDirectory);
     const there = this.lookup.find(path)?.origin;
-    this.made.set(path, there?.isDirectory ? there : this.directories.get(path));
+    this.made.set(path, there?.isDirectory ? there : undefined);
   }
 
   /** Copies a file, or gives one that was copied already another name, as it had two. */
@@ -215,6 +220,8 @@ export class Recovery implements Disposable {
     this.top[Symbol.dispose]();
   }
 }
+
+const nothing = () => {};
 
 /** Directories come before what is in them. */
 const inOrder = ([a]: [string, unknown], [b]: [string, unknown]) => (a < b ? -1 : 1);

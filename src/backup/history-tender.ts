@@ -21,6 +21,7 @@ import {
   type Moment,
   nameOf,
   RECOVERED,
+  type Slot,
   slotOf,
 } from './history-names.ts';
 
@@ -52,9 +53,22 @@ export interface Outcome {
   open: string[];
 }
 
-type Kept = Extract<Entry, { kind: 'kept' }> & { name: string };
+/** What a session has kept that has ended. */
+interface Kept {
+  name: string;
+  stamp: number;
+}
 
-/** How many files of a slot are remembered while it is thinned out, and in how many parts it is done where there are more. */
+/** A slot that something is in. */
+interface Filled extends Slot {
+  sessions: number;
+  /** Whether something in it was in no such slot when they were thinned out last. */
+  isDue: boolean;
+}
+
+const keyOf = ({ from, to }: Slot) => `${from} ${to}`;
+
+/** How many files of a slot are remembered while it is thinned out, or sessions of several; and in how many parts it is done where there are more. */
 const MAX_REMEMBERED = 200_000;
 const PARTS = 8n;
 /** After how many entries it waits, and for how long, ms: the mirror goes first. */
@@ -91,18 +105,10 @@ export class Tender {
 
   /** @param gone the names of what sessions have kept that have ended */
   tend(gone: readonly string[]): Outcome {
-    const names = this.history.names();
-    this.outcome.foreign = names
-      .filter((name) => ![MARK, RECOVERED].includes(name) && !entryOf(name))
-      .slice(0, MAX_FOREIGN);
     for (const name of gone) this.attempt(() => this.settle(name));
-    const kept = this.kept();
-    const isOld = ({ stamp }: Kept) => this.orders.stamp - stamp > this.orders.days * DAY_MS;
-    for (const it of kept.filter(isOld)) this.attempt(() => this.remove(it.name));
-    this.attempt(() => this.thin(kept.filter((it) => !isOld(it))));
-    if (this.orders.isToCount) this.count();
     this.outcome.changed = String(this.history.statusOf('.')?.mtimeNs ?? '');
-    this.outcome.open = this.history.names().filter((name) => entryOf(name)?.kind === 'open');
+    this.attempt(() => this.thin(this.survey()));
+    if (this.orders.isToCount) this.count();
     return this.outcome;
   }
 
@@ -114,15 +120,30 @@ export class Tender {
     }
   }
 
-  /** Lists the directories of sessions that have ended, the oldest first. */
-  private kept(): Kept[] {
-    const kept: Kept[] = [];
-    for (const name of this.history.names()) {
-      const base = baseOf(name);
-      const entry = base === name || !this.history.statusOf(base) ? entryOf(name) : undefined; // a journal by itself counts, too
-      if (entry?.kind === 'kept') kept.push({ ...entry, name: base });
+  /** Lists what sessions have kept that have ended, in no order. There may be millions, of which none is remembered here. @param others is told of what else is there */
+  private *kept(others: (name: string) => void = () => {}): Generator<Kept> {
+    for (const name of this.history.entries()) {
+      const entry = entryOf(name);
+      if (entry?.kind !== 'kept') others(name);
+      const isBeside = name.endsWith(MOVES) && this.history.statusOf(baseOf(name)); // a journal by itself counts, too
+      if (entry?.kind === 'kept' && !isBeside) yield { name: baseOf(name), stamp: entry.stamp };
     }
-    return kept.sort((a, b) => a.stamp - b.stamp || (a.name < b.name ? -1 : 1));
+  }
+
+  /** Lists all there is: removes what is too old, and finds what is none of ours, what is still kept on, and the slots of all else. */
+  private survey(): Filled[] {
+    const slots = new Map<string, Filled>();
+    const isOurs = (name: string) => name === MARK || name === RECOVERED;
+    const note = (name: string) => {
+      const { foreign, open } = this.outcome;
+      if (entryOf(name)) open.push(name);
+      else if (!isOurs(name) && foreign.length < MAX_FOREIGN) foreign.push(name);
+    };
+    for (const { name, stamp } of this.kept(note)) {
+      if (this.orders.stamp - stamp > this.orders.days * DAY_MS) this.attempt(() => this.remove(name));
+      else this.fill(slots, stamp);
+    }
+    return [...slots.values()];
   }
 
   private rest(): void {
@@ -205,22 +226,43 @@ export class Tender {
       });
   }
 
-  /** Keeps the oldest version of each file in each slot. Slots that were thinned out before and in which nothing has changed are left alone. */
-  private thin(kept: readonly Kept[]): void {
+  /** Counts a session for its slot. */
+  private fill(slots: Map<string, Filled>, stamp: number): void {
     const { since, stamp: now } = this.orders;
-    if (since === null) return;
-    const slots = new Map<string, Kept[]>();
-    for (const it of kept) {
-      const slot = slotOf(it.stamp, now);
-      if (!slot) continue;
-      const key = `${slot.from} ${slot.to}`;
-      const list = slots.get(key);
-      if (list) list.push(it);
-      else slots.set(key, [it]);
+    const slot = slotOf(stamp, now);
+    if (since === null || !slot) return;
+    const filled = slots.get(keyOf(slot)) ?? { ...slot, sessions: 0, isDue: false };
+    slots.set(keyOf(slot), filled);
+    const before = slotOf(stamp, since);
+    filled.sessions++;
+    filled.isDue ||= !before || keyOf(before) !== keyOf(slot);
+  }
+
+  /** Keeps the oldest version of each file in each slot. Slots that were thinned out before and in which nothing has changed are left alone. */
+  private thin(slots: readonly Filled[]): void {
+    let [group, listed]: [Filled[], number] = [[], 0];
+    for (const slot of slots.filter(({ sessions, isDue }) => isDue && sessions > 1)) {
+      if (listed + slot.sessions > this.most) {
+        this.thinSlots(group);
+        [group, listed] = [[], 0];
+      }
+      group.push(slot);
+      listed += slot.sessions;
     }
-    const isDue = ({ stamp }: Kept) =>
-      slotOf(stamp, now)?.to !== slotOf(stamp, since)?.to || slotOf(stamp, now)?.from !== slotOf(stamp, since)?.from;
-    for (const slot of slots.values()) if (slot.length > 1 && slot.some(isDue)) this.thinSlot(slot);
+    this.thinSlots(group);
+  }
+
+  private thinSlots(slots: readonly Filled[]): void {
+    if (slots.length === 0) return;
+    const lists = new Map(slots.map((slot): [string, Kept[]] => [keyOf(slot), []]));
+    for (const it of this.kept()) {
+      const slot = slotOf(it.stamp, this.orders.stamp);
+      if (slot) lists.get(keyOf(slot))?.push(it);
+    }
+    for (const list of lists.values()) {
+      list.sort((a, b) => a.stamp - b.stamp || (a.name < b.name ? -1 : 1));
+      this.attempt(() => this.thinSlot(list));
+    }
   }
 
   /** Thins a slot out, or one of so many parts of what is in it, in parts of its own where there is too much in it. */
@@ -280,11 +322,14 @@ export class Tender {
 }
 
 /** Finds the names of what sessions have kept that have ended. */
-export const goneOf = (names: readonly string[]): string[] =>
-  names.filter((name) => {
+export function goneOf(names: Iterable<string>): string[] {
+  const gone: string[] = [];
+  for (const name of names) {
     const entry = entryOf(name);
-    return entry?.kind === 'open' && (entry.isDone || isGone(entry));
-  });
+    if (entry?.kind === 'open' && (entry.isDone || isGone(entry))) gone.push(name);
+  }
+  return gone;
+}
 
 /** Does what the service orders, and prints what came of it. */
 export function tendHistory(orders: string): Outcome {
@@ -292,7 +337,7 @@ export function tendHistory(orders: string): Outcome {
   const root = realpathSync(process.env.DEST_DIR ?? '');
   const path = Buffer.from(join(root, HISTORY)).toString('latin1');
   using history = Held.open(path);
-  const gone = goneOf(history.names());
+  const gone = goneOf(history.entries());
   const moved = sinceThen(JSON.parse(orders));
   fence(root); // the source may put links there
   return new Tender(history, moved).tend(gone);

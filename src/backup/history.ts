@@ -53,9 +53,7 @@ export class History {
   /** Sees to them as long as the program runs. */
   async keep(): Promise<void> {
     if (this.config.HISTORY_DAYS === 0) return;
-    const stamps = (await this.names()).map((name) => entryOf(name)).map((it) => (it?.kind === 'kept' ? it.stamp : 0));
-    const newest = stamps.reduce((most, it) => Math.max(most, it), 0);
-    this.clock.begin(newest || undefined);
+    this.clock.begin(this.clock.isKnown ? undefined : await this.newest());
     if (!canAsk()) warn('history.unguarded', UNGUARDED);
     lifecycle.onStop(async () => this.saveTime());
     while (!lifecycle.stopping) {
@@ -70,8 +68,15 @@ export class History {
     return days > 0 ? { days, versions: this.counted?.versions ?? null, bytes: this.counted?.bytes ?? null } : null;
   }
 
-  private names(): Promise<string[]> {
-    return readdir(join(this.config.DEST_DIR, HISTORY)).catch(() => []);
+  /** Finds the time of the newest version, nothing where there is none. */
+  private async newest(): Promise<number | undefined> {
+    const names = await readdir(join(this.config.DEST_DIR, HISTORY)).catch((): string[] => []);
+    let newest = 0;
+    for (const name of names) {
+      const entry = entryOf(name);
+      if (entry?.kind === 'kept') newest = Math.max(newest, entry.stamp);
+    }
+    return newest || undefined;
   }
 
   /** Says when something was made or named there last; nothing where it is not there. */

@@ -7,7 +7,7 @@
 import { type EventEmitter, once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { closeLog, error, log, print } from './log.ts';
+import { closeLog, error, log, print, printed } from './log.ts';
 import { reapOrphans } from './orphans.ts';
 import { children, endChildren } from './processes.ts';
 import { escapeText, Failure, printable } from './text.ts';
@@ -23,6 +23,8 @@ const BEAT_MS = 1000;
 /** What a program prints instead of doing its work, and its exit status. */
 export interface Answer {
   text: string;
+  /** What follows it, piece by piece, where that may be much. */
+  more?: Iterable<string>;
   status: number;
 }
 
@@ -105,9 +107,14 @@ class Lifecycle {
     await this.exit(isExpected ? cause.status : 1);
   }
 
-  /** Prints an answer and exits. */
-  async answer({ text, status }: Answer): Promise<void> {
+  /** Prints an answer, as fast as its reader takes it, and exits. */
+  async answer({ text, more = [], status }: Answer): Promise<void> {
     print(printable(text));
+    for (const piece of more) {
+      await printed();
+      print(printable(piece));
+    }
+    await printed();
     await this.exit(status);
   }
 

@@ -141,6 +141,11 @@ export function print(text: string): void {
   });
 }
 
+/** Resolves when all that was printed has been taken by its readers, or they are gone. */
+export async function printed(): Promise<void> {
+  while (unread > 0 && process.stdout.writable) await sleep(DRAIN_MS);
+}
+
 /** LOG_FILE: the log without colours. What goes wrong with it is told once, and is tried again. */
 class LogFile {
   private stream: RotatingFileStream | undefined;

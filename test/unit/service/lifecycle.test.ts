@@ -38,11 +38,11 @@ async function run(code: string, ...signals: NodeJS.Signals[]): Promise<{ status
 }
 
 /** Runs a program whose reader takes a rest after the first line; returns the last line that came through. */
-function lastLineOf(code: string): string {
+function lastLineOf(code: string, seconds = 0.4): string {
   using directory = scratch();
   const file = join(directory.path, 'program.ts');
   writeFileSync(file, `${BEGINNING}${code}`);
-  const command = '"$0" run "$1" | (read -r first; sleep 0.4; tail -n 1)';
+  const command = `"$0" run "$1" | (read -r first; sleep ${seconds}; tail -n 1)`;
   const { stdout } = spawnSync('/bin/sh', ['-c', command, process.execPath, file], { encoding: 'utf8' });
   return stdout.trimEnd();
 }
@@ -161,6 +161,12 @@ describe('an end', () => {
   test('comes with all of an answer, though its reader is slow', () => {
     const lines = `Array.from({ length: 20_000 }, (_, n) => 'line ' + n + '\\n').join('')`;
     expect(lastLineOf(answering(lines))).toBe('line 19999');
+  });
+
+  test('comes with all that follows it, piece by piece, though its reader is slower than an exit may be', () => {
+    const pieces = `Array.from({ length: 20 }, (_, n) => 'x'.repeat(50_000) + '\\nline ' + n + '\\n')`;
+    const answer = `lifecycle.background(lifecycle.answer({ text: '', more: ${pieces}, status: 0 }));`;
+    expect(lastLineOf(answer, 1.5)).toBe('line 19');
   });
 
   test('comes with the last words of the log, though its reader is slow', () => {
