@@ -13,6 +13,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { canAsk } from '../../src/backup/seccomp.ts';
+import { startedBy } from '../../src/service/processes.ts';
 import { isRoot, Pair } from '../pair.ts';
 import { eventually } from '../processes.ts';
 import { binary } from '../project.ts';
@@ -276,3 +277,78 @@ test('what was kept stays protected when nothing more is kept', async () => {
   expect(wipe.status).toBe(0);
   expect(versions(pair)).toEqual(['file=good']);
 });
+
+test('two sources below one DEST_DIR have versions of their own, and neither touches those of the other', async () => {
+  await using pair = await Pair.withKeys('history-two');
+  pair.start('start-sshd', { HISTORY_DAYS: '1' });
+  const file = (name: string) => pair.path(`source-${name}`, 'd', 'file');
+  const there = (name: string) => pair.path('backup', name, 'd', 'file');
+  const { DEST_HOST = '' } = pair.sourceEnv;
+  const targets = {
+    a: { DEST_DIR: pair.path('backup', 'a/') },
+    b: { DEST_HOSTS: `${DEST_HOST}:${pair.path('backup', 'b/')}` },
+  };
+  for (const [name, target] of Object.entries(targets)) {
+    mkdirSync(pair.path(`source-${name}`, 'd'), { recursive: true });
+    writeFileSync(file(name), `first ${name}`);
+    const own = { SOURCE_DIR: pair.path(`source-${name}/`), STATUS_FILE: pair.path(`status-${name}.json`) };
+    const source = pair.start('rsync-inotify', { ...own, ...target, SYNC_INTERVAL: '0' });
+    await source.shows('✓ 服务运行中');
+  }
+  await Bun.sleep(30); // the kernel's clock for files goes in steps
+  const at = new Date().toISOString();
+  await Bun.sleep(30);
+  rmSync(pair.path('source-b', 'd'), { recursive: true });
+  await eventually(() => !existsSync(pair.path('backup', 'b', 'd')));
+  writeFileSync(file('a'), 'second a, which is longer');
+  await eventually(() => readFileSync(there('a'), 'utf8').startsWith('second'));
+  await isSettled(pair);
+  expect(versions(pair)).toEqual(['a/d/file=first a', 'b/d/file=first b']);
+  const recovered = (...paths: string[]) => {
+    const to = pair.path(`recovered-${paths.length}`);
+    expect(ask(pair, '--recover', ...paths, '--at', at, '--to', to)).toMatchObject({ status: 0, stderr: '' });
+    return ['a', 'b'].map((name) => {
+      const path = join(to, name, 'd', 'file');
+      return existsSync(path) && readFileSync(path, 'utf8');
+    });
+  };
+  expect(recovered()).toEqual(['first a', 'first b']);
+  expect(recovered('b')).toEqual([false, 'first b']);
+}, 60_000);
+
+test('what is too old goes while the mirror goes on, also where that takes for ever', async () => {
+  await using pair = await Pair.withKeys('history-busy');
+  mkdirSync(pair.path('backup'));
+  for (let n = 0; n < 40; n++) {
+    const old = join(history(pair), `20251009T1200${n + 10}.000Z`);
+    mkdirSync(old, { recursive: true });
+    for (let file = 0; file < 200; file++) writeFileSync(join(old, `${file}`), 'old');
+  }
+  writeFileSync(join(history(pair), '.start-sshd'), '');
+  const file = pair.path('source', 'file');
+  writeFileSync(file, 'one');
+  const backup = pair.start('start-sshd', { HISTORY_DAYS: '1' });
+  const source = pair.start('rsync-inotify', { SYNC_INTERVAL: '0' });
+  let tender: number | undefined;
+  for (; !tender; tender = startedBy(backup.pid ?? 0).find(isTender)) await Bun.sleep(2);
+  process.kill(tender, 'SIGSTOP');
+  const left = versions(pair).length;
+  expect(left).toBeGreaterThan(0);
+  await source.shows('✓ 服务运行中');
+  for (const text of ['two, longer', 'three, even longer']) {
+    writeFileSync(file, text);
+    await eventually(() => readFileSync(pair.path('backup', 'file'), 'utf8') === text);
+  }
+  expect(versions(pair).length).toBe(left + 2);
+  process.kill(tender, 'SIGCONT');
+  await eventually(() => versions(pair).join() === 'file=one,file=two, longer');
+}, 60_000);
+
+/** Whether a process tends versions. */
+function isTender(pid: number): boolean {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes('--tend-history');
+  } catch {
+    return false; // it has ended
+  }
+}
