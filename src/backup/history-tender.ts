@@ -5,7 +5,7 @@
  *
  *   start-sshd --tend-history '{"days":30,"time":…,"stamp":…,"since":…,"isToCount":true}' // prints an Outcome
  */
-import { type BigIntStats, readFileSync, realpathSync, renameSync, unlinkSync } from 'node:fs';
+import { type BigIntStats, realpathSync, renameSync, unlinkSync } from 'node:fs';
 import { setPriority } from 'node:os';
 import { join } from 'node:path';
 import { fence } from './confinement.ts';
@@ -13,7 +13,6 @@ import { Held, type Met, removeEmpty, removeTree, walkTree } from './held-tree.t
 import {
   baseOf,
   DAY_MS,
-  type Entry,
   entryOf,
   HISTORY,
   MARK,
@@ -24,6 +23,7 @@ import {
   type Slot,
   slotOf,
 } from './history-names.ts';
+import { goneOf } from './history-sessions.ts';
 
 /** What starts it. */
 export const TEND = '--tend-history';
@@ -68,25 +68,14 @@ interface Filled extends Slot {
 
 const keyOf = ({ from, to }: Slot) => `${from} ${to}`;
 
-/** How many files of a slot are remembered while it is thinned out, or sessions of several; and in how many parts it is done where there are more. */
-const MAX_REMEMBERED = 200_000;
-const PARTS = 8n;
+/** How many files of a slot are remembered while it is thinned out, and in how many parts it is done where there are more. */
+const MAX_REMEMBERED = 300_000;
+const PARTS = 4;
+/** How many sessions are listed at a time. */
+const MAX_LISTED = 200_000;
 /** After how many entries it waits, and for how long, ms: the mirror goes first. */
 const [BREATH, BREATH_MS] = [64, 1];
 const MAX_FOREIGN = 5;
-
-/** Whether no process runs any more that keeps versions under a name. */
-function isGone({ pid, start }: Extract<Entry, { kind: 'open' }>): boolean {
-  try {
-    const [, now] = /.*\) (?:\S+ ){19}(\d+) /s.exec(readFileSync(`/proc/${pid}/stat`, 'latin1')) ?? [];
-    if (now === start) return false;
-  } catch {}
-  try {
-    return !process.kill(-pid, 0); // the other half of an rsync whose first one has ended
-  } catch (cause) {
-    return (cause as NodeJS.ErrnoException).code !== 'EPERM';
-  }
-}
 
 const roomOf = ({ blocks }: BigIntStats) => Number(blocks) * 512;
 
@@ -100,7 +89,7 @@ export class Tender {
     private readonly history: Held,
     private readonly orders: Orders,
     private readonly mayRest = true,
-    private readonly most = MAX_REMEMBERED,
+    private readonly most = { remembered: MAX_REMEMBERED, listed: MAX_LISTED },
   ) {}
 
   /** @param gone the names of what sessions have kept that have ended */
@@ -242,7 +231,7 @@ export class Tender {
   private thin(slots: readonly Filled[]): void {
     let [group, listed]: [Filled[], number] = [[], 0];
     for (const slot of slots.filter(({ sessions, isDue }) => isDue && sessions > 1)) {
-      if (listed + slot.sessions > this.most) {
+      if (listed + slot.sessions > this.most.listed) {
         this.thinSlots(group);
         [group, listed] = [[], 0];
       }
@@ -253,32 +242,49 @@ export class Tender {
   }
 
   private thinSlots(slots: readonly Filled[]): void {
-    if (slots.length === 0) return;
+    const [first] = slots;
+    if (!first) return;
+    const isLarge = first.sessions > this.most.listed; // and alone
+    if (isLarge) this.attempt(() => this.thinSlot(() => this.sessionsIn(first)));
+    else for (const list of this.listed(slots).values()) this.attempt(() => this.thinSlot(() => list));
+  }
+
+  /** Lists what was kept in slots from some time to another one, the oldest first. */
+  private listed(
+    slots: readonly Slot[],
+    from = Number.NEGATIVE_INFINITY,
+    to = Number.POSITIVE_INFINITY,
+  ): Map<string, Kept[]> {
     const lists = new Map(slots.map((slot): [string, Kept[]] => [keyOf(slot), []]));
     for (const it of this.kept()) {
       const slot = slotOf(it.stamp, this.orders.stamp);
-      if (slot) lists.get(keyOf(slot))?.push(it);
+      if (slot && it.stamp >= from && it.stamp < to) lists.get(keyOf(slot))?.push(it);
     }
-    for (const list of lists.values()) {
-      list.sort((a, b) => a.stamp - b.stamp || (a.name < b.name ? -1 : 1));
-      this.attempt(() => this.thinSlot(list));
-    }
+    for (const list of lists.values()) list.sort((a, b) => a.stamp - b.stamp || (a.name < b.name ? -1 : 1));
+    return lists;
+  }
+
+  /** Lists what was kept in a slot, the oldest first: one part of its time after the other. */
+  private *sessionsIn(slot: Filled): Generator<Kept> {
+    const length = (slot.to - slot.from) / Math.ceil(slot.sessions / this.most.listed);
+    for (let from = slot.from; from < slot.to; from += length)
+      for (const list of this.listed([slot], from, Math.min(from + length, slot.to)).values()) yield* list;
   }
 
   /** Thins a slot out, or one of so many parts of what is in it, in parts of its own where there is too much in it. */
-  private thinSlot(slot: readonly Kept[], part = 0n, parts = 1n): void {
-    const first = new Map<bigint, string>();
+  private thinSlot(slot: () => Iterable<Kept>, part = 0, parts = 1): void {
+    const first = new Map<number, string>();
     let isTooMuch = false;
     const visit = (met: Met, name: string) => {
       this.rest();
-      const key = BigInt(Bun.hash(Buffer.from(met.path, 'latin1')));
+      const key = Number(BigInt.asUintN(53, BigInt(Bun.hash(Buffer.from(met.path, 'latin1')))));
       if (met.status.isDirectory() || key % parts !== part) return;
       const former = first.get(key);
       if (former !== undefined) this.drop(met, former);
-      else if (first.size < this.most) first.set(key, name);
+      else if (first.size < this.most.remembered) first.set(key, name);
       else isTooMuch = true;
     };
-    for (const { name } of slot) {
+    for (const { name } of slot()) {
       using top = this.history.find(name);
       if (!top) continue;
       walkTree(
@@ -288,7 +294,7 @@ export class Tender {
       );
       removeEmpty(this.history, name);
     }
-    if (isTooMuch) for (let n = 0n; n < PARTS; n++) this.thinSlot(slot, part + n * parts, parts * PARTS);
+    if (isTooMuch) for (let n = 0; n < PARTS; n++) this.thinSlot(slot, part + n * parts, parts * PARTS);
   }
 
   /** Removes a version of which an older one is there. */
@@ -319,16 +325,6 @@ export class Tender {
       });
     }
   }
-}
-
-/** Finds the names of what sessions have kept that have ended. */
-export function goneOf(names: Iterable<string>): string[] {
-  const gone: string[] = [];
-  for (const name of names) {
-    const entry = entryOf(name);
-    if (entry?.kind === 'open' && (entry.isDone || isGone(entry))) gone.push(name);
-  }
-  return gone;
 }
 
 /** Does what the service orders, and prints what came of it. */

@@ -18,7 +18,8 @@ import type { Config } from './config.ts';
 import type { Guard } from './guard.ts';
 import { HistoryClock } from './history-clock.ts';
 import { entryOf, HISTORY } from './history-names.ts';
-import { goneOf, type Orders, type Outcome, TEND } from './history-tender.ts';
+import { goneOf } from './history-sessions.ts';
+import { type Orders, type Outcome, TEND } from './history-tender.ts';
 import { canAsk } from './seccomp.ts';
 
 /** After how many beats it is looked again for sessions that have kept something and have ended. */

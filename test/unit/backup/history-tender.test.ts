@@ -16,7 +16,8 @@ import { dirname, join } from 'node:path';
 import fc from 'fast-check';
 import { Held } from '../../../src/backup/held-tree.ts';
 import { nameOf, slotOf } from '../../../src/backup/history-names.ts';
-import { goneOf, type Orders, sinceThen, Tender } from '../../../src/backup/history-tender.ts';
+import { goneOf } from '../../../src/backup/history-sessions.ts';
+import { type Orders, sinceThen, Tender } from '../../../src/backup/history-tender.ts';
 
 const HOUR = 3_600_000;
 const DAY = 24 * HOUR;
@@ -36,7 +37,7 @@ function put(name: string, file: string, text = `${name} ${file}`): void {
 function tend(change: Partial<Orders> = {}, gone: string[] = [], most?: number) {
   using history = Held.open(root);
   const orders = { days: 30, time: NOW, stamp: NOW, since: 0, isToCount: false, ...change };
-  return new Tender(history, orders, false, most).tend(gone);
+  return new Tender(history, orders, false, most ? { remembered: most, listed: most } : undefined).tend(gone);
 }
 const files = () =>
   readdirSync(root, { recursive: true, withFileTypes: true, encoding: 'utf8' })
@@ -97,17 +98,18 @@ test('the oldest version of a file in each slot stays, also when it is done bit 
     fc.property(
       fc.array(fc.tuple(fc.integer({ min: 0, max: 40 * DAY }), fc.constantFrom('a', 'd/a', 'd/b')), { maxLength: 40 }),
       fc.array(fc.integer({ min: 0, max: 40 * DAY }), { maxLength: 4 }),
-      (kept, times) => {
+      fc.constantFrom(undefined, 1, 3),
+      (kept, times, most) => {
         rmSync(root, { recursive: true });
         mkdirSync(root);
         for (const [ago, file] of kept) put(at(ago), file);
         const all = files();
         let since = 0;
         for (const later of [...new Set([...times, 40 * DAY])].sort((a, b) => b - a)) {
-          tend({ stamp: NOW - later, since, days: 9999 });
+          tend({ stamp: NOW - later, since, days: 9999 }, [], most);
           since = NOW - later;
         }
-        tend({ since, days: 9999 });
+        tend({ since, days: 9999 }, [], most);
         const slots = new Map<string, string>();
         const expected = all.filter((it) => {
           const [name = '', ...rest] = it.split('/');
