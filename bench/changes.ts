@@ -149,6 +149,11 @@ export async function makeTree(bed: Bed, files: string[]): Promise<void> {
     writeFiles(bed.path('source'), files.slice(from, from + 1000), () => '');
     await breathe();
   }
+  await copyToBackup(bed);
+}
+
+/** Gives the backup what the source has. */
+export async function copyToBackup(bed: Bed): Promise<void> {
   const copy = bed.pair.keep(new Program('cp', ['-a', `${bed.source}.`, bed.path('backup')], {}));
   if ((await copy.exited) !== 0) throw new Error(`cp: ${copy.output}`);
 }

@@ -34,6 +34,7 @@ import { link } from './workloads/link.ts';
 import { moves } from './workloads/moves.ts';
 import { moreOptions } from './workloads/options.ts';
 import { restart } from './workloads/restart.ts';
+import { single } from './workloads/single.ts';
 import { sustained } from './workloads/sustained.ts';
 import { trees } from './workloads/trees.ts';
 import { up } from './workloads/up.ts';
@@ -57,6 +58,7 @@ const workloads = (sizes: number[] | undefined): Record<string, () => Promise<Se
   link,
   line,
   full: () => full(Math.max(...(sizes ?? FULL))),
+  single,
   compare,
   cpu,
   idle,

@@ -46,6 +46,10 @@ export function oursIn(setting: string, envOf: (run: Run) => Record<string, stri
   };
 }
 
+/** This program with options for rsync; its log tells how long a sync took. */
+export const oursWith = (options: string): Mirror =>
+  ours(options, { RSYNC_OPTS: `${options} --delete`, SYNC_INTERVAL: '0', LOG_FORMAT: 'json' });
+
 export const oursDefault = ours('default', {});
 export const oursAtOnce = ours('SYNC_INTERVAL=0', { SYNC_INTERVAL: '0' });
 export const oursWithoutRenames = ours('RENAME_ON_TARGET=false', { SYNC_INTERVAL: '0', RENAME_ON_TARGET: 'false' });

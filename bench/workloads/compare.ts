@@ -7,7 +7,7 @@ import { type Column, goal, percentile, type Row, ratio, type Section } from '..
 
 const FILES = treeFiles(100_000);
 /** How often each is measured, after a first time in which it gets to know the target. */
-const ROUNDS = 7;
+const ROUNDS = 5;
 /** How many files the target has that the source has not. */
 const STRAYS = 10;
 

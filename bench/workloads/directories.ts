@@ -7,7 +7,7 @@ import { others } from '../peers.ts';
 import { type Column, goal, type Row, ratio, type Section } from '../section.ts';
 
 const LIMIT_MS = 30_000;
-const ROUNDS = 7;
+const ROUNDS = 5;
 /** Of a peer that takes a second for each. */
 const FEW = 2;
 

@@ -1,8 +1,7 @@
 /** The first full sync of many small files: what does a mirror add to a bare rsync, or save? */
-import { renameSync, rmdirSync } from 'node:fs';
-import { Bed, breathe, type Run } from '../bed.ts';
-import { followed, treeFiles, writeFiles } from '../changes.ts';
-import { bareWith, lsyncdAtOnce, type Mirror, ours } from '../mirrors.ts';
+import { treeFiles } from '../changes.ts';
+import { makeSource, type Passed, syncOnce } from '../first-sync.ts';
+import { bareWith, lsyncdAtOnce, type Mirror, oursWith } from '../mirrors.ts';
 import { others } from '../peers.ts';
 import { tell } from '../progress.ts';
 import { limited } from '../scope.ts';
@@ -10,7 +9,6 @@ import { append, type Column, failedRow, goal, percentile, type Row, ratio, type
 
 const ROUNDS = 3;
 const LIMIT_MS = 60_000;
-const CONTENT = `${'a small file '.repeat(8)}\n`.slice(-100);
 
 const COLUMNS: Column[] = [
   { key: 's', title: 'the sync', unit: 's' },
@@ -18,56 +16,10 @@ const COLUMNS: Column[] = [
 ];
 
 const [bareVerbose, bareQuiet] = [bareWith('-avz'), bareWith('-az')];
-const oursWith = (options: string) =>
-  ours(options, { RSYNC_OPTS: `${options} --delete`, SYNC_INTERVAL: '0', LOG_FORMAT: 'json' });
 const [oursVerbose, oursQuiet] = [oursWith('-avz'), oursWith('-az')];
 
 /** The bare rsync with the same options: peers are not verbose. */
 const floorOf = (mirror: Mirror) => (mirror === oursVerbose ? bareVerbose : bareQuiet).name;
-
-/** How long the first full sync took, as the log tells of it, s; of others, all that the start took. */
-function syncSeconds(run: Run, upSeconds: number): number {
-  if (run.mirror.role !== 'ours') return upSeconds;
-  const line = run.output.split('\n').find((text) => text.includes('"sync.success"'));
-  if (!line) throw new Error(`no full sync in:\n${run.output.slice(-5000)}`);
-  return JSON.parse(line).duration_ms / 1000;
-}
-
-/** Mirrors the source into a new backup, s. */
-async function syncOnce(run: Run): Promise<Record<string, number>> {
-  await run.open();
-  const started = performance.now();
-  await run.mirror.launch(run);
-  const seconds = () => (performance.now() - started) / 1000;
-  const s = syncSeconds(run, seconds());
-  if (run.mirror.push) return { s };
-  await followed(run, `probe of ${run.mirror.name}`.replaceAll(/\W/g, '-'), LIMIT_MS);
-  return { s, up: seconds() };
-}
-
-/** The source, which goes from one bed to the next, so that each has a backup that never held anything. */
-class Passed {
-  constructor(private at: string) {}
-
-  async toNewBed(): Promise<Bed> {
-    const bed = await Bed.make('full');
-    await bed.authorise();
-    rmdirSync(bed.path('source'));
-    renameSync(this.at, bed.path('source'));
-    this.at = bed.path('source');
-    return bed;
-  }
-}
-
-async function makeSource(size: number): Promise<Passed> {
-  const bed = await Bed.make('full');
-  const files = treeFiles(size);
-  for (let from = 0; from < size; from += 1000) {
-    writeFiles(bed.path('source'), files.slice(from, from + 1000), () => CONTENT);
-    await breathe();
-  }
-  return new Passed(bed.path('source'));
-}
 
 /** A row that grows from round to round; a mirror that has failed takes no more part. */
 async function addRound(row: Row, mirror: Mirror, source: Passed): Promise<void> {
@@ -76,7 +28,7 @@ async function addRound(row: Row, mirror: Mirror, source: Passed): Promise<void>
   const run = bed.prepare(mirror);
   const { samples = {} } = row;
   try {
-    for (const [key, value] of Object.entries(await limited(LIMIT_MS, () => syncOnce(run)))) {
+    for (const [key, value] of Object.entries(await limited(LIMIT_MS, () => syncOnce(run, LIMIT_MS)))) {
       append(samples, key, value);
       row.values[key] = percentile(samples[key] ?? [], 0.5);
     }
@@ -88,7 +40,7 @@ async function addRound(row: Row, mirror: Mirror, source: Passed): Promise<void>
 
 export async function full(size: number): Promise<Section> {
   const mirrors = [bareVerbose, oursVerbose, bareQuiet, oursQuiet];
-  const source = await makeSource(size);
+  const source = await makeSource(treeFiles(size));
   const rows = [...mirrors, ...lsyncdAtOnce, ...others].map((mirror): [Mirror, Row] => [
     mirror,
     { name: mirror.name, role: mirror.role, floor: floorOf(mirror), values: { s: '–', up: '–' }, samples: {} },

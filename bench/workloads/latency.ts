@@ -17,7 +17,7 @@ const COLUMNS: Column[] = [
 
 /** The default has an interval of 5 s. */
 const PLANS: Plan[] = [
-  { mirror: oursDefault, rounds: 20, restMs: 5300 },
+  { mirror: oursDefault, rounds: 15, restMs: 5300 },
   { mirror: oursAtOnce, rounds: 60, restMs: 300 },
   ...lsyncdAll.map((mirror) => ({ mirror, rounds: mirror.name.endsWith('1') ? 10 : 20, restMs: 300 })),
   ...others.map((mirror) => ({ mirror, rounds: 10, restMs: 300 })),

@@ -12,7 +12,7 @@ import { type Column, goal, ratio, type Section } from '../section.ts';
 /** One way. */
 const DELAY_MS = 50;
 const LIMIT_MS = 30_000;
-const ROUNDS = 6;
+const ROUNDS = 5;
 const FEW = 2;
 /** How many follow the first one, and how soon after it has arrived, ms. */
 const IN_A_ROW = 3;

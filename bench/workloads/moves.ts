@@ -2,7 +2,7 @@
 import { existsSync, mkdirSync, renameSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Bed, type Run } from '../bed.ts';
-import { allThere, equalWithin, writeRandom } from '../changes.ts';
+import { allThere, copyToBackup, equalWithin, writeRandom } from '../changes.ts';
 import { lsyncdAtOnce, type Mirror, oursAtOnce, oursWithoutRenames, plainAtOnce } from '../mirrors.ts';
 import { type Column, goal, never, percentile, type Row, rowOf, type Section, type Value } from '../section.ts';
 
@@ -54,6 +54,7 @@ async function measure(mirror: Mirror): Promise<Pick<Row, 'values' | 'samples'>>
   await using bed = await Bed.make('moves');
   await bed.authorise();
   makeFiles(bed);
+  await copyToBackup(bed);
   const run = await bed.start(mirror);
   const [file, directory] = [await measureMoves(run, 'file'), await measureMoves(run, 'directory')];
   return {

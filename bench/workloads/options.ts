@@ -7,7 +7,7 @@ import { oursIn } from '../mirrors.ts';
 import { type Column, type Goal, goal, type Row, ratio, type Section } from '../section.ts';
 
 const LIMIT_MS = 30_000;
-const ROUNDS = 10;
+const ROUNDS = 7;
 /** The default has an interval of 5 s, and so have all of these. */
 const REST_MS = 5300;
 const BASE = 'default';

@@ -6,9 +6,9 @@ import { tell } from '../progress.ts';
 import { type Column, goal, never, percentile, type Row, ratio, rowOf, type Section } from '../section.ts';
 
 const LIMIT_MS = 60_000;
-const SAMPLES = 15;
+const SAMPLES = 11;
 /** A mirror that needs long gives fewer samples: after this time none is begun, ms. */
-const ENOUGH_MS = 8_000;
+const ENOUGH_MS = 6_000;
 
 const MIRRORS: Mirror[] = [bareRsync, oursAtOnce, ...lsyncdAtOnce, plainAtOnce];
 
