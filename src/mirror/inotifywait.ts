@@ -10,6 +10,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { startHeard } from '../service/intake.ts';
 import { lifecycle } from '../service/lifecycle.ts';
 import { error, warn } from '../service/log.ts';
 import { children, isStopped, isWaiting, signalGroup, startOnLeash } from '../service/processes.ts';
@@ -57,7 +58,10 @@ export function startInotifywait(words: readonly string[], tell: (event: Event) 
   const probe = getProbe();
   const all = probe ? [...words, PROBE] : words;
   const command = isPlain ? ['inotifywait', ...all] : ['sh', '-c', START, 'sh', ...all];
-  return new Inotifywait(startOnLeash(command, 'pipe', '', probe?.file), tell);
+  return new Inotifywait(
+    startHeard((stdout) => startOnLeash(command, stdout, '', probe?.file)),
+    tell,
+  );
 }
 
 class Inotifywait extends EventEmitter implements Watcher, Talker {

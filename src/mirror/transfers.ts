@@ -7,6 +7,7 @@
  */
 import type { ChildProcess } from 'node:child_process';
 import { join } from 'node:path';
+import { startHeard } from '../service/intake.ts';
 import { holdOpen, keepMounted, mayKeepMounted } from '../service/mounts.ts';
 import { cwd, exitStatus, signalGroup, start } from '../service/processes.ts';
 import { Failure } from '../service/text.ts';
@@ -150,7 +151,9 @@ export class Transfers {
     const [kept, rsync] = [!isForLater && this.mayKeepMounts ? this.mounted : [], ['rsync', ...args]];
     const command = kept.length > 0 ? keepMounted(this.parts.source.realRoot, kept, place.cwd, rsync) : rsync;
     const transfer: Transfer = {
-      rsync: start(command[0] as string, command.slice(1), { cwd: place.cwd }),
+      rsync: startHeard((stdout) =>
+        start(command[0] as string, command.slice(1), { cwd: place.cwd, stdio: ['pipe', stdout, 'pipe'] }),
+      ),
       ...{ totals: {}, rules, words: own, limit, size, isHome: place.from !== ROOT, isOutdated: false },
     };
     if (report) follow(transfer, new Report(report));

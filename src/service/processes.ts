@@ -11,6 +11,7 @@ import type { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { quote } from 'shlex';
 import type { ProcessOutput } from 'zx/core';
+import { allHeard } from './intake.ts';
 import { inUnits } from './text.ts';
 
 /** The programs that run. */
@@ -42,7 +43,7 @@ const LEASH =
  */
 export function startOnLeash(
   command: string[],
-  stdout: 'ignore' | 'pipe',
+  stdout: 'ignore' | 'pipe' | number,
   directory = '',
   file?: number,
 ): ChildProcess {
@@ -214,6 +215,7 @@ export function tailOf(stream: Readable | null): () => string {
 /** Resolves when a program has ended and all that it has said is read: with its exit status, 128 + n for signal n. */
 export async function exitStatus(child: ChildProcess): Promise<number> {
   const [code, signal] = (await once(child, 'close')) as [number | null, NodeJS.Signals | null];
+  await allHeard(child);
   return code ?? 128 + (signal ? constants.signals[signal] : 0);
 }
 
