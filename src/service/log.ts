@@ -14,6 +14,8 @@ import { escapeText, localTime, onOneLine, reasonOf, toJson } from './text.ts';
 const MAX_UNREAD = 8_000_000;
 /** How often it is looked at whether LOG_FILE is still the file that was opened, ms. */
 const LOOK_MS = 1000;
+/** How long the start waits for it, ms: a file system may hang. */
+const OPEN_MS = 1000;
 /** How often it is looked at whether the readers have taken all, ms. */
 const DRAIN_MS = 5;
 
@@ -160,6 +162,16 @@ class LogFile {
     private readonly create: () => RotatingFileStream,
   ) {}
 
+  /** Opens it at once, within OPEN_MS: what is watched later does not tell then that it was made. */
+  async open(): Promise<void> {
+    this.reopen();
+    const { stream } = this;
+    const events = stream
+      ? (['open', 'error'] as const).map((event) => new Promise((seen) => stream.once(event, seen)))
+      : [];
+    await Promise.race([...events, sleep(OPEN_MS)]);
+  }
+
   write(text: string): void {
     if (performance.now() > this.next) this.reopen();
     const { stream } = this;
@@ -246,6 +258,7 @@ export async function openLogFile(config: {
     };
     return Object.assign(stream, { reopen }); // the library's own would write through a link that somebody has put there
   });
+  await logFile.open();
 }
 
 const exposed = new Set<string>();
