@@ -19,17 +19,17 @@ function unisonArgs(run: Run): string[] {
   return [...roots, ...oneWay, quiet, ...kept, ...ssh, '-servercmd', server];
 }
 
-const unison: Mirror = {
+const unisonWith = (...words: string[]): Mirror => ({
   name: `Unison, repeat ${repeat}`,
   role: 'peer',
   backupEnv: ALLOW_SHELL,
   ...(repeat === 'watch' ? {} : { pollMs: 1000 }),
   async launch(run) {
     const env = { ...run.peerEnv, UNISON: run.bed.path('unison') };
-    const program = run.keep(new Program('unison', [...unisonArgs(run), '-ui', 'text', '-dumbtty', '-terse'], { env }));
+    const program = run.keep(new Program('unison', [...unisonArgs(run), '-ui', 'text', '-dumbtty', ...words], { env }));
     await program.shows(/Nothing to do|Synchronization complete/, 0, START_MS);
   },
-};
+});
 
 /** Of a Syncthing: where its files are, who it is, and where it is asked for what it does. */
 interface Instance {
@@ -135,11 +135,15 @@ const syncthingPair: Mirror = {
   },
 };
 
-/** Which of them take part: those that are installed. */
-export const others: Mirror[] = [
+const installed = (unison: Mirror): Mirror[] => [
   ...(Bun.which('unison') ? [unison] : []),
   ...(Bun.which('syncthing') ? [syncthingPair] : []),
 ];
+
+/** Which of them take part: those that are installed. */
+export const others = installed(unisonWith());
+/** The same for what is much to tell: ssh makes Unison's standard error one that cannot wait, and Unison ends of it. Of equal trees it says nothing then. */
+export const tersely = installed(unisonWith('-terse'));
 
 const PEERS = ['lsyncd', 'unison', 'syncthing'];
 /** The peers that are not installed. */

@@ -2,7 +2,7 @@
 import { treeFiles } from '../changes.ts';
 import { makeSource, type Passed, syncOnce } from '../first-sync.ts';
 import { bareWith, lsyncdAtOnce, type Mirror, oursWith } from '../mirrors.ts';
-import { others } from '../peers.ts';
+import { tersely } from '../peers.ts';
 import { tell } from '../progress.ts';
 import { limited } from '../scope.ts';
 import { append, type Column, failedRow, goal, percentile, type Row, ratio, type Section } from '../section.ts';
@@ -41,7 +41,7 @@ async function addRound(row: Row, mirror: Mirror, source: Passed): Promise<void>
 export async function full(size: number): Promise<Section> {
   const mirrors = [bareVerbose, oursVerbose, bareQuiet, oursQuiet];
   const source = await makeSource(treeFiles(size));
-  const rows = [...mirrors, ...lsyncdAtOnce, ...others].map((mirror): [Mirror, Row] => [
+  const rows = [...mirrors, ...lsyncdAtOnce, ...tersely].map((mirror): [Mirror, Row] => [
     mirror,
     { name: mirror.name, role: mirror.role, floor: floorOf(mirror), values: { s: '–', up: '–' }, samples: {} },
   ]);

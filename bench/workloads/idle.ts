@@ -7,6 +7,8 @@ import { others } from '../peers.ts';
 import { type Column, failedRow, goal, type Row, type Section } from '../section.ts';
 
 const SECONDS = 30;
+/** How long ours rests before that, s: Bun tidies up once a second until there has been nothing to tidy for half a minute. */
+const REST_SECONDS = 40;
 const FILES = treeFiles(1000);
 
 const COLUMNS: Column[] = [
@@ -36,7 +38,7 @@ async function startIdle(beds: AsyncDisposableStack, mirror: Mirror): Promise<Ru
 }
 
 /** Measures them side by side. */
-async function idleOf(mirrors: Mirror[]): Promise<Row[]> {
+async function idleOf(mirrors: Mirror[], restSeconds = 0): Promise<Row[]> {
   await using beds = new AsyncDisposableStack();
   const runs: Run[] = [];
   const failed: Row[] = [];
@@ -47,16 +49,18 @@ async function idleOf(mirrors: Mirror[]): Promise<Row[]> {
     );
   }
   for (const run of runs) await run.settled(300, 10_000);
+  await sleep(restSeconds * 1000);
   return [...(await Promise.all(runs.map(rowOfIdle))), ...failed];
 }
 
 export async function idle(): Promise<Section> {
-  const rows = [...(await idleOf([oursDefault])), ...(await idleOf([...lsyncdAtOnce, plainThrottled, ...others]))];
+  const own = await idleOf([oursDefault], REST_SECONDS);
+  const rows = [...own, ...(await idleOf([...lsyncdAtOnce, plainThrottled, ...others]))];
   const ours = rows.find(({ role }) => role === 'ours')?.values ?? {};
   return {
     workload: 'idle',
     title: 'Nothing happens',
-    note: `Over ${SECONDS} s, all processes of the source side, in trees of ${FILES.length} files; ours by itself, so that it shares no memory, then the others side by side. At the backup lsyncd, the loop and Unison have our sshd, which is most of what is there.`,
+    note: `Over ${SECONDS} s, all processes of the source side, in trees of ${FILES.length} files; ours by itself, so that it shares no memory, and after ${REST_SECONDS} s of rest, then the others side by side. At the backup lsyncd, the loop and Unison have our sshd, which is most of what is there.`,
     columns: COLUMNS,
     rows,
     ratioOf: 'pss',

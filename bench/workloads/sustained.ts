@@ -6,7 +6,7 @@ import { contentOf, equalWithin, treeFiles, writeFiles } from '../changes.ts';
 import { lsyncdAtOnce, type Mirror, oursAtOnce, oursDefault, plainAtOnce } from '../mirrors.ts';
 import { type Column, goal, never, percentile, type Row, ratio, rowOf, type Section } from '../section.ts';
 
-const SECONDS = 25;
+const SECONDS = 20;
 const TICK_MS = 20;
 /** The changes of a tick: one to the probe, the others at random. */
 const PER_TICK = 10;
