@@ -110,7 +110,7 @@ function recover(words: string[], { at, to }: { at?: string; to?: string }): Ans
   const target = prepareTarget(to, root);
   using recovery = new Recovery(archive, { at: time, to: latin1(target), paths });
   const recovered = recovery.run();
-  const isEarly = time < (archive.oldest ?? Number.POSITIVE_INFINITY);
+  const isEarly = time < (archive.since ?? Number.POSITIVE_INFINITY);
   const lines = describe(recovered, { target, time, isEarly });
   return { text: `${lines.join('\n')}\n`, status: recovered.failed.count > 0 ? 1 : 0 };
 }

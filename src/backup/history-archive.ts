@@ -10,7 +10,7 @@ import { mountsBelow, parseMountinfo, readMountinfo } from '../service/mounts.ts
 import { Held, type Met, walkTree } from './held-tree.ts';
 import type { Life } from './history-lookup.ts';
 import { type Move, movesIn } from './history-moves.ts';
-import { baseOf, type Entry, entryOf, HISTORY, MOVES, slotOf } from './history-names.ts';
+import { baseOf, type Entry, entryOf, HISTORY, MARK, MOVES, slotOf } from './history-names.ts';
 
 /** Where something is: in DEST_DIR, relative to it, and what tells it from others. There may be millions. */
 export interface Origin {
@@ -54,6 +54,10 @@ interface Visit {
 }
 
 const msOf = (ns: bigint) => Number(ns) / 1e6;
+
+/** What one process has kept in turn is numbered. */
+const { compare } = new Intl.Collator('en', { numeric: true });
+const byTurn = ([a]: [string, unknown], [b]: [string, unknown]) => compare(a, b);
 
 export class Archive implements Disposable {
   private readonly place: Held;
@@ -104,7 +108,9 @@ export class Archive implements Disposable {
       if (kind && base !== name) this.journals.add(base);
     }
     this.kept = Buffer.from(kept.sort().concat('').join('/'), 'latin1'); // by time, as such names are
-    for (const [name, isThere] of open) this.running.push(this.openShelf(history, name, isThere));
+    const end = Math.max(this.now, Date.now()) + 1; // until then, and they go on
+    for (const [name, isThere] of [...open].sort(byTurn))
+      this.running.push(this.openShelf(history, name, { isThere, end }));
   }
 
   private shelfNamed(name: string): Shelf {
@@ -114,12 +120,11 @@ export class Archive implements Disposable {
   }
 
   /** @param isThere whether more than its journal is @throws where something of it has got another name meanwhile */
-  private openShelf(history: Held, name: string, isThere: boolean): Shelf {
+  private openShelf(history: Held, name: string, { isThere, end }: { isThere: boolean; end: number }): Shelf {
     const entry = entryOf(name) as Entry;
     const hasJournal = this.journals.has(name);
     const journal = hasJournal ? readJournal(history, name + MOVES) : undefined;
     const isDirectory = history.statusOf(name)?.isDirectory() ?? isThere;
-    const end = Math.max(this.now, Date.now()) + 1; // until then, and it goes on
     return { name, entry, end, place: isDirectory ? history.enter(name) : undefined, journal, hasJournal };
   }
 
@@ -135,7 +140,7 @@ export class Archive implements Disposable {
 
   /** Lists what sessions have kept, the oldest first. @param isWanted says of which session */
   private *shelves(isWanted: (name: string) => boolean = () => true): Generator<Shelf> {
-    const open = this.running.toSorted((a, b) => a.end - b.end || (a.name < b.name ? -1 : 1));
+    const open = [...this.running];
     for (const name of this.names()) {
       if (!isWanted(name)) continue;
       const shelf = this.shelfNamed(name);
@@ -157,10 +162,11 @@ export class Archive implements Disposable {
     return originOf('.', status);
   }
 
-  /** The time from which on what was there is known; nothing where no version is. */
-  get oldest(): number | undefined {
-    const { value } = this.shelves().next();
-    return value?.end;
+  /** The time from which on all that was replaced was kept, and is still; nothing where that is not known. */
+  get since(): number | undefined {
+    using history = this.place.find(HISTORY);
+    const status = history?.statusOf(MARK);
+    return status && msOf(status.mtimeNs);
   }
 
   /** Lists all renames. */

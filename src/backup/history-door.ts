@@ -8,6 +8,7 @@
 import {
   linkSync,
   lstatSync,
+  lutimesSync,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -69,6 +70,14 @@ export function makeHistory(root: string): void {
     throw new Error(`${directory} 已存在，却不是 start-sshd 的版本目录：请在源端改名或排除它，并从备份中移走`);
   if (!names) mkdirSync(directory, { mode: 0o700 });
   if (!names?.includes(MARK)) writeFileSync(join(directory, MARK), '', { mode: 0o600 });
+}
+
+/** Has --recover know that of what was replaced until a time, ms since 1970, not all is kept. @param mark the path of what marks the directory for versions */
+export function noteLost(mark: string | Buffer, until: number): void {
+  const status = lstatSync(mark, { throwIfNoEntry: false });
+  try {
+    if (status && status.mtimeMs < until) lutimesSync(mark, until / 1000, until / 1000);
+  } catch {} // it is another user's: all else goes on
 }
 
 /** What becomes of older versions in this session. */
@@ -225,5 +234,6 @@ let batches = 0;
 export function keepingOf(root: string): Keeping | undefined {
   const isOn = Boolean(process.env[HISTORY_VARIABLE]);
   if (isOn) makeHistory(root);
+  else noteLost(join(root, HISTORY, MARK), Date.now());
   return isOn || hasHistory(root) ? new Keeping(root, isOn) : undefined;
 }

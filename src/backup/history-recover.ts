@@ -145,12 +145,15 @@ export class Recovery implements Disposable {
 
   /** Finds what directories were that are gone: they were remembered with versions, and the first time after the one that is asked for comes closest. */
   private findDirectories(): void {
-    const lacking = new Set<string>();
-    for (const [path, origin] of this.made) if (!origin) lacking.add(path);
+    const lacking = new Map<string, number>();
+    for (const [path, origin] of this.made) if (!origin) lacking.set(path, Number.POSITIVE_INFINITY);
     if (lacking.size === 0) return;
     const directory = (it: Version) => {
       const path = this.lookup.pathOf(it);
-      if (lacking.delete(path)) this.made.set(path, it.origin);
+      const distance = distanceOf(it.born ?? it.until, this.wish.at); // sessions side by side are met in any order
+      if (distance >= (lacking.get(path) ?? 0)) return;
+      lacking.set(path, distance);
+      this.made.set(path, it.origin);
     };
     const isWanted = (path: string) => this.hasMoved || this.leadsToWish(path);
     this.archive.visitVersions(this.wish.at, isWanted, { version: nothing, former: nothing, directory });
@@ -222,6 +225,9 @@ export class Recovery implements Disposable {
 }
 
 const nothing = () => {};
+
+/** Says how far what was remembered at one time is from what was at another: what was remembered before that is farther than all that came later. */
+const distanceOf = (time: number, at: number) => (time >= at ? time - at : Number.MAX_SAFE_INTEGER - time);
 
 /** Directories come before what is in them. */
 const inOrder = ([a]: [string, unknown], [b]: [string, unknown]) => (a < b ? -1 : 1);

@@ -10,6 +10,7 @@ import { setPriority } from 'node:os';
 import { join } from 'node:path';
 import { fence } from './confinement.ts';
 import { Held, type Met, removeEmpty, removeTree, walkTree } from './held-tree.ts';
+import { noteLost } from './history-door.ts';
 import {
   baseOf,
   DAY_MS,
@@ -54,9 +55,8 @@ export interface Outcome {
 }
 
 /** What a session has kept that has ended. */
-interface Kept {
+interface Kept extends Moment {
   name: string;
-  stamp: number;
 }
 
 /** A slot that something is in. */
@@ -115,7 +115,7 @@ export class Tender {
       const entry = entryOf(name);
       if (entry?.kind !== 'kept') others(name);
       const isBeside = name.endsWith(MOVES) && this.history.statusOf(baseOf(name)); // a journal by itself counts, too
-      if (entry?.kind === 'kept' && !isBeside) yield { name: baseOf(name), stamp: entry.stamp };
+      if (entry?.kind === 'kept' && !isBeside) yield { ...entry, name: baseOf(name) };
     }
   }
 
@@ -128,8 +128,8 @@ export class Tender {
       if (entryOf(name)) open.push(name);
       else if (!isOurs(name) && foreign.length < MAX_FOREIGN) foreign.push(name);
     };
-    for (const { name, stamp } of this.kept(note)) {
-      if (this.orders.stamp - stamp > this.orders.days * DAY_MS) this.attempt(() => this.remove(name));
+    for (const { name, time, stamp } of this.kept(note)) {
+      if (this.orders.stamp - stamp > this.orders.days * DAY_MS) this.attempt(() => this.expire(name, time));
       else this.fill(slots, stamp);
     }
     return [...slots.values()];
@@ -207,7 +207,8 @@ export class Tender {
 
   // ── What goes ──────────────────────────────────────────────────────────────────────────────────
 
-  private remove(name: string): void {
+  private expire(name: string, time: number): void {
+    noteLost(this.history.at(MARK), time);
     for (const it of [name, name + MOVES])
       removeTree(this.history, it, (status) => {
         this.rest();

@@ -17,6 +17,7 @@ import { dirname, join } from 'node:path';
 import { Held, removeTree, walkTree } from '../../../src/backup/held-tree.ts';
 import { answerHistory, readTime } from '../../../src/backup/history-answers.ts';
 import { Archive } from '../../../src/backup/history-archive.ts';
+import { keepingOf } from '../../../src/backup/history-door.ts';
 import { nameOf } from '../../../src/backup/history-names.ts';
 import { Recovery } from '../../../src/backup/history-recover.ts';
 import { Failure } from '../../../src/service/text.ts';
@@ -101,6 +102,57 @@ test('a directory that is gone has the mode that it had when something in it was
   rmdirSync(join(it.root, 'd'));
   const { to } = it.recover(at);
   expect(lstatSync(join(to, 'd')).mode & 0o777).toBe(0o750);
+});
+
+test('it has that mode in whatever order what sessions have kept is met', async () => {
+  using it = world();
+  const sessions = Array.from({ length: 12 }, (_, n) => n + 1);
+  for (const n of sessions) it.put(`d/${n}`);
+  const at = await tick();
+  for (const n of sessions) {
+    it.keep(`done-1-2-${n}`, `d/${n}`);
+    chmodSync(join(it.root, '.history', `done-1-2-${n}`, 'd'), n === 1 ? 0o750 : 0o700);
+    await Bun.sleep(5); // they were made one after the other by the clock of the file system, too
+  }
+  rmdirSync(join(it.root, 'd'));
+  const mode = () => lstatSync(join(it.recover(at, [], Date.now(), undefined, `${named}`).to, 'd')).mode & 0o777;
+  let named = 0;
+  expect(mode()).toBe(0o750);
+  for (const n of sessions) {
+    const name = `${nameOf({ time: Date.now(), stamp: Date.now() })}-${sessions.length + 2 - n}`;
+    renameSync(join(it.root, '.history', `done-1-2-${n}`), join(it.root, '.history', name));
+    named = n;
+  }
+  expect(mode()).toBe(0o750);
+});
+
+test('of what all is kept that was replaced since is said, and that it may not be where it is not', async () => {
+  using it = world();
+  it.put('file');
+  await tick();
+  const { DEST_DIR, START_SSHD_HISTORY } = process.env;
+  process.env.DEST_DIR = it.root;
+  const ask = (at: number, to: string) =>
+    answerHistory(['--recover', '--at', new Date(at).toISOString(), '--to', join(it.place, to)])?.text;
+  try {
+    const at = await tick();
+    it.keep('done-1-2-1', 'file');
+    expect(ask(at, 'unnamed')).not.toContain('可能已过期');
+    renameSync(
+      join(it.root, '.history', 'done-1-2-1'),
+      join(it.root, '.history', nameOf({ time: Date.now(), stamp: Date.now() })),
+    );
+    expect(ask(at, 'named')).not.toContain('可能已过期');
+    expect(ask(at - HOUR, 'before')).toContain('可能已过期');
+    delete process.env.START_SSHD_HISTORY;
+    keepingOf(it.root); // a session that keeps nothing
+    expect(ask(at, 'off')).toContain('可能已过期');
+    expect(ask(await tick(), 'after')).not.toContain('可能已过期');
+  } finally {
+    if (DEST_DIR === undefined) delete process.env.DEST_DIR;
+    else process.env.DEST_DIR = DEST_DIR;
+    if (START_SSHD_HISTORY !== undefined) process.env.START_SSHD_HISTORY = START_SSHD_HISTORY;
+  }
 });
 
 test('a directory that was replaced by a file, and a file by a directory', async () => {

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, expect, test } from 'bun:test';
 import {
   existsSync,
+  lstatSync,
   lutimesSync,
   mkdirSync,
   mkdtempSync,
@@ -84,6 +85,16 @@ test('what is older than it is kept goes with its journal, by its name and not b
   writeFileSync(path(`${at(32 * DAY)}.moves`), 'x');
   tend();
   expect(files().length).toBe(2);
+});
+
+test('it is remembered until when what was replaced has gone', () => {
+  writeFileSync(path('.start-sshd'), '');
+  lutimesSync(path('.start-sshd'), 1, (NOW - 40 * DAY) / 1000);
+  for (const ago of [31 * DAY, 32 * DAY, 29 * DAY]) put(at(ago), 'file');
+  tend({ since: null });
+  expect(lstatSync(path('.start-sshd')).mtimeMs).toBe(NOW - 31 * DAY);
+  tend();
+  expect(lstatSync(path('.start-sshd')).mtimeMs).toBe(NOW - 31 * DAY);
 });
 
 test('what has aged counts and not what the clock says', () => {
