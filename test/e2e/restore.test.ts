@@ -196,7 +196,8 @@ test('whatever a backup has rsync do, nothing is written outside of the director
     { mode: 0o755 },
   );
   const led = restore(pair, [], { PATH: `${pair.path('bin')}:${process.env.PATH}` });
-  await led.exited;
+  expect(await led.exited, led.output).toBe(1);
+  expect(led.output).toContain('恢复后与备份有 1 处不同'); // for all is fetched, and what should not be there is beside it
   expect(existsSync(join(inside, 'sub', 'file 0')), led.output).toBe(true);
   expect(existsSync(join(inside, 'within'))).toBe(true);
   expect(existsSync(outside)).toBe(false);
