@@ -139,6 +139,14 @@ test('the oldest version of a file in each slot stays, also when it is done bit 
   );
 });
 
+test('a file that is written a thousand times drives no earlier version out', () => {
+  for (const [ago, times] of [[2 * DAY, 1000] as const, [HOUR / 2, 100] as const])
+    for (let n = 0; n < times; n++) put(at(ago - n * 1000), 'file', n === 0 ? 'good' : 'bad');
+  tend();
+  const versions = files().map((it) => readFileSync(path(it), 'utf8'));
+  expect([versions.length, versions[0], versions[1]]).toEqual([101, 'good', 'good']);
+});
+
 test('a slot with more files than are remembered is thinned out in parts, and all of it', () => {
   const files1 = Array.from({ length: 40 }, (_, n) => `d${n % 3}/${n}`);
   for (const [n, ago] of [3 * DAY + 3000, 3 * DAY + 2000, 3 * DAY].entries())
