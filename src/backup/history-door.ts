@@ -37,9 +37,10 @@ const isSame = (path: string, { dev, ino }: { dev: number; ino: number }) => {
   return found?.dev === dev && found.ino === ino;
 };
 
-/** Says which option of rsync's is not allowed while versions are kept, nothing where all are. */
+/** Says which option of rsync's is not allowed while versions are kept, as RSYNC_OPTS may have it; nothing where all are. */
 export function unkeptOption(options: readonly string[]): string | undefined {
-  return options.find((word) => REFUSED.includes(readLong(word).name) || BACKUP_LETTER.test(word));
+  const found = options.find((word) => REFUSED.includes(readLong(word).name) || BACKUP_LETTER.test(word));
+  return found?.startsWith('--') ? found : found && '--backup (-b, --backup-dir)'; // nobody has written the letters that rsync sends
 }
 
 /** Lists what is in a directory, nothing where there is none. */

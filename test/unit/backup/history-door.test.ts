@@ -59,8 +59,12 @@ describe('what the source may not name', () => {
     keeping.refuse([root, path('d', '.history'), path('.history2'), path('d')], ['-vlogDtpre.iLsfxCvu', '--delete']);
   });
 
-  test.each(['--inplace', '--append', '--backup', '--backup-dir=old', '--suffix=x', '-vbre.iLsf'])('%s', (option) => {
+  test.each(['--inplace', '--append', '--backup', '--backup-dir=old', '--suffix=x'])('%s', (option) => {
     expect(unkeptOption(['-vlogDtpre.iLsfxCIvu', option])).toBe(option);
+  });
+
+  test('--backup among the letters that rsync sends, which is named as a person would have written it', () => {
+    expect(unkeptOption(['-vlogDtpre.iLsfxCIvu', '-vbre.iLsf'])).toBe('--backup (-b, --backup-dir)');
   });
 
   test('a directory of the source that has the same name is no place for versions', () => {
