@@ -60,6 +60,9 @@ export class Recovery implements Disposable {
   private readonly top: Held;
   /** Those that were made, by their paths, and what they get their attributes from. */
   private readonly made = new Map<string, Origin | undefined>();
+  /** What is not where it was found: files, and what directories get their attributes from. */
+  private readonly gone = new Set<string>();
+  private readonly bare = new Set<string>();
   private readonly names = new Map<string, string>();
   private hasMoved = false;
   private readonly result: Recovered = {
@@ -84,26 +87,48 @@ export class Recovery implements Disposable {
   run(): Recovered {
     this.recover();
     this.findDirectories();
-    for (const [path, origin] of [...this.made].sort(inOrder).reverse())
-      if (origin) this.attempt(path, () => this.finish(path, origin));
+    this.finishAll();
     this.result.directories = this.made.size;
     if (this.wish.paths.length === 0) this.attempt('.', () => this.finish('.', this.archive.top));
+    for (const path of this.gone) this.result.failed.add(path);
+    for (const path of this.bare) this.result.plain.add(path);
     return this.result;
+  }
+
+  /** Gives directories their attributes, what is in them before them. */
+  private finishAll(): void {
+    const finish = (isMeant: (path: string) => boolean) => {
+      for (const [path, origin] of [...this.made].sort(inOrder).reverse())
+        if (origin && isMeant(path)) this.attempt(path, () => this.finish(path, origin));
+    };
+    finish(() => true);
+    this.retry(this.bare, (isMeant) => {
+      this.gather(() => false);
+      for (const path of this.made.keys()) if (isMeant(path)) this.made.set(path, this.directoryAt(path));
+      this.findDirectories();
+      finish(isMeant);
+    });
+  }
+
+  /** Does something once more for paths that were renamed meanwhile in the backup, as long as there are any, but not for ever. */
+  private retry(paths: Set<string>, work: (isMeant: (path: string) => boolean) => void): void {
+    for (let turn = 1; paths.size > 0 && turn <= TURNS; turn++) {
+      const meant = new Set(paths);
+      work((path) => meant.has(path));
+    }
   }
 
   /** Recovers all paths, in parts where there are too many to be looked for at a time. */
   private recover(): void {
     const count = this.gather(() => true);
-    if (count <= this.most) {
-      this.placeAll(() => true);
-      return;
-    }
-    const parts = Math.ceil((count * MARGIN) / this.most);
-    for (let part = 0; part < parts; part++) {
-      const isMeant = (path: string) => Bun.hash.xxHash32(path) % parts === part;
+    const parts = count <= this.most ? 1 : Math.ceil((count * MARGIN) / this.most);
+    const again = (isMeant: (path: string) => boolean) => {
       this.gather(isMeant, Number.POSITIVE_INFINITY);
       this.placeAll(isMeant);
-    }
+    };
+    if (parts === 1) this.placeAll(() => true);
+    else for (let part = 0; part < parts; part++) again((path: string) => Bun.hash.xxHash32(path) % parts === part);
+    this.retry(this.gone, again);
   }
 
   private placeAll(isMeant: (path: string) => boolean): void {
@@ -188,8 +213,12 @@ export class Recovery implements Disposable {
     const above = withParents(path).slice(1, -1).reverse();
     for (const it of origin.isDirectory ? [...above, path] : above) this.makeDirectory(it);
     if (origin.isDirectory) return;
+    this.gone.delete(path);
     const isWhole = this.archive.open(origin, (at, now) => this.copy(at, path, now));
-    if (isWhole === undefined) throw new Error('it is gone');
+    if (isWhole === undefined) {
+      this.gone.add(path);
+      return;
+    }
     this.result.files++;
     if (!isWhole) this.result.plain.add(path);
     if (doubt) this.result[doubt].add(path);
@@ -198,8 +227,12 @@ export class Recovery implements Disposable {
   private makeDirectory(path: string): void {
     if (this.made.has(path)) return;
     this.at(path, makeDirectory);
+    this.made.set(path, this.directoryAt(path));
+  }
+
+  private directoryAt(path: string): Origin | undefined {
     const there = this.lookup.find(path)?.origin;
-    this.made.set(path, there?.isDirectory ? there : undefined);
+    return there?.isDirectory ? there : undefined;
   }
 
   /** Copies a file, or gives one that was copied already another name, as it had two. */
@@ -215,8 +248,10 @@ export class Recovery implements Disposable {
   }
 
   private finish(path: string, origin: Origin): void {
+    this.bare.delete(path);
     const isWhole = this.archive.open(origin, (at, status) => this.at(path, (to) => copyAttributes(at, to, status)));
-    if (!isWhole) this.result.plain.add(path);
+    if (isWhole === undefined) this.bare.add(path);
+    else if (!isWhole) this.result.plain.add(path);
   }
 
   [Symbol.dispose](): void {

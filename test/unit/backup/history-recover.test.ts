@@ -209,6 +209,34 @@ test('what gets its name in the midst of a look is found all the same, and what 
   expect(visited.sort()).toEqual(['a', 'a', 'b']);
 });
 
+test('what is renamed between a look and the copy is found under its new name', async () => {
+  using it = world();
+  for (const name of ['a', 'b', 'deep/c']) it.put(`d/${name}`);
+  it.put('sure');
+  chmodSync(join(it.root, 'd'), 0o751);
+  const at = await tick();
+  const to = join(it.place, 'to');
+  mkdirSync(to);
+  using archive = new Archive(it.root);
+  const open = archive.open.bind(archive);
+  let journal = '';
+  const rename = (from: string, name: string) => {
+    renameSync(join(it.root, from), join(it.root, name));
+    journal += `${String(at + 10 + journal.length).padStart(16, '0')}\0${from}\0${name}\0`;
+    writeFileSync(join(it.root, '.history', 'now-1-2.moves'), journal);
+  };
+  archive.open = (origin, use) => {
+    if (!journal) rename('d', 'e');
+    else if (origin.isDirectory && journal.length < 30) rename('e', 'f');
+    return open(origin, use);
+  };
+  using recovery = new Recovery(archive, { at, to, paths: [] });
+  const { files, failed, plain } = recovery.run();
+  expect([files, failed.count, plain.count]).toEqual([4, 0, 0]);
+  expect(listing(to)).toEqual(['d', 'd/a', 'd/b', 'd/deep', 'd/deep/c', 'sure']);
+  expect([lstatSync(join(to, 'd')).mode & 0o777, listing(it.root)]).toEqual([0o751, expect.arrayContaining(['f/a'])]);
+});
+
 test('many paths are recovered part by part, as all at once', async () => {
   using it = world();
   const names = Array.from({ length: 60 }, (_, n) => `d${n % 7}/e${n % 3}/file${n}`);
