@@ -31,10 +31,10 @@ const above = (name: string) =>
     .slice(1);
 
 /** The list: one file, and the directories above it. */
-const listOf = (name: string, size: number) =>
+const listOf = (name: string, { size, mode }: { size: number; mode: number }) =>
   Buffer.concat([
     ...above(name).map((directory) => entryOf(directory, 4096, DIRECTORY_MODE)),
-    entryOf(name, size, FILE_MODE),
+    entryOf(name, size, mode),
     Buffer.of(0),
     int(0),
   ]);
@@ -56,17 +56,26 @@ function transferOf(name: string, content: string, seed: Buffer): Buffer {
   return Buffer.concat(parts);
 }
 
+interface Sending {
+  directory: string;
+  name: string;
+  contents: string[];
+  options?: string[];
+  /** What the list says of the file, where that is not what its last content is. */
+  status?: { size: number; mode: number };
+}
+
 /**
- * Has one rsync of the backup receive a file again and again.
+ * Has one rsync of the backup receive a file again and again, or never: it gives it a mode and a time then.
  * @param isThere resolves when all was received, or that rsync has said what it should
  * @returns what that rsync has said, all of it
  */
 export async function sendAgain(
   thief: Thief,
-  { directory, name, contents }: { directory: string; name: string; contents: string[] },
+  { directory, name, contents, options = ['-r'], status }: Sending,
   isThere: (said: () => string) => Promise<unknown>,
 ): Promise<string> {
-  const words = ['rsync', '--server', '-r', '.', directory];
+  const words = ['rsync', '--server', ...options, '.', directory];
   const child = spawn('ssh', [...thief.sshOptions, thief.host, ...words], { stdio: ['pipe', 'pipe', 'pipe'] });
   const chunks: Buffer[] = [];
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => chunks.push(chunk));
@@ -74,7 +83,7 @@ export async function sendAgain(
   child.stdin.write(int(PROTOCOL));
   while (Buffer.concat(chunks).length < 8 && child.exitCode === null) await Bun.sleep(5);
   const seed = Buffer.concat(chunks).subarray(4, 8);
-  child.stdin.write(listOf(name, Buffer.byteLength(contents.at(-1) ?? '')));
+  child.stdin.write(listOf(name, status ?? { size: Buffer.byteLength(contents.at(-1) ?? ''), mode: FILE_MODE }));
   for (const content of contents) child.stdin.write(transferOf(name, content, seed));
   const said = () => Buffer.concat(chunks).toString('latin1');
   await Promise.race([isThere(said), once(child, 'close')]);

@@ -1,6 +1,7 @@
 /**
- * Runs a receiving rsync that can put older versions where they belong and take none away: what it would rename or delete goes through
- * this process, which moves a version aside that is in the way, and refuses all else among the versions. A client that is no rsync can
+ * Runs a receiving rsync that can put older versions where they belong, and take none away or change it: what it would rename or delete goes through
+ * this process, which moves a version aside that is in the way, and refuses all else among the versions; so is what would change their
+ * attributes, or give them a name elsewhere, under which these could be changed. A client that is no rsync can
  * have one transfer receive a file twice, or write to a path among the versions; Landlock cannot tell these from the rest of DEST_DIR.
  *
  *   process.exitCode = await runGuarded('/usr/bin/rsync', words, { history, name });
@@ -13,7 +14,7 @@ import { isWithin } from '../service/files.ts';
 import { exitStatus } from '../service/processes.ts';
 import { Held } from './held-tree.ts';
 import { HISTORY } from './history-names.ts';
-import { type Entry, Errno, Filter, type Request } from './seccomp.ts';
+import { type Entry, Errno, Filter, type Request, type Target } from './seccomp.ts';
 import { sendReport } from './session-reports.ts';
 
 const { EACCES, EDQUOT, EEXIST, EINVAL, EISDIR, ENOENT } = machine.errno;
@@ -22,7 +23,7 @@ const NO_REPLACE = 1;
 const MAX_TURNS = 100;
 
 const NEWS = {
-  refused: `不能移动、替换或删除 DEST_DIR/${HISTORY} 中的旧版本。若不是误操作，源端的密钥可能已被盗用`,
+  refused: `不能移动、替换或删除 DEST_DIR/${HISTORY} 中的旧版本，也不能改动其权限、属主和时间。若不是误操作，源端的密钥可能已被盗用`,
   unprotected: '可能删除它自己刚保留的旧版本：内核不允许查看 rsync 的请求',
 };
 
@@ -34,10 +35,14 @@ interface Place {
   name: string;
 }
 
-/** Where an open directory is now. Bytes in a latin1 string. */
-const pathOf = (place: number) => readlinkSync(`/proc/self/fd/${place}`, { encoding: 'buffer' }).toString('latin1');
-const at = ({ place, name }: Entry) => Buffer.concat([Buffer.from(`/proc/self/fd/${place}/`), name.subarray(0, -1)]);
-const statusOf = (entry: Entry) => lstatSync(at(entry), { throwIfNoEntry: false, bigint: true });
+/** Where a link of proc(5) leads, bytes in a latin1 string. */
+const pathAt = (link: string) => readlinkSync(link, { encoding: 'buffer' }).toString('latin1');
+/** Where an open directory is now. */
+const pathOf = (place: number) => pathAt(`/proc/self/fd/${place}`);
+const targetOf = ({ place, name }: Entry): Target => ({ at: `/proc/self/fd/${place}`, name: name.subarray(0, -1) });
+const statusAt = ({ at, name }: Target) =>
+  lstatSync(Buffer.concat([Buffer.from(`${at}/`), name]), { throwIfNoEntry: false, bigint: true });
+const statusOf = (entry: Entry) => statusAt(targetOf(entry));
 
 export class Guard {
   private readonly top: Held;
@@ -57,16 +62,35 @@ export class Guard {
 
   /** Does what an rsync wants renamed or deleted. @throws what has an errno */
   work({ from, to, flags }: Request): void {
-    this.history = pathOf(this.top.fd);
-    this.own = `${this.history}/${this.place.name}`;
-    const isFromHere = this.isKept(from);
-    const isToHere = to !== undefined && this.isKept(to);
+    this.locate();
+    const isFromHere = this.isKept(targetOf(from));
+    const isToHere = to !== undefined && this.isKept(targetOf(to));
     if (isFromHere) this.demandOwn(from);
     if (to && isFromHere && !isToHere) throw this.refusal();
     if (to && isToHere) this.keep(from, to);
     else if (to) this.filter.rename(from, to, flags);
     else if (isFromHere) this.putAside(from);
     else this.filter.unlink(from);
+  }
+
+  /** Lets attributes be changed of what is no version, or is kept by this session: rsync gives directories for versions theirs. */
+  letChange(target: Target): void {
+    this.locate();
+    if (!this.isKept(target)) return;
+    const names = target.name.length > 0 ? [target.name.toString('latin1')] : [];
+    if (!isWithin([pathAt(target.at), ...names].join('/'), this.own)) throw this.refusal();
+  }
+
+  /** Lets rsync keep something by one more name, and no version have one elsewhere. */
+  letLink(from: Target, to: Target): void {
+    this.locate();
+    if (this.isKept(from)) throw this.refusal();
+    this.letChange(to);
+  }
+
+  private locate(): void {
+    this.history = pathOf(this.top.fd);
+    this.own = `${this.history}/${this.place.name}`;
   }
 
   /** Renames something to where versions of this session are; what is there is put aside. */
@@ -103,11 +127,11 @@ export class Guard {
   }
 
   /** Whether something is among the versions, or is the directory with all of them. */
-  private isKept(entry: Entry): boolean {
-    const place = pathOf(entry.place);
+  private isKept(target: Target): boolean {
+    const place = pathAt(target.at);
     if (isWithin(place, this.history)) return true;
-    if (place !== dirname(this.history)) return false;
-    const [status, history] = [statusOf(entry), this.top.statusOf('.')];
+    if (place !== dirname(this.history) || target.name.length === 0) return false;
+    const [status, history] = [statusAt(target), this.top.statusOf('.')];
     return status?.ino === history?.ino && status?.dev === history?.dev;
   }
 

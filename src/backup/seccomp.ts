@@ -1,6 +1,8 @@
 /**
- * Has the kernel ask this process before another one renames or deletes anything: seccomp_unotify(2). What is asked for is done here, in
- * directories that are held open meanwhile, so that nobody can put something else in the way between the look and the deed.
+ * Has the kernel ask this process before another one renames, deletes or links anything, or changes its attributes: seccomp_unotify(2).
+ * What is to be renamed or deleted is done here, in directories that are held open meanwhile, so that nobody can put something else in
+ * the way between the look and the deed. The rest the kernel does itself, if it may: it needs the name alone, in a directory that is held
+ * open by who asks, as rsync does from version 3.5.0 on.
  *
  *   const filter = Filter.install(); // nothing where the kernel cannot do it
  *   const child = spawn('rsync', …); // what this thread starts from now on is asked about
@@ -12,19 +14,8 @@ import { closeSync, constants, openSync } from 'node:fs';
 import { constants as machine } from 'node:os';
 import { O_PATH } from '../service/files.ts';
 import { cFunctions } from '../service/libc.ts';
+import { type Numbers, ownNumbers, programOf } from './seccomp-filter.ts';
 
-/** Numbers of system calls, which differ between machines; those that are asked about stand under what is asked for. */
-const NUMBERS = {
-  x64: {
-    ...{ arch: 0xc000003e, unlink: 87, unlinkat: 263, rename: 82, renameat: 264, renameat2: 316 },
-    ...{ seccomp: 317, readv: 310 },
-  },
-  arm64: {
-    ...{ arch: 0xc00000b7, unlink: -1, unlinkat: 35, rename: -1, renameat: 38, renameat2: 276 },
-    ...{ seccomp: 277, readv: 270 },
-  },
-};
-type Numbers = (typeof NUMBERS)['x64'];
 const PIDFD_OPEN = 434;
 /** Flags of seccomp(2): one that asks, and goes on asking although a signal has come (Linux 5.19), or a rename would be done twice. */
 const [SET_FILTER, NEW_LISTENER, WAIT_KILLABLE] = [1, 8, 32];
@@ -34,11 +25,11 @@ const [NOTIFICATION_BYTES, ANSWER_BYTES] = [80, 24];
 /** The flag of an answer that lets the kernel do it. */
 const CONTINUE = 1;
 const NO_NEW_PRIVS = 38;
-const [HERE, REMOVE_DIRECTORY] = [-100, 0x200];
+const HERE = -100;
 const PLACE = O_PATH | constants.O_DIRECTORY;
 const POLL_IN = 1;
 const PATH_MAX = 4096;
-const SLASH = 47;
+const [DOT, SLASH] = [46, 47];
 
 const { EFAULT, EINVAL, ENAMETOOLONG, EPERM } = machine.errno;
 
@@ -59,8 +50,6 @@ function errnoOf({ __errno_location: locate }: SystemCalls): number {
   return at ? read.i32(at, 0) : EPERM;
 }
 
-const ownNumbers = () => (process.arch === 'x64' || process.arch === 'arm64' ? NUMBERS[process.arch] : undefined);
-
 /** Something by its name in a directory that is held open. */
 export interface Entry {
   place: number;
@@ -74,10 +63,22 @@ export interface Request {
   flags: number;
 }
 
-/** Does what is asked for. */
+/** Something by its name in a directory, or an open file. */
+export interface Target {
+  /** A link to that in proc(5). */
+  at: string;
+  /** Empty for an open file itself. */
+  name: Buffer;
+}
+
+/** Does what is asked for, or lets the kernel do it. */
 interface Worker {
   /** @throws what has an errno */
   work(request: Request): void;
+  /** Lets attributes be changed. @throws what has an errno */
+  letChange(target: Target): void;
+  /** Lets something get one more name. @throws what has an errno */
+  letLink(from: Target, to: Target): void;
   /** Is told where it cannot be seen what is asked for: the kernel does it then. */
   overlook(): void;
   /** Whether it has something to tell, for which nothing is answered meanwhile. */
@@ -91,6 +92,9 @@ export class Errno extends Error {
   }
 }
 
+/** Whether a name is that of a directory itself, or of the one above. */
+const isStep = (name: Buffer) => name[0] === DOT && name.length <= 2 && (name.length === 1 || name[1] === DOT);
+
 /** What was asked for cannot be read. */
 class Unreadable extends Error {}
 
@@ -100,50 +104,6 @@ interface Call {
   pid: number;
   number: number;
   args: bigint[];
-}
-
-// ── The filter ───────────────────────────────────────────────────────────────────────────────────
-
-/** Instructions of the filter: load a word of what is known of the call, compare it, return. */
-const [LOAD, IS_EQUAL, HAS_BIT, RETURN] = [0x20, 0x15, 0x45, 0x06];
-const [ALLOW, ASK] = [0x7fff0000, 0x7fc00000];
-/** Where in that the words are: the number, the machine, and the arguments, of which each is two. */
-const [AT_NUMBER, AT_ARCH] = [0, 4];
-const atArgument = (n: number, half: 0 | 1) => 16 + 8 * n + 4 * half;
-
-/** Writes the filter. A call of our own is known by its last argument, which no such call has. */
-function programOf(numbers: Numbers, secret: Buffer): Buffer {
-  const { arch, unlink, unlinkat, rename, renameat, renameat2 } = numbers;
-  const code: [operation: number, yes: number, no: number, value: number][] = [
-    [LOAD, 0, 0, AT_ARCH],
-    [IS_EQUAL, 0, 13, arch],
-    [LOAD, 0, 0, AT_NUMBER],
-    [IS_EQUAL, 6, 0, rename >>> 0],
-    [IS_EQUAL, 5, 0, renameat],
-    [IS_EQUAL, 4, 0, renameat2],
-    [IS_EQUAL, 3, 0, unlink >>> 0],
-    [IS_EQUAL, 0, 7, unlinkat],
-    [LOAD, 0, 0, atArgument(2, 0)], // a directory goes only where it is empty
-    [HAS_BIT, 5, 0, REMOVE_DIRECTORY],
-    [LOAD, 0, 0, atArgument(5, 0)],
-    [IS_EQUAL, 0, 2, secret.readUInt32LE(0)],
-    [LOAD, 0, 0, atArgument(5, 1)],
-    [IS_EQUAL, 1, 0, secret.readUInt32LE(4)],
-    [RETURN, 0, 0, ASK],
-    [RETURN, 0, 0, ALLOW],
-  ];
-  return encode(code);
-}
-
-function encode(code: readonly [operation: number, yes: number, no: number, value: number][]): Buffer {
-  const program = Buffer.alloc(8 * code.length);
-  for (const [n, [operation, yes, no, value]] of code.entries()) {
-    program.writeUInt16LE(operation, 8 * n);
-    program.writeUInt8(yes, 8 * n + 2);
-    program.writeUInt8(no, 8 * n + 3);
-    program.writeUInt32LE(value, 8 * n + 4);
-  }
-  return program;
 }
 
 // ── What is asked for ────────────────────────────────────────────────────────────────────────────
@@ -214,7 +174,8 @@ export class Filter {
     const path = Buffer.from('/proc/self/fd/none\0');
     const [here, at] = [BigInt.asUintN(64, BigInt(HERE)), BigInt(ptr(path))];
     const call = { id: 0n, pid: process.pid, number: this.numbers.renameat, args: [here, at, here, at] };
-    this.answer(call, worker); // nobody has asked that
+    for (const number of [call.number, ...this.numbers.open.slice(0, 1), ...this.numbers.below.slice(0, 1)])
+      this.answer({ ...call, number }, worker); // nobody has asked that
     using opened = new Opened();
     const entry = this.entryOf(process.pid, { directory: HERE, text: this.read(process.pid, at) }, opened);
     for (const to of [entry, undefined]) {
@@ -238,13 +199,44 @@ export class Filter {
     answer.writeBigUInt64LE(call.id, 0);
     try {
       using opened = new Opened();
-      worker.work(this.requestOf(call, opened));
+      const isDone = this.handle(call, worker, opened);
+      if (!isDone) answer.writeUInt32LE(CONTINUE, 20);
     } catch (cause) {
       if (cause instanceof Unreadable) answer.writeUInt32LE(CONTINUE, 20);
       else answer.writeInt32LE(-Math.abs((cause as NodeJS.ErrnoException).errno ?? EPERM), 16);
       if (cause instanceof Unreadable) worker.overlook();
     }
     this.calls.ioctl(this.listener, SEND, ptr(answer));
+  }
+
+  /** Does what is asked for; returns whether it has, or else the kernel is to do it. @throws what has an errno */
+  private handle(call: Call, worker: Worker, opened: Opened): boolean {
+    const { link, linkat, open, path, below } = this.numbers;
+    const { pid, number, args } = call;
+    const [first = 0n, second = 0n, third = 0n, fourth = 0n] = args;
+    const target = (directory: bigint, text: bigint) => this.targetOf(pid, directory, text, opened);
+    if (open.includes(number)) worker.letChange(target(first, 0n));
+    else if (below.includes(number)) worker.letChange(target(first, second));
+    else if (path.includes(number)) worker.letChange(target(BigInt(HERE), first));
+    else if (number === linkat) worker.letLink(target(first, second), target(third, fourth));
+    else if (number === link) worker.letLink(target(BigInt(HERE), first), target(BigInt(HERE), second));
+    else {
+      worker.work(this.requestOf(call, opened));
+      return true;
+    }
+    return false;
+  }
+
+  /** Finds what a process names, as the kernel would; an open file where it gives no path. */
+  private targetOf(pid: number, directory: bigint, address: bigint, opened: Opened): Target {
+    const base = Number(BigInt.asIntN(32, directory));
+    const at = base === HERE ? `/proc/${pid}/cwd` : `/proc/${pid}/fd/${base}`;
+    const text = address === 0n ? Buffer.alloc(0) : this.read(pid, address);
+    if (!text.includes(SLASH) && !isStep(text)) return { at, name: text };
+    const name = text.subarray(text.lastIndexOf(SLASH) + 1);
+    const whole = isStep(name) ? Buffer.concat([text, Buffer.from('/')]) : text;
+    const entry = this.entryOf(pid, { directory: base, text: whole }, opened);
+    return { at: `/proc/self/fd/${entry.place}`, name: entry.name.subarray(0, -1) };
   }
 
   private requestOf({ id, pid, number, args }: Call, opened: Opened): Request {

@@ -2,6 +2,8 @@ import { expect, test } from 'bun:test';
 import { spawnSync } from 'node:child_process';
 import {
   existsSync,
+  linkSync,
+  lstatSync,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -168,6 +170,7 @@ test('a thief destroys no version', async () => {
   await isSettled(pair);
   await eventually(() => before.every((it) => versions(pair).includes(it)));
   await backup.shows(isGuarded ? '不能移动、替换或删除' : '已放回原处');
+  if (isGuarded) await changeAttributes(pair, thief);
   const words = [...thief.sshOptions, thief.host, 'start-sshd', '--rename', pair.path('backup')];
   const renamed = await run(
     'ssh',
@@ -176,6 +179,31 @@ test('a thief destroys no version', async () => {
   );
   expect(renamed).toEqual({ status: 0, stdout: '0\n', stderr: '' });
 }, 90_000);
+
+/** What can be changed of versions without writing into them; ctime tells of all else. */
+const attributes = (pair: Pair) =>
+  readdirSync(history(pair), { recursive: true, encoding: 'utf8' })
+    .filter((name) => name.endsWith('file'))
+    .sort()
+    .map((name) => [name, lstatSync(join(history(pair), name), { bigint: true }).ctimeNs]);
+
+/** Sends what has size and time of versions, but nothing else of theirs, and gives versions a name elsewhere. */
+async function changeAttributes(pair: Pair, thief: Thief): Promise<void> {
+  const copy = pair.path('copy');
+  spawnSync('rsync', ['-a', '--include=/.history', '--exclude=/*', `${pair.path('backup')}/`, `${copy}/`]);
+  rmSync(join(copy, '.history', '.start-sshd'));
+  const first = readdirSync(join(copy, '.history')).find((name) => existsSync(join(copy, '.history', name, 'file')));
+  linkSync(join(copy, '.history', String(first), 'file'), join(copy, 'second-name'));
+  const before = attributes(pair);
+  const at = `${thief.host}:${pair.path('backup')}/`;
+  expect((await thief.rsync('-aH', `${copy}/`, at)).status).toBe(23);
+  spawnSync('chmod', ['-R', '0704', copy]);
+  if (isRoot) spawnSync('chown', ['-R', '12345:12345', copy]);
+  const changed = await thief.rsync('-a', '--exclude=/second-name', `${copy}/`, at);
+  expect([changed.status, changed.stderr]).toEqual([23, expect.stringContaining('Permission denied')]);
+  expect(attributes(pair)).toEqual(before);
+  expect(lstatSync(history(pair)).mode & 0o777).toBe(0o700);
+}
 
 test.skipIf(!canAsk())(
   'a client of its own takes no version away either',
@@ -198,7 +226,13 @@ test.skipIf(!canAsk())(
       eventually(() => said().includes('Permission denied')),
     );
     await backup.shows('不能移动、替换或删除');
-    expect(versionIn(pair, kept)).toBe('good');
+    const before = attributes(pair);
+    const change = { contents: [], options: ['-rpt', '--size-only'], status: { size: 4, mode: 0o100000 } };
+    const answer = await sendAgain(thief, { directory, name, ...change }, (it) =>
+      eventually(() => it().includes('/file')),
+    );
+    expect(answer).toContain('Permission denied');
+    expect([versionIn(pair, kept), attributes(pair)]).toEqual(['good', before]);
   },
   60_000,
 );

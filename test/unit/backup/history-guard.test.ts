@@ -20,6 +20,8 @@ import { scratch } from '../service/scratch.ts';
 const { EACCES, EDQUOT, EEXIST, EINVAL, EISDIR, ENOENT } = machine.errno;
 type Entry = ConstructorParameters<typeof Guard>[0] extends { unlink: (entry: infer E) => void } ? E : never;
 
+const targetOf = ({ place, name }: Entry) => ({ at: `/proc/self/fd/${place}`, name: name.subarray(0, -1) });
+
 /** A DEST_DIR with a version of an earlier session, and a guard of one that keeps in `now-1-2`. */
 function world({ canSpare = true } = {}) {
   const place = scratch();
@@ -55,12 +57,33 @@ function world({ canSpare = true } = {}) {
       return Math.abs((cause as Errno).errno);
     }
   };
+  /** Has it let attributes be changed, or a link be made; returns why not. */
+  const letBe = (path: string, to?: string) => {
+    try {
+      const [from, other] = [path, to].map((it) => (it === undefined ? undefined : targetOf(entry(it))));
+      if (from && other) guard.letLink(from, other);
+      else if (from) guard.letChange(from);
+      return 0;
+    } catch (cause) {
+      return Math.abs((cause as Errno).errno);
+    }
+  };
+  /** The same for an open file. */
+  const letBeOpen = (path: string) => {
+    files.push(openSync(join(root, path), constants.O_RDONLY));
+    try {
+      guard.letChange({ at: `/proc/self/fd/${files.at(-1)}`, name: Buffer.alloc(0) });
+      return 0;
+    } catch (cause) {
+      return Math.abs((cause as Errno).errno);
+    }
+  };
   const read = (path: string) => readFileSync(join(root, path), 'utf8');
   const end = () => {
     for (const file of files) closeSync(file);
     place[Symbol.dispose]();
   };
-  return { put, ask, read, guard, names: () => readdirSync(history).sort(), [Symbol.dispose]: end };
+  return { put, ask, letBe, letBeOpen, read, guard, names: () => readdirSync(history).sort(), [Symbol.dispose]: end };
 }
 
 test.each([true, false])(
@@ -105,6 +128,31 @@ test('the mirror itself is none of its business', () => {
   for (const name of ['a', 'b', 'd/.history/c']) it.put(name, name);
   expect([it.ask('a', 'b'), it.ask('d/.history/c', 'c'), it.ask('c'), it.ask('nothing')]).toEqual([0, 0, 0, ENOENT]);
   expect(it.read('b')).toBe('a');
+});
+
+test('attributes of what other sessions have kept are not changed, by no name and by no open file', () => {
+  using it = world();
+  it.put('file', 'now');
+  it.put('d/.history/c', 'none of ours');
+  const kept = ['.history', '.history/20251009T120000.000Z', '.history/20251009T120000.000Z/file', '.history/new'];
+  for (const path of kept) expect([path, it.letBe(path)]).toEqual([path, EACCES]);
+  for (const path of kept.slice(0, 3)) expect([path, it.letBeOpen(path)]).toEqual([path, EACCES]);
+  const free = ['file', 'd', 'd/.history/c', '.history/now-1-2', '.history/now-1-2/d', '.history/now-1-2/d/file'];
+  for (const path of free) expect([path, it.letBe(path), it.letBeOpen(path)]).toEqual([path, 0, 0]);
+  expect([it.letBe('nothing'), it.letBeOpen('.')]).toEqual([0, 0]);
+  expect(it.guard.news().map(([kind]) => kind)).toEqual(['refused']);
+});
+
+test('no version has a second name, under which it could be changed', () => {
+  using it = world();
+  it.put('file', 'now');
+  const links: [from: string, to: string][] = [
+    ['.history/20251009T120000.000Z/file', 'link'],
+    ['.history/now-1-2/d/file', 'link'],
+    ['file', '.history/20251009T120000.000Z/link'],
+  ];
+  for (const [from, to] of links) expect([from, to, it.letBe(from, to)]).toEqual([from, to, EACCES]);
+  expect([it.letBe('file', 'link'), it.letBe('file', '.history/now-1-2/file')]).toEqual([0, 0]);
 });
 
 test('one transfer leaves no end of versions', () => {
