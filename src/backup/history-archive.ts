@@ -242,7 +242,7 @@ export class Archive implements Disposable {
     });
   }
 
-  /** Opens the directory of something that was found, and hands on its path there; nothing where it is gone. */
+  /** Opens the directory of something that was found, and hands on its path there; nothing where it is gone, even if that was meanwhile. */
   open<T>(origin: Origin, use: (at: Buffer, status: BigIntStats) => T): T | undefined {
     for (const location of this.locationsOf(origin)) {
       const done = this.openAt({ ...origin, location }, use);
@@ -265,8 +265,15 @@ export class Archive implements Disposable {
     using place = this.place.find(location.slice(0, end));
     const name = location.slice(end);
     const status = place?.statusOf(name);
-    const isSame = status?.ino === inode && status.dev === device;
-    return place && status && isSame ? use(place.at(name), status) : undefined;
+    if (!place || status?.ino !== inode || status.dev !== device) return undefined;
+    const isThere = () => place.statusOf(name)?.ino === inode;
+    try {
+      const done = use(place.at(name), status);
+      return isThere() ? done : undefined; // or it was replaced meanwhile, and something else was used
+    } catch (cause) {
+      if (isThere()) throw cause;
+      return undefined;
+    }
   }
 
   [Symbol.dispose](): void {

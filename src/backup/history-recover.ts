@@ -4,7 +4,7 @@
  *   using recovery = new Recovery(archive, { at, to: '/restore', paths: ['web'] });
  *   recovery.run(); // { files: 120, directories: 7, … }
  */
-import { type BigIntStats, linkSync } from 'node:fs';
+import { type BigIntStats, linkSync, rmSync } from 'node:fs';
 import { isWithin, withParents } from '../service/files.ts';
 import { Held } from './held-tree.ts';
 import type { Archive, Origin, Version } from './history-archive.ts';
@@ -216,12 +216,19 @@ export class Recovery implements Disposable {
     this.gone.delete(path);
     const isWhole = this.archive.open(origin, (at, now) => this.copy(at, path, now));
     if (isWhole === undefined) {
-      this.gone.add(path);
+      this.takeBack(path, origin);
       return;
     }
     this.result.files++;
     if (!isWhole) this.result.plain.add(path);
     if (doubt) this.result[doubt].add(path);
+  }
+
+  /** Removes a copy that may be one of something else, for what it should be was not there any more. */
+  private takeBack(path: string, { device, inode }: Origin): void {
+    this.gone.add(path);
+    this.at(path, (to) => rmSync(to, { force: true }));
+    if (this.names.get(`${device} ${inode}`) === path) this.names.delete(`${device} ${inode}`);
   }
 
   private makeDirectory(path: string): void {

@@ -237,6 +237,34 @@ test('what is renamed between a look and the copy is found under its new name', 
   expect([lstatSync(join(to, 'd')).mode & 0o777, listing(it.root)]).toEqual([0o751, expect.arrayContaining(['f/a'])]);
 });
 
+test('what is replaced in the midst of its copy is taken from among the versions', async () => {
+  using it = world();
+  for (const name of ['a', 'b', 'c']) it.put(name, 'before');
+  linkSync(join(it.root, 'a'), join(it.root, 'd'));
+  const at = await tick();
+  const to = join(it.place, 'to');
+  mkdirSync(to);
+  using archive = new Archive(it.root);
+  const open = archive.open.bind(archive);
+  const change: Record<string, () => void> = {
+    a: () => it.put('a', 'after'),
+    b: () => it.put('b', 'after'),
+    c: () => {}, // and nothing is in its place yet
+  };
+  archive.open = (origin, use) =>
+    open(origin, (place, status) => {
+      const { [origin.location]: put } = change;
+      if (put) it.keep('now-1-2', origin.location);
+      put?.();
+      return use(place, status);
+    });
+  using recovery = new Recovery(archive, { at, to, paths: [] });
+  const { files, failed, plain } = recovery.run();
+  expect([files, failed.count, plain.count]).toEqual([4, 0, 0]);
+  expect(listing(to).map((name) => readFileSync(join(to, name), 'utf8'))).toEqual(Array(4).fill('before'));
+  expect(lstatSync(join(to, 'a')).ino).toBe(lstatSync(join(to, 'd')).ino);
+});
+
 test('many paths are recovered part by part, as all at once', async () => {
   using it = world();
   const names = Array.from({ length: 60 }, (_, n) => `d${n % 7}/e${n % 3}/file${n}`);
