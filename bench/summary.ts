@@ -49,6 +49,11 @@ const KINDS: Kind[] = [
     goals: [{ index: 0, words: toSmall }],
   },
   {
+    ...{ workload: 'history', key: 'ms', ours: `${oursAtOnce.name}, HISTORY_DAYS=30` },
+    work: { en: 'the same with `HISTORY_DAYS=30`', 'zh-CN': '同上，`HISTORY_DAYS=30`' },
+    goals: [{ index: 0, words: { en: '≤ {limit} × without: {value}', 'zh-CN': '≤ 不保留时的 {limit} 倍：{value}' } }],
+  },
+  {
     ...{ workload: 'burst', key: 'equal', ours: oursAtOnce.name },
     work: { en: '10,000 small files at once', 'zh-CN': '一次写入 10,000 个小文件' },
     goals: [{ index: 0, words: toBare }],
@@ -95,6 +100,11 @@ const KINDS: Kind[] = [
     ...{ workload: 'full', key: 's', ours: 'rsync-inotify, -az' },
     work: { en: 'first full sync of 100,000 small files', 'zh-CN': '首次全量同步 100,000 个小文件' },
     goals: [{ index: 1, words: toBare }],
+  },
+  {
+    ...{ workload: 'single', key: 's', ours: 'rsync-inotify, -H' },
+    work: { en: 'the same of 30,000, with `-H`: one rsync', 'zh-CN': '同上，30,000 个，加 `-H`：一个 rsync' },
+    goals: [{ index: 0, words: toBare }],
   },
   {
     ...{ workload: 'moves', key: 'file', ours: oursAtOnce.name },
