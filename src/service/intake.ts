@@ -1,7 +1,7 @@
 /**
  * What a program says that may say much, read in few pieces. It writes line by line, and each piece that is read costs as much as
- * hundreds of lines do: once it writes fast, what it writes is left to gather for a moment. Bun reads on from a child's own pipe even
- * where the stream is paused (seen in 1.4.4), but not from a socket.
+ * hundreds of lines do: once it writes fast, what it writes is left to gather for a moment. The stream of a child's pipe reads on while it
+ * is paused, until it is full; a socket of Bun's own does not.
  *
  *   const rsync = startHeard((stdout) => start('rsync', args, { stdio: ['pipe', stdout, 'pipe'] }));
  *   rsync.stdout.on('data', take);
