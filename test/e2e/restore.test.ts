@@ -104,6 +104,7 @@ test('the service sends nothing meanwhile, and deletes nothing for what a killed
   expect(readdirSync(join(backup, 'many')).length).toBe(40);
 
   const second = restore(pair, ['.'], opts('--bwlimit=1000'));
+  await second.shows('从备份恢复'); // the sync that went on is over
   await eventually(() => stateOf(pair) === 'paused');
   writeFileSync(join(source, 'meanwhile'), 'x');
   const third = restore(pair, ['many'], opts());
