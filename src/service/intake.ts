@@ -17,7 +17,7 @@ import { cFunctions } from './libc.ts';
 const PIECES = 8;
 const WHILE_MS = 5;
 
-/** socket(2) and fcntl(2) of Linux. */
+/** Of socket(2), on Linux. */
 const [AF_UNIX, SOCK_STREAM, SOCK_CLOEXEC] = [1, 1, 0o2000000];
 
 const c = cFunctions({ socketpair: { args: ['i32', 'i32', 'i32', 'ptr'], returns: 'i32' } });
