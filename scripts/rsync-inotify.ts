@@ -57,30 +57,30 @@ import { type Watch, watchFor } from '../src/mirror/watch.ts';
 import { type Answer, lifecycle } from '../src/service/lifecycle.ts';
 import { detail, heading, log, openLogFile, RULE, warn } from '../src/service/log.ts';
 import { checkHealth, touch } from '../src/service/status.ts';
-import { escapeText, Failure, reasonOf } from '../src/service/text.ts';
+import { escapeText, Failure, reasonOf, t } from '../src/service/text.ts';
 import { parseFlags } from '../src/service/variables.ts';
 
 // ── 1: the SSH key pair, its public half shared ──────────────────────────────────────────────────
 
 /** Makes the key pair if there is none, and puts its public half into the shared volume. @throws {Failure} */
 async function setupSshKeys(config: Config): Promise<void> {
-  heading('key.setup', '配置 SSH 密钥（自动化）');
+  heading('key.setup', t`配置 SSH 密钥（自动化）`);
   const key = keyFile(config);
   await ensureKey(key);
-  log('key.share', '共享公钥到备份服务器...');
+  log('key.share', t`共享公钥到备份服务器...`);
   sharePublicKey(config, await publicHalfOf(key));
-  log('key.shared', '公钥已共享 ✓');
+  log('key.shared', t`公钥已共享 ✓`);
 }
 
 /** Makes the key pair if there is none. @throws {Failure} */
 async function ensureKey(key: string): Promise<void> {
   try {
-    if (hasKey(key)) return log('key.present', 'SSH 密钥已存在 ✓');
-    log('key.generate', '生成 SSH 密钥对...');
+    if (hasKey(key)) return log('key.present', t`SSH 密钥已存在 ✓`);
+    log('key.generate', t`生成 SSH 密钥对...`);
     await lifecycle.finishFirst(makeKey(key));
-    log('key.generated', 'SSH 密钥生成完成 ✓');
+    log('key.generated', t`SSH 密钥生成完成 ✓`);
   } catch (cause) {
-    throw new Failure(`无法生成 SSH 密钥对 ${escapeText(key)}：${reasonOf(cause)}。请检查 SSH_DIR 的权限和磁盘空间`);
+    throw new Failure(t`无法生成 SSH 密钥对 ${escapeText(key)}：${reasonOf(cause)}。请检查 SSH_DIR 的权限和磁盘空间`);
   }
 }
 
@@ -92,24 +92,24 @@ const TRY_MS = 5000;
 /** Waits until sshd answers, unless it is reached through something else that does. @throws {Failure} where it does not */
 async function waitForSsh({ host: { config, address }, state }: Backup): Promise<void> {
   const { host, port } = address;
-  state.heading('ssh.wait', '等待 SSH 服务就绪', { host, port });
-  detail(`目标主机: ${escapeText(host)}:${port}`);
+  state.heading('ssh.wait', t`等待 SSH 服务就绪`, { host, port });
+  detail(t`目标主机: ${escapeText(host)}:${port}`);
   for (let attempt = 1; !address.proxied && !(await answersWithin(TRY_MS, host, port)); attempt++) {
     if (lifecycle.stopping) return;
     if (attempt === config.MAX_RETRIES) {
-      const where = `${escapeText(host)}:${port} 在 ${(attempt * TRY_MS) / 1000} 秒内没有应答`;
-      throw new Failure(`SSH 服务未就绪: ${where}。请检查备份端是否运行、主机名和端口是否正确`);
+      const where = t`${escapeText(host)}:${port} 在 ${(attempt * TRY_MS) / 1000} 秒内没有应答`;
+      throw new Failure(t`SSH 服务未就绪: ${where}。请检查备份端是否运行、主机名和端口是否正确`);
     }
-    state.warn('ssh.retry', `SSH 连接重试... (${attempt}/${config.MAX_RETRIES})`, { attempt });
+    state.warn('ssh.retry', t`SSH 连接重试... (${attempt}/${config.MAX_RETRIES})`, { attempt });
   }
-  state.log('ssh.ready', 'SSH 服务已就绪 ✓');
+  state.log('ssh.ready', t`SSH 服务已就绪 ✓`);
 }
 
 // ── 3: test the connection ───────────────────────────────────────────────────────────────────────
 
 /** Logs in with the host keys that the backup has published, again and again until that works. @throws {Failure} where it does not */
 async function testSshConnection({ host, hostKeys, connection, state }: Backup): Promise<void> {
-  state.heading('ssh.test', '测试 SSH 连接');
+  state.heading('ssh.test', t`测试 SSH 连接`);
   await connection.openAhead();
   const { MAX_RETRIES: most } = host.config;
   for (let attempt = 1; ; attempt++) {
@@ -120,18 +120,18 @@ async function testSshConnection({ host, hostKeys, connection, state }: Backup):
     const reason = reasonOfSsh(result.stderr) || reasonOf(result);
     if (attempt > most) {
       throw new Failure(
-        `SSH 免密登录测试失败 (退出码: ${result.exitCode ?? result.signal})：${reason}。请检查密钥、用户和备份端日志`,
+        t`SSH 免密登录测试失败 (退出码: ${result.exitCode ?? result.signal})：${reason}。请检查密钥、用户和备份端日志`,
       );
     }
     const fields = { attempt, exit_code: result.exitCode };
-    state.warn('ssh.retry', `SSH 连接重试... (${attempt}/${most})：${reason}`, fields);
+    state.warn('ssh.retry', t`SSH 连接重试... (${attempt}/${most})：${reason}`, fields);
     // A new key is in force within a second. From then on slowly: sshd shuts out who fails often (PerSourcePenalties).
     await sleep(attempt === 1 ? 1000 : TRY_MS);
   }
   hostKeys.forgetRefusal();
-  state.log('ssh.tested', 'SSH 免密登录测试成功 ✓');
+  state.log('ssh.tested', t`SSH 免密登录测试成功 ✓`);
   if (hostKeys.file) return;
-  state.warn('host_key.unpublished', '备份端没有在共享卷中公布主机密钥，未能验证它的身份，是否信任它由 SSH_OPTS 决定');
+  state.warn('host_key.unpublished', t`备份端没有在共享卷中公布主机密钥，未能验证它的身份，是否信任它由 SSH_OPTS 决定`);
 }
 
 /** Takes steps 2 and 3. @throws {Failure} */
@@ -164,7 +164,7 @@ async function doSync({ target, state }: Backup, batch?: Batch): Promise<Outcome
   const { mode, kind, status, seconds, files, bytes } = outcome;
   const fields = { mode, duration_ms: Math.round(seconds * 1000), files, bytes, exit_code: status };
   if (kind === 'done') {
-    state.log('sync.success', `同步成功 (耗时: ${Math.round(seconds)}秒) ✓`, fields);
+    state.log('sync.success', t`同步成功 (耗时: ${Math.round(seconds)}秒) ✓`, fields);
   } else if (!state.isPromoted) {
     state.error('sync.failure', describeFailed(outcome), fields);
   }
@@ -179,13 +179,13 @@ async function doSync({ target, state }: Backup, batch?: Batch): Promise<Outcome
  */
 async function firstFullSync(backup: Backup): Promise<Outcome> {
   const { state, target } = backup;
-  state.heading('sync.first', '首次全量同步');
+  state.heading('sync.first', t`首次全量同步`);
   const outcome = await doSync(backup);
   if (lifecycle.stopping || state.isPromoted) return outcome;
-  if (outcome.kind === 'done' || outcome.kind === 'limited') state.log('sync.first_done', '首次全量同步完成 ✓');
+  if (outcome.kind === 'done' || outcome.kind === 'limited') state.log('sync.first_done', t`首次全量同步完成 ✓`);
   else if (await target.mayGoOn(outcome))
-    state.warn('sync.first_partial', '首次全量同步未能传输全部文件，其余文件照常同步，失败的文件将自动重试');
-  else if (!state.isOneOfMany) throw new Failure('首次全量同步失败');
+    state.warn('sync.first_partial', t`首次全量同步未能传输全部文件，其余文件照常同步，失败的文件将自动重试`);
+  else if (!state.isOneOfMany) throw new Failure(t`首次全量同步失败`);
   return outcome;
 }
 
@@ -194,22 +194,22 @@ async function firstFullSync(backup: Backup): Promise<Outcome> {
 /** Tells what is watched from now on. */
 function logWatching(config: Config, hosts: LocatedHost[]): void {
   const { SOURCE_DIR: source, SYNC_INTERVAL: interval } = config;
-  heading('watch.start', '实时监控已启动', { source, interval, watched: WATCHED_EVENTS });
-  detail(`监控目录: ${escapeText(source)}`);
-  detail(`批量同步间隔: ${interval}秒`);
-  detail(`监控事件: ${WATCHED_EVENTS.join(', ')}`);
+  heading('watch.start', t`实时监控已启动`, { source, interval, watched: WATCHED_EVENTS });
+  detail(t`监控目录: ${escapeText(source)}`);
+  detail(t`批量同步间隔: ${interval}秒`);
+  detail(t`监控事件: ${WATCHED_EVENTS.join(', ')}`);
   const options = costlyOptions(parseWords(config.RSYNC_OPTS)).join(' ');
   if (hosts.every(({ plan }) => plan.method === 'full' && !plan.unruled))
-    log('sync.always_full', `RSYNC_OPTS 含有不能逐个文件执行的选项 (${options})，每次变化都进行全量同步`, { options });
+    log('sync.always_full', t`RSYNC_OPTS 含有不能逐个文件执行的选项 (${options})，每次变化都进行全量同步`, { options });
   detail(RULE);
-  log('service.ready', '✓ 服务运行中，实时监控文件变化...');
+  log('service.ready', t`✓ 服务运行中，实时监控文件变化...`);
 }
 
 /** The other half of `inotifywait | while read`: sends each batch when it is due. */
 async function mirrorChanges(backup: Backup): Promise<void> {
   const { target, state } = backup;
   for await (const { batch, isRegular } of target.batches()) {
-    state.log('sync.start', isRegular ? '触发定期全量同步...' : '触发批量同步...', { changes: batch.size });
+    state.log('sync.start', isRegular ? t`触发定期全量同步...` : t`触发批量同步...`, { changes: batch.size });
     await target.settle(batch, await doSync(backup, batch));
   }
 }
@@ -233,7 +233,7 @@ async function mirror(backup: Backup, reaching: Promise<void>): Promise<void> {
 function tellMissed({ state }: Backup, cause: unknown): false {
   if (!(cause instanceof Failure) || cause.status === 2) throw cause;
   for (const line of cause.message.split('\n'))
-    warn('target.missed', `${line}。其他目标照常同步，此目标恢复后自动加入`, { target: state.name });
+    warn('target.missed', t`${line}。其他目标照常同步，此目标恢复后自动加入`, { target: state.name });
   return false;
 }
 
@@ -251,23 +251,23 @@ async function answerFlags(): Promise<Answer | undefined> {
   if (flags['accept-deletions']) return acceptDeletions();
   if (!flags.check) return undefined;
   await checkConfig();
-  return { text: '配置有效，所需程序齐全 ✓\n', status: 0 };
+  return { text: t`配置有效，所需程序齐全 ✓\n`, status: 0 };
 }
 
 /** Tells how the service was configured. */
 function logConfig(config: Config, backups: Backup[]): void {
   const { SOURCE_DIR: source, SYNC_INTERVAL: interval } = config;
   const target = backups.map(({ state }) => state.name).join(' ');
-  heading('service.start', 'Rsync + Inotify 自动化实时同步服务', { version, source, target, interval });
-  detail(`版本: 自动化 v${version.replace(/\.\d+$/, '')}`);
-  detail('配置信息：');
-  detail(`  源目录: ${escapeText(source)}`);
+  heading('service.start', t`Rsync + Inotify 自动化实时同步服务`, { version, source, target, interval });
+  detail(t`版本: 自动化 v${version.replace(/\.\d+$/, '')}`);
+  detail(t`配置信息：`);
+  detail(t`  源目录: ${escapeText(source)}`);
   const [first, ...others] = backups;
-  detail(`  目标主机: ${others.length > 0 ? target : first?.host.given}`);
-  if (first && others.length === 0) detail(`  目标目录: ${escapeText(first.host.directory)}`);
-  detail(`  Rsync 选项: ${escapeText(config.RSYNC_OPTS)}`);
-  detail(`  同步间隔: ${interval}秒`);
-  detail(`  最大重试: ${config.MAX_RETRIES}次`);
+  detail(t`  目标主机: ${others.length > 0 ? target : first?.host.given}`);
+  if (first && others.length === 0) detail(t`  目标目录: ${escapeText(first.host.directory)}`);
+  detail(t`  Rsync 选项: ${escapeText(config.RSYNC_OPTS)}`);
+  detail(t`  同步间隔: ${interval}秒`);
+  detail(t`  最大重试: ${config.MAX_RETRIES}次`);
   detail(RULE);
   warnOfOptions(backups.map(({ host }) => host));
 }

@@ -49,7 +49,7 @@ import { canFence } from '../src/service/landlock.ts';
 import { type Answer, lifecycle } from '../src/service/lifecycle.ts';
 import { detail, error, heading, info, log, openLogFile, warn } from '../src/service/log.ts';
 import { run } from '../src/service/processes.ts';
-import { escapeText, Failure, reasonOf } from '../src/service/text.ts';
+import { escapeText, Failure, reasonOf, t } from '../src/service/text.ts';
 import { parseFlags } from '../src/service/variables.ts';
 
 // ── Step 1: host keys ────────────────────────────────────────────────────────────────────────────
@@ -59,8 +59,8 @@ async function generateHostKeys(config: Config): Promise<void> {
   try {
     const isThere = (type: string) => statSync(hostKeyFile(config, type), { throwIfNoEntry: false })?.size;
     const missing = HOST_KEY_TYPES.filter((type) => !isThere(type));
-    if (missing.length === 0) return log('host_key.present', 'SSH 主机密钥已存在 ✓');
-    log('host_key.generate', '生成 SSH 主机密钥...');
+    if (missing.length === 0) return log('host_key.present', t`SSH 主机密钥已存在 ✓`);
+    log('host_key.generate', t`生成 SSH 主机密钥...`);
     mkdirSync(config.HOST_KEY_DIR, { recursive: true, mode: 0o700 });
     for (const type of missing) {
       const key = hostKeyFile(config, type);
@@ -69,9 +69,9 @@ async function generateHostKeys(config: Config): Promise<void> {
     if (lifecycle.stopping) return; // the next start makes the others
   } catch (cause) {
     const where = `HOST_KEY_DIR=${config.HOST_KEY_DIR}`;
-    throw new Failure(`无法生成主机密钥：${reasonOf(cause)}。请检查 ${where} 的权限和磁盘空间`);
+    throw new Failure(t`无法生成主机密钥：${reasonOf(cause)}。请检查 ${where} 的权限和磁盘空间`);
   }
-  log('host_key.generated', 'SSH 主机密钥生成完成 ✓');
+  log('host_key.generated', t`SSH 主机密钥生成完成 ✓`);
 }
 
 /** Tells the source which keys to connect to and no other. Without the volume it can only be told so. */
@@ -87,29 +87,29 @@ async function publishHostKeys(config: Config): Promise<void> {
       replaceFile(place.at(`${hostname()}.${type}.pub`), key.stdout, 0o644);
     }
   } catch (cause) {
-    const what = `无法在 ${directory} 公布主机密钥，源端无法据此验证本机：${reasonOf(cause)}`;
-    warn('host_key.unpublished', `${what}。请检查共享卷的挂载和权限`);
+    const what = t`无法在 ${directory} 公布主机密钥，源端无法据此验证本机：${reasonOf(cause)}`;
+    warn('host_key.unpublished', t`${what}。请检查共享卷的挂载和权限`);
   }
 }
 
 // ── Step 2: sshd's configuration ─────────────────────────────────────────────────────────────────
 
-const NO_LANDLOCK = '内核没有 Landlock（Linux 5.19 起）：源端的命令仍逐条检查';
-const UNFENCED = `${NO_LANDLOCK}，但 rsync 可能被备份内的链接引到目录之外`;
-const SECLUDED = `${NO_LANDLOCK}，rsync 改在只有 DEST_DIR 和系统程序的挂载命名空间中运行`;
+const NO_LANDLOCK = t`内核没有 Landlock（Linux 5.19 起）：源端的命令仍逐条检查`;
+const UNFENCED = t`${NO_LANDLOCK}，但 rsync 可能被备份内的链接引到目录之外`;
+const SECLUDED = t`${NO_LANDLOCK}，rsync 改在只有 DEST_DIR 和系统程序的挂载命名空间中运行`;
 
 /** Settles what sshd lets in and what a session may do; nothing of the machine's own configuration can change that. */
 async function configureSshd(config: Config, sshd: Sshd, guard: Guard): Promise<void> {
-  log('sshd.configure', '配置 SSH 服务...');
+  log('sshd.configure', t`配置 SSH 服务...`);
   const user = (await run`id -un`).stdout.trim();
   if (user === 'root') makePrivsepDirectory();
   await sshd.configure(user);
   await guard.settle();
-  const isVoid = config.REFUSE_OPTIONS ? '，REFUSE_OPTIONS 因此不起作用' : '';
-  if (config.ALLOW_SHELL) warn('sshd.shell_allowed', `ALLOW_SHELL=true：源端的密钥可以在本机执行任意命令${isVoid}`);
+  const isVoid = config.REFUSE_OPTIONS ? t`，REFUSE_OPTIONS 因此不起作用` : '';
+  if (config.ALLOW_SHELL) warn('sshd.shell_allowed', t`ALLOW_SHELL=true：源端的密钥可以在本机执行任意命令${isVoid}`);
   else if (!canFence() && canSeclude()) info('sshd.secluded', SECLUDED);
   else if (!canFence()) warn('sshd.no_landlock', UNFENCED);
-  log('sshd.configured', 'SSH 配置完成 ✓');
+  log('sshd.configured', t`SSH 配置完成 ✓`);
 }
 
 // ── Step 3: authorized_keys ──────────────────────────────────────────────────────────────────────
@@ -119,7 +119,7 @@ function prepareAuthorizedKeys(key: SharedKey): void {
   try {
     key.restrictFormer();
   } catch (cause) {
-    error('key.unrestricted', `原有公钥的限制未更新: ${reasonOf(cause)}`);
+    error('key.unrestricted', t`原有公钥的限制未更新: ${reasonOf(cause)}`);
   }
 }
 
@@ -130,16 +130,16 @@ const [TRY_MS, POLL_MS] = [2000, 200];
 
 /** Waits for the key. Without it sshd starts all the same: the key is authorised as soon as it is there. */
 async function waitForKey(config: Config, key: SharedKey, sessions: KeySessions): Promise<void> {
-  log('key.wait', '等待源端公钥...');
+  log('key.wait', t`等待源端公钥...`);
   for (let attempt = 1; attempt <= config.KEY_RETRIES; attempt++) {
     if (adoptSharedKey(key, sessions) || lifecycle.stopping) return;
-    info('key.retry', `等待源端生成公钥... (${attempt}/${config.KEY_RETRIES})`, { attempt });
+    info('key.retry', t`等待源端生成公钥... (${attempt}/${config.KEY_RETRIES})`, { attempt });
     const deadline = performance.now() + TRY_MS;
     const isToWait = () => performance.now() < deadline && !adoptSharedKey(key, sessions) && !lifecycle.stopping;
     while (isToWait()) await lifecycle.pause(POLL_MS);
   }
   if (key.isInForce || lifecycle.stopping) return;
-  warn('key.missing', `没有等到源端公钥，先启动 SSH 服务，公钥出现后自动授权: ${escapeText(sharedKeyFile(config))}`);
+  warn('key.missing', t`没有等到源端公钥，先启动 SSH 服务，公钥出现后自动授权: ${escapeText(sharedKeyFile(config))}`);
 }
 
 /** Authorises the shared key where it is new; one that is refused, told once, changes nothing. Returns whether one is in force. */
@@ -147,14 +147,14 @@ function adoptSharedKey(key: SharedKey, sessions: KeySessions): boolean {
   try {
     const line = key.findNew();
     if (line) {
-      if (key.noteSight(line)) log('key.found', '发现源端公钥，配置授权...');
+      if (key.noteSight(line)) log('key.found', t`发现源端公钥，配置授权...`);
       key.authorize(line);
-      log('key.authorized', 'SSH 免密登录配置完成 ✓', { fingerprint: key.report() });
+      log('key.authorized', t`SSH 免密登录配置完成 ✓`, { fingerprint: key.report() });
     }
     key.noteComplaint('');
   } catch (cause) {
     const reason = reasonOf(cause);
-    if (key.noteComplaint(reason)) error('key.refused', `源端公钥未生效: ${reason}`);
+    if (key.noteComplaint(reason)) error('key.refused', t`源端公钥未生效: ${reason}`);
   }
   sessions.follow();
   return key.isInForce;
@@ -164,19 +164,19 @@ function adoptSharedKey(key: SharedKey, sessions: KeySessions): boolean {
 
 /** Starts sshd and waits until it listens. */
 async function startSshd(sshd: Sshd): Promise<void> {
-  log('sshd.start', '启动 SSH 服务...');
+  log('sshd.start', t`启动 SSH 服务...`);
   await sshd.listen();
 }
 
 /** Tells by which address the source can reach us. */
 function logReady({ SSHD_PORT: port, SSHD_LISTEN }: Config, { pid }: Sshd): void {
   const address = SSHD_LISTEN || ownAddress();
-  log('sshd.started', 'SSH 服务已启动 ✓', { pid, port, host: hostname(), address });
+  log('sshd.started', t`SSH 服务已启动 ✓`, { pid, port, host: hostname(), address });
   detail(`  PID: ${pid}`);
-  detail(`  端口: ${port}`);
-  detail(`  主机名: ${hostname()}`);
-  detail(`  IP 地址: ${address}`);
-  heading('service.ready', 'SSH 服务器就绪，等待连接...');
+  detail(t`  端口: ${port}`);
+  detail(t`  主机名: ${hostname()}`);
+  detail(t`  IP 地址: ${address}`);
+  heading('service.ready', t`SSH 服务器就绪，等待连接...`);
 }
 
 // ── Step 6: follow the key ───────────────────────────────────────────────────────────────────────
@@ -200,7 +200,7 @@ function answerFlags(): Answer | undefined {
   if (flags.status) return showStatus();
   if (!flags.check) return undefined;
   readStartConfig();
-  return { text: '配置有效，所需程序齐全 ✓\n', status: 0 };
+  return { text: t`配置有效，所需程序齐全 ✓\n`, status: 0 };
 }
 
 /** Takes the steps in the order of the log. What sshd starts for a session is answered first: it needs none of them. */
@@ -223,7 +223,7 @@ async function main(): Promise<void> {
     async () => lifecycle.background(endLeftovers()),
     () => openViews(config, status),
     async () => lifecycle.onStop(() => guard.leave()), // after the status, which says so meanwhile
-    () => heading('service.start', 'SSH 服务器 - 自动配置启动', { version }),
+    () => heading('service.start', t`SSH 服务器 - 自动配置启动`, { version }),
     () => lifecycle.finishFirst(generateHostKeys(config)), // 1
     () => lifecycle.finishFirst(publishHostKeys(config)),
     () => configureSshd(config, sshd, guard), // 2

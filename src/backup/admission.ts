@@ -7,7 +7,7 @@
  */
 import { type BigIntStats, readFileSync, statSync } from 'node:fs';
 import { replaceFile } from '../service/files.ts';
-import { Failure, reasonOf } from '../service/text.ts';
+import { Failure, reasonOf, t } from '../service/text.ts';
 import { Refusal } from './confinement.ts';
 import { MARK_VARIABLE, promotedSince } from './promotion-mark.ts';
 
@@ -43,7 +43,7 @@ export class Barred extends Refusal {}
 /** Why nothing is run at all: the backup has taken over. The source knows it by the first words. */
 export class Promoted extends Refusal {
   constructor() {
-    super('备份端已接管 (start-sshd --promote)，不接收镜像，直到在备份端执行 start-sshd --demote');
+    super(t`备份端已接管 (start-sshd --promote)，不接收镜像，直到在备份端执行 start-sshd --demote`);
   }
 }
 
@@ -70,7 +70,7 @@ export function writeAdmission(file: string, admission: Admission): void {
   try {
     replaceFile(file, JSON.stringify(admission), 0o600);
   } catch (cause) {
-    throw new Failure(`无法写入 ${file}：${reasonOf(cause)}。请检查磁盘空间`);
+    throw new Failure(t`无法写入 ${file}：${reasonOf(cause)}。请检查磁盘空间`);
   }
 }
 
@@ -80,7 +80,7 @@ export function writeAdmission(file: string, admission: Admission): void {
  */
 export function readAdmission(): Admission {
   const { START_SSHD_ADMISSION: file } = process.env;
-  if (!file) throw new Refusal('只能经由 start-sshd 启动的 sshd 使用');
+  if (!file) throw new Refusal(t`只能经由 start-sshd 启动的 sshd 使用`);
   return JSON.parse(readFileSync(file, 'utf8'));
 }
 
@@ -92,7 +92,7 @@ export function readAdmission(): Admission {
  */
 export function admitKey(key: string | undefined): void {
   const { key: inForce } = readAdmission();
-  if (key && inForce && key !== inForce) throw new Refusal('登录所用的公钥已不再有效');
+  if (key && inForce && key !== inForce) throw new Refusal(t`登录所用的公钥已不再有效`);
 }
 
 /**

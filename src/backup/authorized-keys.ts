@@ -16,7 +16,7 @@ import { Glance } from '../service/glance.ts';
 import { fingerprint, MAX_KEY_BYTES, parsePublicKey } from '../service/keys.ts';
 import { error } from '../service/log.ts';
 import { touch } from '../service/status.ts';
-import { escapeText, Failure, reasonOf } from '../service/text.ts';
+import { escapeText, Failure, reasonOf, t } from '../service/text.ts';
 import type { Config } from './config.ts';
 import { FORCED_COMMAND } from './forced-command.ts';
 import { PromotionMark } from './promotion-mark.ts';
@@ -50,7 +50,7 @@ export class SharedKey {
   /** Whether the shared volume answers; that it does not is told once. The key in force stays meanwhile. */
   async answers(): Promise<boolean> {
     const isThere = await this.glance.answers();
-    const what = `共享卷没有应答: ${escapeText(sharedKeyFile(this.config))}。已授权的公钥继续有效`;
+    const what = t`共享卷没有应答: ${escapeText(sharedKeyFile(this.config))}。已授权的公钥继续有效`;
     if (!isThere && this.noteComplaint(what)) error('key.refused', what);
     return isThere;
   }
@@ -180,7 +180,7 @@ function readSharedKey(config: Config): string {
     return readSmallFile(file, MAX_KEY_BYTES).trim();
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return '';
-    throw new Failure(`${escapeText(file)}：${reasonOf(cause)}`);
+    throw new Failure(t`${escapeText(file)}：${reasonOf(cause)}`);
   }
 }
 
@@ -190,7 +190,7 @@ function readSharedKey(config: Config): string {
  */
 export function parseSharedKey(content: string): string {
   const { line, bits = MIN_RSA_BITS } = parsePublicKey(content);
-  if (bits < MIN_RSA_BITS) throw new Error(`RSA 公钥应至少有 ${MIN_RSA_BITS} 位`);
+  if (bits < MIN_RSA_BITS) throw new Error(t`RSA 公钥应至少有 ${MIN_RSA_BITS} 位`);
   return line;
 }
 
@@ -236,7 +236,7 @@ function authorize(config: Config, key: string): void {
     const content = mergeAuthorizedKeys(readAuthorizedKeys(file), authorizedLine(config, key), key);
     replaceFile(file, Buffer.from(content, 'latin1'), 0o600);
   } catch (cause) {
-    throw new Failure(`无法写入 ${escapeText(file)}：${reasonOf(cause)}。请检查 SSH_DIR 的权限和磁盘空间`);
+    throw new Failure(t`无法写入 ${escapeText(file)}：${reasonOf(cause)}。请检查 SSH_DIR 的权限和磁盘空间`);
   }
 }
 

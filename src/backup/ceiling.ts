@@ -7,13 +7,13 @@
  *   summariseAll(); // at the end
  */
 import { warn } from '../service/log.ts';
-import { localTime } from '../service/text.ts';
+import { localTime, t } from '../service/text.ts';
 
 /** How long it is counted, ms. */
 const WINDOW_MS = 3_600_000;
 
 /** What is said with the last one that is told. */
-export const LAST = '（此类记录一小时内不再逐条写入，只计数）';
+export const LAST = t`（此类记录一小时内不再逐条写入，只计数）`;
 
 const ceilings: Ceiling[] = [];
 
@@ -55,8 +55,8 @@ export class Ceiling {
     this.end = this.first = this.last = undefined;
     if (!first || !last) return;
     const times = { first: first.toISOString(), last: last.toISOString() };
-    const when = `首次 ${localTime(first)}，末次 ${localTime(last)}`;
-    warn('log.limited', `${what}：另有 ${count} 条未逐条记录（${when}）`, { what, count, ...times });
+    const when = t`首次 ${localTime(first)}，末次 ${localTime(last)}`;
+    warn('log.limited', t`${what}：另有 ${count} 条未逐条记录（${when}）`, { what, count, ...times });
   }
 }
 

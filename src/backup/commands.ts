@@ -9,7 +9,7 @@ import { parseArgs } from 'node:util';
 import { ask, socketOf } from '../service/control.ts';
 import { parseDuration } from '../service/duration.ts';
 import type { Answer } from '../service/lifecycle.ts';
-import { Failure, reasonOf } from '../service/text.ts';
+import { Failure, reasonOf, t } from '../service/text.ts';
 import { PROGRAM, variables } from './config.ts';
 import { answerHistory } from './history-answers.ts';
 import { answerPromotion } from './promotion-answers.ts';
@@ -31,9 +31,9 @@ function readDuration(args: string[]): string {
   try {
     const options = { 'allow-restore': { type: 'boolean' } } as const;
     const { positionals } = parseArgs({ args, options, allowPositionals: true });
-    if (positionals.length > 1) throw new Error('--allow-restore 之后应只有一个时长');
+    if (positionals.length > 1) throw new Error(t`--allow-restore 之后应只有一个时长`);
     return positionals[0] ?? USUAL_LEAVE;
   } catch (cause) {
-    throw new Failure(`用法错误: ${reasonOf(cause)}。请参阅 ${PROGRAM} --help`, 2);
+    throw new Failure(t`用法错误: ${reasonOf(cause)}。请参阅 ${PROGRAM} --help`, 2);
   }
 }

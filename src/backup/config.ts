@@ -5,6 +5,7 @@
  */
 import { join, resolve } from 'node:path';
 import { version } from '../../package.json';
+import { t } from '../service/text.ts';
 import { homeDirectory, missingUser } from '../service/user.ts';
 import {
   address,
@@ -30,7 +31,7 @@ export const PROGRAM = 'start-sshd';
 
 /** Takes a directory. sshd reads its path from a quoted option, where a quote cannot be escaped. */
 const directoryBelow = (base: string) =>
-  matching(/^(?!~)[^"\p{Cc}]*$/u, '应为目录的完整路径；~ 不会展开，不能包含双引号和控制字符', (text) =>
+  matching(/^(?!~)[^"\p{Cc}]*$/u, t`应为目录的完整路径；~ 不会展开，不能包含双引号和控制字符`, (text) =>
     resolve(base, text),
   );
 const directory = directoryBelow('.');
@@ -38,50 +39,50 @@ const directory = directoryBelow('.');
 const destination = directoryBelow(homeDirectory());
 
 /** Takes a number of days. */
-const days = matching(/^\d{1,4}$/, '应为 0 到 9999 之间的天数', Number);
+const days = matching(/^\d{1,4}$/, t`应为 0 到 9999 之间的天数`, Number);
 
 /** Takes names of rsync's options. */
 const refusals = checked(refusedBy);
 
 export const variables = {
-  SHARED_KEYS_DIR: directory({ default: '/shared-keys', desc: '用来交换公钥的共享卷' }),
+  SHARED_KEYS_DIR: directory({ default: '/shared-keys', desc: t`用来交换公钥的共享卷` }),
   SSH_DIR: directory({
     default: join(homeDirectory(), '.ssh'),
-    desc: 'authorized_keys 所在目录；其他人的公钥保留不变',
+    desc: t`authorized_keys 所在目录；其他人的公钥保留不变`,
   }),
   HOST_KEY_DIR: directory({
     default: '/etc/ssh',
-    desc: '主机密钥所在目录；缺少的会生成。其中的 destination.json 记着 DEST_DIR 所在的挂载点，shutdown-….json 记着它是否正常停止，promoted-….json 是 --promote 的标记',
+    desc: t`主机密钥所在目录；缺少的会生成。其中的 destination.json 记着 DEST_DIR 所在的挂载点，shutdown-….json 记着它是否正常停止，promoted-….json 是 --promote 的标记`,
   }),
-  SSHD_PORT: countUpTo(65535)({ default: 22, desc: 'sshd 监听的端口' }),
-  SSHD_LISTEN: address({ default: '', desc: 'sshd 监听的 IP 地址，默认为所有地址' }),
+  SSHD_PORT: countUpTo(65535)({ default: 22, desc: t`sshd 监听的端口` }),
+  SSHD_LISTEN: address({ default: '', desc: t`sshd 监听的 IP 地址，默认为所有地址` }),
   DEST_DIR: destination({
     default: '/data/backup/',
-    desc: '接收镜像的目录，启动时若不存在则创建，除非它原来所在的磁盘没有挂载',
+    desc: t`接收镜像的目录，启动时若不存在则创建，除非它原来所在的磁盘没有挂载`,
   }),
-  KEY_RETRIES: countUpTo(1_000_000)({ default: 30, desc: '等待源端公钥的次数，每次 2 秒' }),
-  ALLOW_SHELL: flag({ default: false, desc: 'true = 源端密钥可以执行任意命令，而不只是镜像到 DEST_DIR' }),
+  KEY_RETRIES: countUpTo(1_000_000)({ default: 30, desc: t`等待源端公钥的次数，每次 2 秒` }),
+  ALLOW_SHELL: flag({ default: false, desc: t`true = 源端密钥可以执行任意命令，而不只是镜像到 DEST_DIR` }),
   REFUSE_OPTIONS: refusals({
     default: '',
-    desc: '拒绝源端使用的 rsync 选项，写法同 rsyncd.conf(5) 的 refuse options，例如 inplace；no-whole-file = 总是传输整个文件',
+    desc: t`拒绝源端使用的 rsync 选项，写法同 rsyncd.conf(5) 的 refuse options，例如 inplace；no-whole-file = 总是传输整个文件`,
   }),
   HISTORY_DAYS: days({
     default: 0,
-    desc: '旧版本和已删除的文件在 DEST_DIR/.history 中保留多少天；0 = 不保留',
+    desc: t`旧版本和已删除的文件在 DEST_DIR/.history 中保留多少天；0 = 不保留`,
   }),
   STATUS_FILE: file({
     default: '/run/start-sshd/status.json',
-    desc: '状态文件，供 --status 和 --healthcheck 使用，整体替换',
+    desc: t`状态文件，供 --status 和 --healthcheck 使用，整体替换`,
   }),
   ...logVariables('/var/log/rsync/sshd.log'),
-  ...webVariables(' /metrics 和 /healthz'),
+  ...webVariables(t` /metrics 和 /healthz`),
   ...colourVariable,
 };
 
 /** Why no versions can be kept of what a shell of the source writes. */
-const SHELL = 'ALLOW_SHELL=true 时无法保留旧版本：源端可以随意改写它们；请去掉其中一个';
+const SHELL = t`ALLOW_SHELL=true 时无法保留旧版本：源端可以随意改写它们；请去掉其中一个`;
 
-const TAKEN = '已用于 SSHD_PORT，请使用不同的端口';
+const TAKEN = t`已用于 SSHD_PORT，请使用不同的端口`;
 
 /**
  * Reads and checks the variables.
@@ -109,7 +110,7 @@ export const readStartConfig = (): Config =>
   readConfig(process.env, [...missingPrograms(PROGRAMS, findProgram), ...missingUser()]);
 
 /** Writes the text of --help. */
-export const help = () => `${PROGRAM} ${version}：运行 sshd，接收 rsync-inotify 的镜像
+export const help = () => t`${PROGRAM} ${version}：运行 sshd，接收 rsync-inotify 的镜像
 
 用法: start-sshd [--help | --version | --check | --status | --healthcheck]
       start-sshd --history [路径]

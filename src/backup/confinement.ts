@@ -22,6 +22,7 @@ import { dirname, relative } from 'node:path';
 import { isWithin, realPath } from '../service/files.ts';
 import { fenceOff, type Grant } from '../service/landlock.ts';
 import { cFunctions } from '../service/libc.ts';
+import { t } from '../service/text.ts';
 
 /** Why a command of the source is not run. */
 export class Refusal extends Error {}
@@ -37,7 +38,7 @@ export function confinedPath(word: string, base: string, root: string): string {
     const path = realPath(word.startsWith('/') ? word : `${base}/${word}`);
     if (isWithin(path, root)) return path;
   } catch {}
-  throw new Refusal(`${word} 不在 DEST_DIR=${root} 之内`);
+  throw new Refusal(t`${word} 不在 DEST_DIR=${root} 之内`);
 }
 
 /**
@@ -59,7 +60,7 @@ export function enter(destination: string, root: string): string {
   while (!statSync(existing, { throwIfNoEntry: false })?.isDirectory()) existing = dirname(existing);
   process.chdir(existing);
   // Whatever it was when it was looked at: it must be within now, and from here on it stays what it is.
-  if (!isWithin(readlinkSync('/proc/self/cwd'), root)) throw new Refusal('目标目录在检查时被替换');
+  if (!isWithin(readlinkSync('/proc/self/cwd'), root)) throw new Refusal(t`目标目录在检查时被替换`);
   return `./${relative(existing, destination)}`;
 }
 
@@ -111,7 +112,7 @@ const besides = (readable: string[]): Grant[] => [
 
 /** @throws where a fence that should stand does not */
 function checkFence(root: string, isFenced: boolean): boolean {
-  if (isFenced && !isRootDirectory(root) && canOpen('/')) throw new Error('Landlock 没有生效');
+  if (isFenced && !isRootDirectory(root) && canOpen('/')) throw new Error(t`Landlock 没有生效`);
   return isFenced;
 }
 
@@ -148,8 +149,8 @@ export function forbidDevices(): void {
   if (process.getuid?.() !== 0 || calls?.unshare(NEW_NAMESPACE) !== 0) return;
   const attributes = new BigUint64Array([NO_DEVICES, 0n, PRIVATE, 0n]);
   const status = calls.syscall(MOUNT_SETATTR, CURRENT, ptr(Buffer.from('/\0')), RECURSIVE, ptr(attributes), 32);
-  if (status !== 0) throw new Error('内核拒绝了 mount_setattr（Linux 5.12 起）');
+  if (status !== 0) throw new Error(t`内核拒绝了 mount_setattr（Linux 5.12 起）`);
   const mounts = readFileSync('/proc/thread-self/mountinfo', 'latin1').trim().split('\n');
   const open = mounts.map((mount) => mount.split(' ')).find(([, , , , , options = '']) => !/\bnodev\b/.test(options));
-  if (open) throw new Error(`挂载点 ${open[4]} 上的设备文件仍可打开`);
+  if (open) throw new Error(t`挂载点 ${open[4]} 上的设备文件仍可打开`);
 }

@@ -5,6 +5,7 @@
  *   crowd.inspect(performance.now()); // again and again
  */
 import { warn } from '../service/log.ts';
+import { t } from '../service/text.ts';
 import { Ceiling, LAST } from './ceiling.ts';
 import type { Sshd } from './sshd.ts';
 import { LOGIN_SECONDS, MAX_STRANGERS } from './sshd-options.ts';
@@ -22,7 +23,7 @@ const MAX_TOLD = 10;
 export class Crowd {
   /** Since when the connections are known, ms. */
   private since = new Map<number, number>();
-  private readonly ceiling = new Ceiling('因连接过多而断开连接', MAX_TOLD);
+  private readonly ceiling = new Ceiling(t`因连接过多而断开连接`, MAX_TOLD);
 
   constructor(private readonly sshd: Pick<Sshd, 'connections' | 'commandsOf' | 'end'>) {}
 
@@ -48,7 +49,7 @@ export class Crowd {
     const [idle, busy] = [young.filter(isIdle), young.filter((pid) => !isIdle(pid))];
     const sessions = this.sshd.end([...idle, ...busy].slice(0, excess));
     const turn = this.ceiling.count();
-    const what = `连接多达 ${connections.length} 个，超过上限 ${MAX_CONNECTIONS} 个，已断开其中 ${sessions} 个`;
+    const what = t`连接多达 ${connections.length} 个，超过上限 ${MAX_CONNECTIONS} 个，已断开其中 ${sessions} 个`;
     if (turn !== 'omitted') warn('sshd.crowded', turn === 'last' ? `${what}${LAST}` : what, { sessions });
   }
 }

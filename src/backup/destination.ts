@@ -11,7 +11,7 @@ import { dirname } from 'node:path';
 import { isWithin, realPath } from '../service/files.ts';
 import { warn } from '../service/log.ts';
 import { touch } from '../service/status.ts';
-import { reasonOf } from '../service/text.ts';
+import { reasonOf, t } from '../service/text.ts';
 import { isAbsence, type Place, placeOf } from './admission.ts';
 import type { Config } from './config.ts';
 import { newRoomSurvey, type Room } from './room.ts';
@@ -102,7 +102,7 @@ export async function prepareDestination(config: Config): Promise<string | undef
     await access(DEST_DIR, constants.W_OK);
     warnOfExposure(config, root);
   } catch (cause) {
-    warn('destination.failed', `目标目录 ${DEST_DIR} 无法写入：${reasonOf(cause)}。请检查 DEST_DIR 和权限`);
+    warn('destination.failed', t`目标目录 ${DEST_DIR} 无法写入：${reasonOf(cause)}。请检查 DEST_DIR 和权限`);
   }
   return root;
 }
@@ -111,9 +111,9 @@ export async function prepareDestination(config: Config): Promise<string | undef
 function warnOfExposure({ DEST_DIR, SSH_DIR, HOST_KEY_DIR, LOG_FILE, STATUS_FILE }: Config, root: string): void {
   const isExposed = (path: string) => isWithin(realPath(path), root);
   for (const path of [LOG_FILE, STATUS_FILE].filter((name) => name && isExposed(dirname(name)))) {
-    warn('destination.exposed', `${path} 在 DEST_DIR=${DEST_DIR} 之内：源端可以改写或删除它。请更改其中一个`);
+    warn('destination.exposed', t`${path} 在 DEST_DIR=${DEST_DIR} 之内：源端可以改写或删除它。请更改其中一个`);
   }
   for (const path of [SSH_DIR, HOST_KEY_DIR].filter(isExposed)) {
-    warn('destination.exposed', `${path} 在 DEST_DIR=${DEST_DIR} 之内：源端可以改写其中的密钥。请更改其中一个`);
+    warn('destination.exposed', t`${path} 在 DEST_DIR=${DEST_DIR} 之内：源端可以改写其中的密钥。请更改其中一个`);
   }
 }

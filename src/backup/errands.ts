@@ -7,6 +7,7 @@
  */
 import { closeSync, openSync, readSync, writeSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { t } from '../service/text.ts';
 import { enter, fence, locate, Refusal } from './confinement.ts';
 import { keepingOf } from './history-door.ts';
 import { ReceiptMark } from './receipt-mark.ts';
@@ -34,7 +35,8 @@ function* readFields(): Generator<string> {
   let rest = '';
   for (let length = readSync(0, chunk); length > 0; length = readSync(0, chunk)) {
     const fields = (rest + chunk.toString('latin1', 0, length)).split('\0');
-    if (fields.some((field) => field.length > MAX_PATH_BYTES + 1)) throw new Refusal(`路径超过 ${MAX_PATH_BYTES} 字节`);
+    if (fields.some((field) => field.length > MAX_PATH_BYTES + 1))
+      throw new Refusal(t`路径超过 ${MAX_PATH_BYTES} 字节`);
     rest = fields.pop() ?? '';
     yield* fields;
   }
@@ -83,11 +85,11 @@ function work(batch: Batch, fields: Iterator<string>): void {
   for (let number = 0; ; number++) {
     const order = next(fields);
     if (order === '') return;
-    if (number >= MAX_ORDERS) throw new Refusal(`一次超过 ${MAX_ORDERS} 项`);
+    if (number >= MAX_ORDERS) throw new Refusal(t`一次超过 ${MAX_ORDERS} 项`);
     const [letter, path] = [order.slice(0, 1), order.slice(1)];
     const kind = KINDS[letter];
     if (letter === 'r') batch.rename(number, path, next(fields));
-    else if (!kind) throw new Refusal('只能重命名或删除');
+    else if (!kind) throw new Refusal(t`只能重命名或删除`);
     else batch.remove(number, path, kind);
   }
 }
@@ -95,7 +97,7 @@ function work(batch: Batch, fields: Iterator<string>): void {
 /** @throws {Refusal} where there is none */
 function next(fields: Iterator<string>): string {
   const { value, done } = fields.next();
-  if (done) throw new Refusal('一批操作不完整');
+  if (done) throw new Refusal(t`一批操作不完整`);
   return value;
 }
 
@@ -103,7 +105,7 @@ function next(fields: Iterator<string>): string {
 function openDestination(directory: string, allowed: string): number {
   const { real, root } = locate(directory, allowed);
   try {
-    if (enter(real, root) !== './') throw new Refusal('目标目录还不存在');
+    if (enter(real, root) !== './') throw new Refusal(t`目标目录还不存在`);
     return openSync('.', PLACE);
   } finally {
     process.chdir('/');

@@ -7,7 +7,7 @@
 import { readlinkSync, writeSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { isWithin } from '../service/files.ts';
-import { escapeText } from '../service/text.ts';
+import { escapeText, t } from '../service/text.ts';
 import { admit, admitKey, admitUnlessPromoted, Barred, KEY_VARIABLE, Promoted, readAdmission } from './admission.ts';
 import { confinedPath, enter, fence, forbidDevices, locate, neededBy, Refusal } from './confinement.ts';
 import type { serveErrands } from './errands.ts';
@@ -78,8 +78,8 @@ async function respond(command: string, answer: (command: string) => unknown): P
     writeSync(1, `${await answer(command)}\n`);
   } catch (cause) {
     const reason = (cause instanceof Error ? cause.message : String(cause)).slice(0, MAX_SHOWN);
-    writeSync(2, `start-sshd: 拒绝执行：${escapeText(reason)}\n`);
-    await sendReport(kindOf(cause), `${reason}。命令: ${command.slice(0, MAX_SHOWN)}`);
+    writeSync(2, t`start-sshd: 拒绝执行：${escapeText(reason)}\n`);
+    await sendReport(kindOf(cause), t`${reason}。命令: ${command.slice(0, MAX_SHOWN)}`);
     process.exit(1);
   }
 }
@@ -97,7 +97,7 @@ function kindOf(cause: unknown) {
 /** @throws {Crowded} where as many of a kind run as may */
 function occupy(kind: 'commands' | 'helpers' | 'waiting', most: number): void {
   const slots = join(dirname(process.env.START_SSHD_ADMISSION ?? ''), kind);
-  if (!takeSlot(slots, most)) throw new Crowded(`源端密钥的命令已有 ${most} 个在运行，达到上限，请稍后重试`);
+  if (!takeSlot(slots, most)) throw new Crowded(t`源端密钥的命令已有 ${most} 个在运行，达到上限，请稍后重试`);
 }
 
 /**
@@ -117,9 +117,9 @@ function enterService(key: string | undefined): void {
  */
 async function answerTo(command: string, key: string | undefined): Promise<string | number> {
   const { DEST_DIR, START_SSHD_REPORTS } = process.env;
-  if (!DEST_DIR || !START_SSHD_REPORTS) throw new Refusal('只能经由 start-sshd 启动的 sshd 使用');
+  if (!DEST_DIR || !START_SSHD_REPORTS) throw new Refusal(t`只能经由 start-sshd 启动的 sshd 使用`);
   enterService(key);
-  if (!command) throw new Refusal('不提供 shell');
+  if (!command) throw new Refusal(t`不提供 shell`);
   const words = parseCommand(command);
   const [program, option, directory = ''] = words;
   if (program === 'echo') return words.slice(1).join(' ');
@@ -179,7 +179,7 @@ async function receive(words: string[], allowed: string): Promise<never> {
   keeping?.refuse([real, ...named], options);
   const kept = keeping?.wordsFor(real) ?? [];
   const rsync = findProgram('rsync');
-  if (!rsync) throw new Refusal('本机没有 rsync');
+  if (!rsync) throw new Refusal(t`本机没有 rsync`);
   const rest = enter(real, root);
   new ReceiptMark().put();
   if (writesInPlace(options)) await protectDevices();
@@ -215,7 +215,7 @@ async function leaveTheRest(root: string, rsync: string): Promise<boolean> {
     const { seclude } = await import('./seclusion.ts'); // which few need
     return seclude(root, neededBy(rsync));
   } catch (cause) {
-    await sendReport('unprotected', `可能被备份内的链接引到 DEST_DIR 之外：${messageOf(cause)}`);
+    await sendReport('unprotected', t`可能被备份内的链接引到 DEST_DIR 之外：${messageOf(cause)}`);
     return false;
   }
 }
@@ -234,7 +234,7 @@ async function protectDevices(): Promise<void> {
   try {
     forbidDevices();
   } catch (cause) {
-    await sendReport('unprotected', `可能打开备份内的设备文件：${messageOf(cause)}`);
+    await sendReport('unprotected', t`可能打开备份内的设备文件：${messageOf(cause)}`);
   }
 }
 
@@ -251,12 +251,12 @@ const PART = /( +)|\\(.)|'([^']*)'|"((?:[^"\\]|\\.)*)"|([^ '"\\]+)|(.)/gu;
  * @throws {Refusal}
  */
 export function parseCommand(command: string): string[] {
-  if (Buffer.byteLength(command) > MAX_COMMAND_BYTES) throw new Refusal(`命令超过 ${MAX_COMMAND_BYTES} 字节`);
-  if (/[\p{Cc}\ufffd]/u.test(command)) throw new Refusal('命令包含控制字符或不是 UTF-8');
+  if (Buffer.byteLength(command) > MAX_COMMAND_BYTES) throw new Refusal(t`命令超过 ${MAX_COMMAND_BYTES} 字节`);
+  if (/[\p{Cc}\ufffd]/u.test(command)) throw new Refusal(t`命令包含控制字符或不是 UTF-8`);
   const words: string[] = [];
   let inWord = false;
   for (const [, space, escaped, single, double, plain, unpaired] of command.matchAll(PART)) {
-    if (unpaired) throw new Refusal('引号或反斜杠没有配对');
+    if (unpaired) throw new Refusal(t`引号或反斜杠没有配对`);
     if (!space && !inWord) words.push('');
     inWord = !space;
     words[words.length - 1] += escaped ?? single ?? double?.replace(/\\([\\"$`])/g, '$1') ?? plain ?? '';
@@ -279,16 +279,16 @@ interface Receiver {
  * @throws {Refusal}
  */
 export function parseReceiver([program = '', server, ...words]: string[], refused: ReadonlySet<string>): Receiver {
-  if (basename(program) !== 'rsync' || server !== '--server') throw new Refusal('只允许 rsync 向本机写入镜像');
+  if (basename(program) !== 'rsync' || server !== '--server') throw new Refusal(t`只允许 rsync 向本机写入镜像`);
   const found: Receiver = { options: [], directories: [], destination: '', hasBlockLength: false };
   while (words[0] !== '.') {
     const word = words[0];
-    if (word === undefined) throw new Refusal('rsync 命令不完整');
+    if (word === undefined) throw new Refusal(t`rsync 命令不完整`);
     const refusal = refusalOf(word, refused);
-    if (refusal) throw new Refusal(`REFUSE_OPTIONS 不允许 rsync 选项 ${refusal}`);
+    if (refusal) throw new Refusal(t`REFUSE_OPTIONS 不允许 rsync 选项 ${refusal}`);
     takeOption(words, found);
   }
-  if (words.length !== 2) throw new Refusal('rsync 命令应只有一个目标目录');
+  if (words.length !== 2) throw new Refusal(t`rsync 命令应只有一个目标目录`);
   return { ...found, destination: words[1] ?? '' };
 }
 
@@ -307,5 +307,5 @@ function takeOption(words: string[], found: Receiver): void {
     found.directories.push(directory);
     found.options.push(`--${name}=${directory}`);
   } else if (isHarmless(word)) found.options.push(withoutPartsInPlace(word));
-  else throw new Refusal(`不允许 rsync 选项 ${word}`);
+  else throw new Refusal(t`不允许 rsync 选项 ${word}`);
 }

@@ -14,7 +14,7 @@ import { lifecycle } from '../service/lifecycle.ts';
 import { error, log, warn } from '../service/log.ts';
 import { identify, isSameDirectory, readMountinfo } from '../service/mounts.ts';
 import { touch } from '../service/status.ts';
-import { localTime, reasonOf, showPath } from '../service/text.ts';
+import { localTime, reasonOf, showPath, t } from '../service/text.ts';
 import { type Admission, isSamePlace, type Place, writeAdmission } from './admission.ts';
 import { Aftermath, type Doubts } from './aftermath.ts';
 import type { Config } from './config.ts';
@@ -77,7 +77,7 @@ export class Guard {
     const root = await prepareDestination(config);
     const home = root === undefined ? undefined : await moveIn(config.DEST_DIR, latin1Of(root));
     if (!home) {
-      this.bar('failed', `${this.name} 无法使用。请检查备份端的 DEST_DIR 和权限`);
+      this.bar('failed', t`${this.name} 无法使用。请检查备份端的 DEST_DIR 和权限`);
       return;
     }
     await this.remember(home);
@@ -90,7 +90,7 @@ export class Guard {
   private async examine(home: Home): Promise<void> {
     this.home = home;
     this.unmounts.follow(home.root);
-    this.bar('unexamined', `${this.name} 正在核对上次是否正常停止；若没有，先查找断电时可能损坏的文件，然后接收`);
+    this.bar('unexamined', t`${this.name} 正在核对上次是否正常停止；若没有，先查找断电时可能损坏的文件，然后接收`);
     this.aftermath = this.promotion.since ? undefined : new Aftermath(this.parts.config, home.root);
     const doubts = await this.aftermath?.settle();
     if (lifecycle.stopping) return;
@@ -102,7 +102,7 @@ export class Guard {
   async leave(): Promise<void> {
     const { trouble, admission, parts } = this;
     if (trouble || !admission) return;
-    writeAdmission(parts.sshd.sessionFiles.admission, { ...admission, place: null, reason: 'start-sshd 正在停止' });
+    writeAdmission(parts.sshd.sessionFiles.admission, { ...admission, place: null, reason: t`start-sshd 正在停止` });
     if (await parts.sshd.shutDown()) await this.aftermath?.leave().catch(() => {}); // or the next start looks closer
   }
 
@@ -119,11 +119,11 @@ export class Guard {
   }
 
   private tellDoubts({ since, files, failed }: Doubts): void {
-    const what = `${this.name} 上次没有正常停止或卸载（例如断电），${localTime(since)} 之后写入的 ${files} 个文件可能内容不完整`;
-    const done = `${what}，已把它们的修改时间提前一天，由源端重新核对内容`;
+    const what = t`${this.name} 上次没有正常停止或卸载（例如断电），${localTime(since)} 之后写入的 ${files} 个文件可能内容不完整`;
+    const done = t`${what}，已把它们的修改时间提前一天，由源端重新核对内容`;
     if (failed === 0) warn('destination.doubted', done, { files, failed });
     else
-      warn('destination.doubted', `${done}；其中 ${failed} 个无法修改，请检查权限，并在源端运行 --verify`, {
+      warn('destination.doubted', t`${done}；其中 ${failed} 个无法修改，请检查权限，并在源端运行 --verify`, {
         files,
         failed,
       });
@@ -193,8 +193,8 @@ export class Guard {
     const isRemounted = !trouble && this.unmounts.hasHappened();
     if (!home || !parts.destination.place || !(isRemounted || trouble === 'replaced')) return;
     await this.examine(home);
-    if (isRemounted) warn('destination.remounted', `${this.name} 的文件系统曾被卸载又重新挂载，已由源端重新比较`);
-    else log('destination.restored', `${this.name} 又是启动时的目录，恢复接收镜像 ✓`);
+    if (isRemounted) warn('destination.remounted', t`${this.name} 的文件系统曾被卸载又重新挂载，已由源端重新比较`);
+    else log('destination.restored', t`${this.name} 又是启动时的目录，恢复接收镜像 ✓`);
   }
 
   /** Goes on with DEST_DIR where its file system has been mounted anew, under another number of its device. */
@@ -213,22 +213,23 @@ export class Guard {
     const { home } = this;
     if (!home || this.trouble) return;
     const sessions = this.bar('replaced', this.reasonToRefuse(home));
-    error('destination.replaced', `${this.reasonToRefuse(home)}。在此之前拒绝接收镜像`, { sessions });
+    error('destination.replaced', t`${this.reasonToRefuse(home)}。在此之前拒绝接收镜像`, { sessions });
   }
 
   /** Says why a session may not use any other directory than this one. */
   private reasonToRefuse({ mount, place }: Home): string {
-    const on = mount ? `挂载点 ${showPath(mount.path)}（${mount.type}），` : '';
-    const made = place.birth === '0' ? '' : `，创建于 ${localTime(new Date(Number(BigInt(place.birth) / 1_000_000n)))}`;
-    const was = `启动时: ${on}inode ${place.inode || '–'}${made}`;
-    return `${this.name} 已不是启动时的目录（${was}）。请检查挂载；若是有意更换，请重启 start-sshd`;
+    const on = mount ? t`挂载点 ${showPath(mount.path)}（${mount.type}），` : '';
+    const made =
+      place.birth === '0' ? '' : t`，创建于 ${localTime(new Date(Number(BigInt(place.birth) / 1_000_000n)))}`;
+    const was = t`启动时: ${on}inode ${place.inode || '–'}${made}`;
+    return t`${this.name} 已不是启动时的目录（${was}）。请检查挂载；若是有意更换，请重启 start-sshd`;
   }
 
   // ── Which file system it is on ─────────────────────────────────────────────────────────────────
 
   private tellUnmounted(mount: string): void {
-    const what = `${this.name} 所在的磁盘没有挂载：此前位于挂载点 ${showPath(mount)}，现在那里没有挂载任何文件系统`;
-    const reason = `${what}。请挂载，服务随即恢复，否则请重启它；若已不再使用该挂载点，请删除 ${this.memory.file}`;
+    const what = t`${this.name} 所在的磁盘没有挂载：此前位于挂载点 ${showPath(mount)}，现在那里没有挂载任何文件系统`;
+    const reason = t`${what}。请挂载，服务随即恢复，否则请重启它；若已不再使用该挂载点，请删除 ${this.memory.file}`;
     if (this.trouble === 'unmounted') return;
     this.bar('unmounted', reason);
     error('destination.unmounted', reason, { mount: showPath(mount) });
@@ -238,7 +239,7 @@ export class Guard {
   private async settleAgain(): Promise<void> {
     if (this.trouble === 'failed' && !(await this.canPrepare())) return;
     await this.settle();
-    if (!this.trouble) log('destination.restored', `${this.name} 可以使用了，开始接收镜像 ✓`);
+    if (!this.trouble) log('destination.restored', t`${this.name} 可以使用了，开始接收镜像 ✓`);
   }
 
   private async canPrepare(): Promise<boolean> {
@@ -256,12 +257,12 @@ export class Guard {
     try {
       const former = this.memory.remember(mount.path, await identify(mount.path));
       if (!former) return;
-      const places = `上次: 挂载点 ${showPath(former.mount)}；现在: 挂载点 ${showPath(mount.path)}`;
-      warn('destination.changed', `${this.name} 所在的文件系统与上次启动时不同（${places}）。源端会比较全部文件`);
+      const places = t`上次: 挂载点 ${showPath(former.mount)}；现在: 挂载点 ${showPath(mount.path)}`;
+      warn('destination.changed', t`${this.name} 所在的文件系统与上次启动时不同（${places}）。源端会比较全部文件`);
     } catch (cause) {
       if ((cause as NodeJS.ErrnoException).code === 'EROFS') return; // of a container, whose mounts come before it starts
-      const advice = '请检查 HOST_KEY_DIR 的权限和磁盘空间';
-      warn('destination.unremembered', `无法写入 ${this.memory.file}：${reasonOf(cause)}。${advice}`);
+      const advice = t`请检查 HOST_KEY_DIR 的权限和磁盘空间`;
+      warn('destination.unremembered', t`无法写入 ${this.memory.file}：${reasonOf(cause)}。${advice}`);
     }
   }
 
@@ -277,8 +278,8 @@ export class Guard {
     const [added, removed] = [pathsMissing(below, this.below), pathsMissing(this.below, below)];
     if (added.length + removed.length === 0) return;
     const sessions = this.open(this.home);
-    const what = `${this.name} 之内的挂载有变化（${describeChange(added, removed)}）`;
-    warn('destination.mounts_changed', `${what}，已断开源端，由它重新比较`, { added, removed, sessions });
+    const what = t`${this.name} 之内的挂载有变化（${describeChange(added, removed)}）`;
+    warn('destination.mounts_changed', t`${what}，已断开源端，由它重新比较`, { added, removed, sessions });
   }
 
   // ── Sessions ───────────────────────────────────────────────────────────────────────────────────
@@ -316,7 +317,7 @@ export class Guard {
     sshd.restoreDirectory();
     writeAdmission(admission, this.admission);
     if (reports.isRemoved) await reports.listen(socket);
-    warn('sshd.files_restored', `${dirname(admission)} 中的文件被删除，例如被清理临时文件的程序，已重新写入`);
+    warn('sshd.files_restored', t`${dirname(admission)} 中的文件被删除，例如被清理临时文件的程序，已重新写入`);
   }
 }
 

@@ -8,7 +8,7 @@ import { join, relative, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { isWithin, realPath } from '../service/files.ts';
 import type { Answer } from '../service/lifecycle.ts';
-import { escapeText, Failure, localTime, reasonOf, showPath } from '../service/text.ts';
+import { escapeText, Failure, localTime, reasonOf, showPath, t } from '../service/text.ts';
 import { PROGRAM, readConfig } from './config.ts';
 import { Archive, type Version } from './history-archive.ts';
 import { hasHistory } from './history-door.ts';
@@ -17,7 +17,7 @@ import { HISTORY, RECOVERED } from './history-names.ts';
 import { type Paths, type Recovered, Recovery } from './history-recover.ts';
 import { TEND, tendHistory } from './history-tender.ts';
 
-const usage = (what: string) => new Failure(`用法错误: ${what}。请参阅 ${PROGRAM} --help`, 2);
+const usage = (what: string) => new Failure(t`用法错误: ${what}。请参阅 ${PROGRAM} --help`, 2);
 const latin1 = (path: string) => Buffer.from(path).toString('latin1');
 
 /**
@@ -28,7 +28,7 @@ export function answerHistory(args: string[]): Answer | undefined {
   if (args[0] === TEND) return { text: JSON.stringify(tendHistory(args[1] ?? '')), status: 0 };
   if (!args.some((it) => it === '--history' || it === '--recover')) return undefined;
   const { values, positionals } = read(args);
-  if (values.history && values.recover) throw usage('--history 和 --recover 不能同时使用');
+  if (values.history && values.recover) throw usage(t`--history 和 --recover 不能同时使用`);
   if (values.history) return list(positionals, values);
   return recover(positionals, values);
 }
@@ -54,21 +54,21 @@ function openArchive(): { archive: Archive; root: string } {
     const root = realpathSync(DEST_DIR);
     return { archive: new Archive(latin1(root)), root };
   } catch (cause) {
-    throw new Failure(`无法读取 DEST_DIR=${DEST_DIR}：${reasonOf(cause)}`);
+    throw new Failure(t`无法读取 DEST_DIR=${DEST_DIR}：${reasonOf(cause)}`);
   }
 }
 
 /** Takes a path relative to DEST_DIR, or a whole one within it. @throws {Failure} */
 function pathWithin(root: string, word: string): string {
   const path = resolve(root, word);
-  if (!isWithin(path, root)) throw usage(`${escapeText(word)} 不在 DEST_DIR=${root} 之内`);
+  if (!isWithin(path, root)) throw usage(t`${escapeText(word)} 不在 DEST_DIR=${root} 之内`);
   return latin1(relative(root, path));
 }
 
 // ── --history ────────────────────────────────────────────────────────────────────────────────────
 
 function list(words: string[], { at, to }: { at?: string; to?: string }): Answer {
-  if (words.length > 1 || at !== undefined || to !== undefined) throw usage('应为 --history [路径]');
+  if (words.length > 1 || at !== undefined || to !== undefined) throw usage(t`应为 --history [路径]`);
   const { archive, root } = openArchive();
   using _ = archive;
   const path = pathWithin(root, words[0] ?? '.');
@@ -78,7 +78,7 @@ function list(words: string[], { at, to }: { at?: string; to?: string }): Answer
     if (path === '' || isWithin(it, path)) listing.add({ until, size: Number(size), path: it });
   };
   archive.visitVersions(Number.NEGATIVE_INFINITY, isWanted, { version: add, former: add, directory: () => {} });
-  return listing.length === 0 ? { text: '没有旧版本\n', status: 0 } : { text: '', more: listing.pieces(), status: 0 };
+  return listing.length === 0 ? { text: t`没有旧版本\n`, status: 0 } : { text: '', more: listing.pieces(), status: 0 };
 }
 
 // ── --recover ────────────────────────────────────────────────────────────────────────────────────
@@ -96,13 +96,13 @@ export function readTime(text: string, now = Date.now()): number {
   const offset = zone.replace(/^([+-]\d\d)(\d\d)$/, '$1:$2');
   const time = Date.parse(`${year}-${month}-${day}T${hour}:${minute}:${second.padStart(2, '0')}${offset}`);
   if (isDay && !Number.isNaN(time)) return Math.min(time, now);
-  throw usage(`--at ${escapeText(text)} 应为本地时间或 ISO 8601，例如 "2025-10-09 12:00:00" 或 2025-10-09T12:00:00Z`);
+  throw usage(t`--at ${escapeText(text)} 应为本地时间或 ISO 8601，例如 "2025-10-09 12:00:00" 或 2025-10-09T12:00:00Z`);
 }
 
 const daysOf = (year = '', month = '') => new Date(Date.UTC(Number(year), Number(month), 0)).getUTCDate();
 
 function recover(words: string[], { at, to }: { at?: string; to?: string }): Answer {
-  if (!at || !to) throw usage('应为 --recover [路径…] --at 时间 --to 目录');
+  if (!at || !to) throw usage(t`应为 --recover [路径…] --at 时间 --to 目录`);
   const time = readTime(at);
   const { archive, root } = openArchive();
   using _ = archive;
@@ -123,12 +123,12 @@ function prepareTarget(to: string, root: string): string {
     const real = realPath(path);
     const place = join(root, HISTORY, RECOVERED);
     if (isWithin(real, root) && !(hasHistory(root) && isWithin(real, place) && real !== place))
-      throw new Failure(`它在 DEST_DIR=${root} 之内，下一次镜像会删除它（${place} 之下的目录除外）`);
+      throw new Failure(t`它在 DEST_DIR=${root} 之内，下一次镜像会删除它（${place} 之下的目录除外）`);
     mkdirSync(path, { recursive: true, mode: 0o700 });
     target = realpathSync(path);
-    if (readdirSync(target).length > 0) throw new Failure('目录不是空的');
+    if (readdirSync(target).length > 0) throw new Failure(t`目录不是空的`);
   } catch (cause) {
-    throw new Failure(`无法恢复到 ${escapeText(path)}：${reasonOf(cause)}。请给出一个空目录`);
+    throw new Failure(t`无法恢复到 ${escapeText(path)}：${reasonOf(cause)}。请给出一个空目录`);
   }
   return target;
 }
@@ -137,21 +137,21 @@ function describe(
   it: Recovered,
   { target, time, isEarly }: { target: string; time: number; isEarly: boolean },
 ): string[] {
-  const done = `已把 ${localTime(new Date(time))} 时的内容恢复到 ${escapeText(target)}：${it.files} 个文件，${it.directories} 个目录`;
-  const early = '当时的旧版本可能已过期，或尚未开始保留：此后被替换或删除的文件可能缺失或较新';
+  const done = t`已把 ${localTime(new Date(time))} 时的内容恢复到 ${escapeText(target)}：${it.files} 个文件，${it.directories} 个目录`;
+  const early = t`当时的旧版本可能已过期，或尚未开始保留：此后被替换或删除的文件可能缺失或较新`;
   return [
     done,
     ...(isEarly ? [early] : []),
-    ...named(it.thinned, '的版本可能已被精简，恢复的是此前最近的版本，也可能当时并不存在'),
-    ...named(it.unborn, '无法得知当时是否已存在（内层挂载，或文件系统不记录创建时间）'),
-    ...named(it.plain, '的属主、时间或扩展属性未能完全恢复'),
-    ...named(it.failed, '未能恢复'),
-    '无法得知：当时为空、现已不在的目录；其后只改动过的属主、权限和时间',
+    ...named(it.thinned, t`的版本可能已被精简，恢复的是此前最近的版本，也可能当时并不存在`),
+    ...named(it.unborn, t`无法得知当时是否已存在（内层挂载，或文件系统不记录创建时间）`),
+    ...named(it.plain, t`的属主、时间或扩展属性未能完全恢复`),
+    ...named(it.failed, t`未能恢复`),
+    t`无法得知：当时为空、现已不在的目录；其后只改动过的属主、权限和时间`,
   ];
 }
 
 function named({ count, first }: Paths, what: string): string[] {
   if (count === 0) return [];
-  const more = count > first.length ? [`  … 另有 ${count - first.length} 个`] : [];
-  return [`${count} 个文件${what}:`, ...first.map((path) => `  ${showPath(path)}`), ...more];
+  const more = count > first.length ? [t`  … 另有 ${count - first.length} 个`] : [];
+  return [t`${count} 个文件${what}:`, ...first.map((path) => `  ${showPath(path)}`), ...more];
 }

@@ -18,6 +18,7 @@ import {
 } from 'node:fs';
 import { basename, dirname, join, relative } from 'node:path';
 import { isWithin } from '../service/files.ts';
+import { t } from '../service/text.ts';
 import { Refusal } from './confinement.ts';
 import { Held } from './held-tree.ts';
 import { copyAttributes } from './history-copy.ts';
@@ -68,7 +69,7 @@ export function makeHistory(root: string): void {
   if (hasHistory(root) && lstatSync(directory).isDirectory()) return; // with a million names, maybe, which each session would list
   const names = namesIn(directory);
   if (names && !(lstatSync(directory).isDirectory() && isOurs(names)))
-    throw new Error(`${directory} 已存在，却不是 start-sshd 的版本目录：请在源端改名或排除它，并从备份中移走`);
+    throw new Error(t`${directory} 已存在，却不是 start-sshd 的版本目录：请在源端改名或排除它，并从备份中移走`);
   if (!names) mkdirSync(directory, { mode: 0o700 });
   if (!names?.includes(MARK)) writeFileSync(join(directory, MARK), '', { mode: 0o600 });
 }
@@ -104,11 +105,11 @@ export class Keeping {
    */
   refuse(paths: readonly string[], options: readonly string[] = []): void {
     const inside = paths.find((path) => this.isInside(path));
-    if (inside !== undefined) throw new Refusal(`${inside} 在保存旧版本的 ${this.history} 之内，源端不能使用`);
+    if (inside !== undefined) throw new Refusal(t`${inside} 在保存旧版本的 ${this.history} 之内，源端不能使用`);
     const option = this.isOn && unkeptOption(options);
     if (option)
       throw new Refusal(
-        `备份端已设置 HISTORY_DAYS，由它保留旧版本，不允许 rsync 选项 ${option}：请从 RSYNC_OPTS 中去掉`,
+        t`备份端已设置 HISTORY_DAYS，由它保留旧版本，不允许 rsync 选项 ${option}：请从 RSYNC_OPTS 中去掉`,
       );
   }
 

@@ -12,6 +12,7 @@ import { constants as machine } from 'node:os';
 import { dirname } from 'node:path';
 import { isWithin } from '../service/files.ts';
 import { exitStatus } from '../service/processes.ts';
+import { t } from '../service/text.ts';
 import { Held } from './held-tree.ts';
 import { HISTORY } from './history-names.ts';
 import { type Entry, Errno, Filter, type Request, type Target } from './seccomp.ts';
@@ -23,8 +24,8 @@ const NO_REPLACE = 1;
 const MAX_TURNS = 100;
 
 const NEWS = {
-  refused: `不能移动、替换或删除 DEST_DIR/${HISTORY} 中的旧版本，也不能改动其权限、属主和时间。若不是误操作，源端的密钥可能已被盗用`,
-  unprotected: '可能删除它自己刚保留的旧版本：内核不允许查看 rsync 的请求',
+  refused: t`不能移动、替换或删除 DEST_DIR/${HISTORY} 中的旧版本，也不能改动其权限、属主和时间。若不是误操作，源端的密钥可能已被盗用`,
+  unprotected: t`可能删除它自己刚保留的旧版本：内核不允许查看 rsync 的请求`,
 };
 
 /** Where versions are. */

@@ -5,7 +5,7 @@
  *   listing.add({ until: Date.now(), size: 4096, path: 'web/index.html' });
  *   for (const piece of listing.pieces()) process.stdout.write(piece);
  */
-import { inUnits, localTime, showPath, table } from '../service/text.ts';
+import { inUnits, localTime, showPath, t, table } from '../service/text.ts';
 
 /** How much room for paths is made at a time, bytes: none is longer. */
 const BLOCK = 1_000_000;
@@ -47,7 +47,7 @@ export class Listing {
   *pieces(): Generator<string> {
     const width = this.size.reduce((most, size) => Math.max(most, inUnits(size).length), 4);
     const [head = ''] = table([
-      ['被替换或删除于', '大小', '路径'],
+      [t`被替换或删除于`, t`大小`, t`路径`],
       ['0'.repeat(19), '0'.repeat(width), ''],
     ]);
     let [lines, count] = [[head], 0];

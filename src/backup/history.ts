@@ -13,7 +13,7 @@ import { lifecycle } from '../service/lifecycle.ts';
 import { warn } from '../service/log.ts';
 import { exitStatus, limit, start, tailOf } from '../service/processes.ts';
 import { touch } from '../service/status.ts';
-import { escapeText, lastLine, localTime, reasonOf } from '../service/text.ts';
+import { escapeText, lastLine, localTime, reasonOf, t } from '../service/text.ts';
 import type { Config } from './config.ts';
 import type { Guard } from './guard.ts';
 import { HistoryClock } from './history-clock.ts';
@@ -29,8 +29,7 @@ const SETTLE_MS = 10_000;
 /** How often versions are thinned out and removed, and the time is written down, ms. */
 const THIN_MS = 600_000;
 
-const UNGUARDED =
-  '内核不支持 seccomp 的通知（Linux 5.19 起），或被容器占用或禁止（Docker 23 以前）：不是 rsync 的客户端可能使一次传输丢掉它自己刚保留的旧版本。请升级内核或容器引擎，或另做 DEST_DIR 的快照';
+const UNGUARDED = t`内核不支持 seccomp 的通知（Linux 5.19 起），或被容器占用或禁止（Docker 23 以前）：不是 rsync 的客户端可能使一次传输丢掉它自己刚保留的旧版本。请升级内核或容器引擎，或另做 DEST_DIR 的快照`;
 
 export class History {
   private readonly clock: HistoryClock;
@@ -111,21 +110,23 @@ export class History {
     else if (this.counted) this.counted = { versions: former.versions + versions, bytes: former.bytes + bytes };
     touch();
     const place = join(this.config.DEST_DIR, HISTORY);
-    const advice = '若不是误操作，源端的密钥可能已被盗用';
+    const advice = t`若不是误操作，源端的密钥可能已被盗用`;
     if (disturbed > 0)
-      warn('history.disturbed', `源端移动了 ${place} 中的 ${disturbed} 个旧版本，已放回原处。${advice}`, { disturbed });
-    const names = foreign.map(escapeText).join('、');
-    const what = `${place} 中有不属于它的内容: ${names}。请在源端改名或排除名为 ${HISTORY} 的目录`;
+      warn('history.disturbed', t`源端移动了 ${place} 中的 ${disturbed} 个旧版本，已放回原处。${advice}`, {
+        disturbed,
+      });
+    const names = foreign.map(escapeText).join(t`、`);
+    const what = t`${place} 中有不属于它的内容: ${names}。请在源端改名或排除名为 ${HISTORY} 的目录`;
     if (this.isNews('foreign', names)) warn('history.foreign', what, { names: foreign });
     if (this.isNews('failure', failure))
-      warn('history.failed', `无法整理 ${place} 中的旧版本：${escapeText(failure)}。请检查权限和磁盘`);
+      warn('history.failed', t`无法整理 ${place} 中的旧版本：${escapeText(failure)}。请检查权限和磁盘`);
   }
 
   private tellClock(lag: number): void {
     const hours = Math.round(lag / 3_600_000);
     if (!this.isNews('clock', hours === 0 ? '' : String(hours))) return;
-    const what = `本机时钟与实际经过的时间相差约 ${Math.abs(hours)} 小时（现在显示 ${localTime(new Date())}）`;
-    warn('history.clock', `${what}：旧版本按实际经过的时间保留，不会因此提前删除。请检查时钟`, { hours });
+    const what = t`本机时钟与实际经过的时间相差约 ${Math.abs(hours)} 小时（现在显示 ${localTime(new Date())}）`;
+    warn('history.clock', t`${what}：旧版本按实际经过的时间保留，不会因此提前删除。请检查时钟`, { hours });
   }
 
   /** Whether something is to be told: it is there, and was not told last. */
@@ -141,7 +142,7 @@ export class History {
     } catch (cause) {
       const reason = reasonOf(cause);
       if (this.isNews('time', reason))
-        warn('history.failed', `无法记下时间，旧版本可能多保留一天：${reason}。请检查 HOST_KEY_DIR`);
+        warn('history.failed', t`无法记下时间，旧版本可能多保留一天：${reason}。请检查 HOST_KEY_DIR`);
     }
   }
 }
@@ -158,7 +159,7 @@ async function tend(orders: Orders, directory: string): Promise<Outcome> {
   try {
     return JSON.parse(said());
   } catch {
-    const failure = lastLine(complaint()) || `退出状态 ${status}`;
+    const failure = lastLine(complaint()) || t`退出状态 ${status}`;
     return { versions: 0, bytes: 0, disturbed: 0, foreign: [], failure, changed: '', open: [] };
   }
 }

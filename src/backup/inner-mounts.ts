@@ -4,7 +4,7 @@
  *   mountsWithin(readMountinfo(), '/data/backup'); // ['/data/backup/disk\0…']
  */
 import { mountsBelow, parseMountinfo } from '../service/mounts.ts';
-import { showPath } from '../service/text.ts';
+import { showPath, t } from '../service/text.ts';
 
 /**
  * Lists what is mounted below a real path, each with what tells it from others. An automount comes and goes by itself: whoever
@@ -27,7 +27,7 @@ const MAX_NAMED = 5;
 
 /** Says what was mounted and unmounted. */
 export function describeChange(added: string[], removed: string[]): string {
-  const name = (paths: string[]) => paths.slice(0, MAX_NAMED).join('、') + (paths.length > MAX_NAMED ? ' 等' : '');
-  const parts = [added.length > 0 && `新挂载 ${name(added)}`, removed.length > 0 && `已卸载 ${name(removed)}`];
-  return parts.filter(Boolean).join('；');
+  const name = (paths: string[]) => paths.slice(0, MAX_NAMED).join(t`、`) + (paths.length > MAX_NAMED ? t` 等` : '');
+  const parts = [added.length > 0 && t`新挂载 ${name(added)}`, removed.length > 0 && t`已卸载 ${name(removed)}`];
+  return parts.filter(Boolean).join(t`；`);
 }

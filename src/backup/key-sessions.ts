@@ -7,6 +7,7 @@
  */
 import { lifecycle } from '../service/lifecycle.ts';
 import { log, warn } from '../service/log.ts';
+import { t } from '../service/text.ts';
 import type { SharedKey } from './authorized-keys.ts';
 import type { Guard } from './guard.ts';
 import type { Sshd } from './sshd.ts';
@@ -18,7 +19,7 @@ const DOUBT_MS = 200;
 const NO_KEY = 'withdrawn';
 
 /** What is said of connections that have been ended: of whichever key, for which of them it was is not to be known from outside of sshd. */
-const ended = (sessions: number) => `已断开全部 ${sessions} 个连接及其命令`;
+const ended = (sessions: number) => t`已断开全部 ${sessions} 个连接及其命令`;
 
 interface Parts {
   key: Pick<SharedKey, 'fingerprint' | 'findChange' | 'isInDoubt' | 'isWithdrawn'>;
@@ -42,7 +43,7 @@ export class KeySessions {
     this.admit(fingerprint); // commands over connections that it stops too late
     if (!former || former === fingerprint) return;
     const sessions = parts.sshd.endSessions();
-    log('key.replaced', `源端公钥已更换，原公钥 ${former} 不再有效：${ended(sessions)}`, { former, sessions });
+    log('key.replaced', t`源端公钥已更换，原公钥 ${former} 不再有效：${ended(sessions)}`, { former, sessions });
   }
 
   private admit(key: string): void {
@@ -67,7 +68,7 @@ export class KeySessions {
     const sessions = sshd.endSessions();
     const fields = { fingerprint: key.fingerprint, sessions };
     if (change === 'removed')
-      warn('key.withdrawn', `源端公钥的行已从 authorized_keys 中删除，公钥不再有效：${ended(sessions)}`, fields);
-    else warn('key.edited', `authorized_keys 中源端公钥的行已被修改：${ended(sessions)}，由源端重新登录`, fields);
+      warn('key.withdrawn', t`源端公钥的行已从 authorized_keys 中删除，公钥不再有效：${ended(sessions)}`, fields);
+    else warn('key.edited', t`authorized_keys 中源端公钥的行已被修改：${ended(sessions)}，由源端重新登录`, fields);
   }
 }

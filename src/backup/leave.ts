@@ -10,7 +10,7 @@ import type { Command } from '../service/control.ts';
 import { MAX_DURATION_MS } from '../service/duration.ts';
 import { log } from '../service/log.ts';
 import { touch } from '../service/status.ts';
-import { escapeText, localTime } from '../service/text.ts';
+import { escapeText, localTime, t } from '../service/text.ts';
 import { Ceiling, LAST } from './ceiling.ts';
 
 /** How many reads are told an hour: a restore has two. */
@@ -23,7 +23,7 @@ const FORBIDDEN = 'forbidden';
 export class Leave {
   private until: Date | undefined;
   private end: NodeJS.Timeout | undefined;
-  private readonly ceiling = new Ceiling('源端的读取', MAX_TOLD);
+  private readonly ceiling = new Ceiling(t`源端的读取`, MAX_TOLD);
   /** The sessions that read now. */
   private readonly readers = new Set<Socket>();
 
@@ -31,13 +31,13 @@ export class Leave {
   give(ms: number): void {
     clearTimeout(this.end);
     if (ms <= 0) {
-      this.withdraw('已按要求结束');
+      this.withdraw(t`已按要求结束`);
       return;
     }
     this.until = new Date(Date.now() + ms);
-    this.end = setTimeout(() => this.withdraw('已到期'), ms).unref();
+    this.end = setTimeout(() => this.withdraw(t`已到期`), ms).unref();
     const until = localTime(this.until);
-    log('restore.allowed', `允许源端读取 DEST_DIR 以恢复数据，到 ${until} 为止`, { until: this.until.toISOString() });
+    log('restore.allowed', t`允许源端读取 DEST_DIR 以恢复数据，到 ${until} 为止`, { until: this.until.toISOString() });
     touch();
   }
 
@@ -45,8 +45,8 @@ export class Leave {
     if (!this.until) return;
     this.until = undefined;
     const count = this.readers.size;
-    const broken = count > 0 ? `，已中断 ${count} 个正在进行的读取` : '';
-    log('restore.ended', `恢复的许可${how}：源端不能再读取 DEST_DIR${broken}`, { reading: count });
+    const broken = count > 0 ? t`，已中断 ${count} 个正在进行的读取` : '';
+    log('restore.ended', t`恢复的许可${how}：源端不能再读取 DEST_DIR${broken}`, { reading: count });
     for (const reader of this.readers) reader.destroy();
     this.readers.clear();
     touch();
@@ -61,9 +61,9 @@ export class Leave {
     this.readers.add(socket);
     const turn = this.ceiling.count();
     const about = `${escapeText(what)}${turn === 'last' ? LAST : ''}`;
-    if (turn !== 'omitted') log('restore.reading', `源端开始读取 ${about}`);
+    if (turn !== 'omitted') log('restore.reading', t`源端开始读取 ${about}`);
     socket.once('close', () => {
-      if (this.readers.delete(socket) && turn !== 'omitted') log('restore.read', `源端读取 ${escapeText(what)} 结束`);
+      if (this.readers.delete(socket) && turn !== 'omitted') log('restore.read', t`源端读取 ${escapeText(what)} 结束`);
       touch();
     });
     socket.write(`${ALLOWED}\n`);
@@ -72,10 +72,10 @@ export class Leave {
 
   /** Does what `--allow-restore` asks for. */
   readonly allow: Command = async ({ ms }) => {
-    if (typeof ms !== 'number' || !(ms >= 0 && ms <= MAX_DURATION_MS)) return { isDone: false, text: '时长无效' };
+    if (typeof ms !== 'number' || !(ms >= 0 && ms <= MAX_DURATION_MS)) return { isDone: false, text: t`时长无效` };
     this.give(ms);
-    if (!this.until) return { isDone: true, text: '恢复的许可已结束：源端不能读取 DEST_DIR' };
-    return { isDone: true, text: `源端现在可以读取 DEST_DIR，到 ${localTime(this.until)} 为止` };
+    if (!this.until) return { isDone: true, text: t`恢复的许可已结束：源端不能读取 DEST_DIR` };
+    return { isDone: true, text: t`源端现在可以读取 DEST_DIR，到 ${localTime(this.until)} 为止` };
   };
 
   /** Tells until when the source may read, and how many sessions do. */

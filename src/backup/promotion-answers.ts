@@ -8,7 +8,7 @@ import { resolve } from 'node:path';
 import { ask, NoService, type Reply, socketOf } from '../service/control.ts';
 import type { Answer } from '../service/lifecycle.ts';
 import { endGroups } from '../service/processes.ts';
-import { escapeText, Failure } from '../service/text.ts';
+import { escapeText, Failure, t } from '../service/text.ts';
 import { parseFlags } from '../service/variables.ts';
 import { SharedKey } from './authorized-keys.ts';
 import { CleanMark } from './clean-mark.ts';
@@ -28,7 +28,8 @@ export async function answerPromotion(args: string[]): Promise<Answer | undefine
   const flag = args.find((it) => it === '--promote' || it === '--demote');
   if (!flag) return undefined;
   const { promote, demote } = parseFlags(PROGRAM, ['promote', 'demote']);
-  if (promote && demote) throw new Failure(`用法错误: --promote 和 --demote 不能同时使用。请参阅 ${PROGRAM} --help`, 2);
+  if (promote && demote)
+    throw new Failure(t`用法错误: --promote 和 --demote 不能同时使用。请参阅 ${PROGRAM} --help`, 2);
   const command = promote ? 'promote' : 'demote';
   const statusFile = resolve(process.env.STATUS_FILE || String(variables.STATUS_FILE.default));
   const { isDone, text } = await ask(socketOf(statusFile), { command }, ASK_MS).catch((cause) => {
@@ -46,7 +47,7 @@ async function withoutService(command: 'promote' | 'demote', config: Config): Pr
   if (command === 'promote') mark.put();
   else mark.remove();
   if (config.ALLOW_SHELL) new SharedKey(config).restrictFormer(); // whom another sshd may let in, too
-  const rest = `服务没有运行，或 STATUS_FILE 不同；${escapeText(mark.file)} 从下次启动起生效`;
+  const rest = t`服务没有运行，或 STATUS_FILE 不同；${escapeText(mark.file)} 从下次启动起生效`;
   if (command === 'demote') return { isDone: true, text: `${describeDemoted(config.DEST_DIR)}\n${rest}` };
   const isDone = await endCommandsInto(config.DEST_DIR);
   const done = describePromoted(config.DEST_DIR, mark.since ?? new Date());
@@ -58,8 +59,8 @@ function checkThatItIsRead(config: Config): void {
   const { DEST_DIR, HOST_KEY_DIR } = config;
   const root = existsSync(DEST_DIR) && Buffer.from(realpathSync(DEST_DIR)).toString('latin1');
   if (root && existsSync(new CleanMark(config, root).file)) return;
-  const what = `没有 start-sshd 曾以 HOST_KEY_DIR=${escapeText(HOST_KEY_DIR)} 和 DEST_DIR=${escapeText(DEST_DIR)} 运行，标记不会起作用`;
-  throw new Failure(`服务没有运行，且${what}。请带上服务的环境变量执行，或在服务运行时执行`);
+  const what = t`没有 start-sshd 曾以 HOST_KEY_DIR=${escapeText(HOST_KEY_DIR)} 和 DEST_DIR=${escapeText(DEST_DIR)} 运行，标记不会起作用`;
+  throw new Failure(t`服务没有运行，且${what}。请带上服务的环境变量执行，或在服务运行时执行`);
 }
 
 /** Ends what a service that cannot be asked, or was killed, has let in; resolves with whether nothing of it is left. */

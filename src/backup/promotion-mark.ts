@@ -9,7 +9,7 @@
 import { closeSync, fsyncSync, lstatSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { readSmallFile } from '../service/files.ts';
-import { escapeText, Failure, reasonOf } from '../service/text.ts';
+import { escapeText, Failure, reasonOf, t } from '../service/text.ts';
 import type { Config } from './config.ts';
 
 /** The variable by which sessions know where the mark would be. */
@@ -70,7 +70,7 @@ export class PromotionMark {
       work();
       flush(openSync(dirname(this.file), 'r'));
     } catch (cause) {
-      throw new Failure(`无法写入 ${escapeText(this.file)}：${reasonOf(cause)}。请检查 HOST_KEY_DIR 的权限和磁盘空间`);
+      throw new Failure(t`无法写入 ${escapeText(this.file)}：${reasonOf(cause)}。请检查 HOST_KEY_DIR 的权限和磁盘空间`);
     }
   }
 }

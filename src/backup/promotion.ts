@@ -10,7 +10,7 @@ import type { Command, Reply } from '../service/control.ts';
 import { lifecycle } from '../service/lifecycle.ts';
 import { error, log, warn } from '../service/log.ts';
 import { touch } from '../service/status.ts';
-import { localTime, reasonOf } from '../service/text.ts';
+import { localTime, reasonOf, t } from '../service/text.ts';
 import type { SharedKey } from './authorized-keys.ts';
 import type { Config } from './config.ts';
 import type { Guard } from './guard.ts';
@@ -30,21 +30,19 @@ interface Parts {
 }
 
 /** What --allow-restore says meanwhile: the order in which nothing is overwritten. */
-const UNREADABLE =
-  '备份端已接管，源端的一切命令都被拒绝，也不能恢复。请先停止源端的服务，再执行 start-sshd --demote，然后重新执行本命令；或从本机用 rsync-inotify 镜像到源端';
+const UNREADABLE = t`备份端已接管，源端的一切命令都被拒绝，也不能恢复。请先停止源端的服务，再执行 start-sshd --demote，然后重新执行本命令；或从本机用 rsync-inotify 镜像到源端`;
 
 /** What --promote says where something of the source would not end. */
-export const UNFINISHED =
-  '接管标记已写入，但源端的命令还没有全部结束（例如磁盘没有应答），仍可能写入。请稍后再次执行 start-sshd --promote';
+export const UNFINISHED = t`接管标记已写入，但源端的命令还没有全部结束（例如磁盘没有应答），仍可能写入。请稍后再次执行 start-sshd --promote`;
 
 /** What it says where nothing of the source is left. */
 export const describePromoted = (directory: string, since: Date) =>
-  `备份端已接管 DEST_DIR=${directory}，自 ${localTime(since)} 起：不接收镜像，直到 start-sshd --demote`;
+  t`备份端已接管 DEST_DIR=${directory}，自 ${localTime(since)} 起：不接收镜像，直到 start-sshd --demote`;
 
 export const describeDemoted = (directory: string) =>
-  `DEST_DIR=${directory} 重新接收镜像：源端随即比较全部内容，并以源端的内容为准`;
+  t`DEST_DIR=${directory} 重新接收镜像：源端随即比较全部内容，并以源端的内容为准`;
 
-export const describeNoMark = (directory: string) => `DEST_DIR=${directory} 没有被接管，照常接收镜像`;
+export const describeNoMark = (directory: string) => t`DEST_DIR=${directory} 没有被接管，照常接收镜像`;
 
 export class Promotion {
   private readonly mark: PromotionMark;
@@ -108,7 +106,7 @@ export class Promotion {
       if (this.since) this.tell();
       await (this.since ? this.begin() : this.end());
     } catch (cause) {
-      const what = `无法得知备份端是否已接管，或无法照此执行：${reasonOf(cause)}。请检查 HOST_KEY_DIR 和 SSH_DIR`;
+      const what = t`无法得知备份端是否已接管，或无法照此执行：${reasonOf(cause)}。请检查 HOST_KEY_DIR 和 SSH_DIR`;
       if (!this.hasFailed) error('promotion.failed', what);
       this.hasFailed = true;
     }

@@ -5,6 +5,8 @@
  *   refusalOf('-vlogDtpre.iLsfxCIvu', refused); // undefined
  *   withWholeFiles(['--inplace', '--no-W']); // --inplace --whole-file
  */
+import { t } from '../service/text.ts';
+
 const namesIn = (list: string) => list.split(/\s+/);
 
 /** Short options that only say what is transferred and how. K, L and k follow links, s hides words from us. */
@@ -140,7 +142,7 @@ function namesOf(term: string): string[] {
   if (name === 'archive') return ARCHIVE;
   const names = /[*?[]/.test(given) ? matchesOf(given) : NAMES.filter((it) => it === name);
   if (names.length > 0) return names;
-  throw new Error(`“${term}” 不是源端可以使用的 rsync 选项；应为选项的名称或字母，例如 inplace append checksum`);
+  throw new Error(t`“${term}” 不是源端可以使用的 rsync 选项；应为选项的名称或字母，例如 inplace append checksum`);
 }
 
 /**
@@ -155,7 +157,7 @@ export function refusedBy(list: string): string[] {
     for (const name of names) term.startsWith('!') ? refused.delete(name) : refused.add(name);
   }
   const needed = NEEDED.find((name) => refused.has(name));
-  if (needed) throw new Error(`不能包含 ${needed}：每次镜像都需要它`);
+  if (needed) throw new Error(t`不能包含 ${needed}：每次镜像都需要它`);
   if (!refused.has(NO_DELTA)) return [...refused];
   refused.delete('whole-file');
   return [...refused.add('append')]; // which sends a part of a file
@@ -167,7 +169,7 @@ function askedBy(word: string): [name: string, written: string][] {
   if (name) return [[ALIASES[name] ?? name, `--${name}`]];
   const [, letters = ''] = SHORT_WORD.exec(word) ?? [];
   if (countBlockWords([word])) return [['block-size', '-B']];
-  return [...letters].map((letter) => [SHORT[letter] ?? '', `-${letter}（--${SHORT[letter]}）`]);
+  return [...letters].map((letter) => [SHORT[letter] ?? '', t`-${letter}（--${SHORT[letter]}）`]);
 }
 
 /** Whether what rsync asks for where it is to delete is refused, so that nothing else may delete, either. */

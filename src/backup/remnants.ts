@@ -16,7 +16,7 @@ import { isWithin } from '../service/files.ts';
 import { lifecycle } from '../service/lifecycle.ts';
 import { warn } from '../service/log.ts';
 import { startedBy } from '../service/processes.ts';
-import { reasonOf, showPath } from '../service/text.ts';
+import { reasonOf, showPath, t } from '../service/text.ts';
 import { HISTORY } from './history-names.ts';
 import { readLong } from './receiver-options.ts';
 import { PLACE } from './renames.ts';
@@ -107,15 +107,15 @@ export class Remnants {
     const root = await realpath(this.directory, { encoding: 'buffer' }).catch(() => Buffer.of());
     const path = pathWithin(root.toString('latin1'), file.path);
     if (path === undefined) return;
-    const what = `接收镜像的进程 ${pid} 没有正常结束（例如被 kill -9，或因内存不足被系统终止）`;
-    const name = `它没有写完的临时文件 ${showPath(path)}`;
+    const what = t`接收镜像的进程 ${pid} 没有正常结束（例如被 kill -9，或因内存不足被系统终止）`;
+    const name = t`它没有写完的临时文件 ${showPath(path)}`;
     const fields = { pid, file: showPath(path) };
     try {
       if (await removeExactly(root.toString('latin1'), { ...file, path }))
-        warn('session.killed', `${what}，已删除${name}`, fields);
+        warn('session.killed', t`${what}，已删除${name}`, fields);
     } catch (cause) {
       if (isAbsence(cause)) return; // it was complete, or somebody else has removed it
-      warn('session.killed', `${what}，无法删除${name}：${reasonOf(cause)}。请手工删除`, fields);
+      warn('session.killed', t`${what}，无法删除${name}：${reasonOf(cause)}。请手工删除`, fields);
     }
   }
 }

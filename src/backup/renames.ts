@@ -5,6 +5,7 @@
  */
 import { closeSync, constants, lstatSync, mkdirSync, openSync, readSync, renameSync } from 'node:fs';
 import { O_PATH } from '../service/files.ts';
+import { t } from '../service/text.ts';
 import { enter, fence, locate, Refusal } from './confinement.ts';
 import { type Keeper, keepingOf } from './history-door.ts';
 
@@ -36,7 +37,7 @@ function makePlace(place: number, name: string): number {
  */
 export function walk(root: number, path: string, open: typeof openPlace) {
   const names = path.split('/');
-  if (names.some((name) => /^\.{0,2}$/.test(name))) throw new Error(`${path} 应为不含 . 和 .. 的相对路径`);
+  if (names.some((name) => /^\.{0,2}$/.test(name))) throw new Error(t`${path} 应为不含 . 和 .. 的相对路径`);
   const last = names.pop() ?? '';
   let place = openPlace(root, '.');
   for (const name of names) {
@@ -59,7 +60,7 @@ export interface Kept {
 
 /** Opens a directory, unless it is the one with older versions. */
 export const outside = (keeping: Kept, open: typeof openPlace) => (place: number, name: string) => {
-  if (keeping.isHistory(inPlace(place, name))) throw new Error('旧版本不能改动');
+  if (keeping.isHistory(inPlace(place, name))) throw new Error(t`旧版本不能改动`);
   return open(place, name);
 };
 
@@ -93,12 +94,12 @@ function* readPairs(): Generator<[from: string, to: string]> {
   let rest = '';
   for (let length = readSync(0, chunk); length > 0; length = readSync(0, chunk)) {
     const paths = (rest + chunk.toString('latin1', 0, length)).split('\0');
-    if (paths.some((path) => path.length > MAX_PATH_BYTES)) throw new Refusal(`路径超过 ${MAX_PATH_BYTES} 字节`);
+    if (paths.some((path) => path.length > MAX_PATH_BYTES)) throw new Refusal(t`路径超过 ${MAX_PATH_BYTES} 字节`);
     let next = 0;
     for (; next + 2 < paths.length; next += 2) yield [paths[next] ?? '', paths[next + 1] ?? ''];
     rest = paths.slice(next).join('\0');
   }
-  if (rest) throw new Refusal('最后一对路径不完整');
+  if (rest) throw new Refusal(t`最后一对路径不完整`);
 }
 
 /**

@@ -7,7 +7,7 @@
 import { existsSync } from 'node:fs';
 import { info, warn } from '../service/log.ts';
 import { touch } from '../service/status.ts';
-import { escapeText, reasonOf } from '../service/text.ts';
+import { escapeText, reasonOf, t } from '../service/text.ts';
 import { Ceiling, LAST } from './ceiling.ts';
 import { Leave } from './leave.ts';
 import { MAX_SHOWN } from './session-reports.ts';
@@ -15,10 +15,8 @@ import { Sources } from './sources.ts';
 
 /** How many refused commands are told an hour. Their words may be long, and many: what is told first shall stay in LOG_FILE. */
 const MAX_TOLD = 20;
-const REORDERED =
-  '目标目录不区分文件名的大小写，rsync 若在传输之后删除，会误删只改了大小写的文件：--delete-after 和 --delete-delay 按 --delete-during 执行';
-const UNBLOCKED =
-  '未采用源端的 --block-size（-B）：块的长度由备份端的 rsync 自行决定，因为极小的块的校验和会泄露文件内容；镜像不受影响';
+const REORDERED = t`目标目录不区分文件名的大小写，rsync 若在传输之后删除，会误删只改了大小写的文件：--delete-after 和 --delete-delay 按 --delete-during 执行`;
+const UNBLOCKED = t`未采用源端的 --block-size（-B）：块的长度由备份端的 rsync 自行决定，因为极小的块的校验和会泄露文件内容；镜像不受影响`;
 
 /** Takes the reports of sessions into the log. */
 export class Reports {
@@ -30,9 +28,9 @@ export class Reports {
   private hasToldOrder = false;
   private hasToldBlocks = false;
   private readonly ceilings = {
-    refused: new Ceiling('拒绝执行的命令', MAX_TOLD),
-    crowded: new Ceiling('因命令过多而拒绝执行的命令', MAX_TOLD),
-    unprotected: new Ceiling('缺少保护的命令', MAX_TOLD),
+    refused: new Ceiling(t`拒绝执行的命令`, MAX_TOLD),
+    crowded: new Ceiling(t`因命令过多而拒绝执行的命令`, MAX_TOLD),
+    unprotected: new Ceiling(t`缺少保护的命令`, MAX_TOLD),
   };
   /** Where it listens. */
   private path: string | undefined;
@@ -59,7 +57,7 @@ export class Reports {
       socket.on('error', () => {});
     });
     server
-      .on('error', (cause) => warn('command.unreported', `拒绝执行的命令不会记入日志：${reasonOf(cause)}`))
+      .on('error', (cause) => warn('command.unreported', t`拒绝执行的命令不会记入日志：${reasonOf(cause)}`))
       .listen(path, () => {
         this.path = path;
       });
@@ -92,7 +90,7 @@ export class Reports {
   private complain(kind: string | undefined, message: string): void {
     if (kind === 'unprotected') {
       const turn = this.ceilings.unprotected.count();
-      const what = `源端的命令${escapeText(message)}`;
+      const what = t`源端的命令${escapeText(message)}`;
       if (turn !== 'omitted') warn('command.unprotected', turn === 'last' ? `${what}${LAST}` : what);
       return;
     }
@@ -114,13 +112,13 @@ export class Reports {
 
   private tellRefusal(ceiling: Ceiling, message: string): void {
     const turn = ceiling.count();
-    const what = `拒绝执行源端的命令：${escapeText(message)}`;
+    const what = t`拒绝执行源端的命令：${escapeText(message)}`;
     if (turn !== 'omitted') warn('command.refused', turn === 'last' ? `${what}${LAST}` : what);
   }
 
   private tellBar(message: string): void {
     if (!this.hasToldBar)
-      warn('command.refused', `拒绝执行源端的命令：${escapeText(message)}（同样原因的不再逐条记录）`);
+      warn('command.refused', t`拒绝执行源端的命令：${escapeText(message)}（同样原因的不再逐条记录）`);
     this.hasToldBar = true;
   }
 

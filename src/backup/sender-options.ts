@@ -5,6 +5,7 @@
  *   parseSender(['rsync', '--server', '--sender', '-logDtpre.iLsfxCIvu', '.', '/data/backup/']).directory; // '/data/backup/'
  */
 import { basename } from 'node:path';
+import { t } from '../service/text.ts';
 import { Refusal } from './confinement.ts';
 import { readLong } from './receiver-options.ts';
 
@@ -51,12 +52,12 @@ export function parseSender([, , , ...words]: string[]): Wanted {
   const end = words.indexOf('.');
   const options = words.slice(0, Math.max(0, end));
   const unknown = options.find((word) => !isHarmless(word));
-  if (unknown !== undefined) throw new Refusal(`恢复时不允许 rsync 选项 ${unknown}`);
+  if (unknown !== undefined) throw new Refusal(t`恢复时不允许 rsync 选项 ${unknown}`);
   const places = end < 0 ? [] : words.slice(end + 1);
   const parts = places.map((place) => place.split(BELOW));
   const [directory = ''] = parts[0] ?? [];
   const isAlone = places.length === 1 && parts[0]?.length === 1;
   if (!directory || !(isAlone || parts.every(([its, name], n) => its === directory && name && parts[n]?.length === 2)))
-    throw new Refusal('恢复时 rsync 命令应有一个目录，或同一目录中的若干路径');
+    throw new Refusal(t`恢复时 rsync 命令应有一个目录，或同一目录中的若干路径`);
   return { options, directory, names: isAlone ? [] : parts.map(([, name = '']) => name) };
 }

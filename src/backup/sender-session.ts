@@ -9,6 +9,7 @@ import { readlinkSync, statSync, writeSync } from 'node:fs';
 import { constants } from 'node:os';
 import { join, relative } from 'node:path';
 import { isWithin } from '../service/files.ts';
+import { t } from '../service/text.ts';
 import { admit } from './admission.ts';
 import { confinedPath, fenceForReading, locate, neededBy, Refusal } from './confinement.ts';
 import { hasHistory } from './history-door.ts';
@@ -20,7 +21,7 @@ import { MAX_SHOWN } from './session-reports.ts';
 
 /** How long the service may take to say whether it is allowed, ms. */
 const ASK_MS = 5000;
-const HOW = '请在备份主机上执行 start-sshd --allow-restore，再执行 rsync-inotify --restore';
+const HOW = t`请在备份主机上执行 start-sshd --allow-restore，再执行 rsync-inotify --restore`;
 
 /**
  * Asks the service whether the source may read now.
@@ -36,7 +37,7 @@ async function obtainLeave(what: string): Promise<AbortSignal> {
   const late = setTimeout(() => socket.destroy(), ASK_MS);
   const [answer] = await once(socket, 'data', { signal: over.signal }).catch(() => ['']);
   clearTimeout(late);
-  if (!String(answer).startsWith(ALLOWED)) throw new Refusal(`备份端现在不允许读取：${HOW}`);
+  if (!String(answer).startsWith(ALLOWED)) throw new Refusal(t`备份端现在不允许读取：${HOW}`);
   socket.resume();
   return over.signal;
 }
@@ -54,7 +55,7 @@ function hiddenIn(real: string, root: string): string {
   if (!isWithin(real, history)) return '';
   const [first, tree] = relative(history, real).split('/');
   if (first !== RECOVERED || !tree)
-    throw new Refusal(`${real} 在保存旧版本的 ${history} 之内，只有恢复出的目录可以读取`);
+    throw new Refusal(t`${real} 在保存旧版本的 ${history} 之内，只有恢复出的目录可以读取`);
   return '';
 }
 
@@ -62,14 +63,14 @@ function hiddenIn(real: string, root: string): string {
 function checkName(name: string, real: string, hidden: string): void {
   const path = confinedPath(name, real, real);
   if (name.split('/').includes('..') || (hidden && isWithin(path, join(real, hidden))))
-    throw new Refusal(`${name} 不能读取`);
+    throw new Refusal(t`${name} 不能读取`);
 }
 
 /** Enters a directory and stays there, whatever comes in its place. @throws {Refusal} */
 function enterOnly(real: string, root: string): void {
-  if (!statSync(real, { throwIfNoEntry: false })?.isDirectory()) throw new Refusal(`${real} 不是备份中的目录`);
+  if (!statSync(real, { throwIfNoEntry: false })?.isDirectory()) throw new Refusal(t`${real} 不是备份中的目录`);
   process.chdir(real);
-  if (readlinkSync('/proc/self/cwd') !== real || !isWithin(real, root)) throw new Refusal('目录在检查时被替换');
+  if (readlinkSync('/proc/self/cwd') !== real || !isWithin(real, root)) throw new Refusal(t`目录在检查时被替换`);
 }
 
 /**
@@ -83,7 +84,9 @@ async function fenceIn(real: string, root: string, rsync: string): Promise<void>
   const isSecluded =
     !isWithin(real, history) && secludeForReading(root, hasHistory(root) ? HISTORY : '', neededBy(rsync));
   if (!isSecluded)
-    throw new Refusal('内核没有 Landlock（Linux 5.19 起），也不能建立挂载命名空间，无法限制读取的范围，因此不允许恢复');
+    throw new Refusal(
+      t`内核没有 Landlock（Linux 5.19 起），也不能建立挂载命名空间，无法限制读取的范围，因此不允许恢复`,
+    );
   process.chdir(real);
 }
 
@@ -98,7 +101,7 @@ export async function send(words: string[], allowed: string): Promise<never> {
   const hidden = hiddenIn(real, root);
   for (const name of names) checkName(name, real, hidden);
   const rsync = findProgram('rsync');
-  if (!rsync) throw new Refusal('本机没有 rsync');
+  if (!rsync) throw new Refusal(t`本机没有 rsync`);
   const over = await obtainLeave(real);
   enterOnly(real, root);
   await fenceIn(real, root, rsync);
@@ -111,7 +114,7 @@ export async function send(words: string[], allowed: string): Promise<never> {
   const end = () => child.kill('SIGKILL'); // it has nothing to tidy up
   for (const signal of ['SIGTERM', 'SIGHUP', 'SIGINT'] as const) process.on(signal, end);
   over.addEventListener('abort', () => {
-    writeSync(2, `start-sshd: 恢复的许可已结束，读取已中断：${HOW}\n`);
+    writeSync(2, t`start-sshd: 恢复的许可已结束，读取已中断：${HOW}\n`);
     end();
   });
   if (over.aborted) end();

@@ -7,6 +7,7 @@ import { once } from 'node:events';
 import { homedir } from 'node:os';
 import { resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { t } from '../service/text.ts';
 import { Refusal } from './confinement.ts';
 
 /** How much is told of a command that is refused, characters. */
@@ -55,7 +56,7 @@ export async function sendReport(kind: Kind, message: string): Promise<string> {
  */
 export async function announce(directory: string, who: string): Promise<string> {
   const [, instance, host] = /^([\w-]{1,64})@([\w.-]{1,64})$/.exec(who) ?? [];
-  if (!instance) throw new Refusal('源端的名称无效');
+  if (!instance) throw new Refusal(t`源端的名称无效`);
   const address = process.env.SSH_CONNECTION?.split(' ')[0] ?? '';
   return sendReport('announced', `${instance} ${host} (${address}) ${resolve(homedir(), directory)}`);
 }

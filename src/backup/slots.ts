@@ -8,6 +8,7 @@
 import { ptr } from 'bun:ffi';
 import { closeSync, constants, openSync } from 'node:fs';
 import { cFunctions } from '../service/libc.ts';
+import { t } from '../service/text.ts';
 
 /**
  * How many commands may run at a time. A source needs two or three for each directory that it mirrors into, an rsync that waits, one that
@@ -70,5 +71,5 @@ export function become(program: string, words: string[], env: NodeJS.ProcessEnv)
   const variables = Object.entries(env).map(([name, value]) => `${name}=${value}`);
   const [argv, envp] = [list(words), list(variables)];
   calls()?.execve(pointerTo(program), ptr(argv), ptr(envp));
-  throw new Error(`${program} 无法启动`);
+  throw new Error(t`${program} 无法启动`);
 }

@@ -5,7 +5,7 @@
  *   sources.note({ directory: '/data/backup/', instance: '4f…', name: 'web1 (10.0.5.10)' }); // the names of others
  */
 import { log, warn } from '../service/log.ts';
-import { escapeText } from '../service/text.ts';
+import { escapeText, t } from '../service/text.ts';
 import { Ceiling, LAST } from './ceiling.ts';
 
 /** Who is not heard for so long is gone, ms: sources speak every two minutes. */
@@ -36,7 +36,7 @@ export class Sources {
   private known: Known[] = [];
   /** The directories of which it was told that there are two. */
   private readonly told = new Set<string>();
-  private readonly ceiling = new Ceiling('同时镜像到同一目录的源端', MAX_LINES);
+  private readonly ceiling = new Ceiling(t`同时镜像到同一目录的源端`, MAX_LINES);
 
   constructor(private readonly now = () => performance.now()) {}
 
@@ -71,17 +71,17 @@ export class Sources {
     for (const { directory, sources } of doubled) {
       if (this.told.has(directory)) continue;
       this.told.add(directory);
-      const who = sources.map(escapeText).join('、');
-      const what = `多个 rsync-inotify 同时镜像到 ${escapeText(directory)}：${who}`;
+      const who = sources.map(escapeText).join(t`、`);
+      const what = t`多个 rsync-inotify 同时镜像到 ${escapeText(directory)}：${who}`;
       const turn = this.ceiling.count();
-      const advice = `。它们会互相覆盖和删除，请只保留一个${turn === 'last' ? LAST : ''}`;
+      const advice = t`。它们会互相覆盖和删除，请只保留一个${turn === 'last' ? LAST : ''}`;
       if (turn !== 'omitted') warn('mirror.doubled', `${what}${advice}`, { directory, sources });
     }
     for (const directory of this.told) {
       if (doubled.some((it) => it.directory === directory)) continue;
       this.told.delete(directory);
       if (this.ceiling.count() !== 'omitted')
-        log('mirror.single', `只有一个 rsync-inotify 镜像到 ${escapeText(directory)} 了 ✓`, { directory });
+        log('mirror.single', t`只有一个 rsync-inotify 镜像到 ${escapeText(directory)} 了 ✓`, { directory });
     }
   }
 }

@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { withParents } from '../service/files.ts';
 import { warn } from '../service/log.ts';
 import { run } from '../service/processes.ts';
-import { escapeText, Failure, reasonOf } from '../service/text.ts';
+import { escapeText, Failure, reasonOf, t } from '../service/text.ts';
 import type { Config } from './config.ts';
 import { HISTORY_VARIABLE } from './history-door.ts';
 import { MARK_VARIABLE, PromotionMark } from './promotion-mark.ts';
@@ -142,7 +142,7 @@ async function effectiveOptions(command: string[], user: string): Promise<string
   const check = await run`${command} -T -C ${`user=${user},host=localhost,addr=127.0.0.1`}`;
   if (check.exitCode === 0) return check.stdout.trim().split('\n');
   const lines = check.stderr.trim().split(/\r?\n/).map(escapeText);
-  throw new Failure(['sshd 配置无效：', ...lines].join('\n'));
+  throw new Failure([t`sshd 配置无效：`, ...lines].join('\n'));
 }
 
 /** Whether sshd takes its configuration. */
@@ -173,9 +173,9 @@ export async function includeMachineConfig(
   try {
     const others = (await effectiveOptions(command, user)).filter((line) => !own.includes(line));
     const changed = others.filter((line) => settled.includes(nameOf(line)));
-    if (changed.length > 0) throw new Failure(`它会放宽 start-sshd 的设置：${escapeText(changed.join('、'))}`);
+    if (changed.length > 0) throw new Failure(t`它会放宽 start-sshd 的设置：${escapeText(changed.join(t`、`))}`);
   } catch (cause) {
     writeFileSync(file, content);
-    for (const line of reasonOf(cause).split('\n')) warn('sshd.config_ignored', `未采用 ${MACHINE_CONFIG}：${line}`);
+    for (const line of reasonOf(cause).split('\n')) warn('sshd.config_ignored', t`未采用 ${MACHINE_CONFIG}：${line}`);
   }
 }

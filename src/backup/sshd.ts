@@ -14,7 +14,7 @@ import { lifecycle } from '../service/lifecycle.ts';
 import { readLines } from '../service/lines.ts';
 import { info } from '../service/log.ts';
 import { endChildren, endGroups, startedBy, startOnLeash } from '../service/processes.ts';
-import { escapeText, Failure } from '../service/text.ts';
+import { escapeText, Failure, t } from '../service/text.ts';
 import { Ceiling, LAST } from './ceiling.ts';
 import type { Config } from './config.ts';
 import { findProgram } from './programs.ts';
@@ -49,8 +49,8 @@ export class Sshd {
   /** The sessions that are being ended. */
   private ending: Promise<void> = Promise.resolve();
   private remnants: Remnants | undefined;
-  private readonly logins = new Ceiling('sshd 的登录记录', MAX_LOGINS_TOLD);
-  private readonly words = new Ceiling('sshd 的其他输出', MAX_WORDS_TOLD);
+  private readonly logins = new Ceiling(t`sshd 的登录记录`, MAX_LOGINS_TOLD);
+  private readonly words = new Ceiling(t`sshd 的其他输出`, MAX_WORDS_TOLD);
 
   constructor(private readonly config: Config) {}
 
@@ -67,7 +67,7 @@ export class Sshd {
     mkdirSync(this.directory, { recursive: true, mode: 0o700 });
     const found = lstatSync(this.directory);
     if (found.isDirectory() && found.uid === process.getuid?.() && (found.mode & 0o077) === 0) return;
-    throw new Failure(`运行目录 ${this.directory} 被他人替换。请重新启动 start-sshd`);
+    throw new Failure(t`运行目录 ${this.directory} 被他人替换。请重新启动 start-sshd`);
   }
 
   get pid(): number | undefined {
@@ -120,7 +120,7 @@ export class Sshd {
     const hear = (words: string) => this.hear(words, resolve, reject);
     records?.follow(child, hear);
     child.once('error', reject);
-    child.once('close', (code, signal) => reject(new Failure(`sshd 启动失败 (退出码: ${code ?? signal})`)));
+    child.once('close', (code, signal) => reject(new Failure(t`sshd 启动失败 (退出码: ${code ?? signal})`)));
     // What is said before sshd runs, and all where there are no records.
     readLines(child.stderr, (line) => hear(Buffer.from(line, 'latin1').toString()));
     return promise;
@@ -135,7 +135,7 @@ export class Sshd {
     this.tell(words);
     // Of several addresses sshd would make do with those that are free.
     if (/^(error: )?Bind to port .* Address already in use/.test(words)) {
-      reject(new Failure(`端口 ${this.config.SSHD_PORT} 已被占用。请停止占用它的程序，或更改 SSHD_PORT`));
+      reject(new Failure(t`端口 ${this.config.SSHD_PORT} 已被占用。请停止占用它的程序，或更改 SSHD_PORT`));
     }
   }
 
@@ -161,7 +161,7 @@ export class Sshd {
     if (exit() === null || lifecycle.stopping) return;
     this.endSessions();
     await this.ending;
-    throw new Failure(`sshd 意外退出 (退出码: ${exit()})`);
+    throw new Failure(t`sshd 意外退出 (退出码: ${exit()})`);
   }
 
   /**
@@ -294,7 +294,7 @@ function makeRuntimeDirectory(): string {
       return mkdtempSync(join(parent, 'start-sshd-'));
     } catch {}
   }
-  throw new Failure(`无法在 ${parents.join('、')} 中创建运行目录，请检查权限和磁盘空间`);
+  throw new Failure(t`无法在 ${parents.join(t`、`)} 中创建运行目录，请检查权限和磁盘空间`);
 }
 
 /** Makes the directory in which Debian's sshd separates privileges, as the boot does; if it cannot be made, sshd says so. */

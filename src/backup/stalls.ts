@@ -10,6 +10,7 @@ import { lifecycle } from '../service/lifecycle.ts';
 import { log, warn } from '../service/log.ts';
 import { type Doing, endGroups, observe, startedBy } from '../service/processes.ts';
 import { touch } from '../service/status.ts';
+import { t } from '../service/text.ts';
 import { FORCED_COMMAND } from './forced-command.ts';
 
 /** After how many beats it is looked at again. */
@@ -88,21 +89,24 @@ export class Stalls {
     const is = (state: Doing) => activities.some((activity) => activity.state === state);
     const seconds = Math.round(ms / 1000);
     if (is('stopped') && ms >= STOPPED_MS) {
-      warn('session.stalled', `接收镜像的进程 ${pid} 已被暂停 ${seconds} 秒，已结束它，由源端重试`, { pid, seconds });
+      warn('session.stalled', t`接收镜像的进程 ${pid} 已被暂停 ${seconds} 秒，已结束它，由源端重试`, { pid, seconds });
       this.end(pid);
     } else if (is('disk') && ms >= DISK_MS && !standing.isTold) {
       standing.isTold = true;
-      const what = `接收镜像的进程 ${pid} 等待磁盘已 ${seconds} 秒。请检查 DEST_DIR 所在的磁盘；它应答后镜像自动继续`;
+      const what = t`接收镜像的进程 ${pid} 等待磁盘已 ${seconds} 秒。请检查 DEST_DIR 所在的磁盘；它应答后镜像自动继续`;
       warn('session.stalled', what, { pid, seconds });
       touch();
     } else if (isDeserted(activities) && ms >= patienceFor(activities)) {
-      warn('session.stalled', `接收镜像的进程 ${pid} 等待源端已 ${seconds} 秒，已结束它，由源端重试`, { pid, seconds });
+      warn('session.stalled', t`接收镜像的进程 ${pid} 等待源端已 ${seconds} 秒，已结束它，由源端重试`, {
+        pid,
+        seconds,
+      });
       this.end(pid);
     }
   }
 
   private tellMoving(pid: number): void {
-    log('session.resumed', `接收镜像的进程 ${pid} 又有进展 ✓`, { pid });
+    log('session.resumed', t`接收镜像的进程 ${pid} 又有进展 ✓`, { pid });
     touch();
   }
 

@@ -18,7 +18,7 @@ import {
   StateFile,
   touch,
 } from '../service/status.ts';
-import { Failure, inUnits, localTime, table } from '../service/text.ts';
+import { Failure, inUnits, localTime, t, table } from '../service/text.ts';
 import type { SharedKey } from './authorized-keys.ts';
 import { type Config, PROGRAM, variables, version } from './config.ts';
 import type { Destination } from './destination.ts';
@@ -130,18 +130,18 @@ export type Status = ReturnType<ServiceStatus['report']>;
 type Problem = 'stopped' | 'stale' | 'starting' | 'no_key' | 'destination' | 'disk_full' | 'stalled' | 'doubled';
 
 const TROUBLES: Record<Trouble, string> = {
-  replaced: '已不是启动时的目录',
-  unmounted: '所在的磁盘没有挂载',
-  failed: '无法写入',
-  unexamined: '正在核对上次是否正常停止或卸载',
+  replaced: t`已不是启动时的目录`,
+  unmounted: t`所在的磁盘没有挂载`,
+  failed: t`无法写入`,
+  unexamined: t`正在核对上次是否正常停止或卸载`,
 };
 
 const SHORTAGES: Record<Shortage, string> = {
-  read_only: '所在的文件系统是只读的',
-  full: '所在的磁盘已满',
-  nearly_full: '所在的磁盘几乎已满',
-  no_files: '所在的磁盘没有空闲的 inode，不能再创建文件',
-  quota: '的磁盘配额已用完',
+  read_only: t`所在的文件系统是只读的`,
+  full: t`所在的磁盘已满`,
+  nearly_full: t`所在的磁盘几乎已满`,
+  no_files: t`所在的磁盘没有空闲的 inode，不能再创建文件`,
+  quota: t`的磁盘配额已用完`,
 };
 
 /** Says what is wrong with DEST_DIR, '' where it can take a mirror. */
@@ -154,10 +154,10 @@ function troubleOf({ destination: { trouble, writable, shortage } }: Status): st
 /** Says what DEST_DIR has too little of, '' where it has enough. */
 function shortageOf({ destination: { shortage, free_bytes } }: Status): string {
   if (!shortage || shortage === 'read_only') return '';
-  return `${SHORTAGES[shortage]}${shortage === 'nearly_full' ? `，剩余 ${inUnits(free_bytes)}` : ''}`;
+  return `${SHORTAGES[shortage]}${shortage === 'nearly_full' ? t`，剩余 ${inUnits(free_bytes)}` : ''}`;
 }
 
-const describeDoubled = ({ directory, sources }: Status['doubled'][0]) => `${directory} (${sources.join('、')})`;
+const describeDoubled = ({ directory, sources }: Status['doubled'][0]) => `${directory} (${sources.join(t`、`)})`;
 
 /** Lists what is wrong, nothing where the backup can take a mirror. */
 export function problemsOf(status: Status, now = Date.parse(status.updated)): Problem[] {
@@ -177,20 +177,20 @@ export function problemsOf(status: Status, now = Date.parse(status.updated)): Pr
 export function judge(status: Status): { healthy: boolean; line: string } {
   const now = Date.now();
   const words: Record<Problem, string> = {
-    starting: '正在启动',
-    stopped: '服务已停止',
-    stale: `状态已过期 ${ageOf(status, now).age} 秒，服务可能已不在运行`,
-    no_key: '没有源端公钥，源端无法登录',
-    destination: `目标目录 ${status.destination.directory} ${troubleOf(status)}`,
-    doubled: `多个 rsync-inotify 同时镜像到 ${status.doubled?.map(describeDoubled).join('、')}，请只保留一个`,
-    disk_full: `目标目录 ${status.destination.directory} ${shortageOf(status)}`,
-    stalled: `目标目录 ${status.destination.directory} 所在的磁盘没有应答`,
+    starting: t`正在启动`,
+    stopped: t`服务已停止`,
+    stale: t`状态已过期 ${ageOf(status, now).age} 秒，服务可能已不在运行`,
+    no_key: t`没有源端公钥，源端无法登录`,
+    destination: t`目标目录 ${status.destination.directory} ${troubleOf(status)}`,
+    doubled: t`多个 rsync-inotify 同时镜像到 ${status.doubled?.map(describeDoubled).join(t`、`)}，请只保留一个`,
+    disk_full: t`目标目录 ${status.destination.directory} ${shortageOf(status)}`,
+    stalled: t`目标目录 ${status.destination.directory} 所在的磁盘没有应答`,
   };
   const problems = problemsOf(status, now).map((problem) => words[problem]);
-  if (problems.length > 0) return { healthy: false, line: `不健康: ${problems.join('；')}` };
+  if (problems.length > 0) return { healthy: false, line: t`不健康: ${problems.join(t`；`)}` };
   if (status.promoted)
-    return { healthy: true, line: `健康: 备份端已接管，自 ${localTime(status.promoted)} 起不接收镜像` };
-  return { healthy: true, line: `健康: SSH 服务运行中，${status.sessions} 个连接` };
+    return { healthy: true, line: t`健康: 备份端已接管，自 ${localTime(status.promoted)} 起不接收镜像` };
+  return { healthy: true, line: t`健康: SSH 服务运行中，${status.sessions} 个连接` };
 }
 
 const readStatus = () => readStatusFile<Status>(PROGRAM, String(variables.STATUS_FILE.default));
@@ -209,34 +209,34 @@ export function showStatus(): Answer {
 /** Tells that the source may read, and until when. */
 function describeLeave({ restore }: Status): string[][] {
   if (!restore) return [];
-  const reading = restore.reading > 0 ? `，${restore.reading} 个正在进行` : '';
-  return [['允许恢复', `到 ${localTime(restore.until)} 为止${reading}`]];
+  const reading = restore.reading > 0 ? t`，${restore.reading} 个正在进行` : '';
+  return [[t`允许恢复`, t`到 ${localTime(restore.until)} 为止${reading}`]];
 }
 
 /** Tells what older versions cost. */
 function describeHistory({ history }: Status): string[][] {
   if (!history) return [];
   const { days, versions, bytes } = history;
-  const cost = versions === null ? '正在统计' : `${versions} 个，占用 ${inUnits(bytes ?? 0)}`;
-  return [['旧版本', `${cost}，保留 ${days} 天`]];
+  const cost = versions === null ? t`正在统计` : t`${versions} 个，占用 ${inUnits(bytes ?? 0)}`;
+  return [[t`旧版本`, t`${cost}，保留 ${days} 天`]];
 }
 
 /** Tells since when the backup has taken over, and how it becomes a backup again. */
 const describePromotion = ({ promoted }: Status): string[][] =>
-  promoted ? [['接管', `自 ${localTime(promoted)} 起不接收镜像，直到 start-sshd --demote`]] : [];
+  promoted ? [[t`接管`, t`自 ${localTime(promoted)} 起不接收镜像，直到 start-sshd --demote`]] : [];
 
 /** Describes the state as a table for people. */
 export function describe(status: Status): string {
   const { sshd, destination, key, sessions, received, refused, errors } = status;
   const trouble = troubleOf(status) || shortageOf(status);
   const rows = table([
-    ['SSH 服务', `PID ${sshd.pid ?? '–'}，${sshd.listen ?? '所有地址'}，端口 ${sshd.port}`],
-    ['目标目录', `${destination.directory}${trouble && `（${trouble}）`}`],
-    ['源端公钥', key ?? '–'],
+    [t`SSH 服务`, t`PID ${sshd.pid ?? '–'}，${sshd.listen ?? t`所有地址`}，端口 ${sshd.port}`],
+    [t`目标目录`, `${destination.directory}${trouble && t`（${trouble}）`}`],
+    [t`源端公钥`, key ?? '–'],
     ...describePromotion(status),
-    ['连接', String(sessions)],
-    ['最近接收', received ? localTime(received) : '–'],
-    ['拒绝的命令', String(refused)],
+    [t`连接`, String(sessions)],
+    [t`最近接收`, received ? localTime(received) : '–'],
+    [t`拒绝的命令`, String(refused)],
     ...describeLeave(status),
     ...describeHistory(status),
   ]);

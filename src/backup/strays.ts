@@ -8,6 +8,7 @@ import { dirname } from 'node:path';
 import { lifecycle } from '../service/lifecycle.ts';
 import { warn } from '../service/log.ts';
 import { endGroups } from '../service/processes.ts';
+import { t } from '../service/text.ts';
 import { KEY_VARIABLE } from './admission.ts';
 
 /** When it is looked for what another service has left behind, once more, ms: its sshd and its directory may be about to go. */
@@ -88,6 +89,6 @@ export async function endLeftovers(): Promise<void> {
     const groups = leftovers();
     const count = groups.length;
     await endGroups(groups);
-    if (count > 0) warn('session.stray', `已结束上次运行遗留的 ${count} 个源端命令：其连接已不在`, { count });
+    if (count > 0) warn('session.stray', t`已结束上次运行遗留的 ${count} 个源端命令：其连接已不在`, { count });
   }
 }

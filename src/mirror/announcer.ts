@@ -6,7 +6,7 @@
  */
 import { info } from '../service/log.ts';
 import { touch } from '../service/status.ts';
-import { decodePath, showPath } from '../service/text.ts';
+import { decodePath, showPath, t } from '../service/text.ts';
 
 /** How many changes of a batch the log names. */
 const LISTED_CHANGES = 50;
@@ -24,13 +24,13 @@ export class Announcer {
   announce(path: string, events: string): void {
     this.keep(path, events);
     if (this.count++ >= LISTED_CHANGES) return;
-    info('file.changed', `检测到文件变化: ${showPath(path)} ${events}`, { path: decodePath(path), events });
+    info('file.changed', t`检测到文件变化: ${showPath(path)} ${events}`, { path: decodePath(path), events });
   }
 
   /** Says how many more changes there were before a batch is sent. */
   closeBatch(): void {
     const unlisted = this.count - LISTED_CHANGES;
-    if (unlisted > 0) info('file.omitted', `另有 ${unlisted} 处文件变化未逐条列出`, { changes: unlisted });
+    if (unlisted > 0) info('file.omitted', t`另有 ${unlisted} 处文件变化未逐条列出`, { changes: unlisted });
     this.count = 0;
   }
 

@@ -9,6 +9,7 @@ import type { EventEmitter } from 'node:events';
 import { quote } from 'shlex';
 import { lifecycle } from '../service/lifecycle.ts';
 import { exitStatus, limit, start, tailOf } from '../service/processes.ts';
+import { t } from '../service/text.ts';
 import { type Host, loginOf } from './config.ts';
 import type { Connection } from './connection.ts';
 import { saysPromoted } from './faults.ts';
@@ -91,7 +92,7 @@ export class BackupGuard {
     if (isAwaited) return;
     if (this.identity === undefined) {
       if (wasLost) this.compareUnknown();
-    } else if (this.identity !== remembered.backup) this.compare('已重新启动，或目标目录已更换');
+    } else if (this.identity !== remembered.backup) this.compare(t`已重新启动，或目标目录已更换`);
   }
 
   /** Notes whether the backup has taken over; once it receives again, it may hold what is newer, and all is compared with care. */
@@ -118,11 +119,11 @@ export class BackupGuard {
       return;
     }
     this.comparedAt = performance.now();
-    this.compare('的连接曾经中断，无法得知它是否已更换');
+    this.compare(t`的连接曾经中断，无法得知它是否已更换`);
   }
 
   private compare(why: string): void {
-    this.parts.state.warn('backup.changed', `备份端${why}，立即进行一次全量比较`);
+    this.parts.state.warn('backup.changed', t`备份端${why}，立即进行一次全量比较`);
     this.parts.compareAll();
   }
 

@@ -8,7 +8,7 @@
  */
 import { parentOf, withParents } from '../service/files.ts';
 import { lifecycle } from '../service/lifecycle.ts';
-import { Failure } from '../service/text.ts';
+import { Failure, t } from '../service/text.ts';
 import type { Batch } from './changes.ts';
 import { type LargeFiles, MAX_LOOKS } from './large-files.ts';
 import { addTotals, hasRun, NOTHING, type Outcome, type Totals } from './rsync.ts';
@@ -148,16 +148,16 @@ export class Beside {
   private async send(lot: Batch): Promise<void> {
     const { state, large, carry } = this.parts;
     const started = performance.now();
-    state.log('sync.beside', '大文件另行传输，其余变化照常同步', { changes: lot.size });
+    state.log('sync.beside', t`大文件另行传输，其余变化照常同步`, { changes: lot.size });
     const { status, totals } = await carry([...lot.keys()]);
     const seconds = (performance.now() - started) / 1000;
     this.wentWell = status === 0;
     this.totals = addTotals(this.totals, totals);
     if (status !== undefined && hasRun(status)) large.note(lot, seconds);
     else this.restsUntil = performance.now() + REST_MS;
-    const told = status === undefined ? '' : ` (退出码: ${status})`;
+    const told = status === undefined ? '' : t` (退出码: ${status})`;
     if (!this.wentWell)
-      state.warn('sync.beside_failed', `大文件另行传输失败${told}，改为照常同步`, {
+      state.warn('sync.beside_failed', t`大文件另行传输失败${told}，改为照常同步`, {
         exit_code: status ?? null,
         changes: lot.size,
       });
@@ -193,7 +193,7 @@ export class Beside {
   /** Resolves once an rsync may look at these, or at everything. @throws {Failure} where there is no time for it any more */
   async clear(scopes?: Scopes): Promise<void> {
     if (!this.over || (scopes && !this.zone.meets(scopes))) return;
-    if (!(await this.finish())) throw new Failure('服务正在停止');
+    if (!(await this.finish())) throw new Failure(t`服务正在停止`);
   }
 
   /** Whether an rsync that looks at these has to wait. */

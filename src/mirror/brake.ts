@@ -8,6 +8,7 @@
  */
 import { EventEmitter } from 'node:events';
 import { touch } from '../service/status.ts';
+import { t } from '../service/text.ts';
 import { Allowance } from './allowance.ts';
 import { Census } from './census.ts';
 import { ALL, type Batch, REGULAR } from './changes.ts';
@@ -175,7 +176,7 @@ export class Brake extends EventEmitter {
   reconsider({ deleted }: Entries): void {
     this.cut = deleted ?? (this.cut ?? 0) + this.limit;
     const fields = { count: this.cut };
-    this.parts.state.log('deletions.recount', `待删除的内容比预计的多，已删除 ${this.cut} 个后停下，重新统计`, fields);
+    this.parts.state.log('deletions.recount', t`待删除的内容比预计的多，已删除 ${this.cut} 个后停下，重新统计`, fields);
   }
 
   /** Decides the same of a comparison of all, for a batch or without one. */
@@ -199,7 +200,7 @@ export class Brake extends EventEmitter {
     if (this.isHolding) return this.holdOn(tally);
     this.learn(present);
     if (tally.count > this.left && !this.ledger.isSmall) this.hold(tally, this.describeExcess());
-    else if (await this.isStrange(tally, census)) this.hold(tally, '，而源目录首次见到且几乎为空，可能没有挂载');
+    else if (await this.isStrange(tally, census)) this.hold(tally, t`，而源目录首次见到且几乎为空，可能没有挂载`);
     return undefined;
   }
 
@@ -252,7 +253,7 @@ export class Brake extends EventEmitter {
     this.told = undefined;
     if (!this.remembered.held) return;
     this.keep(undefined);
-    this.parts.state.log('deletions.released', '已没有被暂缓的删除，恢复正常同步 ✓');
+    this.parts.state.log('deletions.released', t`已没有被暂缓的删除，恢复正常同步 ✓`);
     this.emit('changed');
   }
 
@@ -264,9 +265,8 @@ export class Brake extends EventEmitter {
   }
 
   private describeExcess(): string {
-    const { allowance } = this.parts;
-    const [most, spent] = [allowance.most(), allowance.spent() + (this.cut ?? 0)];
-    return `，超出一小时内的限额 ${most} 个${spent > 0 ? `（已删除 ${spent} 个）` : ''}`;
+    const [most, spent] = [this.parts.allowance.most(), this.parts.allowance.spent() + (this.cut ?? 0)];
+    return t`，超出一小时内的限额 ${most} 个${spent > 0 ? t`（已删除 ${spent} 个）` : ''}`;
   }
 
   private tell(held: Held, reason: string): void {
@@ -286,7 +286,7 @@ export class Brake extends EventEmitter {
     const { held } = this.remembered;
     if (!held?.count) return undefined; // a restore is under way, or was cut off, and nothing was counted yet
     const fields = { count: held.count };
-    this.parts.state.log('deletions.accepted', `放行被暂缓的 ${held.count} 个文件的删除，即将全量同步`, fields);
+    this.parts.state.log('deletions.accepted', t`放行被暂缓的 ${held.count} 个文件的删除，即将全量同步`, fields);
     this.isAccepted = true;
     this.parts.state.changes.add(ALL);
     this.emit('changed');

@@ -4,6 +4,8 @@
  *
  *   const sent = joined(await sendTheRest(), await byContent.send(batch));
  */
+
+import { t } from '../service/text.ts';
 import type { Beside } from './beside.ts';
 import { type Batch, UNKNOWN } from './changes.ts';
 import type { Host } from './config.ts';
@@ -33,7 +35,7 @@ interface Parts {
 }
 
 /** What start-sshd says where it refuses an option, and not where it takes nothing at all. */
-const OF_AN_OPTION = ' rsync 选项 ';
+const OF_AN_OPTION = t` rsync 选项 `;
 
 export class ByContent {
   /** How files may be compared, unless the backup refuses that. */

@@ -5,7 +5,7 @@
  */
 import { isAbsolute, join } from 'node:path';
 import { run } from '../service/processes.ts';
-import { escapeText, Failure, lastLine, reasonOf } from '../service/text.ts';
+import { escapeText, Failure, lastLine, reasonOf, t } from '../service/text.ts';
 import { missingUser } from '../service/user.ts';
 import { type Mistake, missingPrograms, mistake, refuseMistakes } from '../service/variables.ts';
 import { type Config, type Host, hostsOf, loginOf, nameOf, readEnvironment, variables } from './config.ts';
@@ -76,7 +76,7 @@ async function refusedByRsync(options: string): Promise<Mistake[]> {
   const { exitCode, stderr } = await run`rsync ${parseWords(options)} ${ours}`;
   if (!NOT_BEGUN.includes(exitCode ?? 0)) return [];
   const [reason = ''] = stderr.trim().split('\n');
-  const why = exitCode === 0 ? 'rsync 不传输任何内容就结束' : `rsync 不接受这些选项：${escapeText(reason)}`;
+  const why = exitCode === 0 ? t`rsync 不传输任何内容就结束` : t`rsync 不接受这些选项：${escapeText(reason)}`;
   return [mistake('RSYNC_OPTS', options, why)];
 }
 
@@ -90,18 +90,18 @@ async function refusedBySsh(options: string): Promise<Mistake[]> {
 
 /** Says what is wrong with options by what ssh makes of them, nothing where they are right. */
 function sshComplaint(status: number, settings: string, said: string): string | undefined {
-  if (status !== 0) return `ssh 不接受这些选项：${lastLine(said)}`;
-  if (!/^hostname /m.test(settings)) return '不能包含只显示信息的选项，例如 -V';
-  if (!new RegExp(`^host ${STAND_IN}$`, 'm').test(settings)) return '只能包含选项，例如 -p 2222';
+  if (status !== 0) return t`ssh 不接受这些选项：${lastLine(said)}`;
+  if (!/^hostname /m.test(settings)) return t`不能包含只显示信息的选项，例如 -V`;
+  if (!new RegExp(`^host ${STAND_IN}$`, 'm').test(settings)) return t`只能包含选项，例如 -p 2222`;
   if (/^(sessiontype (none|subsystem)|forkafterauthentication yes|stdinnull yes)$/m.test(settings))
-    return '不能包含 -N、-s、-f 或 -n，否则无法运行 rsync';
+    return t`不能包含 -N、-s、-f 或 -n，否则无法运行 rsync`;
   return undefined;
 }
 
 /** Asks ssh where its options and its configuration files lead. @throws {Failure} */
 async function resolveAddress(host: Host): Promise<Address> {
   const result = await run`ssh -G ${sshArgs(host)} ${loginOf(host)}`;
-  if (result.exitCode !== 0) throw new Failure(`无法确定目标主机的地址：${reasonOf(result)}`);
+  if (result.exitCode !== 0) throw new Failure(t`无法确定目标主机的地址：${reasonOf(result)}`);
   const setting = (name: string) => new RegExp(`^${name} (.*)$`, 'm').exec(result.stdout)?.[1];
   const [command, jump] = ['proxycommand', 'proxyjump'].map((way) => (setting(way) ?? 'none').replace(/^none$/, ''));
   const [real, port] = [setting('hostname') ?? host.host, Number(setting('port'))];
@@ -121,6 +121,6 @@ function mistakesInPlaces(hosts: LocatedHost[]): string[] {
     const isNested = (it: string) => it.startsWith(place) || place.startsWith(it);
     const other = hosts.slice(0, n).find((it) => isNested(placeOf(it)));
     if (!other) return [];
-    return [`配置错误: DEST_HOSTS 中的 ${nameOf(other)} 和 ${nameOf(host)} 相同或互相包含，两份镜像会互相破坏`];
+    return [t`配置错误: DEST_HOSTS 中的 ${nameOf(other)} 和 ${nameOf(host)} 相同或互相包含，两份镜像会互相破坏`];
   });
 }

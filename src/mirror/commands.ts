@@ -9,7 +9,7 @@ import { resolve } from 'node:path';
 import { ask, type Command, serveAlone, socketOf } from '../service/control.ts';
 import { type Answer, lifecycle } from '../service/lifecycle.ts';
 import { warn } from '../service/log.ts';
-import { escapeText, Failure, reasonOf, showPath } from '../service/text.ts';
+import { escapeText, Failure, reasonOf, showPath, t } from '../service/text.ts';
 import type { Brake } from './brake.ts';
 import { ALL } from './changes.ts';
 import { variables } from './config.ts';
@@ -41,7 +41,7 @@ const heldDeletions = (holding: Holding[]): Pending => ({
       const held = brake.accept();
       if (!held) return [];
       const where = describeDirectories(held.directories);
-      return [`${state.name}: 放行 ${held.count} 个文件的删除，主要位于 ${where}，随即全量同步`];
+      return [t`${state.name}: 放行 ${held.count} 个文件的删除，主要位于 ${where}，随即全量同步`];
     }),
 });
 
@@ -64,8 +64,8 @@ export class Commands {
       lifecycle.onExit(await serveAlone(statusFile, { ...this.others, 'accept-deletions': this.accept }));
     } catch (cause) {
       if (cause instanceof Failure) throw cause;
-      const what = `无法监听 ${escapeText(socketOf(statusFile))}：${reasonOf(cause)}`;
-      warn('control.failed', `${what}。--accept-deletions 不可用，镜像不受影响。请检查目录和权限，或更改 STATUS_FILE`);
+      const what = t`无法监听 ${escapeText(socketOf(statusFile))}：${reasonOf(cause)}`;
+      warn('control.failed', t`${what}。--accept-deletions 不可用，镜像不受影响。请检查目录和权限，或更改 STATUS_FILE`);
     }
   }
 
@@ -74,10 +74,10 @@ export class Commands {
       const lines = kind.isPending() ? await kind.accept() : [];
       if (lines.length === 0) continue;
       if (this.kinds.some((other) => other !== kind && other.isPending()))
-        lines.push('另有内容也在等待确认，这次没有放行：请查看 --status，若同样有意，请再次执行');
+        lines.push(t`另有内容也在等待确认，这次没有放行：请查看 --status，若同样有意，请再次执行`);
       return { isDone: true, text: lines.join('\n') };
     }
-    return { isDone: true, text: '没有被暂缓的删除' };
+    return { isDone: true, text: t`没有被暂缓的删除` };
   };
 }
 
@@ -90,11 +90,11 @@ interface Holders {
 
 /** Makes the commands of a service: the source comes before what is deleted in it, and that before what is missing. */
 export function commandsFor({ backups, guard, mounts }: Holders): Commands {
-  const adopt = async () => ((await guard.accept()) ? ['源目录: 以现在的目录为准'] : []);
+  const adopt = async () => ((await guard.accept()) ? [t`源目录: 以现在的目录为准`] : []);
   const forget = () => {
     const lines = mounts
       .forgetMissing()
-      .map((path) => `挂载点 ${showPath(path)}: 不再保留其在备份上的内容，随即全量同步`);
+      .map((path) => t`挂载点 ${showPath(path)}: 不再保留其在备份上的内容，随即全量同步`);
     for (const { state } of backups) state.changes.add(ALL);
     return lines;
   };

@@ -8,7 +8,7 @@ import type { ChildProcess } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { readLines } from '../service/lines.ts';
 import { exitStatus, start } from '../service/processes.ts';
-import { Failure, showPath } from '../service/text.ts';
+import { Failure, showPath, t } from '../service/text.ts';
 import { UNKNOWN } from './changes.ts';
 import type { Host } from './config.ts';
 import { statusOf } from './connection.ts';
@@ -59,7 +59,7 @@ export class Comparison {
     const prefix = host.plan.isRelative ? source.root : source.prefix;
     this.words = [...keepRules(missing, prefix), ...hideRules(missing, prefix), ...withoutQuiet(host.plan.words)];
     this.prefix = prefix.slice(1);
-    for (const path of missing) this.reasons.add(`挂载点 ${showPath(path)} 没有挂载，其中的内容没有比较`);
+    for (const path of missing) this.reasons.add(t`挂载点 ${showPath(path)} 没有挂载，其中的内容没有比较`);
   }
 
   /** Asks what rsync would do, to these paths or to all. @throws {Failure} where it cannot tell */
@@ -83,8 +83,8 @@ export class Comparison {
     const status = await exitStatus(rsync);
     talk.check();
     this.checkStatus(await statusOf(status, this.host, () => this.route), said);
-    if (!this.files) throw new Failure('rsync 没有说明比较了多少文件，请检查 RSYNC_OPTS');
-    if (isOld) throw new Failure('rsync 没有说明差异是什么，请检查两端 rsync 版本');
+    if (!this.files) throw new Failure(t`rsync 没有说明比较了多少文件，请检查 RSYNC_OPTS`);
+    if (isOld) throw new Failure(t`rsync 没有说明差异是什么，请检查两端 rsync 版本`);
     return found;
   }
 
@@ -125,7 +125,7 @@ export class Comparison {
   private checkStatus(status: number, said: string): void {
     const kind = outcomeOf(status);
     if (kind === 'done') return;
-    const reason = `${meaningOf(status)} (退出码: ${status})：${showPath(said)}`;
+    const reason = t`${meaningOf(status)} (退出码: ${status})：${showPath(said)}`;
     if (kind !== 'partial') throw new Failure(reason);
     this.reasons.add(reason);
   }

@@ -10,7 +10,7 @@ import { dirname, join, resolve } from 'node:path';
 import { type CleanedEnv, makeExactValidator } from 'envalid';
 import { version } from '../../package.json';
 import { isWithin, realPath } from '../service/files.ts';
-import { escapeText, wordsOf } from '../service/text.ts';
+import { escapeText, t, wordsOf } from '../service/text.ts';
 import { homeDirectory } from '../service/user.ts';
 import {
   checked,
@@ -41,26 +41,26 @@ const sourceDirectory = makeExactValidator<string>((value) => {
     isLink = lstatSync(path).isSymbolicLink();
     if (statSync(path).isDirectory() && !isLink) return path;
   } catch (cause) {
-    throw new Error(`应为已存在且当前用户可读的目录 (${(cause as NodeJS.ErrnoException).code})`);
+    throw new Error(t`应为已存在且当前用户可读的目录 (${(cause as NodeJS.ErrnoException).code})`);
   }
-  throw new Error(isLink ? '是符号链接，rsync 只会复制链接本身；在结尾加上斜杠表示它所指目录的内容' : '应为目录');
+  throw new Error(isLink ? t`是符号链接，rsync 只会复制链接本身；在结尾加上斜杠表示它所指目录的内容` : t`应为目录`);
 });
 
 /** ssh reads such a path from a quoted option, where neither a quote nor `${…}` can be escaped. */
 export const UNQUOTABLE = /^~|["\p{Cc}]|\$\{/u;
 const directory = makeExactValidator<string>((value) => {
-  if (UNQUOTABLE.test(value)) throw new Error('应为目录的完整路径；~ 不会展开，不能包含双引号、${ 和控制字符');
+  if (UNQUOTABLE.test(value)) throw new Error(t`应为目录的完整路径；~ 不会展开，不能包含双引号、\${ 和控制字符`);
   return resolve(value);
 });
 
 /** A leading colon would ask for an rsync daemon. */
 const remoteDirectory = checked((value) => {
-  if (/^:|[\r\n]/.test(value)) throw new Error('应为目标主机上的目录，不能以冒号开头或包含换行符');
+  if (/^:|[\r\n]/.test(value)) throw new Error(t`应为目标主机上的目录，不能以冒号开头或包含换行符`);
 });
 
 const rsyncOptions = checked((value) => {
   const complaints = complaintsAbout(parseWords(value));
-  if (complaints.length > 0) throw new Error(complaints.join('；'));
+  if (complaints.length > 0) throw new Error(complaints.join(t`；`));
 });
 
 const sshOptions = checked(parseWords);
@@ -74,7 +74,7 @@ export function parseLimit(value: string): Limit {
   if (value === 'off') return { kind: 'off' };
   if (number && !sign) return { kind: 'files', files: Number(number) };
   if (Number(number) >= 1 && Number(number) <= 100) return { kind: 'percent', percent: Number(number) };
-  throw new Error('应为文件数、1% 到 100% 之间的百分比或 off，例如 50% 或 2000');
+  throw new Error(t`应为文件数、1% 到 100% 之间的百分比或 off，例如 50% 或 2000`);
 }
 const limit = checked(parseLimit);
 
@@ -82,45 +82,45 @@ const relativeDirectories = makeExactValidator<string[]>((value) => {
   const paths = value.split(':').filter(Boolean);
   const isRelative = (path: string) => !/(^|\/)\.{0,2}\//.test(path.replace(/\/?$/, '/'));
   if (paths.every(isRelative)) return paths;
-  throw new Error('应为 SOURCE_DIR 下目录的相对路径，以冒号分隔，例如 cache:var/tmp');
+  throw new Error(t`应为 SOURCE_DIR 下目录的相对路径，以冒号分隔，例如 cache:var/tmp`);
 });
 
 export const variables = {
-  SOURCE_DIR: sourceDirectory({ default: '/data/source/', desc: '源目录；结尾有无斜杠的含义与 rsync 相同' }),
-  DEST_HOST: target({ default: 'rsync-backup', desc: '目标主机，[user@]host，省略用户时为 root' }),
-  DEST_HOSTS: targets({ default: '', desc: '多个目标，以空格或逗号分隔：[user@]host[:dir]；设置后取代 DEST_HOST' }),
-  DEST_DIR: remoteDirectory({ default: '/data/backup/', desc: '目标主机上的目录' }),
-  RSYNC_OPTS: rsyncOptions({ default: '-avz --delete', desc: 'rsync 选项；可用引号，不做任何展开' }),
+  SOURCE_DIR: sourceDirectory({ default: '/data/source/', desc: t`源目录；结尾有无斜杠的含义与 rsync 相同` }),
+  DEST_HOST: target({ default: 'rsync-backup', desc: t`目标主机，[user@]host，省略用户时为 root` }),
+  DEST_HOSTS: targets({ default: '', desc: t`多个目标，以空格或逗号分隔：[user@]host[:dir]；设置后取代 DEST_HOST` }),
+  DEST_DIR: remoteDirectory({ default: '/data/backup/', desc: t`目标主机上的目录` }),
+  RSYNC_OPTS: rsyncOptions({ default: '-avz --delete', desc: t`rsync 选项；可用引号，不做任何展开` }),
   SSH_OPTS: sshOptions({
     default: '-o StrictHostKeyChecking=no',
-    desc: 'ssh 选项，例如 -p 2222；其中指定的端口在各处生效',
+    desc: t`ssh 选项，例如 -p 2222；其中指定的端口在各处生效`,
   }),
-  SYNC_INTERVAL: seconds({ default: 5, desc: '同步间隔（秒），可带小数，0 = 不间隔；这段时间内最多开始一次同步' }),
-  MAX_RETRIES: countUpTo(1_000_000)({ default: 10, desc: '等待 SSH 和测试登录的最大重试次数，每次 5 秒' }),
-  FULL_SYNC_INTERVAL: seconds({ default: 3600, desc: '定期全量比较的间隔（秒），作为安全网，0 = 从不' }),
+  SYNC_INTERVAL: seconds({ default: 5, desc: t`同步间隔（秒），可带小数，0 = 不间隔；这段时间内最多开始一次同步` }),
+  MAX_RETRIES: countUpTo(1_000_000)({ default: 10, desc: t`等待 SSH 和测试登录的最大重试次数，每次 5 秒` }),
+  FULL_SYNC_INTERVAL: seconds({ default: 3600, desc: t`定期全量比较的间隔（秒），作为安全网，0 = 从不` }),
   WATCH_EXCLUDE: relativeDirectories({
     default: [],
-    desc: '不监控的目录，SOURCE_DIR 下的相对路径，以冒号分隔；全量同步仍包含它们',
+    desc: t`不监控的目录，SOURCE_DIR 下的相对路径，以冒号分隔；全量同步仍包含它们`,
   }),
-  ALLOW_EMPTY_SOURCE: flag({ default: false, desc: 'true = 允许空的源目录清空非空的备份' }),
+  ALLOW_EMPTY_SOURCE: flag({ default: false, desc: t`true = 允许空的源目录清空非空的备份` }),
   MAX_DELETE: limit({
     default: '50%',
-    desc: '一小时内在一个目标上最多删除多少，超出则暂缓删除：文件数、上次全量比较时文件数的百分比（不少于 1000 个文件）或 off',
+    desc: t`一小时内在一个目标上最多删除多少，超出则暂缓删除：文件数、上次全量比较时文件数的百分比（不少于 1000 个文件）或 off`,
   }),
-  RENAME_ON_TARGET: flag({ default: true, desc: 'true = 目录树内移动的文件和目录在目标上直接重命名，不再传输' }),
-  SHARED_KEYS_DIR: directory({ default: '/shared-keys', desc: '用来交换公钥的共享卷' }),
-  SSH_DIR: directory({ default: join(homeDirectory(), '.ssh'), desc: '密钥对所在目录' }),
+  RENAME_ON_TARGET: flag({ default: true, desc: t`true = 目录树内移动的文件和目录在目标上直接重命名，不再传输` }),
+  SHARED_KEYS_DIR: directory({ default: '/shared-keys', desc: t`用来交换公钥的共享卷` }),
+  SSH_DIR: directory({ default: join(homeDirectory(), '.ssh'), desc: t`密钥对所在目录` }),
   STATUS_FILE: file({
     default: '/run/rsync-inotify/status.json',
-    desc: '状态文件，供 --status 和 --healthcheck 使用，整体替换',
+    desc: t`状态文件，供 --status 和 --healthcheck 使用，整体替换`,
   }),
   MAX_LAG: seconds({
     default: 300,
-    desc: '备份落后源目录超过这么久（秒，另加 SYNC_INTERVAL）时 --healthcheck 视为不健康，0 = 不限',
+    desc: t`备份落后源目录超过这么久（秒，另加 SYNC_INTERVAL）时 --healthcheck 视为不健康，0 = 不限`,
   }),
   ...logVariables('/var/log/rsync/sync.log'),
-  METRICS_FILE: file({ default: '', desc: 'Prometheus 指标文件，整体替换，例如 /var/metrics/rsync.prom' }),
-  ...webVariables('状态页 /、/metrics 和 /healthz'),
+  METRICS_FILE: file({ default: '', desc: t`Prometheus 指标文件，整体替换，例如 /var/metrics/rsync.prom` }),
+  ...webVariables(t`状态页 /、/metrics 和 /healthz`),
   ...colourVariable,
 };
 
@@ -162,7 +162,7 @@ export function parseTarget(value: string): { user: string; host: string } {
   const host = bracketed ?? plain;
   const isName = /^[\w.-]+$/.test(plain);
   if (!isName && !isIPv6(host.replace(/%\w+$/, ''))) {
-    throw new Error('应为 [user@]host，例如 root@rsync-backup 或 192.0.2.7；端口写在 SSH_OPTS 里');
+    throw new Error(t`应为 [user@]host，例如 root@rsync-backup 或 192.0.2.7；端口写在 SSH_OPTS 里`);
   }
   return { user, host };
 }
@@ -175,7 +175,7 @@ function parseDestination(word: string) {
     return { given, ...parseTarget(given), directory: path };
   } catch {
     throw new Error(
-      `${escapeText(word)} 应为 [user@]host[:dir]，例如 root@rsync-backup:/data/backup/；IPv6 地址须加方括号`,
+      t`${escapeText(word)} 应为 [user@]host[:dir]，例如 root@rsync-backup:/data/backup/；IPv6 地址须加方括号`,
     );
   }
 }
@@ -243,14 +243,14 @@ function mistakesInFiles(config: Config, isRight: (name: string) => boolean): Mi
   const shared = names.filter((name) => names.some((other) => other < name && config[other] === config[name]));
   const tell = (advice: string) => (name: (typeof names)[number]) => mistake(name, config[name], advice);
   return [
-    ...watched.map(tell('不能位于 SOURCE_DIR 之内，否则每次写入都会触发同步；或将其目录加入 WATCH_EXCLUDE')),
-    ...shared.map(tell('已用于另一个变量，请使用不同的文件')),
+    ...watched.map(tell(t`不能位于 SOURCE_DIR 之内，否则每次写入都会触发同步；或将其目录加入 WATCH_EXCLUDE`)),
+    ...shared.map(tell(t`已用于另一个变量，请使用不同的文件`)),
   ];
 }
 
 /** Writes the text of --help. */
 export function help(): string {
-  return `rsync-inotify ${version}：把一个目录树的每次变化实时镜像到备份主机
+  return t`rsync-inotify ${version}：把一个目录树的每次变化实时镜像到备份主机
 
 用法: rsync-inotify [--help | --version | --check | --status | --healthcheck | --verify | --accept-deletions]
       rsync-inotify --restore [路径…] [--from 目录] [--to 目录]

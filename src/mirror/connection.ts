@@ -12,7 +12,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { lifecycle, newBackoff } from '../service/lifecycle.ts';
 import { children, signalGroup, startOnLeash, tailOf } from '../service/processes.ts';
 import { touch } from '../service/status.ts';
-import { Failure, reasonOf } from '../service/text.ts';
+import { Failure, reasonOf, t } from '../service/text.ts';
 import { type Host, isWatched, loginOf } from './config.ts';
 import { type HostKeys, temporaryDirectory } from './host-keys.ts';
 import { UNREACHABLE } from './rsync.ts';
@@ -87,7 +87,7 @@ export class Connection extends EventEmitter {
       const open = () =>
         this.open().catch((cause) => {
           if (isLost || lifecycle.stopping) return;
-          this.state.warn('connection.failed', `无法建立共享的 SSH 连接，将自动重试：${reasonOf(cause)}`);
+          this.state.warn('connection.failed', t`无法建立共享的 SSH 连接，将自动重试：${reasonOf(cause)}`);
         });
       const ahead = this.takeAhead();
       const ssh = ahead ?? (await open());
@@ -98,7 +98,7 @@ export class Connection extends EventEmitter {
       if (this.state.up !== wasUp) backoff = newBackoff();
       wasUp = this.state.up;
       if (ssh) {
-        if (isLost) this.state.log('connection.restored', 'SSH 连接已恢复 ✓');
+        if (isLost) this.state.log('connection.restored', t`SSH 连接已恢复 ✓`);
         this.hostKeys.forgetRefusal();
         if (!ahead) this.emit('connected');
         await this.outlast(ssh, this.socket ?? '');
@@ -126,8 +126,8 @@ export class Connection extends EventEmitter {
     this.emit('lost');
     signalGroup(ssh, 'SIGTERM');
     if (lifecycle.stopping) return;
-    const what = isRemoved ? `共享的 SSH 连接的套接字 ${socket} 被删除，例如被清理临时文件的程序` : 'SSH 连接已断开';
-    this.state.warn('connection.lost', `${what}，正在重新连接...`);
+    const what = isRemoved ? t`共享的 SSH 连接的套接字 ${socket} 被删除，例如被清理临时文件的程序` : t`SSH 连接已断开`;
+    this.state.warn('connection.lost', t`${what}，正在重新连接...`);
   }
 
   /**
@@ -169,6 +169,6 @@ export class Connection extends EventEmitter {
     }
     signalGroup(ssh, 'SIGKILL');
     this.hostKeys.explain(said());
-    throw new Failure(reasonOfSsh(said()) || '超时');
+    throw new Failure(reasonOfSsh(said()) || t`超时`);
   }
 }

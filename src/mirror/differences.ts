@@ -3,7 +3,7 @@
  *
  *   parseDifference('<fcst...... a b'); // { path: 'a b', difference: 'content', attributes: ['size', 'time'] }
  */
-import { showPath } from '../service/text.ts';
+import { showPath, t } from '../service/text.ts';
 
 /** What a plain rsync would mend. */
 export interface Difference {
@@ -20,9 +20,9 @@ const ATTRIBUTES = new Map(
   Object.entries({ s: 'size', t: 'time', p: 'mode', o: 'owner', g: 'group', u: 'atime', a: 'acl', x: 'xattr' }),
 );
 const WORDS: Record<string, string> = {
-  ...{ missing: '缺少', extra: '多余', content: '内容不同', attributes: '属性不同' },
-  ...{ size: '大小', time: '时间', mode: '权限', owner: '属主', group: '属组', atime: '访问时间', acl: 'ACL' },
-  ...{ xattr: '扩展属性', target: '链接目标', device: '设备号', links: '硬链接' },
+  ...{ missing: t`缺少`, extra: t`多余`, content: t`内容不同`, attributes: t`属性不同` },
+  ...{ size: t`大小`, time: t`时间`, mode: t`权限`, owner: t`属主`, group: t`属组`, atime: t`访问时间`, acl: 'ACL' },
+  ...{ xattr: t`扩展属性`, target: t`链接目标`, device: t`设备号`, links: t`硬链接` },
 };
 
 /** Puts the bytes back that rsync shows as `\#ooo`: it escapes what looks like that by itself, too. */
@@ -61,6 +61,6 @@ export const mayBeOfRsync = ({ path, difference, attributes }: Difference) =>
 
 /** Says in a line for people what differs. */
 export function describeDifference({ path, difference, attributes }: Difference): string {
-  const which = attributes.length > 0 ? ` (${attributes.map((name) => WORDS[name]).join('、')})` : '';
+  const which = attributes.length > 0 ? ` (${attributes.map((name) => WORDS[name]).join(t`、`)})` : '';
   return `${WORDS[difference]}${which} ${showPath(path)}`;
 }

@@ -4,7 +4,7 @@
  *   tellFailures(faults.list, { state, look }); // 无法同步 a：No space left on device，请检查目标的磁盘空间和 inode。其余照常同步，它将单独重试
  */
 import type { Stats } from 'node:fs';
-import { decodePath, escapeText, showPath } from '../service/text.ts';
+import { decodePath, escapeText, showPath, t } from '../service/text.ts';
 import type { Fault } from './faults.ts';
 import type { TargetState } from './target-state.ts';
 
@@ -20,26 +20,26 @@ interface Parts {
 export function tellFailures(faults: Fault[], { state, look }: Parts): void {
   const fresh = faults.filter((fault) => state.unmirrored.note(fault, look(fault.path)?.isDirectory() ?? false));
   for (const fault of fresh.slice(0, TOLD)) {
-    const name = fault.path === '' ? '源目录' : showPath(fault.path);
-    const what = look(fault.path) || fault.kind === 'reading' ? `同步 ${name}` : `删除目标上的 ${name}`;
+    const name = fault.path === '' ? t`源目录` : showPath(fault.path);
+    const what = look(fault.path) || fault.kind === 'reading' ? t`同步 ${name}` : t`删除目标上的 ${name}`;
     const why = `${escapeText(fault.text)}${adviceFor(fault)}`;
     const fields = { path: decodePath(fault.path), reason: fault.text };
-    state.error('file.failed', `无法${what}：${why}。其余照常同步，它将单独重试`, fields);
+    state.error('file.failed', t`无法${what}：${why}。其余照常同步，它将单独重试`, fields);
   }
   if (fresh.length <= TOLD) return;
   const more = fresh.length - TOLD;
-  state.error('file.failed_more', `另有 ${more} 个路径无法同步，未逐条列出`, { count: more });
+  state.error('file.failed_more', t`另有 ${more} 个路径无法同步，未逐条列出`, { count: more });
 }
 
 /** Says what to do about a fault, where that is known. */
 function adviceFor({ kind, text, code = 0, atTarget }: Fault): string {
-  if (text.startsWith('filename overflows')) return '，其中有过长的路径，请缩短路径，或移走嵌套过深的目录';
-  if (kind === 'reading' && !atTarget) return '，请检查源目录中它的权限或磁盘';
-  if (code === 28) return '，请检查目标的磁盘空间和 inode';
-  if (code === 122) return '，请检查目标的磁盘配额';
-  if (code === 27) return '，目标的文件系统放不下这么大的文件';
-  if (code === 30) return '，目标是只读的';
-  if (code === 36) return '，目标的文件系统不支持这么长的名称';
-  if (code === 22) return '，目标的文件系统不支持这样的名称';
-  return code > 0 ? '，请检查目标上的权限和磁盘' : '';
+  if (text.startsWith('filename overflows')) return t`，其中有过长的路径，请缩短路径，或移走嵌套过深的目录`;
+  if (kind === 'reading' && !atTarget) return t`，请检查源目录中它的权限或磁盘`;
+  if (code === 28) return t`，请检查目标的磁盘空间和 inode`;
+  if (code === 122) return t`，请检查目标的磁盘配额`;
+  if (code === 27) return t`，目标的文件系统放不下这么大的文件`;
+  if (code === 30) return t`，目标是只读的`;
+  if (code === 36) return t`，目标的文件系统不支持这么长的名称`;
+  if (code === 22) return t`，目标的文件系统不支持这样的名称`;
+  return code > 0 ? t`，请检查目标上的权限和磁盘` : '';
 }

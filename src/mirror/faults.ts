@@ -7,7 +7,7 @@
  *   faults.list; // [{ path: 'a', kind: 'content', text: 'No space left on device', code: 28 }]
  */
 import { withParents } from '../service/files.ts';
-import { showPath } from '../service/text.ts';
+import { showPath, t } from '../service/text.ts';
 import { unescapeName } from './differences.ts';
 import type { Source } from './source.ts';
 
@@ -45,7 +45,7 @@ export const MAX_CHATTER = 1_000_000;
 const ENTRY = 100;
 /** How many lines are passed on of an rsync altogether, those among them that say that a file has vanished, for example. */
 const MAX_ALL_LINES = 10_000;
-const AND_SO_ON = 'rsync: （同一次同步中更多的此类错误不再逐行显示）\n';
+const AND_SO_ON = t`rsync: （同一次同步中更多的此类错误不再逐行显示）\n`;
 /** How long a line may be that is read, characters: rsync names two paths at most, each byte as `\#ooo`. */
 const MAX_LINE = 70_000;
 
@@ -59,7 +59,7 @@ const CONVERSION = /^\[(\w+)\] cannot convert (?:filename|symlink data for): (.*
 /** What start-sshd says comes from where rsync's own errors come from. */
 const REFUSAL = 'start-sshd: ';
 /** What it says where the backup has taken over. */
-const PROMOTION = '拒绝执行：备份端已接管';
+const PROMOTION = t`拒绝执行：备份端已接管`;
 /** Whether start-sshd says that the backup has taken over, so that nothing is received. */
 export const saysPromoted = (said = '') => said.includes(PROMOTION);
 /** How much of it is kept, bytes. */

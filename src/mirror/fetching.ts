@@ -9,6 +9,7 @@ import { randomUUID } from 'node:crypto';
 import { readLines } from '../service/lines.ts';
 import { drawLine, drawsLines, log } from '../service/log.ts';
 import { exitStatus, startOnLeash } from '../service/processes.ts';
+import { t } from '../service/text.ts';
 import { type Host, nameOf } from './config.ts';
 import { statusOf } from './connection.ts';
 import { type Difference, parseDifference } from './differences.ts';
@@ -70,7 +71,7 @@ async function outlast(rsync: ChildProcess, { host, route }: Job, flush: () => v
 /** Shows how far it has come: on a terminal always, in the log now and then. */
 function showProgress() {
   let latest: Progress | undefined;
-  const describe = (progress: Progress) => describeProgress(progress).replace('同步', '恢复');
+  const describe = (progress: Progress) => describeProgress(progress).replace(t`同步`, t`恢复`);
   const telling = setInterval(() => {
     if (latest && !drawsLines()) log('restore.progress', describe(latest), { ...latest });
   }, PROGRESS_MS);

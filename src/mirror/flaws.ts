@@ -6,7 +6,7 @@
  *   flaws.take(); // the paths to be tried again, once flaws.isDue
  */
 import { lifecycle } from '../service/lifecycle.ts';
-import { decodePath, escapeText, showPath } from '../service/text.ts';
+import { decodePath, escapeText, showPath, t } from '../service/text.ts';
 import { type Batch, UNKNOWN } from './changes.ts';
 import type { Attribute } from './faults.ts';
 import type { Outcome } from './rsync.ts';
@@ -19,12 +19,12 @@ const MAX_MS = 3_600_000;
 const MAX_PATHS = 1000;
 
 const ATTRIBUTES: Record<Attribute, { name: string; advice: string }> = {
-  owner: { name: '属主', advice: '请在 RSYNC_OPTS 中加入 --no-owner --no-group（或使用 --chown、--fake-super）' },
-  group: { name: '属组', advice: '请在 RSYNC_OPTS 中加入 --no-group（或使用 --chown、--fake-super）' },
-  mode: { name: '权限', advice: '请在 RSYNC_OPTS 中加入 --no-perms' },
-  times: { name: '修改时间', advice: '请在 RSYNC_OPTS 中加入 --omit-dir-times，或检查目标上的权限' },
-  acl: { name: 'ACL', advice: '请去掉 RSYNC_OPTS 中的 -A' },
-  xattr: { name: '扩展属性', advice: '请去掉 RSYNC_OPTS 中的 -X' },
+  owner: { name: t`属主`, advice: t`请在 RSYNC_OPTS 中加入 --no-owner --no-group（或使用 --chown、--fake-super）` },
+  group: { name: t`属组`, advice: t`请在 RSYNC_OPTS 中加入 --no-group（或使用 --chown、--fake-super）` },
+  mode: { name: t`权限`, advice: t`请在 RSYNC_OPTS 中加入 --no-perms` },
+  times: { name: t`修改时间`, advice: t`请在 RSYNC_OPTS 中加入 --omit-dir-times，或检查目标上的权限` },
+  acl: { name: 'ACL', advice: t`请去掉 RSYNC_OPTS 中的 -A` },
+  xattr: { name: t`扩展属性`, advice: t`请去掉 RSYNC_OPTS 中的 -X` },
 };
 
 /** What it works with. */
@@ -62,8 +62,8 @@ export class Flaws {
       if (state.unsettable.has(attribute)) continue;
       state.unsettable.add(attribute);
       const { name, advice } = ATTRIBUTES[attribute];
-      const what = `目标上不能设置${name}，例如 ${showPath(path)}：${escapeText(text)}。内容已同步，但它的权限和时间可能也没有设置，会再次传输`;
-      const message = `${what}；若目标的文件系统不支持，${advice}`;
+      const what = t`目标上不能设置${name}，例如 ${showPath(path)}：${escapeText(text)}。内容已同步，但它的权限和时间可能也没有设置，会再次传输`;
+      const message = t`${what}；若目标的文件系统不支持，${advice}`;
       state.warn('file.unsettable', message, { attribute, path: decodePath(path) });
     }
   }

@@ -8,7 +8,7 @@ import { randomUUID } from 'node:crypto';
 import { rmSync } from 'node:fs';
 import { readLines } from '../service/lines.ts';
 import { exitStatus, runWithin, start } from '../service/processes.ts';
-import { Failure, lastLine, reasonOf } from '../service/text.ts';
+import { Failure, lastLine, reasonOf, t } from '../service/text.ts';
 import type { Host } from './config.ts';
 import type { Connection } from './connection.ts';
 import { parseDifference, pathBelow } from './differences.ts';
@@ -74,7 +74,7 @@ export class Forecast {
     readLines(rsync.stdout, (line) => told.read(line));
     const status = await this.outlast(rsync, names);
     if (rules.join('\0') !== this.parts.rules().join('\0'))
-      throw new Failure('统计待删除的文件时源目录下的挂载点发生了变化，将重新同步');
+      throw new Failure(t`统计待删除的文件时源目录下的挂载点发生了变化，将重新同步`);
     return { status, present: told.present };
   }
 
@@ -116,11 +116,11 @@ export class Forecast {
     if (exitCode === 0) return;
     const status = await this.parts.connection.statusOf(exitCode ?? UNREACHABLE);
     const [first = ''] = stderr.trim().split('\n', 1); // the last one says no more than that it has failed
-    const reason = `退出码: ${status}，${exitCode === null ? reasonOf(answer) : lastLine(first)}`;
+    const reason = t`退出码: ${status}，${exitCode === null ? reasonOf(answer) : lastLine(first)}`;
     if (status !== LIMITED)
-      throw new Failure(`源目录为空，且无法确定备份是否为空 (${reason})，拒绝同步：${meaningOf(status)}`);
+      throw new Failure(t`源目录为空，且无法确定备份是否为空 (${reason})，拒绝同步：${meaningOf(status)}`);
     throw new Failure(
-      '源目录为空而备份不为空，为保护备份拒绝同步。请检查源目录的挂载；若确实要清空备份，请设置 ALLOW_EMPTY_SOURCE=true',
+      t`源目录为空而备份不为空，为保护备份拒绝同步。请检查源目录的挂载；若确实要清空备份，请设置 ALLOW_EMPTY_SOURCE=true`,
     );
   }
 

@@ -10,7 +10,7 @@ import { isWithin, realPath, replaceFile } from '../service/files.ts';
 import { Glance } from '../service/glance.ts';
 import { fingerprint } from '../service/keys.ts';
 import { error, warn } from '../service/log.ts';
-import { escapeText, Failure, reasonOf } from '../service/text.ts';
+import { escapeText, Failure, reasonOf, t } from '../service/text.ts';
 import { type Config, UNQUOTABLE } from './config.ts';
 import { readPublishedKeys } from './published-keys.ts';
 import { hasProxyFailed } from './ssh.ts';
@@ -30,7 +30,7 @@ export function temporaryDirectory(config: Config): string {
       return mkdtempSync(join(parent, 'rsync-inotify-'));
     } catch {}
   }
-  throw new Failure(`无法在 ${parents.join('、')} 中创建临时目录，请检查权限和磁盘空间`);
+  throw new Failure(t`无法在 ${parents.join(t`、`)} 中创建临时目录，请检查权限和磁盘空间`);
 }
 
 /** Says where a path leads, as far as it leads anywhere. */
@@ -75,7 +75,7 @@ export class HostKeys {
    */
   refresh(): string | undefined {
     if (this.isSilent && this.file) return this.file;
-    if (this.isSilent) throw new Failure(`${escapeText(this.directory)} 没有应答。请检查共享卷`);
+    if (this.isSilent) throw new Failure(t`${escapeText(this.directory)} 没有应答。请检查共享卷`);
     const { keys, faults, isEmpty } = readPublishedKeys(this.directory);
     if (isEmpty && !this.file) return undefined;
     this.keys = keys;
@@ -91,7 +91,7 @@ export class HostKeys {
     const wasSilent = this.isSilent;
     this.isSilent = !(await this.glance.answers());
     if (!this.isSilent || wasSilent) return;
-    warn('host_key.silent', `共享卷没有应答: ${escapeText(this.directory)}。在此之前公布的主机密钥继续有效`);
+    warn('host_key.silent', t`共享卷没有应答: ${escapeText(this.directory)}。在此之前公布的主机密钥继续有效`);
   }
 
   private get directory(): string {
@@ -113,7 +113,7 @@ export class HostKeys {
       }
       return keepFile(join(this.ownDirectory, 'known_hosts'), lines);
     } catch (cause) {
-      throw new Failure(`无法保存公布的主机密钥：${reasonOf(cause)}`);
+      throw new Failure(t`无法保存公布的主机密钥：${reasonOf(cause)}`);
     }
   }
 
@@ -128,9 +128,8 @@ export class HostKeys {
   private tellJumpRefusal(): void {
     if (this.told.has('jump')) return;
     this.told.add('jump');
-    const what = `跳板机 ${escapeText(this.jump)} 的主机密钥未知，或已改变，ssh 拒绝经由它连接，没有发送任何数据。这与备份主机的身份无关。`;
-    const advice =
-      '请核对跳板机的密钥指纹，再写入它所用的 known_hosts：ssh 连接跳板机时不用 SSH_DIR 和 SSH_OPTS，只用 ~/.ssh 和 ssh 的配置文件（可用 -F 指定，在其中为跳板机写明 UserKnownHostsFile 和 IdentityFile）';
+    const what = t`跳板机 ${escapeText(this.jump)} 的主机密钥未知，或已改变，ssh 拒绝经由它连接，没有发送任何数据。这与备份主机的身份无关。`;
+    const advice = t`请核对跳板机的密钥指纹，再写入它所用的 known_hosts：ssh 连接跳板机时不用 SSH_DIR 和 SSH_OPTS，只用 ~/.ssh 和 ssh 的配置文件（可用 -F 指定，在其中为跳板机写明 UserKnownHostsFile 和 IdentityFile）`;
     this.target.error('host_key.jump_refused', `${what}${advice}`, { jump: this.jump });
   }
 
@@ -138,19 +137,19 @@ export class HostKeys {
     if (this.told.has('backup')) return;
     this.told.add('backup');
     const where = escapeText(this.directory);
-    const expected = this.keys.map(fingerprint).join(' 或 ');
+    const expected = this.keys.map(fingerprint).join(t` 或 `);
     const [what, advice] = expected
       ? [
-          `备份主机的密钥与 ${where} 中公布的不符，可能有人在冒充备份主机！`,
-          `应为 ${expected}。若备份端是重建的，它的 start-sshd 启动时会公布新密钥，请检查两端是否挂载了同一个共享卷；没有共享卷时，请将新的 host_keys 复制过来`,
+          t`备份主机的密钥与 ${where} 中公布的不符，可能有人在冒充备份主机！`,
+          t`应为 ${expected}。若备份端是重建的，它的 start-sshd 启动时会公布新密钥，请检查两端是否挂载了同一个共享卷；没有共享卷时，请将新的 host_keys 复制过来`,
         ]
       : [
-          `${where} 中没有有效的主机密钥，无法确认备份主机的身份。`,
+          t`${where} 中没有有效的主机密钥，无法确认备份主机的身份。`,
           this.file
-            ? '备份端的 start-sshd 启动时会公布它们，请检查共享卷；若备份端确实不再公布，请清空该目录并重启服务'
-            : '备份端的 start-sshd 启动时会公布它们，请检查共享卷；没有共享卷时，请将备份端的 host_keys 复制过来',
+            ? t`备份端的 start-sshd 启动时会公布它们，请检查共享卷；若备份端确实不再公布，请清空该目录并重启服务`
+            : t`备份端的 start-sshd 启动时会公布它们，请检查共享卷；没有共享卷时，请将备份端的 host_keys 复制过来`,
         ];
-    this.target.error('host_key.refused', `${what}已拒绝连接，没有发送任何数据。${advice}`);
+    this.target.error('host_key.refused', t`${what}已拒绝连接，没有发送任何数据。${advice}`);
   }
 
   /** Has a refusal be news again: a connection stands. */

@@ -14,7 +14,7 @@ import { startHeard } from '../service/intake.ts';
 import { lifecycle } from '../service/lifecycle.ts';
 import { error, warn } from '../service/log.ts';
 import { children, isStopped, isWaiting, signalGroup, startOnLeash } from '../service/processes.ts';
-import { escapeText, Failure, reasonOf } from '../service/text.ts';
+import { escapeText, Failure, reasonOf, t } from '../service/text.ts';
 import { type Event, parseEvent } from './events.ts';
 import { getProbe, hangs, inodeOfProbe, PROBE, type Talker } from './vigil.ts';
 import { WatcherWords } from './watcher-words.ts';
@@ -130,7 +130,7 @@ class Inotifywait extends EventEmitter implements Watcher, Talker {
   }
 
   giveUp(): void {
-    error('watch.hung', 'inotifywait 没有应答 (可能被 SIGSTOP 暂停，或已卡住)，将强行终止并更换，随后全量同步');
+    error('watch.hung', t`inotifywait 没有应答 (可能被 SIGSTOP 暂停，或已卡住)，将强行终止并更换，随后全量同步`);
     this.end();
     this.emit('exit', null, 'SIGKILL'); // it may not end soon: where a file system hangs, not even by that
   }
@@ -154,12 +154,12 @@ function establishment(watcher: ChildProcess): Promise<void> {
         warn('watch.complaint', `inotifywait: ${escapeText(line)}`);
     });
   }
-  watcher.once('error', (cause) => reject(new Failure(`无法启动 inotifywait：${reasonOf(cause)}`)));
+  watcher.once('error', (cause) => reject(new Failure(t`无法启动 inotifywait：${reasonOf(cause)}`)));
   watcher.once('close', (code, signal) => {
     const { last, advice } = words;
-    if (code === 126 || code === 127) return reject(new Failure(`无法启动 inotifywait：${last}`));
-    const said = [last, advice].filter(Boolean).join('。');
-    reject(new Failure(`inotifywait 退出 (退出码: ${code ?? signal})：${said}`));
+    if (code === 126 || code === 127) return reject(new Failure(t`无法启动 inotifywait：${last}`));
+    const said = [last, advice].filter(Boolean).join(t`。`);
+    reject(new Failure(t`inotifywait 退出 (退出码: ${code ?? signal})：${said}`));
   });
   return promise;
 }

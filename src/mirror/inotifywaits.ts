@@ -8,7 +8,7 @@
 import { EventEmitter } from 'node:events';
 import { resolve } from 'node:path';
 import { inOctal } from '../service/mounts.ts';
-import { Failure, reasonOf } from '../service/text.ts';
+import { Failure, reasonOf, t } from '../service/text.ts';
 import type { Config } from './config.ts';
 import { type Event, FORMAT, WATCHED_EVENTS } from './events.ts';
 import { startInotifywait, type Watcher } from './inotifywait.ts';
@@ -73,7 +73,7 @@ export class Inotifywaits extends EventEmitter implements Watcher {
   private async establish(): Promise<void> {
     for (let tries = 1; ; tries++) {
       const commands = this.commands(await this.terrain.plan());
-      if (this.isEnded) throw new Failure('监控已停止');
+      if (this.isEnded) throw new Failure(t`监控已停止`);
       const parts = commands.map((words) => this.startOne(words));
       this.parts = parts;
       for (const part of parts) part.once('exit', (code, signal) => this.noticeEnd(parts, code, signal));

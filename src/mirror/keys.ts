@@ -9,7 +9,7 @@ import { dirname, join } from 'node:path';
 import { replaceFile } from '../service/files.ts';
 import { generateKeyPair, holdsKey } from '../service/keys.ts';
 import { run } from '../service/processes.ts';
-import { escapeText, Failure, reasonOf } from '../service/text.ts';
+import { escapeText, Failure, reasonOf, t } from '../service/text.ts';
 import type { Config } from './config.ts';
 
 /** Names the file of the private key. */
@@ -33,7 +33,7 @@ export async function publicHalfOf(key: string): Promise<string> {
   const derived = await run`ssh-keygen -y -P ${''} -f ${key}`;
   if (derived.exitCode !== 0) {
     throw new Failure(
-      `无法读取 SSH 私钥 ${escapeText(key)}：${reasonOf(derived)}。它应没有口令、权限为 0600；移走它后重启会生成新的密钥对`,
+      t`无法读取 SSH 私钥 ${escapeText(key)}：${reasonOf(derived)}。它应没有口令、权限为 0600；移走它后重启会生成新的密钥对`,
     );
   }
   try {
@@ -50,6 +50,6 @@ export function sharePublicKey({ SHARED_KEYS_DIR }: Config, line: string): void 
     if (!holdsKey(shared, line)) replaceFile(shared, line, 0o644);
   } catch (cause) {
     const where = `SHARED_KEYS_DIR=${escapeText(SHARED_KEYS_DIR)}`;
-    throw new Failure(`无法写入 ${where}：${reasonOf(cause)}。请检查共享卷的挂载和权限`);
+    throw new Failure(t`无法写入 ${where}：${reasonOf(cause)}。请检查共享卷的挂载和权限`);
   }
 }

@@ -12,7 +12,7 @@ import { dirname, join } from 'node:path';
 import { replaceFile } from '../service/files.ts';
 import { warn } from '../service/log.ts';
 import { type Identity, mountsBelow, parseMountinfo, readMountinfo } from '../service/mounts.ts';
-import { escapeText, reasonOf } from '../service/text.ts';
+import { escapeText, reasonOf, t } from '../service/text.ts';
 import type { Config } from './config.ts';
 
 /** A mount below the source. */
@@ -107,10 +107,10 @@ export class Memory {
     try {
       const read: unknown = JSON.parse(readFileSync(this.path, 'utf8'));
       if (isRemembered(read)) return read;
-      throw new Error('内容不是本程序写入的');
+      throw new Error(t`内容不是本程序写入的`);
     } catch (cause) {
       if ((cause as NodeJS.ErrnoException).code !== 'ENOENT')
-        warn('memory.failed', `无法读取 ${escapeText(this.path)}，视为首次启动：${reasonOf(cause)}`);
+        warn('memory.failed', t`无法读取 ${escapeText(this.path)}，视为首次启动：${reasonOf(cause)}`);
       return {};
     }
   }
@@ -148,8 +148,8 @@ export class Memory {
       replaceFile(this.path, `${JSON.stringify(this.data)}\n`, 0o600);
       this.isBroken = false;
     } catch (cause) {
-      const what = `无法保存 ${escapeText(this.path)}：${reasonOf(cause)}`;
-      if (!this.isBroken) warn('memory.failed', `${what}。重启后将不记得源目录、挂载点和被暂缓的删除`);
+      const what = t`无法保存 ${escapeText(this.path)}：${reasonOf(cause)}`;
+      if (!this.isBroken) warn('memory.failed', t`${what}。重启后将不记得源目录、挂载点和被暂缓的删除`);
       this.isBroken = true;
     }
   }

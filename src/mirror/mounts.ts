@@ -22,7 +22,7 @@ import {
   readMountinfo,
 } from '../service/mounts.ts';
 import { touch } from '../service/status.ts';
-import { decodePath, showPath } from '../service/text.ts';
+import { decodePath, showPath, t } from '../service/text.ts';
 import type { Memory, RememberedMount } from './memory.ts';
 import { decide, examineMount, type Found, holdsAnything, isOther, type MountState } from './mount-states.ts';
 import { hideRules, keepRules } from './scopes.ts';
@@ -156,7 +156,7 @@ export class Mounts extends EventEmitter {
     this.tellChange();
     this.refresh();
     for (const { path } of gone)
-      log('mount.forgotten', `不再等待挂载点 ${showPath(path)}，随即全量同步`, { path: decodePath(path) });
+      log('mount.forgotten', t`不再等待挂载点 ${showPath(path)}，随即全量同步`, { path: decodePath(path) });
     return gone.map(({ path }) => path);
   }
 
@@ -299,23 +299,23 @@ export class Mounts extends EventEmitter {
   private tellMissing({ path, state }: Known): void {
     const what =
       state === 'replaced'
-        ? `源目录下的挂载点 ${showPath(path)} 换成了另一个空的文件系统`
-        : `源目录下的挂载点 ${showPath(path)} 不见了：文件系统没有挂载，或没有应答`;
-    const kept = '为保护备份，其中原有的内容在目标上保持不变，其余照常同步';
-    const advice = '请检查挂载，恢复后会自动继续；若是有意移除，请执行 rsync-inotify --accept-deletions';
-    error('mount.missing', `${what}。${kept}。${advice}`, { path: decodePath(path), state });
+        ? t`源目录下的挂载点 ${showPath(path)} 换成了另一个空的文件系统`
+        : t`源目录下的挂载点 ${showPath(path)} 不见了：文件系统没有挂载，或没有应答`;
+    const kept = t`为保护备份，其中原有的内容在目标上保持不变，其余照常同步`;
+    const advice = t`请检查挂载，恢复后会自动继续；若是有意移除，请执行 rsync-inotify --accept-deletions`;
+    error('mount.missing', t`${what}。${kept}。${advice}`, { path: decodePath(path), state });
   }
 
   private tellOther({ path }: Known): void {
-    const what = `源目录下的挂载点 ${showPath(path)} 换成了另一个文件系统，备份上原有的内容将被它的内容取代`;
+    const what = t`源目录下的挂载点 ${showPath(path)} 换成了另一个文件系统，备份上原有的内容将被它的内容取代`;
     warn('mount.changed', what, { path: decodePath(path) });
   }
 
   private tellArrival({ path }: Known, isNew: boolean, before: MountState): void {
     if (before === 'resting') return; // it comes and goes on purpose
     const [name, fields] = [showPath(path), { path: decodePath(path) }];
-    if (isNew) log('mount.added', `源目录下有新的挂载点 ${name}，开始监控和同步其中的内容`, fields);
-    else log('mount.restored', `源目录下的挂载点 ${name} 已恢复，重新监控和同步其中的内容 ✓`, fields);
+    if (isNew) log('mount.added', t`源目录下有新的挂载点 ${name}，开始监控和同步其中的内容`, fields);
+    else log('mount.restored', t`源目录下的挂载点 ${name} 已恢复，重新监控和同步其中的内容 ✓`, fields);
   }
 }
 

@@ -9,7 +9,7 @@ import { basename, dirname, isAbsolute, join } from 'node:path';
 import { quote } from 'shlex';
 import { isWithin, realPath } from '../service/files.ts';
 import { run } from '../service/processes.ts';
-import { escapeText, Failure } from '../service/text.ts';
+import { escapeText, Failure, t } from '../service/text.ts';
 import { askBackup, askRemote } from './backup-guard.ts';
 import { type Host, nameOf } from './config.ts';
 import type { Connection } from './connection.ts';
@@ -32,7 +32,7 @@ const OVERLAY = '794c7630:';
 export async function refuseNested(host: Host, connection: Route): Promise<void> {
   const reason = await reasonToRefuse(host, connection).catch(() => undefined); // the source may be gone this moment
   if (!reason) return;
-  throw new Failure(`配置错误: ${nameOf(host)} 就在本机上，${reason}。请更改 DEST_DIR 或 SOURCE_DIR`, 2);
+  throw new Failure(t`配置错误: ${nameOf(host)} 就在本机上，${reason}。请更改 DEST_DIR 或 SOURCE_DIR`, 2);
 }
 
 /** Says what would become of a copy on this machine, nothing where it would be well, or is not known to be here. */
@@ -59,10 +59,10 @@ async function reasonAgainst(host: Host, destination: string): Promise<string | 
   if (!place) return undefined;
   if (isWithin(place, source)) {
     if (place !== source && (await isLeftOut(host, place, source))) return undefined;
-    return `位于源目录 ${escapeText(given)} 之内，镜像会不断把自己再镜像一遍`;
+    return t`位于源目录 ${escapeText(given)} 之内，镜像会不断把自己再镜像一遍`;
   }
   if (!plan.deletes || !isWithin(source, place)) return undefined;
-  return `源目录 ${escapeText(given)} 位于其中，同步时的删除会删掉源目录本身`;
+  return t`源目录 ${escapeText(given)} 位于其中，同步时的删除会删掉源目录本身`;
 }
 
 /** Where a path really leads, nothing where that is nowhere. */

@@ -6,11 +6,11 @@
 import { posix } from 'node:path';
 import { isWithin } from '../service/files.ts';
 import { warn } from '../service/log.ts';
+import { t } from '../service/text.ts';
 import type { Host } from './config.ts';
 
-const DROPPED = 'RSYNC_OPTS 中的 --ignore-errors 未采用：读取出错时，它会让 rsync 删除备份中没能读到的内容';
-const NESTED =
-  'RSYNC_OPTS 中的 --backup-dir 位于目标目录之内：除非排除它，带 --delete 的全量同步会把其中的旧版本再移入更深一层并互相覆盖，源端的密钥也能删除它们。请去掉它，改在备份端设置 HISTORY_DAYS（例如 HISTORY_DAYS=30）';
+const DROPPED = t`RSYNC_OPTS 中的 --ignore-errors 未采用：读取出错时，它会让 rsync 删除备份中没能读到的内容`;
+const NESTED = t`RSYNC_OPTS 中的 --backup-dir 位于目标目录之内：除非排除它，带 --delete 的全量同步会把其中的旧版本再移入更深一层并互相覆盖，源端的密钥也能删除它们。请去掉它，改在备份端设置 HISTORY_DAYS（例如 HISTORY_DAYS=30）`;
 
 /** Warns once of each, whatever the number of targets. */
 export function warnOfOptions(hosts: readonly Pick<Host, 'plan' | 'directory'>[]): void {

@@ -6,7 +6,7 @@
  */
 import { resolve } from 'node:path';
 import { split } from 'shlex';
-import { wordsOf } from '../service/text.ts';
+import { t, wordsOf } from '../service/text.ts';
 import { type FilterRules, isFilterOption, partialDirOf, RulesInForce, readRules } from './filter-rules.ts';
 import { isDeleting, isSet, type Option, parseOptions, withoutDeleting, withoutOptions } from './rsync-options.ts';
 
@@ -21,7 +21,7 @@ export function parseWords(list: string): string[] {
   try {
     return split(list);
   } catch {
-    throw new Error('引号或反斜杠没有配对，应为以空格分隔、可带引号的选项列表');
+    throw new Error(t`引号或反斜杠没有配对，应为以空格分隔、可带引号的选项列表`);
   }
 }
 

@@ -6,7 +6,7 @@
  */
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { Failure } from '../service/text.ts';
+import { Failure, t } from '../service/text.ts';
 import type { Carried } from './beside.ts';
 import type { Brake } from './brake.ts';
 import type { Host } from './config.ts';
@@ -58,7 +58,7 @@ export class OwnLine {
   private send(paths: string[]) {
     const { source, isSingle } = this.parts;
     source.check();
-    if (!paths.every(isSingle)) throw new Failure('文件已改变');
+    if (!paths.every(isSingle)) throw new Failure(t`文件已改变`);
     const scopes = new Map(paths.map((path): [string, Scope] => [path, 'entry']));
     const { transfers } = this;
     return transfers.finish(transfers.startComparing(LIST_OPTIONS), { names: listOf(scopes, source.prefix) });

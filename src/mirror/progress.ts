@@ -4,7 +4,7 @@
  *   const filter = progressFilter((progress) => log('sync.progress', describeProgress(progress)));
  *   process.stdout.write(filter(chunk));
  */
-import { inUnits } from '../service/text.ts';
+import { inUnits, t } from '../service/text.ts';
 
 /** While rsync is scanning, there may be more to come. */
 export interface Progress {
@@ -72,6 +72,6 @@ export class SumOfProgress {
 
 /** Says in a line for people how far it has come. */
 export function describeProgress({ percent, files, bytes_per_second, scanning }: Progress): string {
-  const rate = `${files} 个文件，${inUnits(bytes_per_second)}/s`;
-  return `同步进度: ${percent}%，${rate}${scanning ? '，仍在扫描' : ''}`;
+  const rate = t`${files} 个文件，${inUnits(bytes_per_second)}/s`;
+  return t`同步进度: ${percent}%，${rate}${scanning ? t`，仍在扫描` : ''}`;
 }

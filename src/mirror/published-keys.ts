@@ -7,7 +7,7 @@
 import { lstatSync, readdirSync } from 'node:fs';
 import { type HeldDirectory, holdDirectory, readSmallFile } from '../service/files.ts';
 import { MAX_KEY_BYTES, parsePublicKey } from '../service/keys.ts';
-import { escapeText, Failure, reasonOf } from '../service/text.ts';
+import { escapeText, Failure, reasonOf, t } from '../service/text.ts';
 
 /** How many files are read: each backup has three, and one that is made anew under another name leaves them behind. */
 const MAX_FILES = 1000;
@@ -35,12 +35,12 @@ export function readPublishedKeys(directory: string): Published {
     const names = readdirSync(place.at('')).filter((name) => name.endsWith('.pub'));
     const taken = newest(place, names).sort();
     const { keys, faults } = readKeys(place, taken);
-    const advice = `请删除 ${escapeText(directory)} 中不再使用的文件`;
-    const left = `公布的主机密钥有 ${names.length} 个，只采用了最新的 ${MAX_FILES} 个。${advice}`;
+    const advice = t`请删除 ${escapeText(directory)} 中不再使用的文件`;
+    const left = t`公布的主机密钥有 ${names.length} 个，只采用了最新的 ${MAX_FILES} 个。${advice}`;
     return { keys, faults: names.length > MAX_FILES ? [left, ...faults] : faults, isEmpty: names.length === 0 };
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return { keys: [], faults: [], isEmpty: true };
-    throw new Failure(`无法读取公布的主机密钥 ${escapeText(directory)}：${reasonOf(cause)}。请检查共享卷的挂载和权限`);
+    throw new Failure(t`无法读取公布的主机密钥 ${escapeText(directory)}：${reasonOf(cause)}。请检查共享卷的挂载和权限`);
   }
 }
 
@@ -61,10 +61,10 @@ function readKeys(place: HeldDirectory, names: string[]): Pick<Published, 'keys'
     try {
       return parsePublicKey(readSmallFile(place.at(name), MAX_KEY_BYTES)).key;
     } catch (cause) {
-      faults.push(`忽略了公布的主机密钥 ${escapeText(name)}：${reasonOf(cause)}`);
+      faults.push(t`忽略了公布的主机密钥 ${escapeText(name)}：${reasonOf(cause)}`);
       return [];
     }
   });
   const more = faults.length - MAX_TOLD;
-  return { keys, faults: more > 0 ? [...faults.slice(0, MAX_TOLD), `另外忽略了 ${more} 个公布的主机密钥`] : faults };
+  return { keys, faults: more > 0 ? [...faults.slice(0, MAX_TOLD), t`另外忽略了 ${more} 个公布的主机密钥`] : faults };
 }

@@ -6,7 +6,7 @@
 import { accessSync, constants } from 'node:fs';
 import { readLines } from '../service/lines.ts';
 import { exitStatus, signalGroup, start, tailOf } from '../service/processes.ts';
-import { Failure, lastLine } from '../service/text.ts';
+import { Failure, lastLine, t } from '../service/text.ts';
 import type { Host } from './config.ts';
 import { unescapeName } from './differences.ts';
 import { withoutQuiet } from './rsync-options.ts';
@@ -54,6 +54,6 @@ export async function findUnreadable(host: Host, place: (told: string) => string
   });
   const status = await exitStatus(rsync);
   if (found === undefined && status !== 0)
-    throw new Failure(`无法得知哪些文件可读 (rsync 退出码: ${status})：${lastLine(said())}`);
+    throw new Failure(t`无法得知哪些文件可读 (rsync 退出码: ${status})：${lastLine(said())}`);
   return found;
 }

@@ -7,7 +7,7 @@
  */
 import type { Stats } from 'node:fs';
 import { withParents } from '../service/files.ts';
-import { decodePath, showPath } from '../service/text.ts';
+import { decodePath, showPath, t } from '../service/text.ts';
 import { ALL, type Batch, changeIn, UNKNOWN } from './changes.ts';
 import { divide, type List } from './division.ts';
 import { tellFailures } from './failures.ts';
@@ -209,7 +209,7 @@ export class Recovery {
     for (const path of mirrored) {
       unmirrored.settle(path);
       if (path === '' || !look(path)) continue;
-      state.log('file.recovered', `路径 ${showPath(path)} 已同步 ✓`, { path: decodePath(path) });
+      state.log('file.recovered', t`路径 ${showPath(path)} 已同步 ✓`, { path: decodePath(path) });
     }
     return mirrored.length;
   }
@@ -239,7 +239,7 @@ export class Recovery {
     const { state, look } = this.parts;
     if (kind !== 'reading' || !isLostAndFound(path, look(path))) return false;
     if (state.unmirrored.ignore(path))
-      state.log('file.ignored', `路径 ${showPath(path)} 是文件系统自用的目录，当前用户无权读取，不同步`, {
+      state.log('file.ignored', t`路径 ${showPath(path)} 是文件系统自用的目录，当前用户无权读取，不同步`, {
         path: decodePath(path),
       });
     return true;
@@ -334,7 +334,7 @@ export class Recovery {
   private sendParts(batch: Batch, part: Part, smaller: Batch[], status: number | null): true {
     if (!part.isPart) {
       this.dividableAt = performance.now() + DIVISION_REST_MS;
-      const message = `这批变化反复失败，分成小份查找失败的文件，其余先行同步`;
+      const message = t`这批变化反复失败，分成小份查找失败的文件，其余先行同步`;
       this.parts.state.warn('sync.divided', message, { changes: batch.size, exit_code: status });
     }
     const needsLast = batch.size === 1 && !part.isCovered;

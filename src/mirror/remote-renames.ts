@@ -7,7 +7,7 @@
 import { once } from 'node:events';
 import { quote } from 'shlex';
 import { limit, start, tailOf } from '../service/processes.ts';
-import { lastLine } from '../service/text.ts';
+import { lastLine, t } from '../service/text.ts';
 import { type Host, loginOf } from './config.ts';
 import type { Connection } from './connection.ts';
 import type { Errands } from './errands.ts';
@@ -63,9 +63,9 @@ export class RemoteRenames {
     attempt.unrepeated = [];
     if (status !== 0) {
       this.isKnown = false;
-      state.log('sync.rename_refused', `目标不支持重命名 (${said})，移动的内容将再次传输`);
+      state.log('sync.rename_refused', t`目标不支持重命名 (${said})，移动的内容将再次传输`);
     } else if (renamed > 0) {
-      state.log('sync.renamed', `已在目标上重命名 ${renamed} 项，无需再次传输`, { renamed });
+      state.log('sync.renamed', t`已在目标上重命名 ${renamed} 项，无需再次传输`, { renamed });
     }
     return status === 0 && renamed === moves.length;
   }

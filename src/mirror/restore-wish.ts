@@ -7,7 +7,7 @@
 import { isAbsolute, join, relative, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { isWithin } from '../service/files.ts';
-import { escapeText, Failure, reasonOf, wordsOf } from '../service/text.ts';
+import { escapeText, Failure, reasonOf, t, wordsOf } from '../service/text.ts';
 import type { Host } from './config.ts';
 import { isSet, parseOptions, withoutOptions } from './rsync-options.ts';
 
@@ -20,14 +20,14 @@ export interface Wish {
   to: string | undefined;
 }
 
-const usage = (what: string) => new Failure(`用法错误: ${what}。请参阅 rsync-inotify --help`, 2);
+const usage = (what: string) => new Failure(t`用法错误: ${what}。请参阅 rsync-inotify --help`, 2);
 
 /** Reads what is wished. @param source SOURCE_DIR @throws {Failure} (status 2) */
 export function readWish(args: readonly string[], source: string): Wish {
   const options = { restore: { type: 'boolean' }, from: { type: 'string' }, to: { type: 'string' } } as const;
   try {
     const { values, positionals } = parseArgs({ args: [...args], options, allowPositionals: true });
-    for (const name of ['from', 'to'] as const) if (values[name] === '') throw usage(`--${name} 之后应为目录`);
+    for (const name of ['from', 'to'] as const) if (values[name] === '') throw usage(t`--${name} 之后应为目录`);
     return { paths: positionals.map((path) => pathBelow(path, source)), from: values.from, to: values.to };
   } catch (cause) {
     throw cause instanceof Failure ? cause : usage(reasonOf(cause));
@@ -39,7 +39,7 @@ function pathBelow(path: string, source: string): string {
   const root = resolve(source);
   const whole = resolve(root, path);
   if (path === '' || !isWithin(whole, root))
-    throw usage(`${escapeText(path)} 不在 SOURCE_DIR=${escapeText(root)} 之内`);
+    throw usage(t`${escapeText(path)} 不在 SOURCE_DIR=${escapeText(root)} 之内`);
   return relative(root, whole);
 }
 
@@ -58,7 +58,7 @@ export function placesIn(directory: string, wish: Wish): string[] {
   if (isWhole(wish)) return [directory];
   const places = wish.paths.map((path) => `${directory}./${path.replace(/[*?[]/g, '\\$&')}`);
   if (Buffer.byteLength(places.join(' ')) <= MAX_NAMES) return places;
-  throw usage('路径太多，请分几次恢复，或指明它们所在的目录');
+  throw usage(t`路径太多，请分几次恢复，或指明它们所在的目录`);
 }
 
 /** Names the directory of the backup that stands for SOURCE_DIR. @param below what a path of the source begins with there, bytes */

@@ -12,7 +12,7 @@ import { fenceOff } from '../service/landlock.ts';
 import { type Answer, lifecycle } from '../service/lifecycle.ts';
 import { lockDirectory, lockFile } from '../service/locks.ts';
 import { detail, error, heading, info, log, warn } from '../service/log.ts';
-import { escapeText, Failure, reasonOf, showPath } from '../service/text.ts';
+import { escapeText, Failure, reasonOf, showPath, t } from '../service/text.ts';
 import { checkConfig, type LocatedHost } from './check.ts';
 import { type Config, nameOf } from './config.ts';
 import { describeDifference } from './differences.ts';
@@ -75,11 +75,11 @@ function findTarget({ to, paths }: Wish, config: Config): Target {
     const isLive = isWithin(real, source) || isWithin(source, real);
     checkRoom(real, paths); // before the lock, which would have the service pause
     const lock = isLive ? lockSource(config) : lockDirectory(real);
-    if (lock === undefined) throw new Error('另一个恢复正在进行');
+    if (lock === undefined) throw new Error(t`另一个恢复正在进行`);
     checkRoom(real, paths); // nor has another restore filled it meanwhile
     return { to: real, lock, isLive, [Symbol.dispose]: () => closeSync(lock) };
   } catch (cause) {
-    throw new Failure(`无法恢复到 ${escapeText(to ?? SOURCE_DIR)}：${reasonOf(cause)}`);
+    throw new Failure(t`无法恢复到 ${escapeText(to ?? SOURCE_DIR)}：${reasonOf(cause)}`);
   }
 }
 
@@ -90,7 +90,7 @@ function lockSource(config: Config): number | undefined {
     return lockFile(restoreLockOf(config));
   } catch (cause) {
     throw new Error(
-      `需要在 SSH_DIR 中加锁，使服务暂停同步：${reasonOf(cause)}。请使 SSH_DIR 可写，或用 --to 恢复到别处`,
+      t`需要在 SSH_DIR 中加锁，使服务暂停同步：${reasonOf(cause)}。请使 SSH_DIR 可写，或用 --to 恢复到别处`,
     );
   }
 }
@@ -98,9 +98,8 @@ function lockSource(config: Config): number | undefined {
 /** Refuses to fill a directory that is not empty, unless it was said what is to be restored in it. @throws {Failure} */
 function checkRoom(to: string, paths: readonly string[]): void {
   if (paths.length > 0 || readdirSync(to).every((name) => name === LOST_AND_FOUND)) return;
-  const advice =
-    '只恢复其中的路径，请逐一指明；要在现有内容之上恢复全部（例如继续中断的恢复），请指明 .（rsync-inotify --restore .）';
-  throw new Failure(`目录不是空的。${advice}`);
+  const advice = t`只恢复其中的路径，请逐一指明；要在现有内容之上恢复全部（例如继续中断的恢复），请指明 .（rsync-inotify --restore .）`;
+  throw new Failure(t`目录不是空的。${advice}`);
 }
 
 /** Numbers of capabilities (capabilities(7)) that root needs to give files their owners, and to change what is another's then. */
@@ -112,9 +111,9 @@ function checkRights(hosts: LocatedHost[]): void {
   const [, mask = '0'] = /^CapEff:\s*(\w+)$/m.exec(readFileSync('/proc/self/status', 'latin1')) ?? [];
   const missing = Object.entries(NEEDED).filter(([, bit]) => ((BigInt(`0x${mask}`) >> bit) & 1n) === 0n);
   if (missing.length === 0) return;
-  const names = missing.map(([name]) => name).join('、');
+  const names = missing.map(([name]) => name).join(t`、`);
   throw new Failure(
-    `没有权能 ${names}，无法恢复文件的属主。容器中请先停止源端，再执行 docker compose run --rm --cap-add CHOWN --cap-add FOWNER --cap-add FSETID --cap-add MKNOD --cap-add SETFCAP rsync-source rsync-inotify --restore`,
+    t`没有权能 ${names}，无法恢复文件的属主。容器中请先停止源端，再执行 docker compose run --rm --cap-add CHOWN --cap-add FOWNER --cap-add FSETID --cap-add MKNOD --cap-add SETFCAP rsync-source rsync-inotify --restore`,
   );
 }
 
@@ -125,7 +124,7 @@ async function pauseService(config: Config, hosts: LocatedHost[]): Promise<boole
   const socket = socketOf(config.STATUS_FILE);
   const owner = lstatSync(socket, { throwIfNoEntry: false })?.uid;
   if (owner !== undefined && owner !== process.getuid?.())
-    throw new Failure(`服务由另一个用户（${owner}）运行，请以该用户执行 --restore，或用 --to 恢复到源目录之外`);
+    throw new Failure(t`服务由另一个用户（${owner}）运行，请以该用户执行 --restore，或用 --to 恢复到源目录之外`);
   if (!(await isServed(socket))) {
     rememberRestore(config, hosts);
     return false;
@@ -133,8 +132,8 @@ async function pauseService(config: Config, hosts: LocatedHost[]): Promise<boole
   for (let isTold = false; ; isTold = true) {
     const { isDone, text } = await ask(socket, { command: PAUSE });
     if (isDone) return true;
-    if (text !== BUSY) throw new Failure(`正在运行的服务没有暂停，不能恢复到源目录：${text}`);
-    if (!isTold) info('restore.waiting', '等待正在进行的同步结束...');
+    if (text !== BUSY) throw new Failure(t`正在运行的服务没有暂停，不能恢复到源目录：${text}`);
+    if (!isTold) info('restore.waiting', t`等待正在进行的同步结束...`);
     await lifecycle.pause(POLL_MS);
   }
 }
@@ -153,9 +152,9 @@ async function ensureKey(config: Config): Promise<boolean> {
   try {
     if (isNew) await makeKey(key);
   } catch (cause) {
-    throw new Failure(`无法生成 SSH 密钥对 ${escapeText(key)}：${reasonOf(cause)}。请检查 SSH_DIR 的权限和磁盘空间`);
+    throw new Failure(t`无法生成 SSH 密钥对 ${escapeText(key)}：${reasonOf(cause)}。请检查 SSH_DIR 的权限和磁盘空间`);
   }
-  if (isNew) log('key.generated', 'SSH 密钥生成完成 ✓');
+  if (isNew) log('key.generated', t`SSH 密钥生成完成 ✓`);
   sharePublicKey(config, await publicHalfOf(key));
   return isNew;
 }
@@ -166,7 +165,7 @@ type Reached = { host: LocatedHost; route: Route };
 /** Finds those that do. @throws {Failure} where none does */
 async function reachAll(hosts: LocatedHost[], ms: number): Promise<Reached[]> {
   const reached = (await Promise.all(hosts.map((host) => reach(host, ms)))).filter((it) => it !== undefined);
-  if (reached.length === 0) throw new Failure('没有可以登录的备份主机，没有恢复。请检查备份端是否运行、网络和密钥');
+  if (reached.length === 0) throw new Failure(t`没有可以登录的备份主机，没有恢复。请检查备份端是否运行、网络和密钥`);
   return reached;
 }
 
@@ -179,7 +178,7 @@ async function reach(host: LocatedHost, ms: number): Promise<Reached | undefined
     if (performance.now() < latest) continue;
     hostKeys.explain(result.stderr);
     const reason = reasonOfSsh(result.stderr) || reasonOf(result);
-    warn('restore.unreachable', `无法登录 ${nameOf(host)}：${reason}`, { target: nameOf(host) });
+    warn('restore.unreachable', t`无法登录 ${nameOf(host)}：${reason}`, { target: nameOf(host) });
     return undefined;
   }
 }
@@ -197,7 +196,7 @@ async function fetchFromAny(reached: Reached[], wish: Wish, { to, lock }: Target
     const came = await fetchAll(job);
     const isLast = n === reached.length - 1;
     if (came.status !== 0 && came.refusal !== undefined && came.files === undefined && !isLast) {
-      warn('restore.refused', `${nameOf(host)} ${came.refusal}，改从下一个备份恢复`, { target: nameOf(host) });
+      warn('restore.refused', t`${nameOf(host)} ${came.refusal}，改从下一个备份恢复`, { target: nameOf(host) });
       continue;
     }
     return cameWell(came) && (await isEqualTo(job, wish, { files: came.files ?? 0, began }));
@@ -206,39 +205,39 @@ async function fetchFromAny(reached: Reached[], wish: Wish, { to, lock }: Target
 }
 
 function logBegin({ host, to }: Job, place: string, { paths }: Wish): void {
-  heading('restore.start', '从备份恢复', { target: nameOf(host), from: place, to });
-  detail(`备份目录: ${nameOf({ ...host, directory: place })}`);
-  detail(`恢复到: ${escapeText(to)}`);
-  if (paths.length > 0) detail(`路径: ${paths.map((path) => escapeText(path || '.')).join('、')}`);
+  heading('restore.start', t`从备份恢复`, { target: nameOf(host), from: place, to });
+  detail(t`备份目录: ${nameOf({ ...host, directory: place })}`);
+  detail(t`恢复到: ${escapeText(to)}`);
+  if (paths.length > 0) detail(t`路径: ${paths.map((path) => escapeText(path || '.')).join(t`、`)}`);
 }
 
 /** Exit statuses that are about this side where something is fetched. */
 const MEANINGS: Record<number, string> = {
-  11: '文件读写错误，请检查本机的磁盘空间、目录和权限',
-  12: 'rsync 协议数据流错误，请检查网络、备份端和本机的磁盘空间',
-  23: '部分内容没有恢复，请查看上面 rsync 的错误信息',
+  11: t`文件读写错误，请检查本机的磁盘空间、目录和权限`,
+  12: t`rsync 协议数据流错误，请检查网络、备份端和本机的磁盘空间`,
+  23: t`部分内容没有恢复，请查看上面 rsync 的错误信息`,
 };
 
 /** Whether all was fetched; tells why not. */
 function cameWell({ status, refusal }: Came): boolean {
   if (status === 0) return true;
-  const reason = refusal === undefined ? (MEANINGS[status] ?? meaningOf(status)) : `备份端${refusal}`;
-  error('restore.failure', `恢复没有完成 (退出码: ${status})：${reason}`, { exit_code: status });
+  const reason = refusal === undefined ? (MEANINGS[status] ?? meaningOf(status)) : t`备份端${refusal}`;
+  error('restore.failure', t`恢复没有完成 (退出码: ${status})：${reason}`, { exit_code: status });
   return false;
 }
 
 /** Compares by checksum, and tells how it went. */
 async function isEqualTo(job: Job, wish: Wish, { files, began }: { files: number; began: number }): Promise<boolean> {
-  log('restore.compare', '已取回全部内容，正在按校验和与备份比较...');
+  log('restore.compare', t`已取回全部内容，正在按校验和与备份比较...`);
   const compared = await compareAll(job, wish.paths.length === 0);
   const seconds = Math.round((performance.now() - began) / 1000);
   if (!cameWell(compared)) return false;
   if (compared.count === 0) {
-    log('restore.done', `恢复完成，与备份相同 (${files} 个文件，耗时: ${seconds}秒) ✓`, { files, seconds });
+    log('restore.done', t`恢复完成，与备份相同 (${files} 个文件，耗时: ${seconds}秒) ✓`, { files, seconds });
     return true;
   }
   const { count, differences } = compared;
-  error('restore.different', `恢复后与备份有 ${count} 处不同；期间可能有程序在写入，请停止它们后再次恢复`, {
+  error('restore.different', t`恢复后与备份有 ${count} 处不同；期间可能有程序在写入，请停止它们后再次恢复`, {
     count,
     paths: differences.map(({ path }) => showPath(path)),
   });

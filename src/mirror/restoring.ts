@@ -10,7 +10,7 @@ import { lifecycle } from '../service/lifecycle.ts';
 import { isLocked } from '../service/locks.ts';
 import { log } from '../service/log.ts';
 import { touch } from '../service/status.ts';
-import { escapeText } from '../service/text.ts';
+import { escapeText, t } from '../service/text.ts';
 import { ALL } from './changes.ts';
 import type { Memory, RememberedTarget } from './memory.ts';
 import type { Outcome } from './rsync.ts';
@@ -19,7 +19,7 @@ import type { TargetState } from './target-state.ts';
 /** By these a restore asks the service to send nothing, and tells it that all is there. */
 export const [PAUSE, COMPLETE] = ['restore', 'restored'];
 /** What it answers while a sync goes on that was begun before. */
-export const BUSY = '同步尚未结束';
+export const BUSY = t`同步尚未结束`;
 /** How often it is looked at whether it has ended, ms. */
 const POLL_MS = 200;
 
@@ -37,7 +37,7 @@ export function markRestored(remembered: RememberedTarget): void {
 /** What comes of a sync that was kept from being begun by a restore until the end. */
 export const NOT_SENT: Outcome = {
   ...{ mode: 'incremental', kind: 'failed', status: null, seconds: 0, unrepeated: [] },
-  reason: '正在恢复源目录，没有同步',
+  reason: t`正在恢复源目录，没有同步`,
 };
 
 interface Parts {
@@ -80,7 +80,7 @@ export class Restoring extends EventEmitter {
     const { directory, targets, memory, deletes } = this.parts;
     this.isOn = true;
     this.isWhole = false;
-    log('restore.paused', `正在恢复源目录 ${escapeText(directory)}，暂停同步，继续监控`);
+    log('restore.paused', t`正在恢复源目录 ${escapeText(directory)}，暂停同步，继续监控`);
     for (const target of targets) {
       target.paused = true;
       if (deletes) markRestored(memory.target(target.name));
@@ -107,14 +107,14 @@ export class Restoring extends EventEmitter {
     }
     memory.save();
     this.isOn = false;
-    log('restore.resumed', '恢复已结束，继续同步：随即全量比较');
+    log('restore.resumed', t`恢复已结束，继续同步：随即全量比较`);
     touch();
     this.emit('over');
   }
 
   /** Answers whoever is about to restore, and has locked the source: done is it once nothing is sent any more. */
   readonly pause: Command = async () => {
-    if (!this.look()) return { isDone: false, text: '源目录没有被恢复锁定' };
+    if (!this.look()) return { isDone: false, text: t`源目录没有被恢复锁定` };
     const isBusy = this.parts.targets.some(({ syncing, beside }) => syncing || beside.size > 0);
     return isBusy ? { isDone: false, text: BUSY } : { isDone: true, text: '' };
   };

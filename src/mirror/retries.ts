@@ -7,6 +7,7 @@
 import type { Stats } from 'node:fs';
 import { withParents } from '../service/files.ts';
 import { lifecycle, newBackoff } from '../service/lifecycle.ts';
+import { t } from '../service/text.ts';
 import { type Batch, type Change, UNKNOWN } from './changes.ts';
 import type { TargetState } from './target-state.ts';
 import { mayBeThere } from './unread.ts';
@@ -76,7 +77,7 @@ export class Retries {
   private async retryAfter(delay: number, count: number): Promise<void> {
     this.isResting = true;
     if (delay > 0)
-      this.parts.state.warn('sync.retry', `${Math.round(delay / 1000)} 秒后重试，${count} 处变化等待同步`, {
+      this.parts.state.warn('sync.retry', t`${Math.round(delay / 1000)} 秒后重试，${count} 处变化等待同步`, {
         delay_ms: Math.round(delay),
         pending: count,
       });

@@ -9,7 +9,7 @@ import { hostname } from 'node:os';
 import { basename, join } from 'node:path';
 import { quote } from 'shlex';
 import { lifecycle } from '../service/lifecycle.ts';
-import { escapeText, onOneLine } from '../service/text.ts';
+import { escapeText, onOneLine, t } from '../service/text.ts';
 import { askRemote } from './backup-guard.ts';
 import type { Host } from './config.ts';
 import type { Connection } from './connection.ts';
@@ -67,11 +67,11 @@ export class Rivals {
     const former = state.rivals;
     state.rivals = names;
     if (state.rivals.length > 0 && former.length === 0) {
-      const who = `另一个 rsync-inotify 也在镜像到此目标: ${state.rivals.map(escapeText).join('、')}`;
-      state.warn('mirror.doubled', `${who}。它们会互相覆盖和删除，请只保留一个`, { sources: state.rivals });
+      const who = t`另一个 rsync-inotify 也在镜像到此目标: ${state.rivals.map(escapeText).join(t`、`)}`;
+      state.warn('mirror.doubled', t`${who}。它们会互相覆盖和删除，请只保留一个`, { sources: state.rivals });
     }
     if (state.rivals.length === 0 && former.length > 0)
-      state.log('mirror.single', '没有其他 rsync-inotify 镜像到此目标了 ✓');
+      state.log('mirror.single', t`没有其他 rsync-inotify 镜像到此目标了 ✓`);
   }
 }
 

@@ -5,7 +5,7 @@
  *   parseOptions(['-avT', '/tmp', '--delete']); // -a, -v, -T with the value /tmp, --delete
  *   complaintsAbout(['-avn']); // ['不能包含 -n：…']
  */
-import { escapeText, wordsOf } from '../service/text.ts';
+import { escapeText, t, wordsOf } from '../service/text.ts';
 
 const wordSet = (list: string) => new Set(wordsOf(list));
 
@@ -113,16 +113,16 @@ export const withoutQuiet = (words: readonly string[]) =>
 
 // ── what makes no mirror ─────────────────────────────────────────────────────────────────────────
 
-const ONLY_SHOWS = '只显示信息，不传输任何内容';
-const IS_SERVICE = '会让 rsync 作为服务端运行，不传输任何内容';
-const TAKES_AWAY = '会删除源目录中已经传输的文件';
+const ONLY_SHOWS = t`只显示信息，不传输任何内容`;
+const IS_SERVICE = t`会让 rsync 作为服务端运行，不传输任何内容`;
+const TAKES_AWAY = t`会删除源目录中已经传输的文件`;
 /** Options under which nothing is mirrored, or the source is lost, and why. */
 const NO_MIRROR: Record<string, string> = {
-  '-n': '只是演练，不传输任何内容',
-  '--dry-run': '只是演练，不传输任何内容',
-  '--list-only': '只列出文件，不传输任何内容',
-  '--only-write-batch': '只写批处理文件，不传输任何内容',
-  '--read-batch': '不能用于远程目标',
+  '-n': t`只是演练，不传输任何内容`,
+  '--dry-run': t`只是演练，不传输任何内容`,
+  '--list-only': t`只列出文件，不传输任何内容`,
+  '--only-write-batch': t`只写批处理文件，不传输任何内容`,
+  '--read-batch': t`不能用于远程目标`,
   '--help': ONLY_SHOWS,
   '--version': ONLY_SHOWS,
   '-V': ONLY_SHOWS,
@@ -137,8 +137,7 @@ const NO_MIRROR: Record<string, string> = {
   '--remove-sent-files': TAKES_AWAY,
 };
 /** Of what the user says in another variable, or not at all. */
-const ITS_SSH =
-  '连接总是由 ssh 建立，这里的命令不会采用；ssh 的选项请写入 SSH_OPTS，例如 SSH_OPTS="-p 2222 -i /keys/id"';
+const ITS_SSH = t`连接总是由 ssh 建立，这里的命令不会采用；ssh 的选项请写入 SSH_OPTS，例如 SSH_OPTS="-p 2222 -i /keys/id"`;
 /** ssh, perhaps with options that ask for what is so anyway: many have written `-e "ssh -o StrictHostKeyChecking=no"` for years. */
 const OWN_SSH =
   /^(\/usr\/bin\/)?ssh(\s+(-[Tqxa]+|-o\s*"?(StrictHostKeyChecking[ =]no|UserKnownHostsFile[ =]\/dev\/null|BatchMode[ =]yes|LogLevel[ =]\w+|Compression[ =]no)"?))*\s*$/;
@@ -150,16 +149,16 @@ const NOT_FOR_REMOTE = new Set([...DELETES, '--files-from']);
 
 /** Says why nothing would be mirrored under an option, nothing where that is not so. */
 function complaintAbout({ name, value = '' }: Option): string | undefined {
-  const refuse = (why: string) => `不能包含 ${escapeText(name)}：${why}`;
+  const refuse = (why: string) => t`不能包含 ${escapeText(name)}：${why}`;
   const reason = NO_MIRROR[name];
   if (reason) return refuse(reason);
   if ((name === '-e' || name === '--rsh') && !OWN_SSH.test(value)) return refuse(ITS_SSH);
   if ((name === '--info' || name === '--debug') && /(^|,)help(,|$)/i.test(value)) return refuse(`help ${ONLY_SHOWS}`);
   if (FROM_FILE.has(name) ? value === '-' : isFilter(name) && /^(\.|merge)\S* -$/.test(value))
-    return refuse('“-” 指标准输入，服务在那里读不到任何内容；请写文件的完整路径');
+    return refuse(t`“-” 指标准输入，服务在那里读不到任何内容；请写文件的完整路径`);
   if (name !== '-M' && name !== '--remote-option') return undefined;
   const [remote] = parseOptions([value]).filter((it) => it.name in NO_MIRROR || NOT_FOR_REMOTE.has(it.name));
-  return remote && refuse(`只让备份端的 rsync 采用 ${escapeText(remote.name)}，同步会失败或永远等待`);
+  return remote && refuse(t`只让备份端的 rsync 采用 ${escapeText(remote.name)}，同步会失败或永远等待`);
 }
 
 /** Whether a word was meant to be an option, by a dash that an editor has made longer. */
@@ -174,9 +173,9 @@ function complaintAboutFile(word: string): string {
   if (LONG_DASH.test(word)) {
     const name = word.replace(/^[\p{Pd}\u2212]+/u, '');
     const meant = `${SHORT_ONES.test(name) ? '-' : '--'}${escapeText(name)}`;
-    return `只能包含选项：“${shown}” 开头的长横线不是连字符（可能被编辑器替换），应写作 ${meant}`;
+    return t`只能包含选项：“${shown}” 开头的长横线不是连字符（可能被编辑器替换），应写作 ${meant}`;
   }
-  return `只能包含选项，例如 -avz --delete：“${shown}” 不是选项，rsync 会将它当作另一个要镜像的文件；若是选项的值，应写作 --选项=值，有几个值就写几次`;
+  return t`只能包含选项，例如 -avz --delete：“${shown}” 不是选项，rsync 会将它当作另一个要镜像的文件；若是选项的值，应写作 --选项=值，有几个值就写几次`;
 }
 
 /** Says what is wrong with a word and the options in it. */
@@ -185,11 +184,11 @@ function complaintsAboutGroup({ words: [word = '', next], options }: Group): str
   const complaints = options.flatMap((option) => complaintAbout(option) ?? []);
   // rsync takes -delete for -d and -e with the value `lete`. In `-avze ssh` the value is a word of its own.
   const isMistyped = !next && options.at(-1)?.name === '-e' && /^-(?!.*ssh)[a-z][a-z-]{3,}(=.*)?$/.test(word);
-  if (isMistyped) return [`“${escapeText(word)}” 应以两个连字符开头：-${escapeText(word)}`];
+  if (isMistyped) return [t`“${escapeText(word)}” 应以两个连字符开头：-${escapeText(word)}`];
   const last = options.at(-1);
   if (complaints.length > 0 || !last || !WITH_VALUE.has(last.name) || last.value !== undefined) return complaints;
   // At the end of the list: rsync would take the next word for the value, which is one of ours.
-  return [`${escapeText(last.name)} 之后缺少它的值；请补上，或去掉这个选项`];
+  return [t`${escapeText(last.name)} 之后缺少它的值；请补上，或去掉这个选项`];
 }
 
 const RECURSIVE = ['-r', '--recursive', '-a', '--archive'];
@@ -218,11 +217,11 @@ export function complaintsAboutSource(words: readonly string[], given: string): 
   return [
     ...(isRelative && !hasList && (!given.startsWith('/') || given.includes('/./'))
       ? [
-          '与 -R 一起使用时应为不含 /./ 的完整路径；要在目标上省去前面的目录，请从 RSYNC_OPTS 中去掉 -R，并把其余目录写入 DEST_DIR',
+          t`与 -R 一起使用时应为不含 /./ 的完整路径；要在目标上省去前面的目录，请从 RSYNC_OPTS 中去掉 -R，并把其余目录写入 DEST_DIR`,
         ]
       : []),
     ...(listsTop && !hasList && !/(^|\/)\.{0,2}$/.test(given)
-      ? ['RSYNC_OPTS 只复制一层，没有结尾的斜杠时仅在目标上建立一个空目录；请加上结尾的斜杠']
+      ? [t`RSYNC_OPTS 只复制一层，没有结尾的斜杠时仅在目标上建立一个空目录；请加上结尾的斜杠`]
       : []),
   ];
 }
@@ -234,8 +233,8 @@ export function complaintsAbout(words: readonly string[]): string[] {
   const has = (...names: string[]) => options.some(({ name }) => names.includes(name));
   const complaints = new Set(groups.flatMap(complaintsAboutGroup));
   if (complaints.size === 0 && !entersSource(options))
-    complaints.add('没有 -a 或 -r（或被 --no-r 取消），rsync 会跳过源目录，不传输任何内容');
+    complaints.add(t`没有 -a 或 -r（或被 --no-r 取消），rsync 会跳过源目录，不传输任何内容`);
   if (has('--ignore-existing') && has('--existing', '--ignore-non-existing'))
-    complaints.add('--existing 与 --ignore-existing 合用时不传输任何内容');
+    complaints.add(t`--existing 与 --ignore-existing 合用时不传输任何内容`);
   return [...complaints];
 }

@@ -10,7 +10,7 @@ import { type ForeignLine, ForeignLines } from '../service/foreign-lines.ts';
 import { LineCutter } from '../service/lines.ts';
 import { drawLine, drawsLines, info, isJson, writeLine, writeTogether } from '../service/log.ts';
 import { limit } from '../service/processes.ts';
-import { Failure, inUnits, reasonOf } from '../service/text.ts';
+import { Failure, inUnits, reasonOf, t } from '../service/text.ts';
 import { type Faults, MAX_CHATTER } from './faults.ts';
 import type { Move } from './moves.ts';
 import type { Plan } from './options.ts';
@@ -127,45 +127,45 @@ export function describeSent(sent: Sent): Sent & { kind: OutcomeKind } {
 /** Says what it means that no rsync has run: nothing of rsync where it was not let, the shell's status where it could not be started, for lack of memory for example. */
 export function describeFailure(cause: unknown) {
   if (cause instanceof Failure) return { kind: 'failed' as const, status: null, reason: cause.message };
-  return { kind: 'failed' as const, status: 126, reason: `无法启动 rsync：${reasonOf(cause)}` };
+  return { kind: 'failed' as const, status: 126, reason: t`无法启动 rsync：${reasonOf(cause)}` };
 }
 
 /** Exit codes of rsync(1) and ssh(1): what they mean and what to do. */
 const EXIT_CODES: Record<number, string> = {
-  1: '语法或用法错误，请检查 RSYNC_OPTS',
-  2: '协议不兼容，请检查两端 rsync 版本',
-  3: '选择输入输出文件或目录出错，请检查目录和权限',
-  4: '不支持请求的操作，请检查两端 rsync 版本',
-  5: '启动客户端与服务器协议出错，请检查备份端',
-  6: '无法写入日志文件',
-  10: '套接字读写错误，请检查网络',
-  11: '文件读写错误，请检查备份端磁盘空间、目录和权限，以及 RSYNC_OPTS 所指的规则文件',
-  12: 'rsync 协议数据流错误或协议版本不匹配，请检查网络、备份端磁盘空间和两端 rsync 版本',
-  13: '程序诊断错误',
-  14: '进程间通信错误',
-  20: '收到终止信号',
-  21: 'waitpid() 出错',
-  22: '内存分配失败，请检查内存',
-  23: '部分文件传输失败，请检查权限、磁盘空间',
-  24: '部分源文件在传输前消失',
-  25: '达到 --max-delete 限制，部分文件没有删除',
-  30: '数据收发超时，请检查网络',
-  35: '等待守护进程连接超时，请检查网络',
-  126: 'rsync 无法执行，请检查权限和系统资源',
-  127: '备份端找不到 rsync，请在备份端安装 rsync',
-  255: 'SSH 连接失败，请检查 SSH 服务、密钥配置',
+  1: t`语法或用法错误，请检查 RSYNC_OPTS`,
+  2: t`协议不兼容，请检查两端 rsync 版本`,
+  3: t`选择输入输出文件或目录出错，请检查目录和权限`,
+  4: t`不支持请求的操作，请检查两端 rsync 版本`,
+  5: t`启动客户端与服务器协议出错，请检查备份端`,
+  6: t`无法写入日志文件`,
+  10: t`套接字读写错误，请检查网络`,
+  11: t`文件读写错误，请检查备份端磁盘空间、目录和权限，以及 RSYNC_OPTS 所指的规则文件`,
+  12: t`rsync 协议数据流错误或协议版本不匹配，请检查网络、备份端磁盘空间和两端 rsync 版本`,
+  13: t`程序诊断错误`,
+  14: t`进程间通信错误`,
+  20: t`收到终止信号`,
+  21: t`waitpid() 出错`,
+  22: t`内存分配失败，请检查内存`,
+  23: t`部分文件传输失败，请检查权限、磁盘空间`,
+  24: t`部分源文件在传输前消失`,
+  25: t`达到 --max-delete 限制，部分文件没有删除`,
+  30: t`数据收发超时，请检查网络`,
+  35: t`等待守护进程连接超时，请检查网络`,
+  126: t`rsync 无法执行，请检查权限和系统资源`,
+  127: t`备份端找不到 rsync，请在备份端安装 rsync`,
+  255: t`SSH 连接失败，请检查 SSH 服务、密钥配置`,
 };
 
 /** Says what an exit status means and what to do. */
 export function meaningOf(status: number): string {
-  if (status > 128 && status < 255) return `rsync 被信号 ${status - 128} 终止；信号 9 多为内存不足`;
-  return EXIT_CODES[status] ?? '未知错误，请参阅 rsync(1)';
+  if (status > 128 && status < 255) return t`rsync 被信号 ${status - 128} 终止；信号 9 多为内存不足`;
+  return EXIT_CODES[status] ?? t`未知错误，请参阅 rsync(1)`;
 }
 
 /** Says for people why a sync has failed: where the backup has said why it refuses, that tells more than the status that comes of it. */
 export function describeFailed({ status, reason, faults }: Pick<Outcome, 'status' | 'reason' | 'faults'>): string {
   if (reason !== undefined || status === null) return reason ?? '';
-  return `同步失败 (退出码: ${status})：${faults?.refusal ? `备份端${faults.refusal}` : meaningOf(status)}`;
+  return t`同步失败 (退出码: ${status})：${faults?.refusal ? t`备份端${faults.refusal}` : meaningOf(status)}`;
 }
 
 /**
@@ -220,11 +220,11 @@ export function limitTalk(rsync: ChildProcess) {
     /** Ends it where what it has complained of is not what rsync complains of, unless the options have it tell everything there. */
     weigh: ({ isFlooded }: Faults, { errorOptions }: Plan) => {
       if (isFlooded && errorOptions.length === 0)
-        end(`的标准错误中有超过 ${inUnits(MAX_CHATTER)} 不是 rsync 的错误信息，已中止`);
+        end(t`的标准错误中有超过 ${inUnits(MAX_CHATTER)} 不是 rsync 的错误信息，已中止`);
     },
     /** @throws {Failure} where it was ended */
     check: () => {
-      if (excess !== undefined) throw new Failure(`备份端${excess}。请检查备份端，例如登录时运行的脚本；将自动重试`);
+      if (excess !== undefined) throw new Failure(t`备份端${excess}。请检查备份端，例如登录时运行的脚本；将自动重试`);
     },
   };
 }

@@ -12,7 +12,7 @@ import { dirname, join, resolve } from 'node:path';
 import { lifecycle } from '../service/lifecycle.ts';
 import { error, log } from '../service/log.ts';
 import { cwd } from '../service/processes.ts';
-import { escapeText } from '../service/text.ts';
+import { escapeText, t } from '../service/text.ts';
 import { homeDirectory } from '../service/user.ts';
 import { ALL } from './changes.ts';
 import type { Config } from './config.ts';
@@ -161,7 +161,7 @@ export class RuleFiles {
 
 function tell(path: string, { print, isOptional }: Look): void {
   const fields = { path };
-  const what = `RSYNC_OPTS 所指的文件 ${escapeText(path)}`;
-  if (print || isOptional) log('rules.changed', `${what} 已更改，立即进行一次全量比较`, fields);
-  else error('rules.missing', `${what} 不见了或无法读取，rsync 因此无法运行。请恢复该文件，之后会自动继续`, fields);
+  const what = t`RSYNC_OPTS 所指的文件 ${escapeText(path)}`;
+  if (print || isOptional) log('rules.changed', t`${what} 已更改，立即进行一次全量比较`, fields);
+  else error('rules.missing', t`${what} 不见了或无法读取，rsync 因此无法运行。请恢复该文件，之后会自动继续`, fields);
 }

@@ -6,7 +6,7 @@
  */
 import { basename } from 'node:path';
 import { lifecycle } from '../service/lifecycle.ts';
-import { Failure } from '../service/text.ts';
+import { Failure, t } from '../service/text.ts';
 import type { Beside } from './beside.ts';
 import type { Brake } from './brake.ts';
 import { ByContent, forgetDates, joined } from './by-content.ts';
@@ -247,7 +247,7 @@ export class Sender {
       if (!sent.isCut) return sent;
       this.brake.reconsider(this.transfers.done);
     }
-    throw new Failure('待删除的内容在同步期间不断增多，其余部分保留在备份上，将重新同步');
+    throw new Failure(t`待删除的内容在同步期间不断增多，其余部分保留在备份上，将重新同步`);
   }
 
   /** Whether rsync is not to see a path. */

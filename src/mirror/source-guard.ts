@@ -11,7 +11,7 @@ import { lifecycle } from '../service/lifecycle.ts';
 import { error, log, warn } from '../service/log.ts';
 import { type Identity, identify, isSameDirectory, isSameFileSystem } from '../service/mounts.ts';
 import { touch } from '../service/status.ts';
-import { escapeText } from '../service/text.ts';
+import { escapeText, t } from '../service/text.ts';
 import type { Memory } from './memory.ts';
 import { LOST_AND_FOUND, type Source } from './source.ts';
 
@@ -101,8 +101,8 @@ export class SourceGuard {
     if (!this.adopt(found)) return; // it was flipped once more, and is looked at again
     this.movedAt = performance.now();
     const now = Buffer.from(this.source.realRoot, 'latin1').toString();
-    const where = `${escapeText(now)}（原为 ${escapeText(before)}）`;
-    warn('source.moved', `源目录 ${escapeText(this.source.directory)} 现在指向 ${where}，重新监控并全量同步`);
+    const where = t`${escapeText(now)}（原为 ${escapeText(before)}）`;
+    warn('source.moved', t`源目录 ${escapeText(this.source.directory)} 现在指向 ${where}，重新监控并全量同步`);
     this.rewatch();
   }
 
@@ -122,13 +122,13 @@ export class SourceGuard {
   private noteReturn(): void {
     if (this.source.isFound) return;
     this.source.isFound = true;
-    log('source.restored', `源目录 ${escapeText(this.source.directory)} 已恢复，重新监控并全量同步 ✓`);
+    log('source.restored', t`源目录 ${escapeText(this.source.directory)} 已恢复，重新监控并全量同步 ✓`);
     touch();
     this.rewatch(); // a watcher may be left in what was there before
   }
 
   private describeStranger(): string {
-    const what = `源目录 ${escapeText(this.source.directory)} 位于另一个文件系统上，不是以前镜像的那一个`;
-    return `${what}：可能是磁盘没有挂载或被更换，为保护备份拒绝同步。请检查挂载，恢复后会自动继续；若是有意更换，请执行 rsync-inotify --accept-deletions`;
+    const what = t`源目录 ${escapeText(this.source.directory)} 位于另一个文件系统上，不是以前镜像的那一个`;
+    return t`${what}：可能是磁盘没有挂载或被更换，为保护备份拒绝同步。请检查挂载，恢复后会自动继续；若是有意更换，请执行 rsync-inotify --accept-deletions`;
   }
 }

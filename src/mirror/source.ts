@@ -23,7 +23,7 @@ import { setImmediate as immediate } from 'node:timers/promises';
 import { parentOf } from '../service/files.ts';
 import { run } from '../service/processes.ts';
 import { touch } from '../service/status.ts';
-import { escapeText, Failure, reasonOf } from '../service/text.ts';
+import { escapeText, Failure, reasonOf, t } from '../service/text.ts';
 import { type Batch, type Change, MAX_PENDING, UNKNOWN } from './changes.ts';
 import type { FilterRules } from './filter-rules.ts';
 import { Hollows } from './hollows.ts';
@@ -155,8 +155,8 @@ export class Source {
 
   /** Says what has become of it. */
   describeLoss(): string {
-    const what = `源目录 ${escapeText(this.directory)} ${existsSync(this.directory) ? '已不是启动时的目录' : '不见了'}`;
-    return `${what}，为保护备份拒绝同步。请检查挂载；若是有意更换，请重启服务`;
+    const what = t`源目录 ${escapeText(this.directory)} ${existsSync(this.directory) ? t`已不是启动时的目录` : t`不见了`}`;
+    return t`${what}，为保护备份拒绝同步。请检查挂载；若是有意更换，请重启服务`;
   }
 
   /** Refuses to mirror. @throws {Failure} always */
@@ -172,7 +172,7 @@ export class Source {
     try {
       return readdirSync(this.directory).every((name) => name === LOST_AND_FOUND);
     } catch (cause) {
-      throw new Failure(`无法读取源目录 ${escapeText(this.directory)}：${reasonOf(cause)}。请检查它的权限和磁盘`);
+      throw new Failure(t`无法读取源目录 ${escapeText(this.directory)}：${reasonOf(cause)}。请检查它的权限和磁盘`);
     }
   }
 

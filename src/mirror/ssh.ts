@@ -7,7 +7,7 @@ import { connect } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { run, runWithin } from '../service/processes.ts';
-import { Failure, lastLine, reasonOf } from '../service/text.ts';
+import { Failure, lastLine, reasonOf, t } from '../service/text.ts';
 import { destinationOf, type Host, loginOf } from './config.ts';
 
 /** How ssh gets to the backup. */
@@ -70,7 +70,7 @@ export async function knownSettings(): Promise<string[]> {
 async function knows(settings: readonly string[]): Promise<boolean> {
   const answer = await run`ssh -G -T -F none ${asOptions(settings)} host`;
   if (/^.*(Bad configuration|Unsupported) option/m.test(answer.stderr)) return false;
-  if (answer.exitCode !== 0) throw new Failure(`ssh 没有说明它是否支持 ${settings.join('、')}：${reasonOf(answer)}`);
+  if (answer.exitCode !== 0) throw new Failure(t`ssh 没有说明它是否支持 ${settings.join(t`、`)}：${reasonOf(answer)}`);
   return true;
 }
 
@@ -126,7 +126,7 @@ export const hasProxyFailed = (said: string) => PROXY_ENDED.test(said.slice(said
 export function reasonOfSsh(said: string): string {
   if (!hasProxyFailed(said)) return lastLine(said);
   const lines = said.split(/\r?\n/).filter((line) => !AFTERMATH.test(line));
-  return `经由跳板机或 ProxyCommand 连接失败：${lastLine(lines.join('\n')) || lastLine(said)}`;
+  return t`经由跳板机或 ProxyCommand 连接失败：${lastLine(lines.join('\n')) || lastLine(said)}`;
 }
 
 /** How long a login may take that works, ms. */

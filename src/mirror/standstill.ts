@@ -7,6 +7,7 @@
 import type { ChildProcess } from 'node:child_process';
 import { observe, signalGroup, startedBy } from '../service/processes.ts';
 import { touch } from '../service/status.ts';
+import { t } from '../service/text.ts';
 import type { TargetState } from './target-state.ts';
 
 /** How often it is looked at, ms. */
@@ -48,7 +49,7 @@ export class Standstill implements Disposable {
     } else if (ms >= (isPrompt ? TOLD_MS : ENDED_MS) && state.stalledSince === undefined)
       this.tell(Math.round(ms / 1000));
     if (ms < ENDED_MS || !isPrompt) return;
-    state.warn('sync.ended', '同步已 30 分钟没有任何进展，已中止，将重试', { seconds: Math.round(ms / 1000) });
+    state.warn('sync.ended', t`同步已 30 分钟没有任何进展，已中止，将重试`, { seconds: Math.round(ms / 1000) });
     this.since = performance.now();
     signalGroup(this.rsync, 'SIGTERM');
   }
@@ -57,7 +58,7 @@ export class Standstill implements Disposable {
     const { state } = this.parts;
     state.stalledSince = Date.now() - seconds * 1000;
     touch();
-    const what = `同步已 ${seconds} 秒没有任何进展。请检查备份端的磁盘和 rsync 进程；有进展后自动继续`;
+    const what = t`同步已 ${seconds} 秒没有任何进展。请检查备份端的磁盘和 rsync 进程；有进展后自动继续`;
     state.warn('sync.stalled', what, { seconds });
   }
 
@@ -67,7 +68,7 @@ export class Standstill implements Disposable {
     if (state.stalledSince === undefined) return;
     state.stalledSince = undefined;
     touch();
-    state.log('sync.resumed', '同步又有进展 ✓');
+    state.log('sync.resumed', t`同步又有进展 ✓`);
   }
 
   [Symbol.dispose](): void {

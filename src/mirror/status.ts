@@ -6,7 +6,7 @@
 import { hostname } from 'node:os';
 import { version } from '../../package.json';
 import { ageOf, complaints, describeComplaints, describeProgram, readStatusFile } from '../service/status.ts';
-import { escapeText, Failure, inUnits, localTime, reasonOf, table } from '../service/text.ts';
+import { escapeText, Failure, inUnits, localTime, reasonOf, t, table } from '../service/text.ts';
 import type { Announcer } from './announcer.ts';
 import { type Config, variables } from './config.ts';
 import type { Mounts } from './mounts.ts';
@@ -149,30 +149,30 @@ const lagOf = (oldest: string | null, now: number) => (oldest ? Math.max(0, (now
 export function judge(status: Status, now = Date.parse(status.updated)): { healthy: boolean; line: string } {
   const lag = Math.round(Math.max(0, ...status.targets.map(({ oldest_pending }) => lagOf(oldest_pending, now))));
   const words: Record<Problem['problem'], string> = {
-    starting: '正在启动，还没有开始镜像',
-    stopped: '服务已停止',
-    stale: `状态已过期 ${ageOf(status, now).age} 秒，服务可能已不在运行`,
-    source: `源目录 ${status.source} 不见了或被替换`,
-    moved: '源目录指向了新的位置，正在重新同步',
-    mount: '挂载点不见了，它在备份上的内容保持不变:',
-    deletions: '删除过多，已暂缓，确认后请执行 rsync-inotify --accept-deletions:',
-    promoted: '备份端已接管，不接收镜像，直到在备份端执行 start-sshd --demote:',
-    rivals: '另一个 rsync-inotify 也在镜像到目标，请只保留一个:',
-    watcher: '监控进程不在运行，正在重新启动',
-    target_down: '无法连接目标',
-    failed: '有内容无法同步，见 --status 和日志:',
-    stalled: '同步没有任何进展，请检查备份端的磁盘:',
-    lag: `落后 ${lag} 秒，超过了 ${status.max_lag_seconds} 秒 (MAX_LAG + SYNC_INTERVAL):`,
+    starting: t`正在启动，还没有开始镜像`,
+    stopped: t`服务已停止`,
+    stale: t`状态已过期 ${ageOf(status, now).age} 秒，服务可能已不在运行`,
+    source: t`源目录 ${status.source} 不见了或被替换`,
+    moved: t`源目录指向了新的位置，正在重新同步`,
+    mount: t`挂载点不见了，它在备份上的内容保持不变:`,
+    deletions: t`删除过多，已暂缓，确认后请执行 rsync-inotify --accept-deletions:`,
+    promoted: t`备份端已接管，不接收镜像，直到在备份端执行 start-sshd --demote:`,
+    rivals: t`另一个 rsync-inotify 也在镜像到目标，请只保留一个:`,
+    watcher: t`监控进程不在运行，正在重新启动`,
+    target_down: t`无法连接目标`,
+    failed: t`有内容无法同步，见 --status 和日志:`,
+    stalled: t`同步没有任何进展，请检查备份端的磁盘:`,
+    lag: t`落后 ${lag} 秒，超过了 ${status.max_lag_seconds} 秒 (MAX_LAG + SYNC_INTERVAL):`,
   };
   const problems = problemsOf(status, now);
   const reasons = problems.map(({ problem, target, mount }) =>
     [words[problem], target, mount].filter(Boolean).join(' '),
   );
-  if (problems.length > 0) return { healthy: false, line: `不健康: ${reasons.join('；')}` };
+  if (problems.length > 0) return { healthy: false, line: t`不健康: ${reasons.join(t`；`)}` };
   if (status.targets.some(({ state }) => state === 'paused'))
-    return { healthy: true, line: '健康: 正在恢复源目录，暂停同步' };
-  if (status.phase === 'syncing') return { healthy: true, line: '健康: 正在进行首次全量同步' };
-  return { healthy: true, line: `健康: 正在实时镜像，落后 ${lag} 秒` };
+    return { healthy: true, line: t`健康: 正在恢复源目录，暂停同步` };
+  if (status.phase === 'syncing') return { healthy: true, line: t`健康: 正在进行首次全量同步` };
+  return { healthy: true, line: t`健康: 正在实时镜像，落后 ${lag} 秒` };
 }
 
 /** Reads what the running service says of itself. @throws {NoStatus} */
@@ -184,39 +184,39 @@ export function tellStatus(): string {
   try {
     return showStatus(status);
   } catch (cause) {
-    throw new Failure(`状态来自版本 ${escapeText(String(status.version))}，无法显示：${reasonOf(cause)}`);
+    throw new Failure(t`状态来自版本 ${escapeText(String(status.version))}，无法显示：${reasonOf(cause)}`);
   }
 }
 
 const STATES = {
-  idle: '空闲',
-  waiting: '等待',
-  syncing: '同步中',
-  retrying: '重试中',
-  down: '无法连接',
-  paused: '已暂停',
-  promoted: '备份端已接管',
+  idle: t`空闲`,
+  waiting: t`等待`,
+  syncing: t`同步中`,
+  retrying: t`重试中`,
+  down: t`无法连接`,
+  paused: t`已暂停`,
+  promoted: t`备份端已接管`,
 };
 
 /** Says what is held back on a target, and how to let it through. */
 function showHeld({ count, directories, since }: NonNullable<Status['targets'][0]['held']>): string {
-  const most = directories.map(({ path, count: files }) => `${path} (${files})`).join('、');
-  return `自 ${localTime(since)} 起暂缓删除 ${count} 个文件，主要位于 ${most}；确认后请执行 rsync-inotify --accept-deletions`;
+  const most = directories.map(({ path, count: files }) => `${path} (${files})`).join(t`、`);
+  return t`自 ${localTime(since)} 起暂缓删除 ${count} 个文件，主要位于 ${most}；确认后请执行 rsync-inotify --accept-deletions`;
 }
 
 /** Says what fails by itself, and since when. */
 function showFailed({ count, since, paths }: NonNullable<Status['targets'][0]['failed']>): string {
-  const some = paths.map(({ path, reason }) => `${path} (${reason})`).join('、');
-  return `自 ${localTime(since)} 起有 ${count} 个路径无法同步：${some}`;
+  const some = paths.map(({ path, reason }) => `${path} (${reason})`).join(t`、`);
+  return t`自 ${localTime(since)} 起有 ${count} 个路径无法同步：${some}`;
 }
 
 /** Lists what cannot be watched, as far as it is told by name. */
 function showUnwatched({ count, places }: Status['watch']['unwatched']): string[] {
   if (count === 0) return [];
   const told = places.map(
-    ({ path, reason, since }) => `  ${path}：${describeReason(reason)}，自 ${localTime(since)} 起`,
+    ({ path, reason, since }) => t`  ${path}：${describeReason(reason)}，自 ${localTime(since)} 起`,
   );
-  return [`无法监控 ${count} 处，其中的变化由全量同步镜像：`, ...told, ...(count > places.length ? ['  …'] : [])];
+  return [t`无法监控 ${count} 处，其中的变化由全量同步镜像：`, ...told, ...(count > places.length ? ['  …'] : [])];
 }
 
 /** Shows the state as a table for people. */
@@ -226,7 +226,7 @@ function showStatus(status: Status): string {
   const rows = targets.map((target) => [
     target.target,
     STATES[target.state],
-    `${Math.round(lagOf(target.oldest_pending, now))}秒`,
+    t`${Math.round(lagOf(target.oldest_pending, now))}秒`,
     String(target.pending),
     target.last_success ? localTime(target.last_success) : '–',
     `${target.syncs.full.success + target.syncs.incremental.success}/${target.syncs.full.failure + target.syncs.incremental.failure}`,
@@ -235,18 +235,18 @@ function showStatus(status: Status): string {
   const lines = [
     describeProgram(status),
     judge(status, now).line,
-    `源目录: ${status.source}，监控 ${watch.directories} 个目录，${watch.events} 个事件，重启 ${watch.restarts} 次，溢出 ${watch.overflows} 次`,
+    t`源目录: ${status.source}，监控 ${watch.directories} 个目录，${watch.events} 个事件，重启 ${watch.restarts} 次，溢出 ${watch.overflows} 次`,
     ...showUnwatched(watch.unwatched),
     '',
-    ...table([['目标', '状态', '落后', '待同步', '最近成功', '成功/失败', '传输'], ...rows]),
+    ...table([[t`目标`, t`状态`, t`落后`, t`待同步`, t`最近成功`, t`成功/失败`, t`传输`], ...rows]),
     ...targets.flatMap(({ target, progress }) => (progress ? [`${target} ${describeProgress(progress)}`] : [])),
     ...targets.flatMap(({ target, failed }) => (failed?.count ? [`${target} ${showFailed(failed)}`] : [])),
     ...targets.flatMap(({ target, held }) => (held ? [`${target} ${showHeld(held)}`] : [])),
     ...targets.flatMap(({ target, promoted }) =>
-      promoted ? [`${target} 自 ${localTime(promoted)} 起得知备份端已接管 (start-sshd --promote)，变化暂不同步`] : [],
+      promoted ? [t`${target} 自 ${localTime(promoted)} 起得知备份端已接管 (start-sshd --promote)，变化暂不同步`] : [],
     ),
     ...targets.flatMap(({ target, rivals }) =>
-      rivals?.length > 0 ? [`${target} 也被另一个 rsync-inotify 镜像: ${rivals.join('、')}`] : [],
+      rivals?.length > 0 ? [t`${target} 也被另一个 rsync-inotify 镜像: ${rivals.join(t`、`)}`] : [],
     ),
     ...describeComplaints(status.errors),
   ];

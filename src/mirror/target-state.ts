@@ -10,7 +10,7 @@ import type { Stats } from 'node:fs';
 import { withParents } from '../service/files.ts';
 import { drawLine, drawsLines, type Entry, error, heading, log, warn } from '../service/log.ts';
 import { touch } from '../service/status.ts';
-import { escapeText, showPath } from '../service/text.ts';
+import { escapeText, showPath, t } from '../service/text.ts';
 import { type Batch, Changes, isWritten, oldestOf, UNKNOWN } from './changes.ts';
 import { Dating } from './dating.ts';
 import { Departures } from './departures.ts';
@@ -35,8 +35,8 @@ const NAMED = 5;
 /** How many minutes the history holds. */
 const MINUTES = 60;
 
-const PROMOTED = '备份端已接管 (start-sshd --promote)，不接收镜像：变化暂不同步，每分钟查看一次';
-const DEMOTED = '备份端重新接收镜像 (start-sshd --demote) ✓，立即进行一次全量比较';
+const PROMOTED = t`备份端已接管 (start-sshd --promote)，不接收镜像：变化暂不同步，每分钟查看一次`;
+const DEMOTED = t`备份端重新接收镜像 (start-sshd --demote) ✓，立即进行一次全量比较`;
 
 /** Emits `synced` with each outcome, `promoted` where the backup has taken over, and `demoted` when it receives again. */
 export class TargetState extends EventEmitter {
@@ -227,7 +227,7 @@ export class TargetState extends EventEmitter {
     this.failingSince = undefined; // that is why
     if (this.isPromoted) return;
     this.promotedSince = Date.now();
-    this.error('backup.promoted', `${PROMOTED}。若要恢复镜像，请在备份端执行 start-sshd --demote`);
+    this.error('backup.promoted', t`${PROMOTED}。若要恢复镜像，请在备份端执行 start-sshd --demote`);
     this.emit('promoted');
     touch();
   }

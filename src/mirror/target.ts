@@ -5,6 +5,7 @@
  */
 import { EventEmitter } from 'node:events';
 import { type Backoff, lifecycle, newBackoff } from '../service/lifecycle.ts';
+import { t } from '../service/text.ts';
 import type { Announcer } from './announcer.ts';
 import { BackupGuard } from './backup-guard.ts';
 import { Beside } from './beside.ts';
@@ -209,7 +210,7 @@ export class Target extends EventEmitter {
     this.hasGivenUp = true;
     const { beside, withheld } = this.state;
     const pending = new Set([batch, beside, withheld].flatMap((it) => [...it.keys()])).size;
-    const message = `${pending} 处变化尚未同步，下次启动时的全量同步会包含它们`;
+    const message = t`${pending} 处变化尚未同步，下次启动时的全量同步会包含它们`;
     this.state.warn('sync.postponed', message, { pending });
   }
 
@@ -228,7 +229,7 @@ export class Target extends EventEmitter {
   private announceRetry(backoff: Backoff, count: number): number {
     const delay = backoff.next().value;
     const fields = { delay_ms: delay, pending: count };
-    this.state.warn('sync.retry', `${delay / 1000} 秒后重试，${count} 处变化等待同步`, fields);
+    this.state.warn('sync.retry', t`${delay / 1000} 秒后重试，${count} 处变化等待同步`, fields);
     return delay;
   }
 

@@ -10,7 +10,7 @@ import { join } from 'node:path';
 import { startHeard } from '../service/intake.ts';
 import { holdOpen, keepMounted, mayKeepMounted } from '../service/mounts.ts';
 import { cwd, exitStatus, signalGroup, start } from '../service/processes.ts';
-import { Failure } from '../service/text.ts';
+import { Failure, t } from '../service/text.ts';
 import type { Brake } from './brake.ts';
 import type { Host } from './config.ts';
 import type { Connection } from './connection.ts';
@@ -305,7 +305,7 @@ export class Transfers {
     const told = names ? { ...totals, listed: undefined } : totals; // of names it has listed these, and not all that there is
     // What the other side has made last may not have been reported where it did not come to its end.
     this.done = addTotals(this.done, isOutdated || !hasRun(status) ? { ...told, created: undefined } : told);
-    if (isOutdated) throw new Failure('同步期间源目录下的挂载点发生了变化，为保护备份已中止，将重新同步');
+    if (isOutdated) throw new Failure(t`同步期间源目录下的挂载点发生了变化，为保护备份已中止，将重新同步`);
     return { status, faults, isCut: limit < host.plan.maxDelete && (status === LIMITED || isLimited()) };
   }
 }

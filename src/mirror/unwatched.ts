@@ -13,7 +13,7 @@ import { withParents } from '../service/files.ts';
 import { lifecycle } from '../service/lifecycle.ts';
 import { log, warn } from '../service/log.ts';
 import { touch } from '../service/status.ts';
-import { decodePath, reasonOf, showPath } from '../service/text.ts';
+import { decodePath, reasonOf, showPath, t } from '../service/text.ts';
 
 /** How long the first pause between two tries is, and the longest, ms. */
 const FIRST_PAUSE_MS = 5000;
@@ -28,15 +28,18 @@ export const CROWDED = 'CROWDED';
 
 /** What is wrong with a place, and what is to be done, by the error of the system. */
 const REASONS: Record<string, [reason: string, advice: string]> = {
-  EACCES: ['没有进入的权限', '请让运行本服务的用户可以读取和进入；若不需要它，请用 --exclude 排除并列入 WATCH_EXCLUDE'],
-  ENAMETOOLONG: ['路径超过了 4095 字节', '请缩短路径，或移走其中嵌套过深的目录'],
-  EMFILE: ['目录嵌套过深', '请移走它，或提高 ulimit -n'],
-  ENOTCONN: ['它的文件系统已断开', '请重新挂载，例如提供它的 FUSE 进程已经退出'],
-  ESTALE: ['它的网络文件系统已失效', '请重新挂载'],
-  EIO: ['读取错误', '请检查磁盘和文件系统'],
-  EUCLEAN: ['文件系统已损坏', '请用 fsck 检查和修复'],
-  EBADMSG: ['文件系统已损坏', '请用 fsck 检查和修复'],
-  [CROWDED]: ['其中无法监控的位置过多', '请清理其中嵌套过深或无法读取的目录'],
+  EACCES: [
+    t`没有进入的权限`,
+    t`请让运行本服务的用户可以读取和进入；若不需要它，请用 --exclude 排除并列入 WATCH_EXCLUDE`,
+  ],
+  ENAMETOOLONG: [t`路径超过了 4095 字节`, t`请缩短路径，或移走其中嵌套过深的目录`],
+  EMFILE: [t`目录嵌套过深`, t`请移走它，或提高 ulimit -n`],
+  ENOTCONN: [t`它的文件系统已断开`, t`请重新挂载，例如提供它的 FUSE 进程已经退出`],
+  ESTALE: [t`它的网络文件系统已失效`, t`请重新挂载`],
+  EIO: [t`读取错误`, t`请检查磁盘和文件系统`],
+  EUCLEAN: [t`文件系统已损坏`, t`请用 fsck 检查和修复`],
+  EBADMSG: [t`文件系统已损坏`, t`请用 fsck 检查和修复`],
+  [CROWDED]: [t`其中无法监控的位置过多`, t`请清理其中嵌套过深或无法读取的目录`],
 };
 
 interface Place {
@@ -93,7 +96,7 @@ export class Unwatched extends EventEmitter {
     this.others = found.size - this.places.size;
     if (told > MAX_TOLD) {
       const count = told - MAX_TOLD;
-      warn('watch.unwatched', `另有 ${count} 处无法监控，见 rsync-inotify --status`, { count });
+      warn('watch.unwatched', t`另有 ${count} 处无法监控，见 rsync-inotify --status`, { count });
     }
     if (this.places.size > 0) this.emit('found');
     touch();
@@ -101,7 +104,7 @@ export class Unwatched extends EventEmitter {
 
   private forget(path: string): void {
     this.places.delete(path);
-    log('watch.regained', `路径 ${showPath(path)} 已可监控，或已不存在 ✓`, { path: decodePath(path) });
+    log('watch.regained', t`路径 ${showPath(path)} 已可监控，或已不存在 ✓`, { path: decodePath(path) });
   }
 
   /** Tries one place at once, for something about it has changed. */
@@ -153,10 +156,10 @@ export class Unwatched extends EventEmitter {
 export const describeReason = (reason: string) => REASONS[reason]?.[0] ?? reasonOf(reason);
 
 function tell(path: string, reason: string): void {
-  const advice = REASONS[reason]?.[1] ?? '请检查它所在的文件系统';
-  const rest = '其余照常监控和同步；它会定期重试，恢复后自动监控';
+  const advice = REASONS[reason]?.[1] ?? t`请检查它所在的文件系统`;
+  const rest = t`其余照常监控和同步；它会定期重试，恢复后自动监控`;
   const fields = { path: decodePath(path), reason };
-  warn('watch.unwatched', `无法监控 ${showPath(path)}：${describeReason(reason)}。${rest}。${advice}`, fields);
+  warn('watch.unwatched', t`无法监控 ${showPath(path)}：${describeReason(reason)}。${rest}。${advice}`, fields);
 }
 
 async function openDirectory(path: string): Promise<void> {

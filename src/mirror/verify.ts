@@ -6,7 +6,7 @@
  */
 import { type Answer, lifecycle } from '../service/lifecycle.ts';
 import { isJson } from '../service/log.ts';
-import { decodePath, Failure, onOneLine, reasonOf, showPath, toJson } from '../service/text.ts';
+import { decodePath, Failure, onOneLine, reasonOf, showPath, t, toJson } from '../service/text.ts';
 import { checkConfig } from './check.ts';
 import { Comparison } from './comparison.ts';
 import { type Host, nameOf } from './config.ts';
@@ -34,7 +34,7 @@ interface Suspect {
 type Suspects = Map<string, Suspect>;
 
 type Result = 'equal' | 'different' | 'unknown';
-const RESULTS: Record<Result, string> = { equal: '相同', different: '不同', unknown: '无法判断' };
+const RESULTS: Record<Result, string> = { equal: t`相同`, different: t`不同`, unknown: t`无法判断` };
 
 /** The comparison of the source with a target, in rounds. */
 class Verification {
@@ -169,12 +169,12 @@ class Verification {
     const { name, result, seconds, reason } = this;
     const { files } = this.comparison;
     const facts = [
-      ...(differences.length > 0 ? [`${differences.length} 处差异`] : []),
-      ...(files === undefined ? [] : [`${files} 个文件`]),
-      `耗时: ${seconds}秒`,
+      ...(differences.length > 0 ? [t`${differences.length} 处差异`] : []),
+      ...(files === undefined ? [] : [t`${files} 个文件`]),
+      t`耗时: ${seconds}秒`,
     ];
     const lines = differences.map((difference) => `  ${describeDifference(difference)}`);
-    return [`${name} ${RESULTS[result]} (${facts.join('，')})${reason && `：${reason}`}`, ...lines];
+    return [`${name} ${RESULTS[result]} (${facts.join(t`，`)})${reason && t`：${reason}`}`, ...lines];
   }
 
   /** Why not everything can be told, nothing where it can. */
@@ -183,11 +183,11 @@ class Verification {
     const { untold, reasons } = this.comparison;
     return [
       ...reasons,
-      ...(unreadable.size > 0 ? [`无法读取 ${unreadable.size} 个文件，例如 ${[...unreadable][0]}`] : []),
-      ...(pending > 0 ? [`${pending} 处差异未列出，可能是服务还没有同步的变化，请用 --status 查看`] : []),
-      ...(changing > 0 ? [`另有 ${changing} 个路径一直在变化，未作判断`] : []),
-      ...(untold > 0 ? [`差异过多，另有 ${untold} 处未再次核对`] : []),
-    ].join('；');
+      ...(unreadable.size > 0 ? [t`无法读取 ${unreadable.size} 个文件，例如 ${[...unreadable][0]}`] : []),
+      ...(pending > 0 ? [t`${pending} 处差异未列出，可能是服务还没有同步的变化，请用 --status 查看`] : []),
+      ...(changing > 0 ? [t`另有 ${changing} 个路径一直在变化，未作判断`] : []),
+      ...(untold > 0 ? [t`差异过多，另有 ${untold} 处未再次核对`] : []),
+    ].join(t`；`);
   }
 }
 

@@ -13,7 +13,7 @@ import { parentOf } from '../service/files.ts';
 import { type Backoff, lifecycle, newBackoff } from '../service/lifecycle.ts';
 import { error, log, warn } from '../service/log.ts';
 import { touch } from '../service/status.ts';
-import { reasonOf } from '../service/text.ts';
+import { reasonOf, t } from '../service/text.ts';
 import type { Announcer } from './announcer.ts';
 import { TREE } from './changes.ts';
 import type { Config } from './config.ts';
@@ -128,7 +128,7 @@ export class Watch extends EventEmitter {
     if (this.relieved.has(watcher)) return;
     this.lose(watcher);
     if (lifecycle.stopping) return;
-    error('watch.ended', `inotifywait 意外退出 (退出码: ${code ?? signal})，正在重新启动监控`, {
+    error('watch.ended', t`inotifywait 意外退出 (退出码: ${code ?? signal})，正在重新启动监控`, {
       exit_code: code,
       signal,
     });
@@ -214,7 +214,7 @@ export class Watch extends EventEmitter {
       this.overflows++;
       warn(
         'watch.overflow',
-        'inotify 事件队列溢出，有变化未被看到，将重新建立监控并全量同步。可增大 sysctl fs.inotify.max_queued_events',
+        t`inotify 事件队列溢出，有变化未被看到，将重新建立监控并全量同步。可增大 sysctl fs.inotify.max_queued_events`,
       );
     }
     this.doubt('');
@@ -237,7 +237,7 @@ export class Watch extends EventEmitter {
     const settled = doubts.settle(number, began);
     if (this.isRecovering && settled.includes('')) {
       this.isRecovering = false;
-      log('watch.restored', '监控已恢复，将进行一次全量同步');
+      log('watch.restored', t`监控已恢复，将进行一次全量同步`);
     }
     this.lookInto(settled, since);
   }
@@ -277,7 +277,7 @@ export class Watch extends EventEmitter {
   /** Waits at a stop for what the watcher still has to say, though not for long. */
   async finish(): Promise<void> {
     if (await this.waitForSilence(STOP_SILENCE_MS)) return;
-    warn('watch.busy', '变化仍在不断发生，停止前最后的变化由下次启动时的全量同步包含');
+    warn('watch.busy', t`变化仍在不断发生，停止前最后的变化由下次启动时的全量同步包含`);
   }
 
   /** Ends a watcher once it is silent: what it has not told yet would be lost. */
@@ -309,7 +309,7 @@ export class Watch extends EventEmitter {
       return 0;
     }
     const delay = backoff.next().value;
-    warn('watch.retry', `${delay / 1000} 秒后重新启动监控`, { delay_ms: delay });
+    warn('watch.retry', t`${delay / 1000} 秒后重新启动监控`, { delay_ms: delay });
     this.lookInto(this.parts.doubts.paths); // what is not watched is looked at now and then
     return delay;
   }

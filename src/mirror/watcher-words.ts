@@ -5,7 +5,7 @@
  *   words.hear("Couldn't initialize inotify: Too many open files"); // 'complaint'
  *   words.advice; // 'inotify 实例数达到上限，请执行 sysctl fs.inotify.max_user_instances=1024'
  */
-import { escapeText } from '../service/text.ts';
+import { escapeText, t } from '../service/text.ts';
 
 /** What a line is: the watches stand, it is to be told, or it is no complaint. */
 type Meaning = 'established' | 'complaint' | 'nothing';
@@ -27,15 +27,18 @@ const LAST = /^Couldn't watch /;
 
 /** What is to be done about what it has said last. */
 const ADVICE: [said: RegExp, advice: string][] = [
-  [/open files in system/, '系统打开的文件数达到上限，请执行 sysctl fs.file-max=1048576'],
-  [/initialize inotify|max_user_instances/, 'inotify 实例数达到上限，请执行 sysctl fs.inotify.max_user_instances=1024'],
+  [/open files in system/, t`系统打开的文件数达到上限，请执行 sysctl fs.file-max=1048576`],
+  [
+    /initialize inotify|max_user_instances/,
+    t`inotify 实例数达到上限，请执行 sysctl fs.inotify.max_user_instances=1024`,
+  ],
   [
     /upper limit|amount of inotify watches|No space left/,
-    '监控数量达到上限，请执行 sysctl fs.inotify.max_user_watches=1048576',
+    t`监控数量达到上限，请执行 sysctl fs.inotify.max_user_watches=1048576`,
   ],
   [
     /Too many open files/,
-    '打开的文件数达到上限，请提高 ulimit -n（systemd 中为 LimitNOFILE，容器中为 --ulimit nofile）',
+    t`打开的文件数达到上限，请提高 ulimit -n（systemd 中为 LimitNOFILE，容器中为 --ulimit nofile）`,
   ],
 ];
 

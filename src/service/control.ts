@@ -14,7 +14,7 @@ import { holdDirectory } from './files.ts';
 import { findPlace, isTrusted, makePlace } from './foreign.ts';
 import { lifecycle } from './lifecycle.ts';
 import { warn } from './log.ts';
-import { escapeText, Failure, reasonOf } from './text.ts';
+import { escapeText, Failure, reasonOf, t } from './text.ts';
 
 /** How long a request or a reply may be, bytes. */
 const MAX_BYTES = 65_536;
@@ -58,7 +58,7 @@ export const socketOf = (statusFile: string) => `${statusFile}.sock`;
 export async function serve(path: string, commands: Record<string, Command>): Promise<() => Promise<void>> {
   const entry = basename(path);
   await using place = await makePlace(path); // by which sockets can be named however long its path is: an address has 107 bytes (unix(7))
-  if (lstatSync(place.at(entry), { throwIfNoEntry: false })?.isSocket() === false) throw new Error('不是套接字');
+  if (lstatSync(place.at(entry), { throwIfNoEntry: false })?.isSocket() === false) throw new Error(t`不是套接字`);
   const name = mkdtempSync(place.at(`.${entry}-`));
   const workshop = holdDirectory(name); // for longer: at its end the server removes what it has made by that name
   try {
@@ -102,11 +102,11 @@ export async function serveAlone(
 ): Promise<() => Promise<void>> {
   const path = socketOf(statusFile);
   const isReady = await Promise.race([mkdir(dirname(path), { recursive: true }).then(() => true), sleep(HANG_MS)]);
-  if (!isReady) throw new Error('磁盘没有应答');
+  if (!isReady) throw new Error(t`磁盘没有应答`);
   const deadline = performance.now() + ms;
   for (let isTold = false; (await isServed(path)) && !lifecycle.stopping; isTold = true) {
     if (performance.now() > deadline) throw taken(statusFile);
-    if (!isTold) warn('service.waiting', `另一个服务使用同一个 STATUS_FILE=${escapeText(statusFile)}，等待它结束...`);
+    if (!isTold) warn('service.waiting', t`另一个服务使用同一个 STATUS_FILE=${escapeText(statusFile)}，等待它结束...`);
     await lifecycle.pause(POLL_MS);
   }
   if (lifecycle.stopping) return async () => {};
@@ -124,8 +124,8 @@ async function failIfReplaced(statusFile: string, inode: number): Promise<void> 
 }
 
 function taken(statusFile: string): Failure {
-  const what = `另一个服务正在运行，并使用同一个 STATUS_FILE=${escapeText(statusFile)}`;
-  return new Failure(`${what}。请先停止它；若两个服务各有用处，请为每个服务设置各自的 STATUS_FILE`);
+  const what = t`另一个服务正在运行，并使用同一个 STATUS_FILE=${escapeText(statusFile)}`;
+  return new Failure(t`${what}。请先停止它；若两个服务各有用处，请为每个服务设置各自的 STATUS_FILE`);
 }
 
 /** Whether a service of ours listens on a socket; one that has been killed has left it behind, and other users keep us from nothing. */
@@ -145,7 +145,7 @@ async function enter(path: string): Promise<Socket> {
   await using place = await findPlace(path);
   const [name, { uid: owner }] = [place.at(basename(path)), place.directory];
   const { uid } = await lstat(name);
-  if (!isTrusted(uid) && uid !== owner) throw new Error(`套接字属于用户 ${uid}，不是服务的`);
+  if (!isTrusted(uid) && uid !== owner) throw new Error(t`套接字属于用户 ${uid}，不是服务的`);
   const socket = connect({ path: name }).on('error', () => {});
   await once(socket, 'connect', { signal: AbortSignal.timeout(PATIENCE_MS) });
   return socket;
@@ -165,22 +165,22 @@ async function obey(socket: Socket, commands: Record<string, Command>, gone: Abo
   const request = JSON.parse(await readLine(socket, PATIENCE_MS));
   const name = String(request?.command);
   const command = Object.hasOwn(commands, name) ? commands[name] : undefined;
-  if (!command) throw new Failure(`正在运行的服务不支持命令 ${escapeText(name)}`);
+  if (!command) throw new Failure(t`正在运行的服务不支持命令 ${escapeText(name)}`);
   return command(request, gone);
 }
 
 /** Reads a line. @throws where it is too long, or does not come in time, ms */
 function readLine(socket: Socket, ms: number): Promise<string> {
   const { promise, resolve, reject } = Promise.withResolvers<string>();
-  const timer = setTimeout(() => reject(new Error('超时')), ms);
+  const timer = setTimeout(() => reject(new Error(t`超时`)), ms);
   let line = '';
   socket.setEncoding('utf8').on('data', (chunk: string) => {
     line += chunk;
     const end = line.indexOf('\n');
-    if (Buffer.byteLength(line) > MAX_BYTES) reject(new Error(`超过 ${MAX_BYTES} 字节`));
+    if (Buffer.byteLength(line) > MAX_BYTES) reject(new Error(t`超过 ${MAX_BYTES} 字节`));
     else if (end >= 0) resolve(line.slice(0, end));
   });
-  for (const event of ['end', 'close']) socket.once(event, () => reject(new Error('连接已中断')));
+  for (const event of ['end', 'close']) socket.once(event, () => reject(new Error(t`连接已中断`)));
   return promise.finally(() => {
     clearTimeout(timer);
     socket.removeAllListeners('data').resume(); // nothing more is kept
@@ -204,7 +204,7 @@ export async function ask(path: string, request: Request, ms = PATIENCE_MS): Pro
     const { isDone, text } = JSON.parse(await readLine(socket, ms));
     return { isDone: isDone === true, text: String(text) };
   } catch (cause) {
-    const what = `${explain(cause)} (${escapeText(path)}：${reasonOf(cause)})`;
+    const what = t`${explain(cause)} (${escapeText(path)}：${reasonOf(cause)})`;
     throw isAbsence(cause) ? new NoService(what) : new Failure(what);
   } finally {
     socket?.destroy();
@@ -216,7 +216,7 @@ const isAbsence = (cause: unknown) =>
 
 function explain(cause: unknown): string {
   const code = (cause as NodeJS.ErrnoException).code ?? '';
-  if (isAbsence(cause)) return '服务没有运行，或 STATUS_FILE 不同';
-  if (['EACCES', 'EPERM'].includes(code)) return '无权控制服务，请以运行服务的用户执行';
-  return '服务没有应答';
+  if (isAbsence(cause)) return t`服务没有运行，或 STATUS_FILE 不同`;
+  if (['EACCES', 'EPERM'].includes(code)) return t`无权控制服务，请以运行服务的用户执行`;
+  return t`服务没有应答`;
 }

@@ -16,6 +16,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
+import { t } from './text.ts';
 
 /** Holds on to something without opening it, and without the right to read it (open(2)). */
 export const O_PATH = 0o10000000;
@@ -103,7 +104,7 @@ function openBriefly(path: string, flags: number): Disposable & { fd: number } {
 function readBytes(path: string, most: number): Buffer {
   using found = openBriefly(path, O_PATH | constants.O_NOFOLLOW);
   const stats = fstatSync(found.fd);
-  if (!stats.isFile() || stats.size > most) throw new Error(`应为不超过 ${most} 字节的普通文件，不能是链接`);
+  if (!stats.isFile() || stats.size > most) throw new Error(t`应为不超过 ${most} 字节的普通文件，不能是链接`);
   using file = openBriefly(`/proc/self/fd/${found.fd}`, constants.O_RDONLY);
   const bytes = Buffer.alloc(stats.size);
   return bytes.subarray(0, readSync(file.fd, bytes));
@@ -123,7 +124,7 @@ export function holdDirectory(path: string): HeldDirectory {
   const place = openBriefly(path, O_PATH | constants.O_NOFOLLOW);
   if (fstatSync(place.fd).isDirectory()) return { ...place, at: (name) => `/proc/self/fd/${place.fd}/${name}` };
   place[Symbol.dispose]();
-  throw new Error('应为目录，不能是链接');
+  throw new Error(t`应为目录，不能是链接`);
 }
 
 /** FAT, exFAT, CIFS, SMB and FUSE: numbers of statfs(2) for file systems that number a directory anew once nobody looks at it. */

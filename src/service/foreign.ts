@@ -8,6 +8,7 @@ import { constants, readFileSync, type Stats } from 'node:fs';
 import { type FileHandle, lstat, mkdir, open, readlink } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { O_PATH } from './files.ts';
+import { t } from './text.ts';
 
 /** How many links are followed on a way, as the kernel does. */
 const MAX_LINKS = 40;
@@ -38,8 +39,8 @@ function outsiders(): number[] {
 export const isTrusted = (uid: number) => uid === 0 || uid === process.getuid?.() || outsiders().includes(uid);
 
 function concernOf({ uid, mode }: Stats): string {
-  if (mode & WORLD_WRITABLE) return '所有用户都可以写入';
-  return isTrusted(uid) ? '' : `属于用户 ${uid}`;
+  if (mode & WORLD_WRITABLE) return t`所有用户都可以写入`;
+  return isTrusted(uid) ? '' : t`属于用户 ${uid}`;
 }
 
 /** Finds the directory that a file is in. @param path absolute @throws where it is not there, or somebody else may lead us elsewhere */
@@ -68,9 +69,9 @@ async function walk(path: string, miss: (path: string, cause: Error) => Promise<
     const [name = '.', ...rest] = names;
     const found = await look(at(name));
     if (found?.isSymbolicLink()) {
-      if (++links > MAX_LINKS) throw new Error(`${path} 经过的链接太多`);
+      if (++links > MAX_LINKS) throw new Error(t`${path} 经过的链接太多`);
       const concern = concernOf(await here.stat());
-      if (concern) throw new Error(`不跟随 ${path} 中的链接 ${name}：它所在的目录${concern}`);
+      if (concern) throw new Error(t`不跟随 ${path} 中的链接 ${name}：它所在的目录${concern}`);
       const leads = await readlink(at(name));
       if (leads.startsWith('/')) here = await enter('/');
       names = [...namesOf(leads), ...rest];
@@ -118,9 +119,9 @@ export async function openToAppend(path: string): Promise<{ file: FileHandle; co
 
 /** @throws where a file is none to be written to as it is */
 function refuse(file: Stats, { concern, directory }: Place): void {
-  if (!file.isFile()) throw new Error('不是普通文件');
+  if (!file.isFile()) throw new Error(t`不是普通文件`);
   if (!concern) return;
-  if (file.nlink > 1) throw new Error(`有 ${file.nlink} 个硬链接，而目录${concern}`);
+  if (file.nlink > 1) throw new Error(t`有 ${file.nlink} 个硬链接，而目录${concern}`);
   const isAnybodys = (directory.mode & WORLD_WRITABLE) !== 0 && file.uid !== directory.uid;
-  if (isAnybodys && !isTrusted(file.uid)) throw new Error(`属于用户 ${file.uid}，而目录${concern}`);
+  if (isAnybodys && !isTrusted(file.uid)) throw new Error(t`属于用户 ${file.uid}，而目录${concern}`);
 }

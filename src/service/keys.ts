@@ -9,6 +9,7 @@ import { hostname } from 'node:os';
 import { join } from 'node:path';
 import sshKeygen from 'ssh-keygen-lite';
 import { readSmallFile } from './files.ts';
+import { t } from './text.ts';
 
 /** How large a file with a public key may be, bytes. */
 export const MAX_KEY_BYTES = 16_384;
@@ -39,7 +40,7 @@ export function parsePublicKey(content: string): PublicKey {
   const parts = partsOf(blob);
   const [name] = parts;
   const isWhole = type !== '' && name?.toString('latin1') === type && parts.length === partCountOf(type);
-  if (!isWhole || blob.toString('base64') !== body) throw new Error('公钥文件应为完整的一行: 类型 BASE64 [注释]');
+  if (!isWhole || blob.toString('base64') !== body) throw new Error(t`公钥文件应为完整的一行: 类型 BASE64 [注释]`);
   const modulus = type === 'ssh-rsa' ? parts[2] : undefined;
   return { line, key: `${type} ${body}`, bits: modulus && bitsOf(modulus) };
 }

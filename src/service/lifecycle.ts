@@ -10,7 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { closeLog, error, log, print, printed } from './log.ts';
 import { reapOrphans } from './orphans.ts';
 import { children, endChildren } from './processes.ts';
-import { escapeText, Failure, printable } from './text.ts';
+import { escapeText, Failure, printable, t } from './text.ts';
 
 /** How long work may go on after a signal to stop, ms; `docker compose stop` shall take less than 5 s. */
 const STOP_MS = 2500;
@@ -85,13 +85,13 @@ class Lifecycle {
   async stop(signal: string): Promise<void> {
     if (this.stopping) return;
     this.stopping = true;
-    log('service.stopping', `收到 ${signal}，正在停止服务...`, { signal });
+    log('service.stopping', t`收到 ${signal}，正在停止服务...`, { signal });
     for (const hook of this.stopHooks) await hook();
     this.request.abort();
     await Promise.race([this.work, sleep(STOP_MS)]);
     await endChildren();
     await Promise.race([this.work, sleep(500)]);
-    log('service.stopped', '服务已停止 ✓');
+    log('service.stopped', t`服务已停止 ✓`);
     await this.exit(0);
   }
 

@@ -4,12 +4,13 @@
  *   readLines(rsync.stdout, (line) => reader.read(line)); // bytes in a latin1 string
  */
 import type { Readable } from 'node:stream';
+import { t } from './text.ts';
 
 /** How much of a line is taken in, characters: rsync names two paths at most, each byte as `\#ooo`. */
 const MAX_LINE = 70_000;
 
 /** Says how much a line lacks, as bytes in a latin1 string. */
-const noteOf = (lacking: number) => Buffer.from(`…（此行过长，省略 ${lacking} 字节）`).toString('latin1');
+const noteOf = (lacking: number) => Buffer.from(t`…（此行过长，省略 ${lacking} 字节）`).toString('latin1');
 
 /** Cuts off lines that are too long: at the end of one, what it lacks is told instead. */
 export class LineCutter {

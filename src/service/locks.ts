@@ -8,6 +8,7 @@
 import { ptr } from 'bun:ffi';
 import { closeSync, constants, openSync } from 'node:fs';
 import { cFunctions } from './libc.ts';
+import { t } from './text.ts';
 
 /** Commands and values of fcntl(2), the same on every machine that Bun knows. */
 const [GET_LOCK, SET_LOCK] = [36, 37];
@@ -63,7 +64,7 @@ function lockOpen(file: number, type: number): number | undefined {
     if (lock(file, SET_LOCK, type) !== undefined && isFree()) return file;
     if (isFree()) {
       closeSync(file);
-      throw new Error('文件系统不支持锁');
+      throw new Error(t`文件系统不支持锁`);
     }
   }
   closeSync(file);

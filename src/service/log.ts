@@ -8,7 +8,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Chalk } from 'chalk';
 import type { RotatingFileStream } from 'rotating-file-stream';
 import { openToAppend } from './foreign.ts';
-import { escapeText, localTime, onOneLine, reasonOf, toJson } from './text.ts';
+import { escapeText, localTime, onOneLine, reasonOf, t, toJson } from './text.ts';
 
 /** How much of the log may wait for a reader who has stalled, bytes; beyond, it is left out and counted. */
 const MAX_UNREAD = 8_000_000;
@@ -109,7 +109,7 @@ export function writeLine(line: string, coloured = line): void {
   if (omitted === 0) return;
   const lost = omitted;
   omitted = 0;
-  warn('log.omitted', `日志读取过慢，省略了 ${lost} 字节`, { bytes: lost });
+  warn('log.omitted', t`日志读取过慢，省略了 ${lost} 字节`, { bytes: lost });
 }
 
 /** What is gathered of it is written when it is as long, characters. */
@@ -211,7 +211,7 @@ class LogFile {
     this.isBroken = true;
     error(
       'log.file_failed',
-      `无法写入日志文件 ${escapeText(this.path)}：${reasonOf(cause)}。请检查磁盘空间、目录和权限`,
+      t`无法写入日志文件 ${escapeText(this.path)}：${reasonOf(cause)}。请检查磁盘空间、目录和权限`,
     );
   }
 
@@ -219,7 +219,7 @@ class LogFile {
     this.isBroken = false;
     const { missing } = this;
     this.missing = 0;
-    warn('log.file_restored', `日志文件已恢复写入，其中最多缺少 ${missing} 条日志`, { missing });
+    warn('log.file_restored', t`日志文件已恢复写入，其中最多缺少 ${missing} 条日志`, { missing });
   }
 
   /** Resolves when all is written that can be. */
@@ -267,8 +267,8 @@ const exposed = new Set<string>();
 export function warnOfOthers(name: string, path: string, concern: string): void {
   if (!concern || exposed.has(name)) return;
   exposed.add(name);
-  const what = `${name}=${escapeText(path)} 所在的目录${concern}：其内容可能被改写或伪造`;
-  warn('file.exposed', `${what}。其中的链接不会被跟随；如需避免，请使用只有本服务可写的目录`);
+  const what = t`${name}=${escapeText(path)} 所在的目录${concern}：其内容可能被改写或伪造`;
+  warn('file.exposed', t`${what}。其中的链接不会被跟随；如需避免，请使用只有本服务可写的目录`);
 }
 
 /** Resolves when all that was written has been taken by its readers, which may be never. */

@@ -12,7 +12,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { quote } from 'shlex';
 import type { ProcessOutput } from 'zx/core';
 import { allHeard } from './intake.ts';
-import { inUnits } from './text.ts';
+import { inUnits, t } from './text.ts';
 
 /** The programs that run. */
 export const children = new Set<ChildProcess>();
@@ -108,7 +108,7 @@ export function limit(child: ChildProcess, { bytes = MAX_SAID, line = bytes, ms,
     signalGroup(child, 'SIGKILL');
     for (const stream of streams) stream?.destroy();
   };
-  const late = () => end(`在 ${Math.round((ms ?? 0) / 1000)} 秒内没有答复完，已中止`);
+  const late = () => end(t`在 ${Math.round((ms ?? 0) / 1000)} 秒内没有答复完，已中止`);
   const timer = ms === undefined ? undefined : setTimeout(late, ms);
   let said = 0;
   for (const stream of streams) {
@@ -117,8 +117,8 @@ export function limit(child: ChildProcess, { bytes = MAX_SAID, line = bytes, ms,
       const last = Math.max(chunk.lastIndexOf('\n'), chunk.lastIndexOf('\r'));
       length = last < 0 ? length + chunk.length : chunk.length - last - 1;
       said += chunk.length;
-      if (said > bytes) end(`答复超过 ${inUnits(bytes)}，不是所要的答复，已中止`);
-      else if (length > line) end(`的输出中有一行超过 ${inUnits(line)} 仍未结束，不是 rsync 的输出，已中止`);
+      if (said > bytes) end(t`答复超过 ${inUnits(bytes)}，不是所要的答复，已中止`);
+      else if (length > line) end(t`的输出中有一行超过 ${inUnits(line)} 仍未结束，不是 rsync 的输出，已中止`);
     });
   }
   for (const event of ['close', 'error']) child.once(event, () => clearTimeout(timer));

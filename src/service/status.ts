@@ -13,7 +13,7 @@ import { readSmallFile } from './files.ts';
 import { makePlace, type Place } from './foreign.ts';
 import type { Answer } from './lifecycle.ts';
 import { type Complaint, onComplaint, warn, warnOfOthers } from './log.ts';
-import { escapeText, Failure, localTime, onOneLine, reasonOf, toJson } from './text.ts';
+import { escapeText, Failure, localTime, onOneLine, reasonOf, t, toJson } from './text.ts';
 
 /** How soon a change of the state can be seen from outside, and how often it is told that nothing has changed, ms. */
 const PUBLISH_MS = 500;
@@ -103,8 +103,8 @@ export class StateFile {
       await replaceIn(place, basename(this.path), await this.content());
       this.isBroken = false;
     } catch (cause) {
-      const what = `无法写入 ${this.name}=${escapeText(this.path)}：${reasonOf(cause)}`;
-      if (!this.isBroken) warn('status.failed', `${what}。请检查目录和权限，或更改 ${this.name}`);
+      const what = t`无法写入 ${this.name}=${escapeText(this.path)}：${reasonOf(cause)}`;
+      if (!this.isBroken) warn('status.failed', t`${what}。请检查目录和权限，或更改 ${this.name}`);
       this.isBroken = true;
     }
   }
@@ -154,12 +154,12 @@ export function readStatusFile<S extends AnyStatus>(program: string, fallback: s
     const status = JSON.parse(readSmallFile(realpathSync(path), MAX_STATUS_BYTES), (_, value) =>
       typeof value === 'string' ? onOneLine(value) : value,
     );
-    if (status.program !== program) throw new Error(`是 ${status.program} 的状态`);
+    if (status.program !== program) throw new Error(t`是 ${status.program} 的状态`);
     return status;
   } catch (cause) {
     const isAbsent = ['ENOENT', 'ENOTDIR'].includes((cause as NodeJS.ErrnoException).code ?? '');
-    const what = `无法读取状态文件 ${escapeText(path)}：${reasonOf(cause)}`;
-    throw new NoStatus(`${what}。服务没有运行，或 STATUS_FILE 不同`, isAbsent);
+    const what = t`无法读取状态文件 ${escapeText(path)}：${reasonOf(cause)}`;
+    throw new NoStatus(t`${what}。服务没有运行，或 STATUS_FILE 不同`, isAbsent);
   }
 }
 
@@ -175,18 +175,18 @@ export function checkHealth(judge: () => { healthy: boolean; line: string }): An
     const { healthy, line } = judge();
     return { text: `${line}\n`, status: healthy ? 0 : 1 };
   } catch (cause) {
-    return { text: `不健康: ${reasonOf(cause)}\n`, status: 1 };
+    return { text: t`不健康: ${reasonOf(cause)}\n`, status: 1 };
   }
 }
 
 /** Writes the first line of --status. */
 export const describeProgram = ({ program, version, pid, started }: AnyStatus) =>
-  `${program} ${version} (PID ${pid})，启动于 ${localTime(started)}`;
+  t`${program} ${version} (PID ${pid})，启动于 ${localTime(started)}`;
 
 /** Writes the last lines of --status. */
 export function describeComplaints(errors: Complaint[]): string[] {
   if (errors.length === 0) return [];
   const latest = errors.slice(0, 5);
   const lines = latest.map(({ time, level, message }) => `  [${level.toUpperCase()} ${localTime(time)}] ${message}`);
-  return ['', '最近的警告和错误:', ...lines];
+  return ['', t`最近的警告和错误:`, ...lines];
 }

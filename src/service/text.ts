@@ -5,6 +5,8 @@
  */
 import { isUtf8 } from 'node:buffer';
 
+export { t } from './language.ts';
+
 /** A failure that the user can mend: its message, which is safe to print, is all that is shown. `status` is the exit status. */
 export class Failure extends Error {
   constructor(

@@ -5,6 +5,7 @@
  */
 import { spawnSync } from 'node:child_process';
 import { homedir } from 'node:os';
+import { t } from './text.ts';
 
 /** Finds the home directory, `/` where neither HOME nor passwd(5) names one. */
 export function homeDirectory(): string {
@@ -21,6 +22,6 @@ export function missingUser(): string[] {
   if (error || status === 0) return [];
   const [uid, gid] = [process.getuid?.(), process.getgid?.()];
   const line = `mirror:x:${uid}:${gid}::${homeDirectory()}:/bin/sh`;
-  const advice = `请在 /etc/passwd 中加上一行 ${line}（容器中可挂载加了这一行的文件），或以其中已有的用户运行`;
-  return [`运行本程序的用户 (uid ${uid}) 在 /etc/passwd 中没有条目，ssh、sshd 和 ssh-keygen 因此拒绝运行。${advice}`];
+  const advice = t`请在 /etc/passwd 中加上一行 ${line}（容器中可挂载加了这一行的文件），或以其中已有的用户运行`;
+  return [t`运行本程序的用户 (uid ${uid}) 在 /etc/passwd 中没有条目，ssh、sshd 和 ssh-keygen 因此拒绝运行。${advice}`];
 }

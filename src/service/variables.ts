@@ -9,7 +9,7 @@ import { isIP } from 'node:net';
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { type CleanedEnv, cleanEnv, makeExactValidator, str, type ValidatorSpec } from 'envalid';
-import { escapeText, Failure, reasonOf, wordsOf } from './text.ts';
+import { escapeText, Failure, reasonOf, t, wordsOf } from './text.ts';
 
 export type Specs = Record<string, ValidatorSpec<unknown>>;
 
@@ -33,14 +33,14 @@ export const matching = <T>(form: RegExp, expected: string, read: (text: string)
     return read(value);
   });
 
-export const flag = matching(/^(true|false)$/, '应为 true 或 false', (text) => text === 'true');
-const logFormat = matching(/^(text|json)$/, '应为 text 或 json', String);
-const logSize = matching(/^[1-9]\d{0,5}[KMG]$/, '应为整数加单位 K、M 或 G，例如 10M', String);
+export const flag = matching(/^(true|false)$/, t`应为 true 或 false`, (text) => text === 'true');
+const logFormat = matching(/^(text|json)$/, t`应为 text 或 json`, String);
+const logSize = matching(/^[1-9]\d{0,5}[KMG]$/, t`应为整数加单位 K、M 或 G，例如 10M`, String);
 
 /** Takes a number of seconds. The upper bound keeps the delay within what a timer can hold (2³¹ ms). */
 export const seconds = makeExactValidator<number>((value) => {
   if (!/^\d+(\.\d+)?$/.test(value) || Number(value) > 2_000_000) {
-    throw new Error('应为 0 到 2000000 之间的秒数，可带小数，例如 5 或 0.5');
+    throw new Error(t`应为 0 到 2000000 之间的秒数，可带小数，例如 5 或 0.5`);
   }
   return Number(value);
 });
@@ -48,16 +48,17 @@ export const seconds = makeExactValidator<number>((value) => {
 export const countUpTo = (most: number) =>
   makeExactValidator<number>((value) => {
     const number = /^\d+$/.test(value) ? Number(value) : 0;
-    if (number < 1 || number > most) throw new Error(`应为 1 到 ${most} 之间的整数`);
+    if (number < 1 || number > most) throw new Error(t`应为 1 到 ${most} 之间的整数`);
     return number;
   });
 
 export const port = checked((value) => {
-  if (value && !(/^[1-9]\d{0,4}$/.test(value) && Number(value) <= 65535)) throw new Error('应为 1 到 65535 之间的端口');
+  if (value && !(/^[1-9]\d{0,4}$/.test(value) && Number(value) <= 65535))
+    throw new Error(t`应为 1 到 65535 之间的端口`);
 });
 
 export const address = checked((value) => {
-  if (value && !isIP(value)) throw new Error('应为 IP 地址，例如 127.0.0.1、0.0.0.0 或 ::1');
+  if (value && !isIP(value)) throw new Error(t`应为 IP 地址，例如 127.0.0.1、0.0.0.0 或 ::1`);
 });
 
 /** Takes names of hosts, in small letters and without the dot that may end one. */
@@ -66,44 +67,44 @@ const hostNames = makeExactValidator<string[]>((value) => {
   const form = new RegExp(`^(?=.{1,253}$)${label}(\\.${label})*$`);
   const names = wordsOf(value).map((word) => word.toLowerCase().replace(/\.$/, ''));
   if (names.every((name) => form.test(name))) return names;
-  throw new Error('应为主机名，以空格或逗号分隔，不带协议、端口和通配符，例如 status.example.org；IP 地址总会应答');
+  throw new Error(t`应为主机名，以空格或逗号分隔，不带协议、端口和通配符，例如 status.example.org；IP 地址总会应答`);
 });
 
 /** Takes the path of a file that is there or can be: '' for none. */
 export const file = makeExactValidator<string>((value) => {
-  if (/^~|\/$|\0/.test(value)) throw new Error('应为文件的完整路径；~ 不会展开');
+  if (/^~|\/$|\0/.test(value)) throw new Error(t`应为文件的完整路径；~ 不会展开`);
   const path = value && resolve(value);
-  if (path && existsSync(path) && !statSync(path).isFile()) throw new Error('应为普通文件，不能是目录或设备');
+  if (path && existsSync(path) && !statSync(path).isFile()) throw new Error(t`应为普通文件，不能是目录或设备`);
   return path;
 });
 
 /** Gives the variables of the log. */
 export const logVariables = (example: string) => ({
-  LOG_FORMAT: logFormat({ default: 'text', desc: '日志格式：text，或 json（每行一个对象）' }),
-  LOG_FILE: file({ default: '', desc: `日志同时写入此文件，不带颜色，例如 ${example}` }),
-  LOG_MAX_SIZE: logSize({ default: '10M', desc: 'LOG_FILE 达到此大小后轮转，单位 K、M 或 G' }),
-  LOG_MAX_FILES: countUpTo(999)({ default: 5, desc: '保留多少个轮转后的 LOG_FILE' }),
+  LOG_FORMAT: logFormat({ default: 'text', desc: t`日志格式：text，或 json（每行一个对象）` }),
+  LOG_FILE: file({ default: '', desc: t`日志同时写入此文件，不带颜色，例如 ${example}` }),
+  LOG_MAX_SIZE: logSize({ default: '10M', desc: t`LOG_FILE 达到此大小后轮转，单位 K、M 或 G` }),
+  LOG_MAX_FILES: countUpTo(999)({ default: 5, desc: t`保留多少个轮转后的 LOG_FILE` }),
 });
 
 /** Gives the variables of what is served on METRICS_PORT. @param pages what that is, for people */
 export const webVariables = (pages: string) => ({
-  METRICS_PORT: port({ default: '', desc: `在此端口提供${pages}` }),
+  METRICS_PORT: port({ default: '', desc: t`在此端口提供${pages}` }),
   METRICS_LISTEN: address({
     default: '127.0.0.1',
-    desc: 'METRICS_PORT 监听的 IP 地址，0.0.0.0 = 所有地址（compose 中的默认值）',
+    desc: t`METRICS_PORT 监听的 IP 地址，0.0.0.0 = 所有地址（compose 中的默认值）`,
   }),
   METRICS_HOSTS: hostNames({
     default: [],
-    desc: 'METRICS_PORT 还应答的主机名，以空格或逗号分隔；IP 地址、localhost 和本机的主机名总会应答',
+    desc: t`METRICS_PORT 还应答的主机名，以空格或逗号分隔；IP 地址、localhost 和本机的主机名总会应答`,
   }),
 });
 
-export const colourVariable = { NO_COLOR: str({ default: '', desc: '设置为任意值 = 日志不带颜色' }) };
+export const colourVariable = { NO_COLOR: str({ default: '', desc: t`设置为任意值 = 日志不带颜色` }) };
 
 /** Says what is wrong with the value of a variable. */
 export const mistake = (name: string, value: string, advice: string): Mistake => ({
   name,
-  message: `配置错误: ${name}="${escapeText(value)}"：${advice}`,
+  message: t`配置错误: ${name}="${escapeText(value)}"：${advice}`,
 });
 
 /**
@@ -141,7 +142,7 @@ export function refuseMistakes(specs: Specs, mistakes: Mistake[], missing: strin
 export function missingPrograms(programs: Record<string, string>, find: (program: string) => string | null): string[] {
   return Object.entries(programs)
     .filter(([program]) => !find(program))
-    .map(([program, name]) => `缺少程序 ${program}：请安装软件包 ${name}（例如 apt-get install ${name}）`);
+    .map(([program, name]) => t`缺少程序 ${program}：请安装软件包 ${name}（例如 apt-get install ${name}）`);
 }
 
 /** Writes the table of the variables in --help: name, default, meaning. */
@@ -165,6 +166,6 @@ export function parseFlags<N extends string>(program: string, names: readonly N[
   try {
     return parseArgs({ options }).values as Partial<Record<N, boolean>>;
   } catch (cause) {
-    throw new Failure(`用法错误: ${reasonOf(cause)}。请参阅 ${program} --help`, 2);
+    throw new Failure(t`用法错误: ${reasonOf(cause)}。请参阅 ${program} --help`, 2);
   }
 }

@@ -10,7 +10,7 @@ import { isIPv4, isIPv6, type Socket } from 'node:net';
 import { hostname } from 'node:os';
 import { error, log, warn } from './log.ts';
 import { HEARTBEAT_MS, type Publisher } from './status.ts';
-import { escapeText, reasonOf } from './text.ts';
+import { escapeText, reasonOf, t } from './text.ts';
 
 /** How many connections there may be besides those that follow: each takes a descriptor, without which no rsync starts. */
 const MAX_VISITORS = 100;
@@ -152,13 +152,13 @@ async function answer(
 ): Promise<void> {
   const refuse = (status: number, reason = '') => visit.send(status, 'plain', `${status}${reason}\n`);
   const [host, another] = request.headersDistinct.host ?? []; // only HTTP/1.0 may have none, which no browser speaks
-  if (another !== undefined) return refuse(400, '：请求有多个 Host');
+  if (another !== undefined) return refuse(400, t`：请求有多个 Host`);
   if (host !== undefined && !isOwnHost(host, hosts)) return refuse(421, misdirected(host));
-  if (isForAnotherSite(request)) return refuse(403, '：其他网站不能读取这里的内容');
+  if (isForAnotherSite(request)) return refuse(403, t`：其他网站不能读取这里的内容`);
   const path = request.url?.replace(/\?.*/s, '') ?? '';
   const page = Object.hasOwn(pages, path) && pages[path];
   if (!page) return refuse(404);
-  if (request.method !== 'GET') return refuse(405, '：只回应 GET');
+  if (request.method !== 'GET') return refuse(405, t`：只回应 GET`);
   await page(visit);
 }
 
@@ -170,11 +170,11 @@ function misdirections(variable: string): (host: string) => string {
   const told = new Set<string>();
   return (host) => {
     const name = escapeText(host.replace(/:\d*$/, '').slice(0, MAX_SHOWN));
-    const reason = `不以主机名 "${name}" 应答，否则其他网站可借 DNS 重绑定读取状态`;
-    const advice = `请使用 IP 地址、localhost 或本机的主机名；若此名称确实属于本机（反向代理、Prometheus 等），请将它加入 ${variable}`;
-    if (!told.has(name) && told.size < MAX_TOLD) warn('http.refused', `网页和指标${reason}。${advice}`);
+    const reason = t`不以主机名 "${name}" 应答，否则其他网站可借 DNS 重绑定读取状态`;
+    const advice = t`请使用 IP 地址、localhost 或本机的主机名；若此名称确实属于本机（反向代理、Prometheus 等），请将它加入 ${variable}`;
+    if (!told.has(name) && told.size < MAX_TOLD) warn('http.refused', t`网页和指标${reason}。${advice}`);
     if (told.size < MAX_TOLD) told.add(name);
-    return `：${reason}。${advice}`;
+    return t`：${reason}。${advice}`;
   };
 }
 
@@ -183,10 +183,10 @@ function keepListening(server: Server, port: number, address: string): void {
   const where = `${address}:${port}`;
   const listen = () => server.listen(port, address);
   let isTold = false;
-  server.on('listening', () => isTold && log('http.restored', `已在 ${where} 提供状态页和指标`));
+  server.on('listening', () => isTold && log('http.restored', t`已在 ${where} 提供状态页和指标`));
   server.on('error', (cause) => {
     if (!isTold)
-      error('http.failed', `无法监听 ${where}：${reasonOf(cause)}。状态页和指标不可用，将继续重试；镜像不受影响`);
+      error('http.failed', t`无法监听 ${where}：${reasonOf(cause)}。状态页和指标不可用，将继续重试；镜像不受影响`);
     isTold = true;
     setTimeout(listen, HEARTBEAT_MS).unref();
   });

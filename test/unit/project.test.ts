@@ -210,7 +210,7 @@ describe.each([
     }
     const codes = symptoms.filter((cell) => /^\d+$/.test(cell));
     expect(codes).toContain('255');
-    for (const status of codes) expect(code).toMatch(new RegExp(`^  ${status}: '`, 'm'));
+    for (const status of codes) expect(code).toMatch(new RegExp(`^  ${status}: t\``, 'm'));
   });
 
   test('have the numbers of the bench as it wrote them', () => {
