@@ -112,6 +112,12 @@ export class Inotifywaits extends EventEmitter implements Watcher {
     return silences.length > 0 && !silences.includes(false);
   }
 
+  async mark(): Promise<boolean> {
+    const { parts } = this;
+    const marks = await Promise.all(parts.map((part) => part.mark()));
+    return parts.length > 0 && this.parts === parts && !marks.includes(false);
+  }
+
   async countWatches(): Promise<number> {
     return (await this.listInodes()).length;
   }

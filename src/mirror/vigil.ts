@@ -1,10 +1,10 @@
 /**
  * Whether a watcher that says nothing would say something: one that was stopped, or hangs, runs all the same. It also watches a
- * file of ours that nobody else can reach, so that it can be asked at any time.
+ * file of ours that nobody else can reach, so that it can be asked at any time, also whether it has told all that has happened.
  *
  *   if (await hangs(watcher, ended)) replace(watcher);
  */
-import { constants, fstatSync, futimesSync, openSync, unlinkSync } from 'node:fs';
+import { closeSync, constants, fstatSync, ftruncateSync, futimesSync, openSync, unlinkSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { lifecycle } from '../service/lifecycle.ts';
@@ -54,45 +54,61 @@ async function staysSilent(talker: Talker, told: number, ended: AbortSignal): Pr
   return true;
 }
 
-/** The file that a watcher watches to that end, which has no name: nobody removes it, and it is gone when we are. */
-interface Probe {
+/** The file that a watcher watches to that end, each its own, which has no name: nobody removes it, and it is gone when we are. */
+export interface Probe {
   /** Its descriptor. */
-  file: number;
-  /** Has every watcher tell of it; returns whether that could be done. */
+  readonly file: number;
+  /** Its inode in hexadecimal. */
+  readonly inode: string;
+  /** Has the watcher tell of a new time of it; returns whether that could be done. */
   touch(): boolean;
+  /** Has the watcher tell of new content of it, after all that has happened before; returns whether that could be done. */
+  mark(): boolean;
+  close(): void;
 }
 /** As a watcher knows it, which has it open. */
 export const PROBE = '/proc/self/fd/4';
 
-let probe: Probe | undefined;
+/** Where such files can be made and watched. */
+let place: string | undefined;
 
-/** The file, once it was made. */
-export const getProbe = () => probe;
-
-/** Its inode in hexadecimal, '' where there is none. */
-export const inodeOfProbe = () => (probe ? fstatSync(probe.file, { bigint: true }).ino.toString(16) : '');
-
-/** Makes it, in memory if possible, so that no disk has to run for it, where there is a place for it and it can be watched. */
+/** Finds such a place, in memory if possible, so that no disk has to run for it. */
 export async function prepareProbe(): Promise<void> {
-  let made: Probe | undefined;
-  for (const directory of ['/dev/shm', '/run', tmpdir(), '/tmp']) made ??= makeProbe(directory);
-  if (made && (await watchable([PROBE], made.file)).length > 0) probe = made;
+  place = undefined;
+  for (const directory of ['/dev/shm', '/run', tmpdir(), '/tmp']) {
+    const probe = makeProbe(directory);
+    if (!probe) continue;
+    if ((await watchable([PROBE], probe.file)).length > 0) place = directory;
+    probe.close();
+    return;
+  }
 }
+
+/** Makes such a file, where there is a place for it. */
+export const newProbe = () => (place === undefined ? undefined : makeProbe(place));
 
 function makeProbe(directory: string): Probe | undefined {
   const path = join(directory, `.rsync-inotify-${crypto.randomUUID()}`);
   try {
     const file = openSync(path, constants.O_RDWR | constants.O_CREAT | constants.O_EXCL, 0o600);
     unlinkSync(path);
-    return { file, touch: () => setTime(file) };
+    const inode = fstatSync(file, { bigint: true }).ino.toString(16);
+    let isOpen = true;
+    const touch = () => isOpen && succeeds(() => futimesSync(file, new Date(), new Date()));
+    const mark = () => isOpen && succeeds(() => ftruncateSync(file, 0)); // that needs no room, and is an event each time
+    const close = () => {
+      if (isOpen) closeSync(file);
+      isOpen = false;
+    };
+    return { file, inode, touch, mark, close };
   } catch {
     return undefined; // it may be read-only, for example
   }
 }
 
-function setTime(file: number): boolean {
+function succeeds(work: () => void): boolean {
   try {
-    futimesSync(file, new Date(), new Date());
+    work();
     return true;
   } catch {
     return false; // its file system may have become read-only

@@ -22,6 +22,7 @@ import type { Doubts } from './doubts.ts';
 import type { Event } from './events.ts';
 import type { Watcher } from './inotifywait.ts';
 import { watcherFor } from './inotifywaits.ts';
+import { Markers } from './markers.ts';
 import { identityOf } from './moves.ts';
 import { Places } from './places.ts';
 import { Renames } from './renames.ts';
@@ -69,6 +70,7 @@ export class Watch extends EventEmitter {
   /** How many watchers were started: the number of the last one. */
   private started = 0;
   private readonly renames = new Renames();
+  private readonly markers: Markers;
   /** Watchers that have nothing left to say, for another one stands in their place. */
   private readonly relieved = new WeakSet<Watcher>();
   private counting: NodeJS.Timeout | undefined;
@@ -84,6 +86,7 @@ export class Watch extends EventEmitter {
     private readonly startWatcher: (tell: (event: Event) => void) => Watcher,
   ) {
     super();
+    this.markers = new Markers(parts.doubts, () => this.doubt(''));
     lifecycle.signal.addEventListener('abort', () => this.watcher?.end());
     parts.unwatched.on('open', (path: string) => this.doubt(path));
   }
@@ -112,6 +115,7 @@ export class Watch extends EventEmitter {
     this.watcher = watcher;
     watcher.once('exit', (code, signal) => this.noticeDeath(watcher, code, signal));
     this.settle(number, began);
+    this.markers.add(watcher);
     lifecycle.background(this.count());
     lifecycle.background(this.inspect(watcher));
   }
@@ -269,6 +273,15 @@ export class Watch extends EventEmitter {
     }
   }
 
+  /**
+   * Resolves once every target knows of all that has happened in the source until now: it is among what each of them lacks, unless
+   * it has been mirrored. @throws {Failure} where the service stops
+   */
+  async marker(): Promise<void> {
+    await this.markers.pass();
+    this.lookInto(this.parts.doubts.paths);
+  }
+
   /** Waits for what the watcher still has to say, at most `ms`; resolves with whether it is silent. */
   async waitForSilence(ms: number): Promise<boolean> {
     return !this.watcher || this.watcher.waitForSilence(SILENCE_MS / 2, ms);
@@ -290,6 +303,7 @@ export class Watch extends EventEmitter {
     const isSilent = await watcher.waitForSilence(SILENCE_MS, MAX_SILENCE_MS);
     if (!isSilent && watcher.isStopped) return watcher.giveUp();
     this.relieved.add(watcher);
+    if (isSilent) this.markers.release(watcher);
     watcher.end();
   }
 

@@ -171,3 +171,28 @@ export function* newBackoff(): Generator<number, never> {
   for (let ms = 1000; ; ms = Math.min(2 * ms, 60_000)) yield ms;
 }
 export type Backoff = ReturnType<typeof newBackoff>;
+
+/**
+ * Has all who ask for the same work while it is under way share the next one: what had begun before they asked says nothing of what
+ * happened in between.
+ */
+export function shared<T>(work: () => Promise<T>): () => Promise<T> {
+  let current: Promise<T> | undefined;
+  let next: Promise<T> | undefined;
+  const begin = () => {
+    current = work().finally(() => {
+      current = undefined;
+    });
+    return current;
+  };
+  const follow = () => {
+    next = undefined;
+    return begin();
+  };
+  return () => {
+    if (next) return next;
+    if (!current) return begin();
+    next = current.then(follow, follow);
+    return next;
+  };
+}

@@ -112,3 +112,18 @@ test('they are silent where each of them is', async () => {
   if (started[1]) started[1].silence = Promise.resolve(false);
   expect(await watchers.waitForSilence(50, 800)).toBe(false);
 });
+
+test('they have told all once each of them has, and not where one has ended meanwhile', async () => {
+  const { watchers, started } = group();
+  expect(await watchers.mark()).toBe(false); // there is none yet
+  await watchers.established;
+  expect(await watchers.mark()).toBe(true);
+  started[1]?.marks.push(Promise.resolve(false));
+  expect(await watchers.mark()).toBe(false);
+  const { promise, resolve } = Promise.withResolvers<boolean>();
+  started[0]?.marks.push(promise);
+  const marked = watchers.mark();
+  started[1]?.emit('exit', 1, null);
+  resolve(true);
+  expect(await marked).toBe(false);
+});

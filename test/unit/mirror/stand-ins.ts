@@ -55,6 +55,8 @@ export class StandInWatcher extends EventEmitter implements Watcher {
   isStopped = false;
   /** What it answers when it is asked whether it is silent, and the questions. */
   silence: Promise<boolean> = Promise.resolve(true);
+  /** What comes of the next marks; all is told where nothing else is said. */
+  readonly marks: Promise<boolean>[] = [];
   readonly asked: [least: number, most: number][] = [];
 
   constructor(readonly established: Promise<void> = Promise.resolve()) {
@@ -64,6 +66,10 @@ export class StandInWatcher extends EventEmitter implements Watcher {
   waitForSilence(least: number, most: number): Promise<boolean> {
     this.asked.push([least, most]);
     return this.silence;
+  }
+
+  mark(): Promise<boolean> {
+    return this.marks.shift() ?? Promise.resolve(true);
   }
 
   countWatches(): Promise<number> {

@@ -1,6 +1,6 @@
 import { describe, expect, jest, spyOn, test } from 'bun:test';
 import { fstatSync, readlinkSync } from 'node:fs';
-import { getProbe, hangs, prepareProbe, type Talker } from '../../../src/mirror/vigil.ts';
+import { hangs, newProbe, prepareProbe, type Talker } from '../../../src/mirror/vigil.ts';
 import { lifecycle } from '../../../src/service/lifecycle.ts';
 import { passSeconds, settle, withOwnClock } from './stand-ins.ts';
 
@@ -100,12 +100,19 @@ test('one that says something is not asked', async () => {
   expect(await bed.finish()).toBe(false);
 });
 
-test('the file that is watched to that end is one, has no name and can be touched', async () => {
+test('the file that is watched to that end is one, has no name, can be touched, and is gone once it is closed', async () => {
   jest.useRealTimers();
   await prepareProbe();
-  const probe = getProbe();
+  const [probe, other] = [newProbe(), newProbe()];
   const file = probe?.file ?? 0;
   expect(fstatSync(file).nlink).toBe(0);
+  expect(fstatSync(file).ino.toString(16)).toBe(probe?.inode as string);
+  expect(probe?.inode).not.toBe(other?.inode);
   expect(readlinkSync(`/proc/self/fd/${file}`)).toEndWith(' (deleted)');
-  expect(probe?.touch()).toBe(true);
+  expect([probe?.touch(), probe?.mark()]).toEqual([true, true]);
+  probe?.close();
+  probe?.close();
+  expect(() => fstatSync(file)).toThrow();
+  expect([probe?.touch(), probe?.mark()]).toEqual([false, false]);
+  other?.close();
 });

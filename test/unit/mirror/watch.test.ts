@@ -598,3 +598,67 @@ test('whether there is something left to be said is asked of the watcher', async
     [50, 800],
   ]);
 });
+
+describe('a marker', () => {
+  /** Asks for one; whether it has come back. */
+  async function ask(bed: Bed) {
+    const marker = { hasCome: false };
+    lifecycle.background(
+      bed.watch.marker().then(() => {
+        marker.hasCome = true;
+      }),
+    );
+    await settle();
+    return marker;
+  }
+
+  test('comes back at once where nothing is in doubt, and has nothing sent', async () => {
+    const bed = await Bed.watching();
+    expect(await ask(bed)).toEqual({ hasCome: true });
+    expect(bed.waiting).toEqual([]);
+  });
+
+  test('has what is in doubt be looked at once more by each target', async () => {
+    const bed = await Bed.watching();
+    bed.tell('create', 'd', DIRECTORY);
+    bed.clear();
+    await ask(bed);
+    expect(bed.waitingAt('d')).toMatchObject({ tree: true });
+  });
+
+  test('comes back only after another watcher stands where one has died, with all compared after that', async () => {
+    const bed = await Bed.watching();
+    const { promise, resolve } = Promise.withResolvers<boolean>();
+    bed.watchers[0]?.marks.push(promise);
+    const marker = await ask(bed);
+    bed.watchers[0]?.emit('exit', 1, null);
+    resolve(false);
+    await settle();
+    expect(marker.hasCome).toBe(false);
+    await passSeconds(2);
+    expect([bed.watchers.length, marker.hasCome]).toEqual([2, true]);
+    expect(bed.waitingAt('')).toMatchObject({ tree: true });
+  });
+
+  test('does the same after an overflow, though the watcher lives', async () => {
+    const bed = await Bed.watching();
+    bed.watchers[0]?.marks.push(Promise.resolve(false));
+    bed.tell('q_overflow', '');
+    const marker = await ask(bed);
+    expect(marker.hasCome).toBe(false);
+    await passSeconds(2);
+    expect([bed.watchers.length, marker.hasCome]).toEqual([2, true]);
+    expect(bed.waitingAt('')).toMatchObject({ tree: true });
+  });
+
+  test('comes back where a watcher is relieved that has nothing to say', async () => {
+    const bed = await Bed.watching();
+    bed.watchers[0]?.marks.push(new Promise((resolve) => bed.watchers[0]?.once('exit', () => resolve(false))));
+    const marker = await ask(bed);
+    bed.watch.distrust('d');
+    await passSeconds(2);
+    expect([bed.watchers.length, marker.hasCome]).toEqual([2, true]);
+    expect(bed.doubts.size).toBe(0);
+    expect(bed.waiting).toEqual(['d']);
+  });
+});

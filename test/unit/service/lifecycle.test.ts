@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { EventEmitter } from 'node:events';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { lifecycle, newBackoff } from '../../../src/service/lifecycle.ts';
+import { lifecycle, newBackoff, shared } from '../../../src/service/lifecycle.ts';
 import { cleanEnv, Program } from '../../processes.ts';
 import { ROOT } from '../../project.ts';
 import { scratch } from './scratch.ts';
@@ -271,4 +271,37 @@ test('waits between tries grow from a second to a minute', () => {
   const backoff = newBackoff();
   const waits = Array.from({ length: 9 }, () => backoff.next().value / 1000);
   expect(waits).toEqual([1, 2, 4, 8, 16, 32, 60, 60, 60]);
+});
+
+describe('work that many ask for', () => {
+  test('begins anew for those who ask while it is under way, once for all of them', async () => {
+    const ends: (() => void)[] = [];
+    const ask = shared(async () => {
+      const number = ends.length + 1;
+      await new Promise<void>((resolve) => ends.push(resolve));
+      return number;
+    });
+    const all = [ask(), ask(), ask()];
+    expect(ends).toHaveLength(1);
+    ends[0]?.();
+    expect(await all[0]).toBe(1);
+    all.push(ask()); // the second one may have begun
+    await Bun.sleep(0);
+    for (let n = 1; n < ends.length + 1; n++, await Bun.sleep(0)) ends[n]?.();
+    expect((await Promise.all(all)).slice(0, 3)).toEqual([1, 2, 2]);
+    expect(await all[3]).toBeGreaterThanOrEqual(2);
+  });
+
+  test('that fails is begun anew for those who have asked meanwhile', async () => {
+    let times = 0;
+    const ask = shared(async () => {
+      await Bun.sleep(0);
+      if (++times === 1) throw new Error('first');
+      return times;
+    });
+    const [one, two] = [ask(), ask()];
+    expect(one).rejects.toThrow('first');
+    expect(await two).toBe(2);
+    expect(await ask()).toBe(3);
+  });
 });
