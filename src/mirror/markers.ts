@@ -7,6 +7,7 @@
  *   await markers.pass(); // what had happened when that was asked has been told, or was looked for by a watcher that came later
  */
 import { EventEmitter } from 'node:events';
+import { t } from '../service/language.ts';
 import { lifecycle, shared } from '../service/lifecycle.ts';
 import { Failure } from '../service/text.ts';
 import type { Doubts } from './doubts.ts';
@@ -45,7 +46,7 @@ export class Markers extends EventEmitter {
    * meanwhile share one answer. @throws {Failure} where the service stops
    */
   readonly pass = shared(async (): Promise<void> => {
-    while (!(await this.haveAllTold())) if (lifecycle.stopping) throw new Failure('服务正在停止');
+    while (!(await this.haveAllTold())) if (lifecycle.stopping) throw new Failure(t`服务正在停止`);
   });
 
   /** Resolves with whether all watchers have told what had happened; not where there is none, or all is in doubt. */
