@@ -30,9 +30,10 @@ import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { version } from '../package.json';
 import { Announcer } from '../src/mirror/announcer.ts';
+import { type Backup, backupsFor } from '../src/mirror/backups.ts';
 import type { Batch } from '../src/mirror/changes.ts';
 import { checkConfig, type LocatedHost } from '../src/mirror/check.ts';
-import { acceptDeletions, commandsFor } from '../src/mirror/commands.ts';
+import { answerCommand, commandsFor } from '../src/mirror/commands.ts';
 import { type Config, help } from '../src/mirror/config.ts';
 import { Doubts } from '../src/mirror/doubts.ts';
 import { WATCHED_EVENTS } from '../src/mirror/events.ts';
@@ -44,13 +45,12 @@ import { refuseNested } from '../src/mirror/nesting.ts';
 import { warnOfOptions } from '../src/mirror/option-warnings.ts';
 import { costlyOptions, parseWords } from '../src/mirror/options.ts';
 import { answerRestore } from '../src/mirror/restore.ts';
-import { describeFailed, type Outcome } from '../src/mirror/rsync.ts';
+import { describeFailed, NOT_SENT, type Outcome } from '../src/mirror/rsync.ts';
 import { RuleFiles } from '../src/mirror/rule-files.ts';
 import { Source } from '../src/mirror/source.ts';
 import { SourceGuard } from '../src/mirror/source-guard.ts';
 import { answersWithin, reasonOfSsh, tryLogin } from '../src/mirror/ssh.ts';
 import { judge, readStatus, Service, tellStatus } from '../src/mirror/status.ts';
-import { type Backup, backupsFor } from '../src/mirror/target.ts';
 import { verify } from '../src/mirror/verify.ts';
 import { prepareProbe } from '../src/mirror/vigil.ts';
 import { type Watch, watchFor } from '../src/mirror/watch.ts';
@@ -165,7 +165,7 @@ async function doSync({ target, state }: Backup, batch?: Batch): Promise<Outcome
   const fields = { mode, duration_ms: Math.round(seconds * 1000), files, bytes, exit_code: status };
   if (kind === 'done') {
     state.log('sync.success', t`同步成功 (耗时: ${Math.round(seconds)}秒) ✓`, fields);
-  } else if (!state.isPromoted) {
+  } else if (!state.isPromoted && outcome !== NOT_SENT) {
     state.error('sync.failure', describeFailed(outcome), fields);
   }
   return outcome;
@@ -241,14 +241,13 @@ function tellMissed({ state }: Backup, cause: unknown): false {
 
 /** Says what the flags ask for instead of the service, if anything. */
 async function answerFlags(): Promise<Answer | undefined> {
-  const names = ['help', 'version', 'check', 'status', 'healthcheck', 'verify', 'accept-deletions'] as const;
+  const names = ['help', 'version', 'check', 'status', 'healthcheck', 'verify'] as const;
   const flags = parseFlags('rsync-inotify', names);
   if (flags.help) return { text: help(), status: 0 };
   if (flags.version) return { text: `rsync-inotify ${version}\n`, status: 0 };
   if (flags.healthcheck) return checkHealth(() => judge(readStatus(), Date.now()));
   if (flags.status) return { text: tellStatus(), status: 0 };
   if (flags.verify) return verify();
-  if (flags['accept-deletions']) return acceptDeletions();
   if (!flags.check) return undefined;
   await checkConfig();
   return { text: t`配置有效，所需程序齐全 ✓\n`, status: 0 };
@@ -306,7 +305,8 @@ async function obeyCommands({ STATUS_FILE }: Config, backups: Backup[], parts: G
 async function main(): Promise<void> {
   lifecycle.handleSignals();
   process.stdout.on('error', () => {}); // the mirror outlives the reader of its log
-  const answer = (await answerRestore(process.argv.slice(2))) ?? (await answerFlags());
+  const args = process.argv.slice(2);
+  const answer = (await answerRestore(args)) ?? (await answerCommand(args)) ?? (await answerFlags());
   if (answer) return lifecycle.answer(answer);
   const { config, hosts } = await checkConfig();
   await openLogFile(config);

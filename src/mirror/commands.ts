@@ -3,18 +3,21 @@
  *
  *   const commands = commandsFor({ backups, guard, mounts });
  *   await commands.listen(config.STATUS_FILE);
- *   const { status } = await acceptDeletions(); // elsewhere
+ *   const answer = await answerCommand(['--pause', '10m']); // elsewhere
  */
 import { resolve } from 'node:path';
-import { ask, type Command, serveAlone, socketOf } from '../service/control.ts';
+import { parseArgs } from 'node:util';
+import { ask, type Command, type Request, serveAlone, socketOf } from '../service/control.ts';
+import { parseDuration } from '../service/duration.ts';
 import { type Answer, lifecycle } from '../service/lifecycle.ts';
-import { warn } from '../service/log.ts';
+import { info, warn } from '../service/log.ts';
 import { escapeText, Failure, reasonOf, showPath, t } from '../service/text.ts';
 import type { Brake } from './brake.ts';
 import { ALL } from './changes.ts';
 import { variables } from './config.ts';
 import { describeDirectories } from './held.ts';
 import type { Mounts } from './mounts.ts';
+import type { Pause } from './pause.ts';
 import { COMPLETE, PAUSE, type Restoring } from './restoring.ts';
 import type { SourceGuard } from './source-guard.ts';
 import type { TargetState } from './target-state.ts';
@@ -65,7 +68,10 @@ export class Commands {
     } catch (cause) {
       if (cause instanceof Failure) throw cause;
       const what = t`无法监听 ${escapeText(socketOf(statusFile))}：${reasonOf(cause)}`;
-      warn('control.failed', t`${what}。--accept-deletions 不可用，镜像不受影响。请检查目录和权限，或更改 STATUS_FILE`);
+      warn(
+        'control.failed',
+        t`${what}。--accept-deletions、--sync、--pause 和 --resume 不可用，镜像不受影响。请检查目录和权限，或更改 STATUS_FILE`,
+      );
     }
   }
 
@@ -83,7 +89,11 @@ export class Commands {
 
 /** What may hold something back. */
 interface Holders {
-  backups: (Holding & { state: Pick<TargetState, 'changes'>; restoring: Pick<Restoring, 'pause' | 'complete'> })[];
+  backups: (Holding & {
+    state: Pick<TargetState, 'changes'>;
+    restoring: Pick<Restoring, 'pause' | 'complete'>;
+    pause: Pick<Pause, 'pause' | 'resume'>;
+  })[];
   guard: Pick<SourceGuard, 'isWaiting' | 'accept'>;
   mounts: Pick<Mounts, 'report' | 'forgetMissing'>;
 }
@@ -104,12 +114,46 @@ export function commandsFor({ backups, guard, mounts }: Holders): Commands {
     { isPending: () => mounts.report().length > 0, accept: forget },
   ];
   const [first] = backups; // all share it
-  return new Commands(kinds, first && { [PAUSE]: first.restoring.pause, [COMPLETE]: first.restoring.complete });
+  if (!first) return new Commands(kinds);
+  const { restoring, pause } = first;
+  const others = { [PAUSE]: restoring.pause, [COMPLETE]: restoring.complete, pause: pause.pause, resume: pause.resume };
+  return new Commands(kinds, others);
 }
 
-/** Answers --accept-deletions. @throws {Failure} where no service runs */
-export async function acceptDeletions(): Promise<Answer> {
+/** Has the service do something. @param ms how long the command may take @throws {Failure} where no service runs */
+async function askService(request: Request, ms?: number): Promise<Answer> {
   const statusFile = resolve(process.env.STATUS_FILE || String(variables.STATUS_FILE.default));
-  const { isDone, text } = await ask(socketOf(statusFile), { command: 'accept-deletions' });
+  const { isDone, text } = await ask(socketOf(statusFile), request, ms);
   return { text: `${text}\n`, status: isDone ? 0 : 1 };
+}
+
+/** For how long nothing is sent where nobody says. */
+const USUAL_PAUSE = '1h';
+/** How much longer than its duration a command may take to be answered, ms, and when it is told that it is waited for. */
+const [MARGIN_MS, TELL_MS] = [10_000, 1000];
+
+/** Answers --accept-deletions, --pause and --resume; nothing where something else is asked for. @throws {Failure} where no service runs */
+export async function answerCommand(args: readonly string[]): Promise<Answer | undefined> {
+  const name = (['accept-deletions', 'pause', 'resume'] as const).find((it) => args.includes(`--${it}`));
+  if (!name) return undefined;
+  const duration = readDuration(name, args);
+  lifecycle.abandonOnSignal(1);
+  if (name !== 'pause') return askService({ command: name });
+  const ms = parseDuration(duration ?? USUAL_PAUSE);
+  if (ms === 0) throw new Failure(t`用法错误: --pause 的时长应大于 0；要结束暂停，请执行 rsync-inotify --resume`, 2);
+  const telling = setTimeout(() => info('pause.waiting', t`已不再开始新的同步，等待正在进行的同步结束...`), TELL_MS);
+  return askService({ command: name, ms }, ms + MARGIN_MS).finally(() => clearTimeout(telling));
+}
+
+/** Takes the duration from the arguments, if there is one. @throws {Failure} (status 2) */
+function readDuration(name: string, args: readonly string[]): string | undefined {
+  try {
+    const options = { [name]: { type: 'boolean' } } as const;
+    const { positionals } = parseArgs({ args: [...args], options, allowPositionals: true });
+    if (positionals.length > 1) throw new Error(t`--${name} 之后应只有一个时长`);
+    if (positionals.length > 0 && name !== 'pause') throw new Error(t`--${name} 之后不应有其他内容`);
+    return positionals[0];
+  } catch (cause) {
+    throw new Failure(t`用法错误: ${reasonOf(cause)}。请参阅 rsync-inotify --help`, 2);
+  }
 }

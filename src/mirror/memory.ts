@@ -55,10 +55,18 @@ export interface RememberedTarget {
   backup: string | undefined;
 }
 
+/** From when to when, ms since 1970. */
+export interface Span {
+  since: number;
+  until: number;
+}
+
 export interface Remembered {
   source: Identity | undefined;
   mounts: RememberedMount[];
   targets: Record<string, RememberedTarget>;
+  /** While nothing is sent because an operator wants that. */
+  pause?: Span | undefined;
 }
 
 /** How long what changes often may wait to be written down, ms. */
@@ -70,8 +78,9 @@ const isRecord = (it: unknown): it is object => typeof it === 'object' && it !==
 
 /** Whether it has the form of what is remembered, as far as that may lack parts. */
 function isRemembered(it: unknown): it is Partial<Remembered> {
-  const { source = {}, mounts = [], targets = {} } = Object(it);
-  return isRecord(it) && isRecord(source) && Array.isArray(mounts) && isRecord(targets);
+  const { source = {}, mounts = [], targets = {}, pause = { since: 0, until: 0 } } = Object(it);
+  const isSpan = isRecord(pause) && Object.values(pause).every(Number.isFinite);
+  return isRecord(it) && isRecord(source) && Array.isArray(mounts) && isRecord(targets) && isSpan;
 }
 
 type Place = Pick<Config, 'SSH_DIR' | 'SOURCE_DIR'>;
@@ -139,18 +148,20 @@ export class Memory {
     this.saving ??= setTimeout(() => this.save(), SAVE_MS);
   }
 
-  /** Writes it down. Where that is not possible, it is told once, and the guards work until the next start. */
-  save(): void {
+  /** Writes it down; returns whether that was possible. Where not, it is told once, and the guards work until the next start. */
+  save(): boolean {
     clearTimeout(this.saving);
     this.saving = undefined;
     try {
       mkdirSync(dirname(this.path), { recursive: true, mode: 0o700 });
       replaceFile(this.path, `${JSON.stringify(this.data)}\n`, 0o600);
       this.isBroken = false;
+      return true;
     } catch (cause) {
       const what = t`无法保存 ${escapeText(this.path)}：${reasonOf(cause)}`;
-      if (!this.isBroken) warn('memory.failed', t`${what}。重启后将不记得源目录、挂载点和被暂缓的删除`);
+      if (!this.isBroken) warn('memory.failed', t`${what}。重启后将不记得源目录、挂载点、被暂缓的删除和暂停`);
       this.isBroken = true;
+      return false;
     }
   }
 }

@@ -21,6 +21,16 @@ interface Parts {
 const successTime = ({ lastSuccess }: TargetState) => lastSuccess && lastSuccess.getTime() / 1000;
 const lagOfTarget = ({ oldestPending: oldest }: TargetState) => (oldest ? (Date.now() - oldest) / 1000 : 0);
 
+/** All state words of a target. */
+const STATES = ['idle', 'waiting', 'syncing', 'retrying', 'down', 'paused', 'promoted'] as const;
+
+const statesOf = (targets: TargetState[]): Samples =>
+  targets.flatMap((target) =>
+    STATES.map((state): Samples[0] => [Number(target.describe() === state), { target: target.name, state }]),
+  );
+const pauseOf = (targets: TargetState[]) => targets.find(({ pause }) => pause)?.pause;
+const endOfPause = (targets: TargetState[]) => (pauseOf(targets)?.until ?? 0) / 1000;
+
 const failedOn = ({ unmirrored }: TargetState) => unmirrored.size;
 const promotedOf = ({ isPromoted }: TargetState) => Number(isPromoted);
 const heldOn = ({ held }: TargetState) => held?.count ?? 0;
@@ -31,6 +41,19 @@ const syncsByResult = (targets: TargetState[]): Samples =>
       (['success', 'failure'] as const).map((result): Samples[0] => [syncs[mode][result], { target, mode, result }]),
     ),
   );
+
+/** What tells of a pause, and of what each target is doing. */
+const pauseMetrics = (targets: TargetState[]): Metric[] => [
+  ['Gauge', 'rsync_target_state', 'target state', '1 for the state that it is in', () => statesOf(targets)],
+  ['Gauge', 'rsync_paused', '', 'Whether an operator has paused all', () => [[Number(!!pauseOf(targets))]]],
+  [
+    'Gauge',
+    'rsync_pause_end_timestamp_seconds',
+    '',
+    'When the pause ends, 0 without one',
+    () => [[endOfPause(targets)]],
+  ],
+];
 
 function metricsOf({ service, watch, targets }: Parts): Metric[] {
   const ofTargets = (value: (target: TargetState) => number | null) => (): Samples =>
@@ -57,6 +80,7 @@ function metricsOf({ service, watch, targets }: Parts): Metric[] {
     ['Gauge', 'rsync_target_promoted', 'target', 'Whether the backup has taken over', ofTargets(promotedOf)],
     ['Gauge', 'rsync_held_deletions', 'target', 'Deletions held back until accepted', ofTargets(heldOn)],
     ['Gauge', 'rsync_failed_paths', 'target', 'Paths that cannot be mirrored', ofTargets(failedOn)],
+    ...pauseMetrics(targets),
     ['Gauge', 'rsync_watched_directories', '', 'Directories that are watched', ofWatch('directories')],
     [
       'Gauge',

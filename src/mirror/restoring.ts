@@ -13,7 +13,6 @@ import { touch } from '../service/status.ts';
 import { escapeText, t } from '../service/text.ts';
 import { ALL } from './changes.ts';
 import type { Memory, RememberedTarget } from './memory.ts';
-import type { Outcome } from './rsync.ts';
 import type { TargetState } from './target-state.ts';
 
 /** By these a restore asks the service to send nothing, and tells it that all is there. */
@@ -34,16 +33,10 @@ export function markRestored(remembered: RememberedTarget): void {
   remembered.held ??= { count: 0, directories: [], since: Date.now() };
 }
 
-/** What comes of a sync that was kept from being begun by a restore until the end. */
-export const NOT_SENT: Outcome = {
-  ...{ mode: 'incremental', kind: 'failed', status: null, seconds: 0, unrepeated: [] },
-  reason: t`正在恢复源目录，没有同步`,
-};
-
 interface Parts {
   directory: string;
   memory: Pick<Memory, 'target' | 'save' | 'restoreLock'>;
-  targets: Pick<TargetState, 'name' | 'held' | 'paused' | 'changes' | 'syncing' | 'beside'>[];
+  targets: Pick<TargetState, 'name' | 'held' | 'isRestoring' | 'resumedAt' | 'changes' | 'isSending'>[];
   /** Whether anything is deleted on targets. */
   deletes: boolean;
   isLocked?: (path: string) => boolean;
@@ -82,7 +75,7 @@ export class Restoring extends EventEmitter {
     this.isWhole = false;
     log('restore.paused', t`正在恢复源目录 ${escapeText(directory)}，暂停同步，继续监控`);
     for (const target of targets) {
-      target.paused = true;
+      target.isRestoring = true;
       if (deletes) markRestored(memory.target(target.name));
       target.held = memory.target(target.name).held;
     }
@@ -102,7 +95,8 @@ export class Restoring extends EventEmitter {
       const remembered = memory.target(target.name);
       if (this.isWhole && isMark(remembered)) remembered.held = undefined;
       target.held = remembered.held;
-      target.paused = false;
+      target.isRestoring = false;
+      target.resumedAt = Date.now();
       target.changes.add(ALL);
     }
     memory.save();
@@ -115,7 +109,7 @@ export class Restoring extends EventEmitter {
   /** Answers whoever is about to restore, and has locked the source: done is it once nothing is sent any more. */
   readonly pause: Command = async () => {
     if (!this.look()) return { isDone: false, text: t`源目录没有被恢复锁定` };
-    const isBusy = this.parts.targets.some(({ syncing, beside }) => syncing || beside.size > 0);
+    const isBusy = this.parts.targets.some(({ isSending }) => isSending);
     return isBusy ? { isDone: false, text: BUSY } : { isDone: true, text: '' };
   };
 

@@ -162,6 +162,12 @@ export function meaningOf(status: number): string {
   return EXIT_CODES[status] ?? t`未知错误，请参阅 rsync(1)`;
 }
 
+/** What comes of a sync that was kept from being begun by a pause, or a restore, until the end. */
+export const NOT_SENT: Outcome = {
+  ...{ mode: 'incremental', kind: 'failed', status: null, seconds: 0, unrepeated: [] },
+  reason: t`暂停期间没有同步`,
+};
+
 /** Says for people why a sync has failed: where the backup has said why it refuses, that tells more than the status that comes of it. */
 export function describeFailed({ status, reason, faults }: Pick<Outcome, 'status' | 'reason' | 'faults'>): string {
   if (reason !== undefined || status === null) return reason ?? '';

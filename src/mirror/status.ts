@@ -97,6 +97,7 @@ interface Problem {
     | 'mount'
     | 'deletions'
     | 'promoted'
+    | 'pause'
     | 'rivals'
     | 'watcher'
     | 'target_down'
@@ -109,6 +110,8 @@ interface Problem {
 
 /** How long something may have failed until that is a problem, seconds: most of it is over by then. */
 const FAILED_SECONDS = 30;
+/** How much longer than it should a pause may last until that is a problem, seconds. */
+const OVERDUE_SECONDS = 30;
 
 /** Finds what is wrong, nothing where the mirror works. In a target's first full sync changes wait for its end, however long it takes. */
 export function problemsOf(status: Status, now = Date.parse(status.updated)): Problem[] {
@@ -117,9 +120,9 @@ export function problemsOf(status: Status, now = Date.parse(status.updated)): Pr
   if (ageOf(status, now).isStale) return [{ problem: 'stale' }];
   const source: Problem[] = status.source_found === false ? [{ problem: 'source' }] : [];
   if (phase === 'starting') return [{ problem: 'starting' }, ...source];
-  const isLate = ({ oldest_pending, mirrored, state }: Status['targets'][0]) =>
+  const isLate = ({ oldest_pending, mirrored, state, resumed }: Status['targets'][0]) =>
     limit > 0 &&
-    lagOf(oldest_pending, now) > limit &&
+    Math.min(lagOf(oldest_pending, now), resumed ? lagOf(resumed, now) : limit + 1) > limit &&
     !['paused', 'promoted'].includes(state) &&
     (mirrored || state !== 'syncing');
   const isFailing = ({ up, failed }: Status['targets'][0]) => up && lagOf(failed?.since ?? null, now) > FAILED_SECONDS;
@@ -134,6 +137,9 @@ export function problemsOf(status: Status, now = Date.parse(status.updated)): Pr
     ...status.targets
       .filter(({ rivals }) => rivals?.length > 0)
       .map(({ target }) => ({ problem: 'rivals', target }) as const),
+    ...status.targets
+      .filter(({ pause }) => pause && lagOf(pause.until, now) > OVERDUE_SECONDS)
+      .map(({ target }) => ({ problem: 'pause', target }) as const),
     ...(status.watch.running ? [] : [{ problem: 'watcher' } as const]),
     ...status.targets.filter(({ up }) => !up).map(({ target }) => ({ problem: 'target_down', target }) as const),
     ...status.targets.filter(isFailing).map(({ target }) => ({ problem: 'failed', target }) as const),
@@ -157,6 +163,7 @@ export function judge(status: Status, now = Date.parse(status.updated)): { healt
     mount: t`挂载点不见了，它在备份上的内容保持不变:`,
     deletions: t`删除过多，已暂缓，确认后请执行 rsync-inotify --accept-deletions:`,
     promoted: t`备份端已接管，不接收镜像，直到在备份端执行 start-sshd --demote:`,
+    pause: t`暂停应已结束，却仍未继续同步，请执行 rsync-inotify --resume:`,
     rivals: t`另一个 rsync-inotify 也在镜像到目标，请只保留一个:`,
     watcher: t`监控进程不在运行，正在重新启动`,
     target_down: t`无法连接目标`,
@@ -169,11 +176,16 @@ export function judge(status: Status, now = Date.parse(status.updated)): { healt
     [words[problem], target, mount].filter(Boolean).join(' '),
   );
   if (problems.length > 0) return { healthy: false, line: t`不健康: ${reasons.join(t`；`)}` };
+  const pause = pauseOf(status);
+  if (pause) return { healthy: true, line: t`健康: 已按要求暂停同步，到 ${localTime(pause.until)} 为止，继续监控` };
   if (status.targets.some(({ state }) => state === 'paused'))
     return { healthy: true, line: t`健康: 正在恢复源目录，暂停同步` };
   if (status.phase === 'syncing') return { healthy: true, line: t`健康: 正在进行首次全量同步` };
   return { healthy: true, line: t`健康: 正在实时镜像，落后 ${lag} 秒` };
 }
+
+/** Finds the pause that an operator has asked for, which is the same for all targets. */
+const pauseOf = ({ targets }: Status) => targets.find(({ pause }) => pause)?.pause;
 
 /** Reads what the running service says of itself. @throws {NoStatus} */
 export const readStatus = () => readStatusFile<Status>('rsync-inotify', String(variables.STATUS_FILE.default));
@@ -203,6 +215,14 @@ function showHeld({ count, directories, since }: NonNullable<Status['targets'][0
   const most = directories.map(({ path, count: files }) => `${path} (${files})`).join(t`、`);
   return t`自 ${localTime(since)} 起暂缓删除 ${count} 个文件，主要位于 ${most}；确认后请执行 rsync-inotify --accept-deletions`;
 }
+
+/** Says since when and until when nothing is sent, and how to go on. */
+const showPause = (pause: Status['targets'][0]['pause'] | undefined): string[] =>
+  pause
+    ? [
+        t`自 ${localTime(pause.since)} 起按要求暂停同步，到 ${localTime(pause.until)} 为止；提前继续请执行 rsync-inotify --resume`,
+      ]
+    : [];
 
 /** Says what fails by itself, and since when. */
 function showFailed({ count, since, paths }: NonNullable<Status['targets'][0]['failed']>): string {
@@ -245,6 +265,7 @@ function showStatus(status: Status): string {
     ...targets.flatMap(({ target, promoted }) =>
       promoted ? [t`${target} 自 ${localTime(promoted)} 起得知备份端已接管 (start-sshd --promote)，变化暂不同步`] : [],
     ),
+    ...showPause(pauseOf(status)),
     ...targets.flatMap(({ target, rivals }) =>
       rivals?.length > 0 ? [t`${target} 也被另一个 rsync-inotify 镜像: ${rivals.join(t`、`)}`] : [],
     ),

@@ -17,7 +17,7 @@ import { Departures } from './departures.ts';
 import type { Event } from './events.ts';
 import type { Attribute } from './faults.ts';
 import { reportHeld } from './held.ts';
-import type { Held } from './memory.ts';
+import type { Held, Span } from './memory.ts';
 import { type Move, Moves, replacedBelow } from './moves.ts';
 import { describeProgress, type Progress } from './progress.ts';
 import type { Outcome } from './rsync.ts';
@@ -43,8 +43,11 @@ export class TargetState extends EventEmitter {
   /** Whether it can be reached. */
   up = false;
   syncing = false;
-  /** Whether nothing is sent for now. */
-  paused = false;
+  /** Whether nothing is sent because somebody restores into the source, or since when and until when because an operator wants that. */
+  isRestoring = false;
+  pause: Span | undefined;
+  /** When something could be sent again, ms since 1970. */
+  resumedAt: number | undefined;
   /** Since when nothing has happened in the sync that is under way, ms since 1970; nothing where it goes on. */
   stalledSince: number | undefined;
   /** Since when its syncs have failed one after the other, ms since 1970, nothing where the last one did not. */
@@ -217,6 +220,22 @@ export class TargetState extends EventEmitter {
     touch();
   }
 
+  /** Whether nothing is sent for now. */
+  get isPaused(): boolean {
+    return this.isRestoring || this.pause !== undefined;
+  }
+
+  /** Whether something is on its way. */
+  get isSending(): boolean {
+    return this.syncing || this.beside.size > 0;
+  }
+
+  /** Says that a pause of an operator has ended. */
+  resume(): void {
+    this.pause = undefined;
+    this.resumedAt = Date.now();
+  }
+
   /** Whether the backup has taken over: nothing is sent to it. */
   get isPromoted(): boolean {
     return this.promotedSince !== undefined;
@@ -269,6 +288,8 @@ export class TargetState extends EventEmitter {
       progress: this.progress,
       held: this.held && this.held.count > 0 ? reportHeld(this.held) : null,
       failed: this.reportFailed(),
+      pause: this.pause ? { since: isoOf(this.pause.since), until: isoOf(this.pause.until) } : null,
+      resumed: this.resumedAt === undefined ? null : isoOf(this.resumedAt),
       stalled: this.stalledSince === undefined ? null : new Date(this.stalledSince).toISOString(),
       unsettable: [...this.unsettable],
       promoted: this.promotedSince === undefined ? null : new Date(this.promotedSince).toISOString(),
@@ -286,14 +307,16 @@ export class TargetState extends EventEmitter {
     return { count: unmirrored.size, since: new Date(since).toISOString(), paths };
   }
 
-  private describe(): 'promoted' | 'syncing' | 'down' | 'retrying' | 'waiting' | 'idle' | 'paused' {
+  /** The word for what it is doing. */
+  describe(): 'promoted' | 'syncing' | 'down' | 'retrying' | 'waiting' | 'idle' | 'paused' {
     if (this.isPromoted) return 'promoted';
-    if (this.syncing || this.beside.size > 0) return 'syncing';
-    if (this.paused) return 'paused';
+    if (this.isSending) return 'syncing';
+    if (this.isPaused) return 'paused';
     if (!this.up) return 'down';
     if (this.failingSince !== undefined || this.unmirrored.size > 0) return 'retrying';
     return this.pending > 0 ? 'waiting' : 'idle';
   }
 }
 
+const isoOf = (ms: number) => new Date(ms).toISOString();
 const minuteNow = () => Math.floor(Date.now() / 60_000);

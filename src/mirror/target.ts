@@ -7,28 +7,16 @@ import { EventEmitter } from 'node:events';
 import { type Backoff, lifecycle, newBackoff } from '../service/lifecycle.ts';
 import { t } from '../service/text.ts';
 import type { Announcer } from './announcer.ts';
-import { BackupGuard } from './backup-guard.ts';
-import { Beside } from './beside.ts';
-import { type Brake, brakeFor } from './brake.ts';
+import type { Beside } from './beside.ts';
 import { ALL, type Batch, REGULAR, TREE, UNKNOWN } from './changes.ts';
-import type { LocatedHost } from './check.ts';
-import { nameOf } from './config.ts';
-import { Connection } from './connection.ts';
+import type { Connection } from './connection.ts';
 import type { Doubts } from './doubts.ts';
 import { saysPromoted } from './faults.ts';
-import { HostKeys } from './host-keys.ts';
-import { LargeFiles } from './large-files.ts';
-import type { Memory } from './memory.ts';
-import type { Mounts } from './mounts.ts';
-import { refuseNested } from './nesting.ts';
-import { OwnLine } from './own-line.ts';
-import { Recovery } from './recovery.ts';
-import { NOT_SENT, Restoring } from './restoring.ts';
-import { Rivals } from './rivals.ts';
-import type { Outcome } from './rsync.ts';
-import { Sender } from './sender.ts';
-import type { Source } from './source.ts';
-import { TargetState } from './target-state.ts';
+import type { Pause } from './pause.ts';
+import type { Recovery } from './recovery.ts';
+import { NOT_SENT, type Outcome } from './rsync.ts';
+import type { Sender } from './sender.ts';
+import type { TargetState } from './target-state.ts';
 
 /** How long a batch waits for a short quiet at most, ms. */
 const MAX_QUIET_MS = 100;
@@ -47,7 +35,7 @@ interface Parts {
   sender: Pick<Sender, 'send' | 'arm' | 'answers'>;
   recovery: Pick<Recovery, 'prepare' | 'next' | 'isDue' | 'isPart' | 'ceilingOf' | 'meet' | 'settle' | 'takeBack'>;
   beside: Pick<Beside, 'split' | 'finish' | 'note' | 'isBusy'>;
-  restoring: Pick<Restoring, 'passed'>;
+  pause: Pick<Pause, 'passed'>;
   doubts: Pick<Doubts, 'paths' | 'since'>;
   announcer: Pick<Announcer, 'closeBatch'>;
 }
@@ -77,8 +65,8 @@ export class Target extends EventEmitter {
 
   /** Mirrors a batch, or all of the source if none is given, and has the next rsync wait. */
   async send(batch?: Batch): Promise<Outcome> {
-    const { state, connection, sender, recovery, beside, restoring } = this.parts;
-    if (!(await restoring.passed())) return NOT_SENT;
+    const { state, connection, sender, recovery, beside, pause } = this.parts;
+    if (!(await pause.passed())) return NOT_SENT;
     if (!batch) recovery.prepare();
     if (!batch || !recovery.isPart(batch)) this.lastStart = performance.now(); // what is tried again holds nothing up
     this.socket = connection.socket;
@@ -107,9 +95,10 @@ export class Target extends EventEmitter {
         continue;
       }
       await this.waitUntilDue();
-      await this.parts.restoring.passed();
+      const maySend = await this.parts.pause.passed();
       if (this.state.isPromoted || (recovery.isDue && !lifecycle.stopping)) continue;
       if (this.hasGivenUp || (this.state.changes.size === 0 && !beside.isBusy)) return;
+      if (!maySend) return this.giveUp(this.state.changes.take(0));
       if (this.state.changes.size === 0) {
         if (await this.finishBeside()) continue;
         return;
@@ -246,97 +235,3 @@ export class Target extends EventEmitter {
 
 /** Whether an rsync was let run and has reached the target, however that went. */
 const wasTried = ({ kind, status }: Outcome) => kind !== 'unreachable' && status !== null;
-
-/** A backup host with all that works for it. */
-export interface Backup {
-  host: LocatedHost;
-  state: TargetState;
-  hostKeys: HostKeys;
-  connection: Connection;
-  brake: Brake;
-  target: Target;
-  restoring: Restoring;
-}
-
-/** What the work for all backup hosts shares. */
-interface Shared {
-  source: Source;
-  memory: Memory;
-  mounts: Mounts;
-  doubts: Doubts;
-  announcer: Announcer;
-}
-
-/** Puts together what works for each backup host. */
-export function backupsFor(hosts: LocatedHost[], { source, memory, mounts, doubts, announcer }: Shared): Backup[] {
-  const states = hosts.map((host) => new TargetState(nameOf(host), hosts.length > 1));
-  const deletes = hosts.some(({ plan }) => plan.deletes);
-  const restoring = new Restoring({ directory: source.directory, memory, targets: states, deletes });
-  return hosts.map((host, n) => {
-    const state = states[n] as TargetState;
-    const hostKeys = new HostKeys(host.config, state, host.address.jump);
-    const connection = new Connection(host, hostKeys, state);
-    const brake = brakeFor(host, { source, memory, mounts, state, connection });
-    state.mayHoldMore = () => brake.isHolding || mayLeaveMore(host.plan);
-    const beside = besideFor(host, { source, mounts, state, connection, brake });
-    const sender = new Sender(host, source, mounts, state, connection, brake, beside);
-    const recovery = recoveryFor(host, { source, state, sender });
-    const parts = { state, connection, sender, recovery, beside, doubts, announcer, restoring };
-    const target = new Target(host.config, parts);
-    // One that comes late was not there to be asked at the start, as one is that is not up yet.
-    connection.on('connected', () => state.up && lifecycle.background(refuseNested(host, connection)));
-    new BackupGuard({
-      ...{ host, state, connection, remembered: memory.target(state.name) },
-      save: () => memory.save(),
-      compareAll: () => {
-        brake.distrust();
-        state.changes.add(ALL);
-      },
-    });
-    new Rivals({ host, state, connection });
-    return { host, state, hostKeys, connection, brake, target, restoring };
-  });
-}
-
-/** Whether rsync leaves things on a target that the source does not have any more, and would send. */
-const mayLeaveMore = ({ deletes, maxDelete, hasFilters }: LocatedHost['plan']) =>
-  !deletes || hasFilters || maxDelete < Number.POSITIVE_INFINITY;
-
-/** Makes what sends large files beside all else, while nothing fails and nothing is mounted below the source. */
-function besideFor(
-  host: LocatedHost,
-  parts: { source: Source; mounts: Mounts; state: TargetState; connection: Connection; brake: Brake },
-): Beside {
-  const { source, mounts, state, connection } = parts;
-  const isWell = () => state.mirrored && state.unmirrored.size === 0 && state.failed.size === 0 && !state.held;
-  const isBare = () => mounts.mounted.length === 0 && mounts.files.length === 0 && mounts.rules('/').length === 0;
-  const isReady = () => !lifecycle.stopping && connection.socket !== undefined && isWell() && isBare();
-  const large = new LargeFiles({ plan: host.plan, source, isReady });
-  const line = new OwnLine({ host, ...parts, isSingle: (path) => large.isSingle(path) });
-  return new Beside({
-    ...{ state, large },
-    reach: (path) => source.reach(path, {}),
-    carry: (paths) => line.carry(paths),
-  });
-}
-
-/** Makes what finds out what fails on a target. */
-function recoveryFor(
-  host: LocatedHost,
-  { source, state, sender }: { source: Source; state: TargetState; sender: Sender },
-) {
-  return new Recovery({
-    ...{
-      state,
-      sender,
-      look: source.look,
-      list: source.list,
-      isReadable: source.isReadable,
-      isUnknown: source.isUnknown,
-    },
-    mayLimitSize: host.plan.mayLimitSize,
-    mayDivide: host.plan.method !== 'full',
-    interval: host.config.FULL_SYNC_INTERVAL,
-    wake: () => state.changes.emit('arrived'),
-  });
-}

@@ -12,8 +12,8 @@ const MIRROR = [
   'rsync-options filter-pattern rule-lines filter-rules options config option-warnings memory held allowance ssh check keys events changes dating moves departures estimate renames scopes hollows source near-rules parts',
   'watchable places foothold mount-states mounts source-guard announcer doubts',
   'unwatched terrain directories watcher-words vigil inotifywait inotifywaits coverage',
-  'progress differences faults size-limit rsync report unread unmirrored target-state markers watch published-keys host-keys connection backup-guard nesting restoring rivals standstill errands remote-renames',
-  'tally rule-files census ledger forecast losses brake transfers removals pruning whole-tree large-files beside own-line by-content waiting sender division flaws failures retries recovery target commands status metrics monitor comparison readability horizon verify restore-wish fetching restore',
+  'progress differences faults size-limit rsync report unread unmirrored target-state markers watch published-keys host-keys connection backup-guard nesting restoring pause rivals standstill errands remote-renames',
+  'tally rule-files census ledger forecast losses brake transfers removals pruning whole-tree large-files beside own-line by-content waiting sender division flaws failures retries recovery target backups commands status metrics monitor comparison readability horizon verify restore-wish fetching restore',
 ].flatMap((line) => line.split(' '));
 const BACKUP = [
   'programs receiver-options config promotion-mark confinement sender-options admission identification history-names held-tree history-copy history-moves history-door receipt-mark renames removals errands session-reports room destination mount-memory home ceiling sources leave reports letter-case seclusion slots seccomp-filter seccomp history-guard',

@@ -111,7 +111,9 @@ test('one port and one limit are the same wherever they are named', () => {
   expect(read('monitoring', 'prometheus.yml')).toContain(`targets: ["rsync-source:${port}"]`);
   expect(read('compose.monitoring.yml')).toMatch(new RegExp(`127\\.0\\.0\\.1:\\$\\{STATUS_PORT:-${port}\\}:${port}\n`));
   const [, limit] = /MAX_LAG:-(\d+)/.exec(read('compose.yml')) ?? [];
-  expect(ALERTS.find(({ alert }) => alert === 'RsyncLagHigh')?.expr).toBe(`rsync_oldest_pending_seconds > ${limit}`);
+  expect(ALERTS.find(({ alert }) => alert === 'RsyncLagHigh')?.expr).toStartWith(
+    `rsync_oldest_pending_seconds > ${limit} `,
+  );
   const interval = /scrape_interval: (\w+)/.exec(read('monitoring', 'prometheus.yml'))?.[1];
   expect(read('monitoring', 'grafana', 'provisioning', 'datasources', 'prometheus.yml')).toContain(
     `timeInterval: ${interval} `,

@@ -75,7 +75,7 @@ function brakeIn(directory: string, { remembered = {}, variables = {}, files = 0
   };
   const brake = new Brake({
     ...{ host, state, source: new Source(host.config.SOURCE_DIR), losses: { count } },
-    memory: { target: () => known, save: () => {}, saveSoon: () => {} },
+    memory: { target: () => known, save: () => true, saveSoon: () => {} },
     allowance: new Allowance(parseLimit(host.config.MAX_DELETE), known, () => clock.now),
     forecast: { isEmpty: async () => rsync.isEmpty, checkNotEmptied: async () => {}, faults: undefined },
     rules: { describe: async () => rsync.options },
@@ -649,7 +649,10 @@ describe('--accept-deletions', () => {
         },
       };
       const never = async () => ({ isDone: false, text: '' });
-      return { brake, state: new TargetState(name, true), restoring: { pause: never, complete: never } };
+      return {
+        ...{ brake, state: new TargetState(name, true), restoring: { pause: never, complete: never } },
+        pause: { pause: never, resume: never },
+      };
     };
     const backups = [targetOf('one', kinds.deletions ? holding : undefined), targetOf('two', undefined)];
     const guard = {
@@ -701,6 +704,8 @@ describe('--accept-deletions', () => {
     using directory = scratch();
     mkdirSync(join(directory.path, 'status.sock'));
     await new Commands([]).listen(join(directory.path, 'status'));
-    expect(log.text).toContain('status.sock：不是套接字。--accept-deletions 不可用，镜像不受影响');
+    expect(log.text).toContain(
+      'status.sock：不是套接字。--accept-deletions、--sync、--pause 和 --resume 不可用，镜像不受影响',
+    );
   });
 });

@@ -8,7 +8,7 @@ import { Target } from '../../../src/mirror/target.ts';
 import { TargetState } from '../../../src/mirror/target-state.ts';
 import { withParents } from '../../../src/service/files.ts';
 import { lifecycle } from '../../../src/service/lifecycle.ts';
-import { event, nothingBeside, nothingRestored, outcome, statsOf } from './stand-ins.ts';
+import { event, neverPaused, nothingBeside, outcome, statsOf } from './stand-ins.ts';
 
 /** What is wrong with a path: rsync ends without a name, cannot read it, cannot write it, or has no room for it. */
 export type Poison = 'unnamed' | 'reading' | 'content' | 'room';
@@ -69,7 +69,7 @@ export class FailingTarget {
     const parts = { state, connection, sender, recovery: this.recovery, doubts: { paths: [], since: undefined } };
     this.target = new Target(
       { SYNC_INTERVAL: 0, FULL_SYNC_INTERVAL },
-      { ...parts, beside: nothingBeside, restoring: nothingRestored, announcer: { closeBatch: () => 0 } },
+      { ...parts, beside: nothingBeside, pause: neverPaused, announcer: { closeBatch: () => 0 } },
     );
   }
 

@@ -14,7 +14,7 @@ class Bed {
   readonly remembered = { held: undefined } as RememberedTarget;
   readonly restoring = new Restoring({
     directory: '/data/source/',
-    memory: { target: () => this.remembered, save: () => void this.saves++, restoreLock: '/root/.ssh/lock' },
+    memory: { target: () => this.remembered, save: () => ++this.saves > 0, restoreLock: '/root/.ssh/lock' },
     targets: [this.state],
     deletes: true,
     isLocked: () => this.isLocked,

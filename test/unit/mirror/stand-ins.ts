@@ -111,8 +111,8 @@ export const nothingBeside = {
   takeTotals: () => ({ files: 0, bytes: 0, created: 0, deleted: 0 }),
 };
 
-/** Nobody restores into the source. */
-export const nothingRestored = { passed: async () => true };
+/** Nothing keeps a target from being sent anything. */
+export const neverPaused = { passed: async () => true };
 
 /** Nothing is mounted below the source. */
 export const standInPlaces = { refresh: async () => [] as string[], keep: async () => {} };

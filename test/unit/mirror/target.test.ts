@@ -11,8 +11,8 @@ import { lifecycle } from '../../../src/service/lifecycle.ts';
 import {
   change,
   event,
+  neverPaused,
   nothingBeside,
-  nothingRestored,
   outcome,
   pass,
   passSeconds,
@@ -65,7 +65,7 @@ class Bed {
       sender,
       recovery,
       beside: nothingBeside,
-      restoring: nothingRestored,
+      pause: neverPaused,
       doubts,
       announcer: { closeBatch: () => this.closed++ },
     };

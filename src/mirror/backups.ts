@@ -1,0 +1,125 @@
+/**
+ * Puts together what works for each backup host.
+ *
+ *   const backups = backupsFor(hosts, { source, memory, mounts, doubts, announcer });
+ */
+import { lifecycle } from '../service/lifecycle.ts';
+import type { Announcer } from './announcer.ts';
+import { BackupGuard } from './backup-guard.ts';
+import { Beside } from './beside.ts';
+import { type Brake, brakeFor } from './brake.ts';
+import { ALL } from './changes.ts';
+import type { LocatedHost } from './check.ts';
+import { nameOf } from './config.ts';
+import { Connection } from './connection.ts';
+import type { Doubts } from './doubts.ts';
+import { HostKeys } from './host-keys.ts';
+import { LargeFiles } from './large-files.ts';
+import type { Memory } from './memory.ts';
+import type { Mounts } from './mounts.ts';
+import { refuseNested } from './nesting.ts';
+import { OwnLine } from './own-line.ts';
+import { Pause } from './pause.ts';
+import { Recovery } from './recovery.ts';
+import { Restoring } from './restoring.ts';
+import { Rivals } from './rivals.ts';
+import { Sender } from './sender.ts';
+import type { Source } from './source.ts';
+import { Target } from './target.ts';
+import { TargetState } from './target-state.ts';
+
+/** A backup host with all that works for it. */
+export interface Backup {
+  host: LocatedHost;
+  state: TargetState;
+  hostKeys: HostKeys;
+  connection: Connection;
+  brake: Brake;
+  target: Target;
+  restoring: Restoring;
+  pause: Pause;
+}
+
+/** What the work for all backup hosts shares. */
+interface Shared {
+  source: Source;
+  memory: Memory;
+  mounts: Mounts;
+  doubts: Doubts;
+  announcer: Announcer;
+}
+
+/** Makes what works for each of them. */
+export function backupsFor(hosts: LocatedHost[], { source, memory, mounts, doubts, announcer }: Shared): Backup[] {
+  const states = hosts.map((host) => new TargetState(nameOf(host), hosts.length > 1));
+  const deletes = hosts.some(({ plan }) => plan.deletes);
+  const restoring = new Restoring({ directory: source.directory, memory, targets: states, deletes });
+  const pause = new Pause({ memory, targets: states, restoring });
+  return hosts.map((host, n) => {
+    const state = states[n] as TargetState;
+    const hostKeys = new HostKeys(host.config, state, host.address.jump);
+    const connection = new Connection(host, hostKeys, state);
+    const brake = brakeFor(host, { source, memory, mounts, state, connection });
+    state.mayHoldMore = () => brake.isHolding || mayLeaveMore(host.plan);
+    const beside = besideFor(host, { source, mounts, state, connection, brake });
+    const sender = new Sender(host, source, mounts, state, connection, brake, beside);
+    const recovery = recoveryFor(host, { source, state, sender });
+    const parts = { state, connection, sender, recovery, beside, doubts, announcer, pause };
+    const target = new Target(host.config, parts);
+    // One that comes late was not there to be asked at the start, as one is that is not up yet.
+    connection.on('connected', () => state.up && lifecycle.background(refuseNested(host, connection)));
+    new BackupGuard({
+      ...{ host, state, connection, remembered: memory.target(state.name) },
+      save: () => memory.save(),
+      compareAll: () => {
+        brake.distrust();
+        state.changes.add(ALL);
+      },
+    });
+    new Rivals({ host, state, connection });
+    return { host, state, hostKeys, connection, brake, target, restoring, pause };
+  });
+}
+
+/** Whether rsync leaves things on a target that the source does not have any more, and would send. */
+const mayLeaveMore = ({ deletes, maxDelete, hasFilters }: LocatedHost['plan']) =>
+  !deletes || hasFilters || maxDelete < Number.POSITIVE_INFINITY;
+
+/** Makes what sends large files beside all else, while nothing fails and nothing is mounted below the source. */
+function besideFor(
+  host: LocatedHost,
+  parts: { source: Source; mounts: Mounts; state: TargetState; connection: Connection; brake: Brake },
+): Beside {
+  const { source, mounts, state, connection } = parts;
+  const isWell = () => state.mirrored && state.unmirrored.size === 0 && state.failed.size === 0 && !state.held;
+  const isBare = () => mounts.mounted.length === 0 && mounts.files.length === 0 && mounts.rules('/').length === 0;
+  const isReady = () => !lifecycle.stopping && connection.socket !== undefined && isWell() && isBare();
+  const large = new LargeFiles({ plan: host.plan, source, isReady });
+  const line = new OwnLine({ host, ...parts, isSingle: (path) => large.isSingle(path) });
+  return new Beside({
+    ...{ state, large },
+    reach: (path) => source.reach(path, {}),
+    carry: (paths) => line.carry(paths),
+  });
+}
+
+/** Makes what finds out what fails on a target. */
+function recoveryFor(
+  host: LocatedHost,
+  { source, state, sender }: { source: Source; state: TargetState; sender: Sender },
+) {
+  return new Recovery({
+    ...{
+      state,
+      sender,
+      look: source.look,
+      list: source.list,
+      isReadable: source.isReadable,
+      isUnknown: source.isUnknown,
+    },
+    mayLimitSize: host.plan.mayLimitSize,
+    mayDivide: host.plan.method !== 'full',
+    interval: host.config.FULL_SYNC_INTERVAL,
+    wake: () => state.changes.emit('arrived'),
+  });
+}
