@@ -108,17 +108,21 @@ export class Pair {
     return program;
   }
 
-  /** Starts an sshd of the machine's own, which lets the source do what it wants, of a pair that has its keys. */
-  async startPlainSshd(port = this.port): Promise<Program> {
+  /**
+   * Starts an sshd of the machine's own, which lets the source do what it wants, of a pair that has its keys.
+   * @param confinement what stands before the source's key in authorized_keys @param more settings of sshd
+   */
+  async startPlainSshd(port = this.port, { confinement = '', more = [] as string[] } = {}): Promise<Program> {
     const keys = this.path('authorized_keys');
     const { stdout } = spawnSync('ssh-keygen', ['-y', '-f', this.path('source-ssh', 'id_rsa')], { encoding: 'utf8' });
-    writeFileSync(keys, stdout, { mode: 0o600 });
+    writeFileSync(keys, `${confinement} ${stdout}`.trimStart(), { mode: 0o600 });
     const settings = [
       `Port=${port}`,
       'ListenAddress=127.0.0.1',
       `HostKey=${this.path('host-keys', 'ssh_host_ed25519_key')}`,
       `AuthorizedKeysFile=${keys}`,
       ...['PermitRootLogin=yes', 'MaxStartups=100', `PidFile=${this.path('sshd.pid')}`],
+      ...more,
     ];
     const args = ['-D', '-e', '-f', '/dev/null', ...settings.flatMap((setting) => ['-o', setting])];
     if (process.getuid?.() === 0) mkdirSync('/run/sshd', { recursive: true });

@@ -13,8 +13,8 @@ import { t } from '../service/text.ts';
 import { type Host, loginOf } from './config.ts';
 import type { Connection } from './connection.ts';
 import { saysPromoted } from './faults.ts';
-import { type Outcome, UNREACHABLE } from './rsync.ts';
-import { sshArgs } from './ssh.ts';
+import type { Outcome } from './rsync.ts';
+import { sshArgs, UNREACHABLE } from './ssh.ts';
 import type { TargetState } from './target-state.ts';
 
 /** How long the backup may take to say what it is, ms. */

@@ -19,7 +19,7 @@ import { limitTalk, meaningOf, outcomeOf } from './rsync.ts';
 import { withoutQuiet } from './rsync-options.ts';
 import { hideRules, keepRules, LIST_OPTIONS, listOf, rulesOf } from './scopes.ts';
 import type { Source } from './source.ts';
-import { type Route, rsyncArgs } from './ssh.ts';
+import { notePrecision, type Route, rsyncArgs } from './ssh.ts';
 
 /** What rsync is told after the user's options: to change nothing, to tell all that it would change, and not to give up. */
 const VERIFY_OPTIONS = [
@@ -66,6 +66,7 @@ export class Comparison {
   async run(paths?: ReadonlyMap<string, unknown>): Promise<Differences> {
     const mark = `${randomUUID()} `; // nothing else that rsync prints begins like that
     const rsync = await this.startRsync([...VERIFY_OPTIONS, `--out-format=${mark}%i %n`], paths);
+    const { isCoarse } = this.host.precision;
     const found: Differences = new Map();
     let said = '';
     let isOld = false;
@@ -78,10 +79,12 @@ export class Comparison {
     readLines(rsync.stderr, (line) => {
       if (!NO_REASON.test(line)) said = line.slice(0, MAX_REASON);
       faults.read(`${line}\n`);
+      notePrecision(this.host, line);
       talk.weigh(faults, this.host.plan);
     });
     const status = await exitStatus(rsync);
     talk.check();
+    if (this.host.precision.isCoarse !== isCoarse) return this.run(paths);
     this.checkStatus(await statusOf(status, this.host, () => this.route), said);
     if (!this.files) throw new Failure(t`rsync 没有说明比较了多少文件，请检查 RSYNC_OPTS`);
     if (isOld) throw new Failure(t`rsync 没有说明差异是什么，请检查两端 rsync 版本`);

@@ -193,6 +193,8 @@ export interface Host {
   readonly sshWords: readonly string[];
   /** Settings besides ours that this machine's ssh knows (`knownSettings`). */
   readonly sshSettings: readonly string[];
+  /** Whether the other side takes times in whole seconds only, as far as it has been heard. */
+  readonly precision: { isCoarse: boolean };
 }
 
 /** Lists the targets, one at least. */
@@ -202,7 +204,15 @@ export function hostsOf(config: Config, sshSettings: readonly string[] = []): Ho
   const places =
     several.length > 0 ? several : [{ given: config.DEST_HOST, ...parseTarget(config.DEST_HOST), directory: '' }];
   return places.map((place) => {
-    return { config, ...place, directory: place.directory || config.DEST_DIR, plan, sshWords, sshSettings };
+    return {
+      config,
+      ...place,
+      directory: place.directory || config.DEST_DIR,
+      plan,
+      sshWords,
+      sshSettings,
+      precision: { isCoarse: false },
+    };
   });
 }
 

@@ -15,8 +15,7 @@ import { touch } from '../service/status.ts';
 import { Failure, reasonOf, t } from '../service/text.ts';
 import { type Host, isWatched, loginOf } from './config.ts';
 import { type HostKeys, temporaryDirectory } from './host-keys.ts';
-import { UNREACHABLE } from './rsync.ts';
-import { type Route, reasonOfSsh, sshArgs, tryLogin } from './ssh.ts';
+import { type Route, reasonOfSsh, sshArgs, tryLogin, UNREACHABLE } from './ssh.ts';
 import type { TargetState } from './target-state.ts';
 
 /** How long it may take to connect, ms. */

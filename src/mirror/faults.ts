@@ -56,6 +56,8 @@ const OWN_REFUSAL =
   /^(?:rsync: )?(?:\[\w+\] )?(skipping overly long name|temporary filename too long|filename overflows max-path len by \d+|could not make way for new [a-z-]+(?: [a-z]+)?|recv_files|symlink has no referent): (.*?)(?: is a directory)?$/;
 /** With --iconv, a name or what a link leads to that is not in the character set that it should be in. */
 const CONVERSION = /^\[(\w+)\] cannot convert (?:filename|symlink data for): (.*) \(([^()]+)\)$/;
+/** What rrsync says where one rsync has the directory for itself: ours is one that waits. */
+const LOCKED = 'rrsync error: Another instance of rrsync is already accessing this directory.';
 /** What start-sshd says comes from where rsync's own errors come from. */
 const REFUSAL = 'start-sshd: ';
 /** What it says where the backup has taken over. */
@@ -175,6 +177,8 @@ export class Faults {
   private take(line: string): boolean {
     const [, who, what = '', text = '', code] = SYSTEM_ERROR.exec(line) ?? [];
     if (NO_FAULT.test(line)) return true;
+    if (line.endsWith(LOCKED))
+      this.refusal = t`的 rrsync 一次只允许一个 rsync，请在 authorized_keys 中为 rrsync 加上 -no-lock`;
     if (line.startsWith(REFUSAL)) this.refusal = showPath(line.slice(REFUSAL.length, MAX_REFUSAL));
     if (what && OF_ATTRIBUTES.test(what) && who !== 'sender') return this.takeAttribute(what, text, Number(code));
     const [, refusal = '', named = ''] = OWN_REFUSAL.exec(line) ?? [];

@@ -14,10 +14,10 @@ import type { Connection } from './connection.ts';
 import { parseDifference, pathBelow } from './differences.ts';
 import { Faults } from './faults.ts';
 import { temporaryDirectory } from './host-keys.ts';
-import { LIMITED, limitTalk, meaningOf, passOn, UNREACHABLE } from './rsync.ts';
+import { LIMITED, limitTalk, meaningOf, passOn } from './rsync.ts';
 import { withoutQuiet } from './rsync-options.ts';
 import { LOST_AND_FOUND, type Source } from './source.ts';
-import { rsyncArgs } from './ssh.ts';
+import { notePrecision, rsyncArgs, UNREACHABLE } from './ssh.ts';
 import { ENDED_MS, Standstill } from './standstill.ts';
 import type { TargetState } from './target-state.ts';
 
@@ -85,6 +85,7 @@ export class Forecast {
     this.faults = faults;
     const hear = (bytes: string) => {
       const shown = faults.read(bytes);
+      notePrecision(host, bytes);
       talk.weigh(faults, host.plan);
       return shown;
     };
@@ -125,10 +126,12 @@ export class Forecast {
   }
 
   /** Compares the backup with an empty directory: rsync tells by status 25 that it would have to delete. */
-  private compareWith(empty: string) {
+  private async compareWith(empty: string) {
     const words = ['-r', '--delete', '--max-delete=0', '--dry-run', `--exclude=${LOST_AND_FOUND}`];
     const { host, connection } = this.parts;
-    return runWithin(ENDED_MS)`rsync ${rsyncArgs(host, connection.findRoute(), [], empty, words)}`;
+    const answer = await runWithin(ENDED_MS)`rsync ${rsyncArgs(host, connection.findRoute(), [], empty, words)}`;
+    notePrecision(host, answer.stderr);
+    return answer;
   }
 }
 

@@ -13,8 +13,7 @@ import type { Connection } from './connection.ts';
 import type { Errands } from './errands.ts';
 import { saysPromoted } from './faults.ts';
 import type { Move } from './moves.ts';
-import { UNREACHABLE } from './rsync.ts';
-import { sshArgs } from './ssh.ts';
+import { sshArgs, UNREACHABLE } from './ssh.ts';
 import { ENDED_MS, Standstill } from './standstill.ts';
 import type { TargetState } from './target-state.ts';
 

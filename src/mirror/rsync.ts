@@ -16,6 +16,7 @@ import type { Move } from './moves.ts';
 import type { Plan } from './options.ts';
 import { type Progress, parseProgress, progressFilter } from './progress.ts';
 import type { LeftOut } from './size-limit.ts';
+import { UNREACHABLE } from './ssh.ts';
 
 export type Mode = 'full' | 'incremental';
 
@@ -68,8 +69,6 @@ export interface Sent {
 /** What was done before the first rsync of a sync. */
 export const NOTHING: Totals = { files: 0, bytes: 0, created: 0, deleted: 0 };
 
-/** ssh could not connect or log in. */
-export const UNREACHABLE = 255;
 /** `--max-delete` has kept something. */
 export const LIMITED = 25;
 /** Exit statuses that say that something was mirrored. Where files vanish on the way, that is no failure; to try again where `--max-delete` was reached would delete the next lot. */

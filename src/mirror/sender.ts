@@ -67,6 +67,8 @@ export class Sender {
   private readonly pruning: Pruning;
   private readonly transfers: Transfers;
   private readonly byContent: ByContent;
+  /** Whether it was told that times are compared in whole seconds only. */
+  private isCoarse = false;
   private readonly wholeTree: WholeTree;
 
   constructor(
@@ -124,15 +126,32 @@ export class Sender {
     const started = performance.now();
     const isWhole = batch.get('')?.tree || (this.host.plan.method === 'full' && !this.host.plan.unruled);
     const attempt: Attempt = { mode: isWhole ? 'full' : 'incremental', unrepeated: [] };
-    const result = await this.transfers
-      .run(ceiling, () => this.sendBatch(batch, attempt))
-      .then(async (sent) => ({ ...sent, status: await this.connection.statusOf(sent.status) }))
-      .then(describeSent, describeFailure);
+    const result = await this.sendInPrecision(() =>
+      this.transfers
+        .run(ceiling, () => this.sendBatch(batch, attempt))
+        .then(async (sent) => ({ ...sent, status: await this.connection.statusOf(sent.status) }))
+        .then(describeSent, describeFailure),
+    );
     const { leftOut } = this.transfers;
     const done = addTotals(this.transfers.done, this.beside.takeTotals());
     const outcome = { ...attempt, ...done, leftOut, ...result, seconds: (performance.now() - started) / 1000 };
     await this.brake.record(batch, outcome);
     return outcome;
+  }
+
+  /** Has what is sent be sent once more where the other side has just refused to take times to the nanosecond. */
+  private async sendInPrecision<T>(send: () => Promise<T>): Promise<T> {
+    const { precision } = this.host;
+    const { isCoarse } = precision;
+    const result = await send();
+    if (precision.isCoarse && !this.isCoarse) {
+      this.isCoarse = true;
+      this.state.warn(
+        'times.coarse',
+        t`备份端的 rsync 早于 3.1.3 或受 rrsync 限制，不接受纳秒精度：文件时间只比较到整秒；变化的文件不论时间一律发送`,
+      );
+    }
+    return precision.isCoarse === isCoarse ? result : send();
   }
 
   /** Whether an rsync that mirrors nothing comes to a good end, so that one that does not has met with something that it cannot mirror. */

@@ -10,6 +10,9 @@ import { run, runWithin } from '../service/processes.ts';
 import { Failure, lastLine, reasonOf, t } from '../service/text.ts';
 import { destinationOf, type Host, loginOf } from './config.ts';
 
+/** The exit status of ssh, and of an rsync over it, where it could not connect or log in. */
+export const UNREACHABLE = 255;
+
 /** How ssh gets to the backup. */
 export interface Route {
   /** Where a connection is shared, if one is. */
@@ -79,8 +82,18 @@ export function quoteForRsh(word: string): string {
   return /^[^\s'"]+$/.test(word) ? word : `'${word.replaceAll("'", "''")}'`;
 }
 
-/** Without it, a file that is rewritten at the same size within a second counts as unchanged (rsync(1), --modify-window). */
+/**
+ * Without it, a file that is rewritten at the same size within a second counts as unchanged (rsync(1), --modify-window). An rsync
+ * before 3.1.3 does not know it on the other side, and an rrsync does not let it pass.
+ */
 const TO_THE_NANOSECOND = '--modify-window=-1';
+/** What the other side says where it refuses it: `rsync: -@-1: unknown option`, and rrsync does not say which option it means. */
+const REFUSED_PRECISION = /(^|[\s'"])-@-1\b|\binvalid rsync-command syntax or options/m;
+
+/** Takes in what the other side says: where it does not take times to the nanosecond, it gets whole seconds from then on. */
+export function notePrecision({ precision }: Host, said: string): void {
+  precision.isCoarse ||= REFUSED_PRECISION.test(said);
+}
 
 /**
  * Builds the arguments of an rsync.
@@ -95,8 +108,10 @@ export function rsyncArgs(
   source = host.config.SOURCE_DIR,
   words: readonly string[] = host.plan.words,
 ): string[] {
-  return [TO_THE_NANOSECOND, ...words, ...extra, '-e', rshFor(host, route), '--', source, destinationOf(host)];
+  return [...precisionOf(host), ...words, ...extra, '-e', rshFor(host, route), '--', source, destinationOf(host)];
 }
+
+const precisionOf = ({ precision }: Host) => (precision.isCoarse ? [] : [TO_THE_NANOSECOND]);
 
 /** Says to rsync how it gets to the backup. */
 const rshFor = (host: Host, route: Route) => ['ssh', ...sshArgs(host, route)].map(quoteForRsh).join(' ');
@@ -132,9 +147,24 @@ export function reasonOfSsh(said: string): string {
 /** How long a login may take that works, ms. */
 const LOGIN_MS = 60_000;
 
-/** Tries to log in, within so many ms: exit status 0 says that it works. */
-export const tryLogin = (host: Host, route: Route, ms = LOGIN_MS) =>
-  runWithin(ms)`ssh ${sshArgs(host, route)} ${loginOf(host)} ${'echo ok'}`;
+/**
+ * Tries to log in, within so many ms: exit status 0 says that it works. A key that may start nothing but rsync, as rrsync has it,
+ * cannot be tried otherwise than by an rsync.
+ */
+export async function tryLogin(host: Host, route: Route, ms = LOGIN_MS) {
+  const login = await runWithin(ms)`ssh ${sshArgs(host, route)} ${loginOf(host)} ${'echo ok'}`;
+  if (login.exitCode === null || [0, UNREACHABLE].includes(login.exitCode)) return login;
+  const rsync = await tryRsync(host, route, ms);
+  return rsync.exitCode === 0 ? rsync : login;
+}
+
+/** Has an rsync look at DEST_DIR that has nothing to send; once more where the other side has to be told less for it. */
+async function tryRsync(host: Host, route: Route, ms: number): ReturnType<ReturnType<typeof runWithin>> {
+  const { isCoarse } = host.precision;
+  const result = await runWithin(ms)`rsync ${rsyncArgs(host, route, ['--dry-run', '--files-from=/dev/null'], '/', [])}`;
+  notePrecision(host, result.stderr);
+  return host.precision.isCoarse === isCoarse ? result : tryRsync(host, route, ms);
+}
 
 /** How often sshd is looked for while it is waited for, ms. */
 const POLL_MS = 200;

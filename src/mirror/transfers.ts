@@ -34,7 +34,7 @@ import {
 import { LIST_OPTIONS } from './scopes.ts';
 import { type LeftOut, SizeLimit } from './size-limit.ts';
 import type { Source } from './source.ts';
-import { rsyncArgs } from './ssh.ts';
+import { notePrecision, rsyncArgs } from './ssh.ts';
 import { Stalls, Standstill } from './standstill.ts';
 import type { TargetState } from './target-state.ts';
 
@@ -167,7 +167,7 @@ export class Transfers {
 
   /** Starts one that is given names at once. */
   startList(): Transfer {
-    return this.start(LIST_OPTIONS, { place: this.homeFor(this.parts.source.base) });
+    return this.start(this.listOptions, { place: this.homeFor(this.parts.source.base) });
   }
 
   /** Starts one that compares files by content, and deletes nothing. */
@@ -179,7 +179,12 @@ export class Transfers {
   startWaiting(): Transfer {
     const { host, source } = this.parts;
     const away = { from: ROOT, cwd: host.plan.mayPin ? ROOT : cwd };
-    return this.start(LIST_OPTIONS, { place: mayFindFiles() ? away : this.homeFor(source.base), isForLater: true });
+    return this.start(this.listOptions, { place: mayFindFiles() ? away : this.homeFor(source.base), isForLater: true });
+  }
+
+  /** The options of one that is given names. Where times are whole seconds, what an event has named is sent whatever its time. */
+  private get listOptions(): string[] {
+    return this.parts.host.precision.isCoarse ? [...LIST_OPTIONS, '--ignore-times'] : LIST_OPTIONS;
   }
 
   /** Where an rsync starts that looks at the source, or at what that lies in, and what it looks at there. */
@@ -292,6 +297,7 @@ export class Transfers {
     const hear = (bytes: string) => {
       flush(); // what it has said before is told before
       const shown = faults.read(explain(bytes));
+      notePrecision(host, bytes);
       talk.weigh(faults, host.plan);
       return shown;
     };
