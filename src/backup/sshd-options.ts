@@ -37,7 +37,7 @@ export interface SessionFiles {
  * the transfer or take its time; rsync is then the one that the start has found.
  */
 function sessionVariables(config: Config, { reports, admission }: SessionFiles): string[] {
-  const { DEST_DIR, REFUSE_OPTIONS, HISTORY_DAYS } = config;
+  const { DEST_DIR, REFUSE_OPTIONS, HISTORY_DAYS, LOG_LANG } = config;
   const { PATH = '' } = process.env;
   const path = /^[^"\p{Cc}]+$/u.test(PATH) ? [`PATH=${PATH}`] : [];
   const ours = [`START_SSHD_REPORTS=${reports}`, `START_SSHD_ADMISSION=${admission}`];
@@ -45,6 +45,7 @@ function sessionVariables(config: Config, { reports, admission }: SessionFiles):
   const history = HISTORY_DAYS > 0 ? [`${HISTORY_VARIABLE}=1`] : [];
   return [
     'SHLVL=1',
+    ...(LOG_LANG === 'zh' ? [] : [`LOG_LANG=${LOG_LANG}`]),
     ...path,
     ...history,
     `DEST_DIR=${DEST_DIR}`,

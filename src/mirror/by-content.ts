@@ -5,11 +5,11 @@
  *   const sent = joined(await sendTheRest(), await byContent.send(batch));
  */
 
-import { t } from '../service/text.ts';
 import type { Beside } from './beside.ts';
 import { type Batch, UNKNOWN } from './changes.ts';
 import type { Host } from './config.ts';
 import { isUntold } from './dating.ts';
+import { saysOption } from './faults.ts';
 import { hasRun, type Sent } from './rsync.ts';
 import { LIST_OPTIONS, listOf, rulesOf, type Scope } from './scopes.ts';
 import { breather, MAX_PATH, type Sight, type Source } from './source.ts';
@@ -33,9 +33,6 @@ interface Parts {
   /** Whether rsync is not to see a path. */
   isHidden: (path: string) => boolean;
 }
-
-/** What start-sshd says where it refuses an option, and not where it takes nothing at all. */
-const OF_AN_OPTION = t` rsync 选项 `;
 
 export class ByContent {
   /** How files may be compared, unless the backup refuses that. */
@@ -74,7 +71,7 @@ export class ByContent {
     const names = isList ? listOf(scopes, source.prefix) : undefined;
     for (let way = this.ways[0]; way && told; way = this.ways[0]) {
       const sent = await transfers.finish(transfers.startComparing([way, ...told]), { names, isPrompt: false });
-      if (hasRun(sent.status) || !sent.faults?.refusal?.includes(OF_AN_OPTION)) return sent;
+      if (hasRun(sent.status) || !saysOption(sent.faults?.refusal)) return sent;
       this.ways.shift();
     }
     return undefined;

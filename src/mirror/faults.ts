@@ -60,10 +60,13 @@ const CONVERSION = /^\[(\w+)\] cannot convert (?:filename|symlink data for): (.*
 const LOCKED = 'rrsync error: Another instance of rrsync is already accessing this directory.';
 /** What start-sshd says comes from where rsync's own errors come from. */
 const REFUSAL = 'start-sshd: ';
-/** What it says where the backup has taken over. */
-const PROMOTION = t`拒绝执行：备份端已接管`;
+/** What it says, in each language that a backup may speak, where that has taken over, and where it refuses an option of rsync. */
+const PROMOTION = /拒绝执行：备份端已接管|refused: the backup has taken over/;
+const OF_AN_OPTION = / rsync 选项 | rsync option /;
 /** Whether start-sshd says that the backup has taken over, so that nothing is received. */
-export const saysPromoted = (said = '') => said.includes(PROMOTION);
+export const saysPromoted = (said = '') => PROMOTION.test(said);
+/** Whether it refuses an option, and not whatever is sent. */
+export const saysOption = (said = '') => OF_AN_OPTION.test(said);
 /** How much of it is kept, bytes. */
 const MAX_REFUSAL = 2000;
 const CHANGING = /^ERROR: (.*) failed verification -- update discarded\.$/;

@@ -9,12 +9,11 @@ import { randomUUID } from 'node:crypto';
 import { readLines } from '../service/lines.ts';
 import { drawLine, drawsLines, log } from '../service/log.ts';
 import { exitStatus, startOnLeash } from '../service/processes.ts';
-import { t } from '../service/text.ts';
 import { type Host, nameOf } from './config.ts';
 import { statusOf } from './connection.ts';
 import { type Difference, parseDifference } from './differences.ts';
 import { Faults } from './faults.ts';
-import { describeProgress, type Progress, progressFilter } from './progress.ts';
+import { describeRestore, type Progress, progressFilter } from './progress.ts';
 import { carriedWords } from './restore-wish.ts';
 import { limitTalk, passOn, passOnGathered } from './rsync.ts';
 import { withoutOptions } from './rsync-options.ts';
@@ -71,14 +70,13 @@ async function outlast(rsync: ChildProcess, { host, route }: Job, flush: () => v
 /** Shows how far it has come: on a terminal always, in the log now and then. */
 function showProgress() {
   let latest: Progress | undefined;
-  const describe = (progress: Progress) => describeProgress(progress).replace(t`同步`, t`恢复`);
   const telling = setInterval(() => {
-    if (latest && !drawsLines()) log('restore.progress', describe(latest), { ...latest });
+    if (latest && !drawsLines()) log('restore.progress', describeRestore(latest), { ...latest });
   }, PROGRESS_MS);
   return {
     show: (progress: Progress) => {
       latest = progress;
-      if (drawsLines()) drawLine(describe(progress));
+      if (drawsLines()) drawLine(describeRestore(progress));
     },
     files: () => latest?.files,
     [Symbol.dispose]: () => clearInterval(telling),

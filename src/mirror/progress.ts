@@ -70,8 +70,14 @@ export class SumOfProgress {
   }
 }
 
-/** Says in a line for people how far it has come. */
-export function describeProgress({ percent, files, bytes_per_second, scanning }: Progress): string {
+/** Says for people how far it has come, and how fast. */
+function describeRate({ percent, files, bytes_per_second, scanning }: Progress): string {
   const rate = t`${files} 个文件，${inUnits(bytes_per_second)}/s`;
-  return t`同步进度: ${percent}%，${rate}${scanning ? t`，仍在扫描` : ''}`;
+  return t`${percent}%，${rate}${scanning ? t`，仍在扫描` : ''}`;
 }
+
+/** Says in a line for people how far a sync has come. */
+export const describeProgress = (progress: Progress) => t`同步进度: ${describeRate(progress)}`;
+
+/** Says the same of a restore. */
+export const describeRestore = (progress: Progress) => t`恢复进度: ${describeRate(progress)}`;

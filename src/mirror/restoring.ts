@@ -17,8 +17,8 @@ import type { TargetState } from './target-state.ts';
 
 /** By these a restore asks the service to send nothing, and tells it that all is there. */
 export const [PAUSE, COMPLETE] = ['restore', 'restored'];
-/** What it answers while a sync goes on that was begun before. */
-export const BUSY = t`同步尚未结束`;
+/** What it answers while a sync goes on that was begun before: nobody reads it, and a restore of any release knows it by these characters. */
+export const BUSY = '同步尚未结束';
 /** How often it is looked at whether it has ended, ms. */
 const POLL_MS = 200;
 

@@ -3,9 +3,9 @@
  *
  *   t`等待 ${host} 的 SSH`; // 'waiting for SSH of web1', with LOG_LANG=en
  */
-import { english } from './english.ts';
-
 const isEnglish = process.env.LOG_LANG === 'en';
+/** The catalogue, which nothing but English reads: each session of the backup would pay for it. */
+const english: Record<string, string> = isEnglish ? require('./english.ts').english : {};
 
 /** What the catalogue calls a text: the values are `{0}`, `{1}` and so on. */
 const keyOf = (parts: readonly string[]) => parts.reduce((text, part, n) => `${text}{${n - 1}}${part}`);

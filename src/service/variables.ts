@@ -34,6 +34,7 @@ export const matching = <T>(form: RegExp, expected: string, read: (text: string)
   });
 
 export const flag = matching(/^(true|false)$/, t`应为 true 或 false`, (text) => text === 'true');
+const language = matching(/^(zh|en)$/, t`应为 zh 或 en (must be zh or en)`, String);
 const logFormat = matching(/^(text|json)$/, t`应为 text 或 json`, String);
 const logSize = matching(/^[1-9]\d{0,5}[KMG]$/, t`应为整数加单位 K、M 或 G，例如 10M`, String);
 
@@ -80,6 +81,7 @@ export const file = makeExactValidator<string>((value) => {
 
 /** Gives the variables of the log. */
 export const logVariables = (example: string) => ({
+  LOG_LANG: language({ default: 'zh', desc: t`日志、--help 和各命令的语言：zh 中文，或 en 英文 (English)` }),
   LOG_FORMAT: logFormat({ default: 'text', desc: t`日志格式：text，或 json（每行一个对象）` }),
   LOG_FILE: file({ default: '', desc: t`日志同时写入此文件，不带颜色，例如 ${example}` }),
   LOG_MAX_SIZE: logSize({ default: '10M', desc: t`LOG_FILE 达到此大小后轮转，单位 K、M 或 G` }),

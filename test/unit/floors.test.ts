@@ -32,7 +32,7 @@ const DATA = ['package.json', 'src/mirror/status.html'];
 const read = (path: string) => readFileSync(join(ROOT, path), 'utf8');
 /** Where the imports of a module lead within the project, those of types and those at run time among them. */
 const importsOf = (path: string) =>
-  [...read(path).matchAll(/\b(?:from|import)\b\s*\(?\s*'(\.{1,2}\/[^']+)'/g)].map(([, to = '']) =>
+  [...read(path).matchAll(/\b(?:from|import|require)\b\s*\(?\s*'(\.{1,2}\/[^']+)'/g)].map(([, to = '']) =>
     join(dirname(path), to),
   );
 const standsOn = (upper: string, lower: string) =>
@@ -51,7 +51,10 @@ test.each(modules())('%s imports only what it stands on', (path) => {
   expect(importsOf(path).filter((to) => !DATA.includes(to) && !standsOn(path, to))).toEqual([]);
 });
 
-test.each(modules())('%s is short enough to be read at once', (path) => {
+/** Nobody reads the catalogue from top to bottom, and each text in it stands by itself. */
+const CATALOGUE = 'src/service/english.ts';
+
+test.each(modules().filter((path) => path !== CATALOGUE))('%s is short enough to be read at once', (path) => {
   const limit = path === 'scripts/start-sshd.ts' ? 250 : 350;
   expect(read(path).trimEnd().split('\n').length).toBeLessThanOrEqual(limit);
 });
