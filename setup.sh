@@ -4,7 +4,7 @@
 #
 #   sh setup.sh [--with-test-tools] [COMMAND [ARGUMENT...]]
 #
-# --with-test-tools also installs Prometheus, Chromium, a Chinese font, file systems that fail or are odd (on Debian and Ubuntu), and
+# --with-test-tools also installs Prometheus, Chromium, a Chinese font, Alertmanager and file systems that fail or are odd (on Debian and Ubuntu), and
 # programs whose work is mirrored (Git, Vim, logrotate …), for tests that are skipped without them.
 # Debian, Ubuntu and Alpine; Node.js with npm must be there. Where root is needed and sudo is not there,
 # it says what to install.
@@ -88,7 +88,7 @@ if [ "${1:-}" = --with-test-tools ]; then
     chinese=font-wqy-zenhei vim=vim:vim
   else
     fuse=python3-fusepy
-    programs="$programs mount.exfat-fuse:exfat-fuse mkfs.exfat:exfatprogs"
+    programs="$programs mount.exfat-fuse:exfat-fuse mkfs.exfat:exfatprogs prometheus-alertmanager:prometheus-alertmanager"
   fi
   programs="$programs $vim"
 fi
@@ -100,7 +100,8 @@ if [ -n "$packages" ]; then
   # shellcheck disable=SC2086 # a list of words
   install_packages $packages
   case "$packages" in *openssh-server*) disable_services ssh.socket ssh.service ;; esac
-  case "$packages" in *prometheus*) disable_services prometheus.service ;; esac
+  case "$packages" in *"prometheus "*) disable_services prometheus.service ;; esac
+  case "$packages" in *alertmanager*) disable_services prometheus-alertmanager.service ;; esac
   case "$packages" in *logrotate*) disable_services logrotate.timer ;; esac
 fi
 

@@ -34,10 +34,22 @@ export const METRICS: Record<string, string[]> = {
 };
 
 /** Those of start-sshd. */
-export const BACKUP_METRICS = 'healthy last_received_timestamp_seconds sessions refused_total free_bytes history_bytes'
-  .split(' ')
-  .concat('history_versions promoted build_info'.split(' '))
-  .map((name) => `rsync_backup_${name}`);
+export const BACKUP_METRICS: Record<string, string[]> = {
+  rsync_backup_last_received_timestamp_seconds: ['source'],
+  rsync_backup_sessions: ['source'],
+  rsync_backup_refused_total: ['source'],
+  rsync_backup_free_bytes: ['source'],
+  rsync_backup_size_bytes: ['source'],
+  rsync_backup_free_files: ['source'],
+  rsync_backup_history_bytes: ['source'],
+  rsync_backup_history_versions: ['source'],
+  rsync_backup_promoted: ['source'],
+  rsync_backup_healthy: [],
+  rsync_backup_problem: ['problem'],
+  rsync_backup_shell_allowed: [],
+  rsync_backup_start_time_seconds: [],
+  rsync_backup_build_info: ['version'],
+};
 
 interface Alert {
   alert: string;
@@ -47,14 +59,19 @@ interface Alert {
   annotations: { summary: string; description: string };
 }
 
-export const ALERTS = (yaml('alerts.yml') as { groups: { rules: Alert[] }[] }).groups.flatMap(({ rules }) => rules);
+const alertsIn = (name: string) =>
+  (yaml(name) as { groups: { rules: Alert[] }[] }).groups.flatMap(({ rules }) => rules);
+
+export const SOURCE_ALERTS = alertsIn('alerts.yml');
+export const BACKUP_ALERTS = alertsIn('backup-alerts.yml');
+export const ALERTS = [...SOURCE_ALERTS, ...BACKUP_ALERTS];
 
 interface AlertTest {
   alert_rule_test: { alertname: string; exp_alerts?: object[] }[];
 }
 
-export const ALERT_TESTS = (yaml('alerts.test.yml') as { tests: AlertTest[] }).tests.flatMap(
-  (group) => group.alert_rule_test,
+export const ALERT_TESTS = ['alerts.test.yml', 'backup-alerts.test.yml'].flatMap((name) =>
+  (yaml(name) as { tests: AlertTest[] }).tests.flatMap((group) => group.alert_rule_test),
 );
 
 interface Datasource {

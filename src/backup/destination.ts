@@ -23,9 +23,13 @@ interface Found extends Room {
   place?: Place | null;
 }
 
+const UNSEEN: Room = {
+  ...{ writable: false, free_bytes: Number.MAX_SAFE_INTEGER, size_bytes: null, free_files: null, shortage: null },
+};
+
 /** What is known of a directory from the last look at it. */
 export class Destination {
-  private found: Found = { writable: false, free_bytes: Number.MAX_SAFE_INTEGER, free_files: null, shortage: null };
+  private found: Found = UNSEEN;
   /** The look that is under way: of a disk that hangs only one hangs with it. */
   private inspection: Promise<void> | undefined;
 
@@ -44,8 +48,8 @@ export class Destination {
   }
 
   private async inspectOnce(): Promise<void> {
-    const { free_bytes, free_files, shortage } = this.found;
-    const unanswered = { writable: false, free_bytes, free_files, shortage };
+    const { place: _, ...room } = this.found;
+    const unanswered = { ...room, writable: false };
     const alarm = setTimeout(() => this.record(unanswered), this.patience);
     const found = await this.ask();
     clearTimeout(alarm);
@@ -66,8 +70,8 @@ export class Destination {
 
   /** Tells what the last look has found. */
   report() {
-    const { writable, free_bytes, free_files, shortage } = this.found;
-    return { directory: this.directory, writable, free_bytes, free_files, shortage };
+    const { place: _, ...room } = this.found;
+    return { directory: this.directory, ...room };
   }
 }
 

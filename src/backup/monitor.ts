@@ -3,33 +3,62 @@
  *
  *   await openViews(config, status);
  */
-import { type Metric, registryOf } from '../service/metrics.ts';
+import { type Metric, registryOf, type Samples } from '../service/metrics.ts';
 import { headersFor, pagesOf, serveSite } from '../service/web.ts';
 import { type Config, version } from './config.ts';
-import { judge, type ServiceStatus, type Status } from './status.ts';
+import { judge, PROBLEMS, problemsOf, type ServiceStatus, type Status } from './status.ts';
 
 const secondsOf = (time: string | null) => (time === null ? null : Date.parse(time) / 1000);
 
-/** Name, meaning, and what it is in the state; null where that is not known. */
-type Reading = [name: string, meaning: string, value: (status: Status) => number | null];
+/**
+ * The label of what there is for each source: its SOURCE_NAME. Of one without a name it is empty, which to Prometheus is the same as no
+ * label, so that nothing has to be asked for otherwise where there is one source alone.
+ */
+const NAMELESS = { source: '' };
 
-const GAUGES: Reading[] = [
-  ['last_received_timestamp_seconds', 'When the source last sent, or made ready to', (it) => secondsOf(it.received)],
-  ['sessions', 'Connections of sources', ({ sessions }) => sessions],
-  ['free_bytes', 'Room that is left for DEST_DIR', ({ destination }) => destination.free_bytes],
-  ['history_bytes', 'Room that older versions take', ({ history }) => history?.bytes ?? null],
-  ['history_versions', 'Older versions that are kept', ({ history }) => history?.versions ?? null],
-  ['promoted', 'Whether the backup has taken over', ({ promoted }) => Number(promoted !== null)],
-  ['healthy', 'Whether it can take a mirror', (status) => Number(judge(status).healthy)],
+/** Kind, name, meaning, and what it is in the state; null where that is not known. */
+type Reading = [kind: 'Counter' | 'Gauge', name: string, meaning: string, value: (status: Status) => number | null];
+
+const OF_SOURCES: Reading[] = [
+  [
+    'Gauge',
+    'last_received_timestamp_seconds',
+    'When the source last sent, or made ready to',
+    ({ received }) => secondsOf(received),
+  ],
+  ['Gauge', 'sessions', 'Connections of sources', ({ sessions }) => sessions],
+  ['Counter', 'refused_total', 'Commands that were refused', ({ refused }) => refused],
+  ['Gauge', 'free_bytes', 'Room that is left for DEST_DIR', ({ destination: it }) => it.size_bytes && it.free_bytes],
+  ['Gauge', 'size_bytes', 'Size of the disk of DEST_DIR', ({ destination }) => destination.size_bytes],
+  ['Gauge', 'free_files', 'Files that can still be made in DEST_DIR', ({ destination }) => destination.free_files],
+  ['Gauge', 'history_bytes', 'Room that older versions take', ({ history }) => history?.bytes ?? null],
+  ['Gauge', 'history_versions', 'Older versions that are kept', ({ history }) => history?.versions ?? null],
+  ['Gauge', 'promoted', 'Whether the backup has taken over', ({ promoted }) => Number(promoted !== null)],
+];
+
+const OF_SERVICE: Reading[] = [
+  ['Gauge', 'healthy', 'Whether it can take a mirror', (status) => Number(judge(status).healthy)],
+  ['Gauge', 'shell_allowed', 'Whether the source may run any command', ({ shell }) => Number(shell)],
+  ['Gauge', 'start_time_seconds', 'When the program was started', ({ started }) => secondsOf(started)],
 ];
 
 /** Lists the metrics of a state. @param status the one that is shown */
 export function metricsOf(status: () => Status): Metric[] {
+  const metric = ([kind, name, meaning, value]: Reading, label: string, labels: Record<string, string>): Metric => [
+    kind,
+    `rsync_backup_${name}`,
+    label,
+    meaning,
+    () => [[value(status()), labels]],
+  ];
+  const problems = (): Samples => {
+    const found = problemsOf(status());
+    return PROBLEMS.map((problem) => [Number(found.includes(problem)), { problem }]);
+  };
   return [
-    ...GAUGES.map(
-      ([name, meaning, value]): Metric => ['Gauge', `rsync_backup_${name}`, '', meaning, () => [[value(status())]]],
-    ),
-    ['Counter', 'rsync_backup_refused_total', '', 'Commands that were refused', () => [[status().refused]]],
+    ...OF_SOURCES.map((reading) => metric(reading, 'source', NAMELESS)),
+    ...OF_SERVICE.map((reading) => metric(reading, '', {})),
+    ['Gauge', 'rsync_backup_problem', 'problem', 'What is wrong: 1 where it is', problems],
     ['Gauge', 'rsync_backup_build_info', 'version', 'The version, in a label', () => [[1, { version }]]],
   ];
 }

@@ -3,7 +3,7 @@
  * tells of a quota.
  *
  *   const ask = newRoomSurvey('/data/backup/');
- *   await ask(); // { writable: true, free_bytes: 52428800, free_files: 1310720, shortage: null }
+ *   await ask(); // { writable: true, free_bytes: 52428800, size_bytes: 107374182400, free_files: 1310720, shortage: null }
  */
 import { access, constants, open, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -15,6 +15,8 @@ export interface Room {
   writable: boolean;
   /** Any amount where the file system does not tell. */
   free_bytes: number;
+  /** How large the disk is; null where the file system does not tell. */
+  size_bytes: number | null;
   /** Files and directories that can still be made; null where the file system sets no limit, or does not tell. */
   free_files: number | null;
   shortage: Shortage | null;
@@ -49,7 +51,8 @@ export function newRoomSurvey(directory: string): () => Promise<Room> {
     } else most = { ...figures, bytes: Math.max(most.bytes, figures.bytes), files: largest(most.files, figures.files) };
     const obstacle = await obstacleTo(directory);
     const shortage = shortageOf(figures, obstacle ?? refusal) ?? null;
-    return { writable: !obstacle, free_bytes: figures.bytes, free_files: figures.files, shortage };
+    const size_bytes = figures === UNKNOWN ? null : figures.size;
+    return { writable: !obstacle, free_bytes: figures.bytes, size_bytes, free_files: figures.files, shortage };
   };
 }
 

@@ -97,7 +97,7 @@ export class ServiceStatus {
 
   /** Pulls the state from all parts. */
   report() {
-    const { destination, guard, key, sshd, reports, stalls, history, promotion } = this.parts;
+    const { config, destination, guard, key, sshd, reports, stalls, history, promotion } = this.parts;
     return {
       program: PROGRAM,
       version,
@@ -113,6 +113,7 @@ export class ServiceStatus {
       received: sshd.received?.toISOString() ?? null,
       stalled: stalls.report(),
       refused: reports.report(),
+      shell: config.ALLOW_SHELL,
       restore: reports.leave.report(),
       doubled: reports.sources.report(),
       history: history.report(),
@@ -127,7 +128,10 @@ const briefly = (work: Promise<unknown>) => Promise.race([work, lifecycle.pause(
 
 export type Status = ReturnType<ServiceStatus['report']>;
 
-type Problem = 'stopped' | 'stale' | 'starting' | 'no_key' | 'destination' | 'disk_full' | 'stalled' | 'doubled';
+/** What may be wrong while the service runs. */
+export const PROBLEMS = ['starting', 'no_key', 'destination', 'disk_full', 'stalled', 'doubled'] as const;
+
+type Problem = 'stopped' | 'stale' | (typeof PROBLEMS)[number];
 
 const TROUBLES: Record<Trouble, string> = {
   replaced: t`已不是启动时的目录`,

@@ -33,9 +33,22 @@ function distance(): string {
 const distant = reason || distance();
 if (distant && !reason) console.warn(`SKIPPED: random work on the volume: ${distant}`);
 
-/** Why Prometheus cannot be tried beside the pair, if it cannot: its image is made of the program on this machine. */
-const unmonitored = reason || (Bun.which('prometheus') ? '' : 'Prometheus is not installed');
+/** Why Prometheus and Alertmanager cannot be tried beside the pair, if they cannot: their images are made of the programs on this machine. */
+const monitors = { prometheus: 'prometheus', alertmanager: 'prometheus-alertmanager' };
+const absent = Object.values(monitors).filter((name) => !Bun.which(name));
+const unmonitored = reason || (absent.length === 0 ? '' : `${absent.join(' and ')} not installed`);
 if (unmonitored && !reason) console.warn(`SKIPPED: Prometheus in a container: ${unmonitored}`);
+
+/** What `docker compose config` says of a service. */
+interface Service {
+  image: string;
+  environment: Record<string, string>;
+  ports?: { target: number; host_ip: string }[];
+}
+
+/** What `docker compose config` makes of files. */
+const services = (...files: string[]) =>
+  JSON.parse(compose(...files.flatMap((file) => ['-f', file]), 'config', '--format', 'json')).services;
 
 /** A copy of what a user clones, so that a .env of the tests touches nobody's. */
 let project = '';
@@ -129,6 +142,8 @@ describe.skipIf(reason !== '')('docker compose', () => {
     for (const name of [
       'compose.yml',
       'compose.monitoring.yml',
+      'compose.backup.yml',
+      'compose.backup-monitoring.yml',
       'compose.multi.yml',
       'monitoring',
       'rsync_inotify.dockerfile',
@@ -189,9 +204,9 @@ describe.skipIf(reason !== '')('docker compose', () => {
     expect(logsOf('rsync-backup')).toContain('  IP 地址: 10.0.5.11');
     expect(logsOf('rsync-source')).toContain('  目标主机: rsync-backup\n');
 
-    const services = compose('ps', '--format', '{{.Name}} {{.Image}} {{.Status}}');
-    expect(services).toMatch(/^rsync-backup rsync-inotify:latest Up/m);
-    expect(services).toMatch(/^rsync-source rsync-inotify:latest Up/m);
+    const running = compose('ps', '--format', '{{.Name}} {{.Image}} {{.Status}}');
+    expect(running).toMatch(/^rsync-backup rsync-inotify:latest Up/m);
+    expect(running).toMatch(/^rsync-source rsync-inotify:latest Up/m);
 
     await isMirrored('test.txt', 'Hello Auto Sync');
     expect(inBackup('cat /data/backup/test.txt')).toBe('Hello Auto Sync\n');
@@ -423,25 +438,47 @@ describe.skipIf(reason !== '')('docker compose', () => {
 
   test('compose.monitoring.yml is valid, and leaves what compose.yml says as it is', () => {
     writeFileSync(join(project, '.env'), '');
-    const services = (...files: string[]) =>
-      JSON.parse(compose(...files.flatMap((file) => ['-f', file]), 'config', '--format', 'json')).services;
-    const {
-      prometheus,
-      grafana,
-      'rsync-source': source,
-      ...others
-    } = services('compose.yml', 'compose.monitoring.yml');
-    const { 'rsync-source': before, ...pair } = services('compose.yml');
-    expect(others).toEqual(pair);
-    const { environment, ports, ...rest } = source;
-    const { environment: environmentBefore, ...restBefore } = before;
-    expect(rest).toEqual(restBefore);
-    expect(environment).toEqual({ ...environmentBefore, METRICS_PORT: '9873', METRICS_LISTEN: '0.0.0.0' });
-    for (const service of [prometheus, grafana]) {
+    const { prometheus, alertmanager, grafana, ...pair } = services('compose.yml', 'compose.monitoring.yml');
+    const before = services('compose.yml');
+    expect(Object.keys(pair)).toEqual(Object.keys(before));
+    for (const [name, { environment, ports, ...rest }] of Object.entries(pair as Record<string, Service>)) {
+      const { environment: environmentBefore, ...restBefore } = before[name];
+      expect(rest).toEqual(restBefore);
+      expect(environment).toEqual({ ...environmentBefore, METRICS_PORT: '9873', METRICS_LISTEN: '0.0.0.0' });
+      expect(ports?.map(({ target }) => target)).toEqual(name === 'rsync-source' ? [9873] : undefined);
+    }
+    const besides: Service[] = [prometheus, alertmanager, grafana];
+    for (const service of besides) {
       expect(service).toMatchObject({ read_only: true, cap_drop: ['ALL'], security_opt: ['no-new-privileges:true'] });
       expect(service.image).toMatch(/:v?\d+\.\d+\.\d+$/);
+      expect(service.ports).toHaveLength(1);
     }
-    for (const { host_ip } of [...ports, ...prometheus.ports, ...grafana.ports]) expect(host_ip).toBe('127.0.0.1');
+    for (const { ports = [] } of [...besides, pair['rsync-source']])
+      for (const { host_ip } of ports) expect(host_ip).toBe('127.0.0.1');
+  });
+
+  test('compose.backup-monitoring.yml watches the backup on its own host as compose.monitoring.yml does, and asks no source', () => {
+    const watched = ['compose.backup.yml', 'compose.backup-monitoring.yml'];
+    writeFileSync(join(project, '.env'), '');
+    const { 'rsync-backup': backup, prometheus, alertmanager, grafana, ...others } = services(...watched);
+    expect(others).toEqual({});
+    const { prometheus: usual, ...pair } = services('compose.yml', 'compose.monitoring.yml');
+    const network = { networks: { default: null } }; // the backup's, and no other
+    for (const service of [backup, prometheus]) expect(service).toMatchObject(network);
+    expect(alertmanager).toEqual({ ...pair.alertmanager, ...network });
+    expect(grafana).toEqual({ ...pair.grafana, ...network });
+    const { command, extra_hosts, ...rest } = prometheus;
+    const { command: usualCommand, ...usualRest } = usual;
+    expect(rest).toEqual({ ...usualRest, ...network });
+    const configured = usualCommand.with(0, '--config.file=/etc/prometheus/prometheus-backup.yml');
+    expect([command, extra_hosts]).toEqual([configured, ['rsync-source=127.0.0.1']]);
+    const { environment, ...backupRest } = services('compose.backup.yml')['rsync-backup'];
+    const metrics = { METRICS_PORT: '9873', METRICS_LISTEN: '0.0.0.0', METRICS_HOSTS: 'rsync-backup ' };
+    expect(backup).toEqual({ ...backupRest, environment: { ...environment, ...metrics } });
+    writeFileSync(join(project, '.env'), 'PROMETHEUS_CONFIG=prometheus.yml\nSOURCE_ADDRESS=192.0.2.10\n');
+    const both = services(...watched).prometheus;
+    expect([both.command, both.extra_hosts]).toEqual([usualCommand, ['rsync-source=192.0.2.10']]);
+    writeFileSync(join(project, '.env'), '');
   });
 
   test('compose.multi.yml adds a second backup: each gets every change, whatever becomes of the other', async () => {
@@ -487,28 +524,38 @@ describe.skipIf(reason !== '')('docker compose', () => {
     }
   });
 
-  test.skipIf(unmonitored !== '')('Prometheus beside the pair sees the source, and what it has mirrored', async () => {
-    const [status, api] = [await freePort(), await freePort()];
-    const image = 'rsync-inotify-test-prometheus:latest';
-    const directory = mkdtempSync(join(tmpdir(), 'rsync-inotify-prometheus-'));
-    const settings = { COMPOSE_FILE: 'compose.yml:compose.monitoring.yml', PROMETHEUS_IMAGE: image, NO_COLOR: 1 };
-    const ports = { STATUS_PORT: status, PROMETHEUS_PORT: api };
-    const lines = Object.entries({ ...settings, ...ports }).map((variable) => `${variable.join('=')}\n`);
-    writeFileSync(join(project, '.env'), lines.join(''));
-    // As prom/prometheus is: the user, the places and the entry point.
-    cpSync(Bun.which('prometheus') ?? '', join(directory, 'prometheus'), { dereference: true });
+  /** Builds an image as prom/NAME is: the user, the places and the entry point. */
+  function buildMonitor(name: keyof typeof monitors): string {
+    const image = `rsync-inotify-test-${name}:latest`;
+    const directory = mkdtempSync(join(tmpdir(), `rsync-inotify-${name}-`));
+    cpSync(Bun.which(monitors[name]) ?? '', join(directory, name), { dereference: true });
+    const share = `/usr/share/prometheus/${name}`; // where Debian's have their templates
+    mkdirSync(join(directory, 'share'));
+    if (existsSync(share)) cpSync(share, join(directory, 'share'), { recursive: true, dereference: true });
     writeFileSync(
       join(directory, 'Dockerfile'),
       `FROM debian:trixie-slim
-       COPY prometheus /bin/prometheus
-       RUN install -d -o nobody -g nogroup /prometheus
+       COPY ${name} /bin/${name}
+       COPY share ${share}
+       RUN install -d -o nobody -g nogroup /${name}
        USER nobody
-       WORKDIR /prometheus
-       ENTRYPOINT ["/bin/prometheus"]`,
+       WORKDIR /${name}
+       ENTRYPOINT ["/bin/${name}"]`,
     );
     const built = spawnSync('docker', ['build', '-t', image, directory], { encoding: 'utf8' });
     rmSync(directory, { recursive: true });
     expect(built.status, built.stderr).toBe(0);
+    return image;
+  }
+
+  test.skipIf(unmonitored !== '')('Prometheus beside the pair sees both, and tells Alertmanager', async () => {
+    const [status, api, sender] = [await freePort(), await freePort(), await freePort()];
+    const images = { PROMETHEUS_IMAGE: buildMonitor('prometheus'), ALERTMANAGER_IMAGE: buildMonitor('alertmanager') };
+    const settings = { COMPOSE_FILE: 'compose.yml:compose.monitoring.yml', NO_COLOR: 1 };
+    const ports = { STATUS_PORT: status, PROMETHEUS_PORT: api, ALERTMANAGER_PORT: sender };
+    const receiver = { ALERT_WEBHOOK_URL: "https://example.org/it's?key=a&b" };
+    const variables = Object.entries({ ...settings, ...images, ...ports, ...receiver });
+    writeFileSync(join(project, '.env'), variables.map(([name, setting]) => `${name}="${setting}"\n`).join(''));
     const value = async (query: string, time = Date.now() / 1000) => {
       const parameters = new URLSearchParams({ query, time: String(time) });
       const answer = await fetch(`http://127.0.0.1:${api}/api/v1/query?${parameters}`);
@@ -520,7 +567,7 @@ describe.skipIf(reason !== '')('docker compose', () => {
         throw new Error(`${query}: ${error}\n${compose('logs')}`);
       });
     try {
-      compose('up', '-d', 'rsync-backup', 'rsync-source', 'prometheus'); // Grafana’s image is no test’s to fetch
+      compose('up', '-d', 'rsync-backup', 'rsync-source', 'prometheus', 'alertmanager'); // Grafana’s image is no test’s to fetch
       await logs('rsync-source', RUNNING);
       expect((await fetch(`http://127.0.0.1:${status}/healthz`)).status).toBe(200);
       const askedAs = async (Host: string) =>
@@ -534,15 +581,31 @@ describe.skipIf(reason !== '')('docker compose', () => {
       await shows('rsync_events_total');
       const rules = await (await fetch(`http://127.0.0.1:${api}/api/v1/rules`)).text();
       expect(rules).toContain('RsyncTargetDown');
-      const container = compose('ps', '-q', 'prometheus').trim();
-      expect(inspect(container, '{{.HostConfig.ReadonlyRootfs}} {{.HostConfig.CapDrop}}')).toBe('true [ALL]');
-      expect(compose('exec', '-T', 'prometheus', 'cat', '/proc/1/status')).toMatch(/^NoNewPrivs:\t1$/m);
+      expect(rules).toContain('RsyncBackupNothingReceived');
+      await shows('up{job="start-sshd", instance="rsync-backup:9873"}');
+      await shows('rsync_backup_sessions{source=""}');
+      await shows('rsync_backup_last_received_timestamp_seconds');
+      const told = await (await fetch(`http://127.0.0.1:${api}/api/v1/alertmanagers`)).text();
+      expect(told).toContain('"activeAlertmanagers":[{"url":"http://alertmanager:9093/');
+      const state = () => fetch(`http://127.0.0.1:${sender}/api/v2/status`).then((answer) => answer.text());
+      await eventually(async () => (await state()).includes('webhook_configs:')).catch((error) => {
+        throw new Error(`${error}\n${compose('logs', 'alertmanager')}`);
+      });
+      expect(compose('exec', '-T', 'alertmanager', 'sh', '-c', 'cat /tmp/alertmanager-*')).toEndWith(
+        "    webhook_configs:\n      - url: 'https://example.org/it''s?key=a&b'\n",
+      );
+      expect(logsOf('alertmanager')).not.toContain('example.org');
+      for (const service of Object.keys(monitors)) {
+        const container = compose('ps', '-q', service).trim();
+        expect(inspect(container, '{{.HostConfig.ReadonlyRootfs}} {{.HostConfig.CapDrop}}')).toBe('true [ALL]');
+        expect(compose('exec', '-T', service, 'cat', '/proc/1/status')).toMatch(/^NoNewPrivs:\t1$/m);
+      }
       const then = Date.now() / 1000;
       compose('up', '-d', '--force-recreate', '--no-deps', 'prometheus');
       await eventually(async () => (await value('rsync_target_up', then)) === 1); // its data outlive it
     } finally {
       compose('down', '--volumes', '--timeout', '5');
-      spawnSync('docker', ['image', 'rm', image]);
+      spawnSync('docker', ['image', 'rm', ...Object.values(images)]);
     }
   });
 });

@@ -173,9 +173,9 @@ test('Prometheus scrapes a name under which the container answers', () => {
     scrape_configs: { static_configs: { targets: string[] }[] }[];
   };
   const targets = scrape_configs.flatMap(({ static_configs }) => static_configs.flatMap((config) => config.targets));
-  expect(targets).toHaveLength(1);
-  for (const target of targets)
-    expect(isOwnHost(target, [], compose.services['rsync-source']?.hostname ?? '')).toBe(true);
+  const hosts = ['rsync-source', 'rsync-backup'].map((name) => compose.services[name]?.hostname ?? '');
+  expect(targets).toHaveLength(hosts.length);
+  for (const [index, host] of hosts.entries()) expect(isOwnHost(targets[index] ?? '', [], host)).toBe(true);
 });
 
 test('both programs take their variables', () => {

@@ -1,7 +1,18 @@
 import { describe, expect, test } from 'bun:test';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { ALERT_TESTS, ALERTS, DASHBOARDS, DATASOURCES, METRICS, type Panel, queriesOf } from '../monitoring.ts';
+import {
+  ALERT_TESTS,
+  ALERTS,
+  BACKUP_ALERTS,
+  BACKUP_METRICS,
+  DASHBOARDS,
+  DATASOURCES,
+  METRICS,
+  type Panel,
+  queriesOf,
+  SOURCE_ALERTS,
+} from '../monitoring.ts';
 import { ROOT } from '../project.ts';
 
 const read = (...path: string[]) => readFileSync(join(ROOT, ...path), 'utf8');
@@ -12,7 +23,8 @@ const metricsIn = (expression: string) =>
     name.replace(/_bucket$/, ''),
   );
 
-const known = [...Object.keys(METRICS), 'node_textfile_mtime_seconds', 'up', 'ALERTS'];
+const ALL_METRICS = { ...METRICS, ...BACKUP_METRICS };
+const known = [...Object.keys(ALL_METRICS), 'node_textfile_mtime_seconds', 'up', 'ALERTS'];
 
 describe('the alerts', () => {
   test.each(ALERTS)('$alert says how bad it is, what is wrong and what to do', ({ expr, labels, annotations }) => {
@@ -29,6 +41,16 @@ describe('the alerts', () => {
     );
     expect(expected.some((count) => count > 0)).toBe(true);
     expect(expected).toContain(0);
+  });
+
+  test('of the source ask for nothing of the backup, nor the reverse: each can be loaded alone', () => {
+    const isOfBackup = (metric: string) => metric.startsWith('rsync_backup_');
+    for (const { expr } of SOURCE_ALERTS) expect(metricsIn(expr).filter(isOfBackup)).toEqual([]);
+    for (const { alert, expr } of BACKUP_ALERTS) {
+      expect(alert).toStartWith('RsyncBackup');
+      expect(expr).not.toContain('job="rsync-inotify"');
+      expect(metricsIn(expr).filter((metric) => metric !== 'up' && !isOfBackup(metric))).toEqual([]);
+    }
   });
 
   test('have names of their own', () => {
@@ -87,28 +109,32 @@ describe.each(DASHBOARDS)('the dashboard $uid', ({ panels, schemaVersion, templa
       expect(known).toContain(metric);
       const labels = [...query.matchAll(/(\w+)=~?"/g)].map(([, label]) => label);
       const grouping = [...query.matchAll(/by \(([\w, ]+)\)/g)].flatMap(([, list = '']) => list.split(', '));
-      const own = [...(METRICS[metric] ?? ['alertname', 'alertstate']), 'instance', 'le'];
+      const own = [...(ALL_METRICS[metric] ?? ['alertname', 'alertstate']), 'instance', 'le'];
       for (const label of [...labels, ...grouping]) expect(own).toContain(label ?? '');
     }
     expect(new Set([...queries, ...definitions].flatMap(metricsIn))).toEqual(
-      new Set([...Object.keys(METRICS), 'ALERTS']),
+      new Set([...Object.keys(ALL_METRICS), 'ALERTS']),
     );
   });
 
-  test('lets the viewer choose the source and the target in each panel that they concern', () => {
-    expect(templating.list.map(({ name }) => name)).toEqual(['source', 'target']);
+  test('lets the viewer choose the source, the target and the backup in each panel that they concern', () => {
+    expect(templating.list.map(({ name }) => name)).toEqual(['source', 'target', 'backup']);
     for (const query of charts.flatMap((panel: Panel) => queriesOf(panel))) {
       const [metric = ''] = metricsIn(query);
       if (metric === 'ALERTS') continue;
-      expect(query).toContain('instance=~"$source"');
+      expect(query).toContain(`instance=~"$${metric in BACKUP_METRICS ? 'backup' : 'source'}"`);
       expect(query.includes('target=~"$target"')).toBe((METRICS[metric] ?? []).includes('target'));
     }
   });
 });
 
 test('one port and one limit are the same wherever they are named', () => {
-  const [, port] = /METRICS_PORT: "(\d+)"/.exec(read('compose.monitoring.yml')) ?? [];
+  const [, port = ''] = /METRICS_PORT: "(\d+)"/.exec(read('compose.monitoring.yml')) ?? [];
+  for (const file of ['compose.monitoring.yml', 'compose.backup-monitoring.yml'])
+    for (const [, other = ''] of read(file).matchAll(/METRICS_PORT: "(\d+)"/g)) expect(other).toBe(port);
   expect(read('monitoring', 'prometheus.yml')).toContain(`targets: ["rsync-source:${port}"]`);
+  for (const file of ['prometheus.yml', 'prometheus-backup.yml'])
+    expect(read('monitoring', file)).toContain(`targets: ["rsync-backup:${port}"]`);
   expect(read('compose.monitoring.yml')).toMatch(new RegExp(`127\\.0\\.0\\.1:\\$\\{STATUS_PORT:-${port}\\}:${port}\n`));
   const [, limit] = /MAX_LAG:-(\d+)/.exec(read('compose.yml')) ?? [];
   expect(ALERTS.find(({ alert }) => alert === 'RsyncLagHigh')?.expr).toStartWith(
@@ -120,10 +146,34 @@ test('one port and one limit are the same wherever they are named', () => {
   );
 });
 
-test('compose.monitoring.yml publishes to this machine alone, and .env.example knows its variables', () => {
-  const file = read('compose.monitoring.yml');
-  for (const [, published = ''] of file.matchAll(/ports:\n +- (.*)/g)) expect(published).toStartWith('127.0.0.1:');
-  for (const [, name, value] of file.matchAll(/\$\{(\w+):-([^}]*)\}/g)) {
-    expect(read('.env.example')).toContain(`#${name}=${value}\n`);
-  }
+test.each(['compose.monitoring.yml', 'compose.backup-monitoring.yml'])(
+  '%s publishes to this machine alone, and .env.example knows its variables',
+  (name) => {
+    const file = read(name);
+    for (const [, published = ''] of file.matchAll(/ports:\n +- (.*)/g)) expect(published).toStartWith('127.0.0.1:');
+    for (const [, variable, value] of file.matchAll(/\$\{(\w+):-([^}]*)\}/g)) {
+      expect(read('.env.example')).toContain(`#${variable}=${value}\n`);
+    }
+  },
+);
+
+interface PrometheusConfig {
+  scrape_configs: { job_name: string; static_configs: { targets: string[] }[] }[];
+  alerting: { alertmanagers: { static_configs: { targets: string[] }[] }[] };
+}
+
+test.each([
+  ['prometheus.yml', ['rsync-inotify', 'start-sshd'], ['alerts.yml', 'backup-alerts.yml']],
+  ['prometheus-backup.yml', ['start-sshd'], ['backup-alerts.yml']],
+])('%s scrapes under the names that its rules know, and tells Alertmanager', (name, jobs, rules) => {
+  const config = Bun.YAML.parse(read('monitoring', name)) as PrometheusConfig & { rule_files: string[] };
+  expect(config.scrape_configs.map(({ job_name }) => job_name)).toEqual(jobs);
+  expect(config.rule_files).toEqual(rules);
+  const named = rules.flatMap((file) =>
+    [...read('monitoring', file).matchAll(/job="([\w-]+)"/g)].map(([, job]) => job),
+  );
+  expect(new Set(named)).toEqual(new Set(jobs));
+  const [receiver = ''] = config.alerting.alertmanagers.flatMap(({ static_configs: [it] }) => it?.targets ?? []);
+  const [service = '', port] = receiver.split(':');
+  expect(read('compose.monitoring.yml')).toMatch(new RegExp(`^  ${service}:\n[\\s\\S]*?\\}:${port}\n`, 'm'));
 });

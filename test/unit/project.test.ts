@@ -192,7 +192,8 @@ describe.each([
     expect(volumes.sort()).toEqual(
       Object.keys((Bun.YAML.parse(read('compose.yml')) as { volumes: object }).volumes).sort(),
     );
-    const known = [...read('monitoring', 'alerts.yml').matchAll(/alert: (\w+)/g)].map(([, name = '']) => name);
+    const rules = read('monitoring', 'alerts.yml') + read('monitoring', 'backup-alerts.yml');
+    const known = [...rules.matchAll(/alert: (\w+)/g)].map(([, name = '']) => name);
     expect(
       rowsBelow(readme, `### ${alerts}`)
         .flatMap(([cell]) => codeIn(cell))

@@ -53,7 +53,7 @@ function freshMachine(directory: string, packageManagerName: 'apt-get' | 'apk') 
   const policy = join(directory, 'policy-rc.d');
   const programs = provide('rsync', 'inotifywait', 'ssh', 'ssh-keygen', 'sshd');
   const works = provide('git', 'logrotate', 'mkfs.ext4', 'patch', 'unzip', 'zip', 'vim', 'vim.tiny');
-  const disks = `${provide('mount.exfat-fuse', 'mkfs.exfat')}; cp "${bin}/true" "${directory}/fusepy.py"`;
+  const disks = `${provide('mount.exfat-fuse', 'mkfs.exfat', 'prometheus-alertmanager')}; cp "${bin}/true" "${directory}/fusepy.py"`;
   const testTools = `${provide('prometheus', 'chromium')}; ${works}; ${disks}; cp "${bin}/font-list" "${bin}/fc-list"`;
   stub(
     packageManagerName,
@@ -109,7 +109,7 @@ test.each(['apt-get', 'apk'] as const)(
 );
 
 test.each([
-  ['apt-get', 'fonts-wqy-microhei', 'vim-tiny exfat-fuse exfatprogs python3-fusepy'],
+  ['apt-get', 'fonts-wqy-microhei', 'vim-tiny exfat-fuse exfatprogs prometheus-alertmanager python3-fusepy'],
   ['apk', 'font-wqy-zenhei', 'vim'],
 ] as const)('with --with-test-tools it installs with %s also what some tests need', (name, font, others) => {
   const directory = mkdtempSync(join(tmpdir(), 'setup-'));
@@ -144,6 +144,7 @@ test('no service of a Debian package is started or enabled, and a policy of the 
     const prometheus = setup('--with-test-tools');
     expect(prometheus.asked).toContain('policy 104\n');
     expect(prometheus.asked).toContain('systemctl disable --quiet --now prometheus.service\n');
+    expect(prometheus.asked).toContain('systemctl disable --quiet --now prometheus-alertmanager.service\n');
     expect(prometheus.asked).toContain('systemctl disable --quiet --now logrotate.timer\n');
     expect(readFileSync(policy, 'utf8')).toBe('exit 104');
   } finally {

@@ -31,7 +31,13 @@ describe('a destination', () => {
   });
 
   test('that hangs is asked once, counts as not writable after a while, and as it is found when it comes back', async () => {
-    const room = { writable: true, free_bytes: 5_000_000, free_files: 7, shortage: null } as const;
+    const room = {
+      writable: true,
+      free_bytes: 5_000_000,
+      size_bytes: 9_000_000,
+      free_files: 7,
+      shortage: null,
+    } as const;
     const answers: Promise<Room>[] = [Promise.resolve(room)];
     const slow = Promise.withResolvers<Room>();
     answers.push(slow.promise);

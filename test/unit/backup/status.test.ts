@@ -1,13 +1,15 @@
 import { describe as about, expect, test } from 'bun:test';
+import { version } from '../../../package.json';
 import type { Trouble } from '../../../src/backup/guard.ts';
 import { metricsOf } from '../../../src/backup/monitor.ts';
 import type { Shortage } from '../../../src/backup/room.ts';
-import { describe, judge, problemsOf, type Status } from '../../../src/backup/status.ts';
+import { describe, judge, PROBLEMS, problemsOf, type Status } from '../../../src/backup/status.ts';
 import { registryOf } from '../../../src/service/metrics.ts';
 
 const now = () => new Date().toISOString();
 const destination = (writable: boolean, shortage: Shortage | null = null) => ({
-  ...{ directory: '/data/backup', writable, free_bytes: 5_000_000, free_files: 1000, shortage, trouble: null },
+  ...{ directory: '/data/backup', writable, free_bytes: 5_000_000, size_bytes: 8_000_000, free_files: 1000 },
+  ...{ shortage, trouble: null },
 });
 const statusWith = (change: Partial<Status>): Status => ({
   program: 'start-sshd',
@@ -24,6 +26,7 @@ const statusWith = (change: Partial<Status>): Status => ({
   received: null,
   restore: null,
   refused: 3,
+  shell: false,
   stalled: 0,
   doubled: [],
   history: null,
@@ -100,21 +103,56 @@ test('the status is a table, with the last warnings and errors below it', () => 
   expect(lines[11]).toMatch(/^ {2}\[WARN .*\] full$/);
 });
 
-test('the metrics are the same state, without what is not known', async () => {
-  let status = statusWith({ sessions: 4 });
-  const registry = await registryOf(metricsOf(() => status));
-  const values = async () =>
-    Object.fromEntries(
-      [...(await registry.metrics()).matchAll(/^rsync_backup_(\w+) (\S+)$/gm)].map(([, name, value]) => [name, value]),
-    );
-  const usual = { healthy: '1', sessions: '4', refused_total: '3', free_bytes: '5000000', promoted: '0' };
-  expect(await values()).toEqual(usual);
-  status = statusWith({
-    ...{ received: '2025-10-09T12:00:00.500Z', promoted: '2025-10-09T12:00:01.000Z', phase: 'stopped' },
-    history: { days: 30, versions: 7, bytes: 4096 },
+about('the metrics', () => {
+  let status = statusWith({});
+  const values = async () => {
+    const registry = await registryOf(metricsOf(() => status));
+    const lines = [...(await registry.metrics()).matchAll(/^rsync_backup_(\S+) (\S+)$/gm)];
+    return Object.fromEntries(lines.map(([, name, value]) => [name, value]));
+  };
+  const ofSource = (readings: Record<string, string>) =>
+    Object.fromEntries(Object.entries(readings).map(([name, value]) => [`${name}{source=""}`, value]));
+  const usual = ofSource({
+    ...{ sessions: '4', refused_total: '3', promoted: '0' },
+    ...{ free_bytes: '5000000', size_bytes: '8000000', free_files: '1000' },
   });
-  expect(await values()).toEqual({
-    ...{ ...usual, healthy: '0', sessions: '2', promoted: '1', history_versions: '7', history_bytes: '4096' },
-    last_received_timestamp_seconds: '1760011200.5',
+  const service = { healthy: '1', shell_allowed: '0', start_time_seconds: '1760011200' };
+  const noProblem = Object.fromEntries(PROBLEMS.map((problem) => [`problem{problem="${problem}"}`, '0']));
+  const build = { [`build_info{version="${version}"}`]: '1' };
+
+  test('are the same state, of one source without a name, without what is not known', async () => {
+    status = statusWith({ sessions: 4 });
+    expect(await values()).toEqual({ ...usual, ...service, ...noProblem, ...build });
+    const { size_bytes: _, free_files: __, ...room } = destination(true);
+    const unknown = { size_bytes: null, free_files: null };
+    status = statusWith({ destination: { ...room, free_bytes: Number.MAX_SAFE_INTEGER, ...unknown } });
+    const names = Object.keys(await values()).filter((name) => /free|size/.test(name));
+    expect(names).toEqual([]);
+  });
+
+  test('tell of what was received, of older versions, of a backup that has taken over and of a shell', async () => {
+    status = statusWith({
+      ...{ received: '2025-10-09T12:00:00.500Z', promoted: '2025-10-09T12:00:01.000Z', sessions: 4, shell: true },
+      history: { days: 30, versions: 7, bytes: 4096 },
+    });
+    expect(await values()).toEqual({
+      ...{ ...usual, ...service, ...noProblem, ...build, shell_allowed: '1' },
+      ...ofSource({ promoted: '1', history_versions: '7', history_bytes: '4096' }),
+      ...ofSource({ last_received_timestamp_seconds: '1760011200.5' }),
+    });
+  });
+
+  test.each<[string[], Partial<Status>]>([
+    [['starting'], { phase: 'starting', key: null }],
+    [['no_key'], { key: null }],
+    [['destination'], { destination: destination(false) }],
+    [['disk_full'], { destination: destination(true, 'nearly_full') }],
+    [['stalled'], { stalled: 1 }],
+    [['doubled'], { doubled: [{ directory: '/data/backup/web', sources: ['one (::1)', 'two (::1)'] }] }],
+    [['no_key', 'disk_full'], { key: null, destination: destination(true, 'quota') }],
+  ])('name what is wrong: %p', async (problems, change) => {
+    status = statusWith({ sessions: 4, ...change });
+    const found = Object.fromEntries(problems.map((problem) => [`problem{problem="${problem}"}`, '1']));
+    expect(await values()).toEqual({ ...usual, ...service, ...noProblem, ...build, healthy: '0', ...found });
   });
 });
