@@ -4,21 +4,25 @@
  *   identify('/data/backup/web/', DEST_DIR, admission); // '{"start":"…","boot":"…","directory":"ef53:a7336dee:131:1760011200000000000"}'
  */
 import { ptr } from 'bun:ffi';
-import { statSync } from 'node:fs';
+import { statSync, writeSync } from 'node:fs';
 import { hasLastingInodes } from '../service/files.ts';
 import { cFunctions } from '../service/libc.ts';
 import { type Admission, placeOf } from './admission.ts';
 import { enter, locate } from './confinement.ts';
+import { HISTORY_VARIABLE } from './history-door.ts';
 
 /** Marks the answer for a directory that is not there yet: it is that of the last one on the way that is. */
 const ABOVE = 'above:';
 
 /**
- * Identifies the backup to the source, and the directory that it mirrors to, which need not be there yet.
+ * Identifies the backup to the source, and the directory that it mirrors to, which need not be there yet. Beside that, it says on standard
+ * error for how many days it keeps older versions.
  * @throws {Refusal}
  */
 export function identify(directory: string, allowed: string, { start, boot }: Admission): string {
   const { real, root } = locate(directory, allowed);
+  // Sources that know nothing of it take no answer but the one that they know, and ignore this.
+  writeSync(2, `start-sshd: history ${process.env[HISTORY_VARIABLE] ?? 0}\n`);
   const mark = enter(real, root) === './' ? '' : ABOVE;
   return JSON.stringify({ start, boot, directory: `${mark}${identifyHere()}` });
 }

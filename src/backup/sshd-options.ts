@@ -42,7 +42,7 @@ function sessionVariables(config: Config, { reports, admission }: SessionFiles):
   const path = /^[^"\p{Cc}]+$/u.test(PATH) ? [`PATH=${PATH}`] : [];
   const ours = [`START_SSHD_REPORTS=${reports}`, `START_SSHD_ADMISSION=${admission}`];
   const refused = refusedBy(REFUSE_OPTIONS).join(' ');
-  const history = HISTORY_DAYS > 0 ? [`${HISTORY_VARIABLE}=1`] : [];
+  const history = HISTORY_DAYS > 0 ? [`${HISTORY_VARIABLE}=${HISTORY_DAYS}`] : [];
   return [
     'SHLVL=1',
     ...(LOG_LANG === 'zh' ? [] : [`LOG_LANG=${LOG_LANG}`]),

@@ -9,6 +9,7 @@ import type { EventEmitter } from 'node:events';
 import { quote } from 'shlex';
 import { lifecycle } from '../service/lifecycle.ts';
 import { exitStatus, limit, start, tailOf } from '../service/processes.ts';
+import { touch } from '../service/status.ts';
 import { t } from '../service/text.ts';
 import { type Host, loginOf } from './config.ts';
 import type { Connection } from './connection.ts';
@@ -27,6 +28,9 @@ const ASK_AGAIN_MS = 60_000;
 export const [PROMOTED, UNASKED] = ['promoted', 'unasked'];
 /** An answer of start-sshd: what start, which boot and what directory it is. */
 const ANSWER = /^\{"start":"([\w-]{1,64})","boot":"([\w-]{1,64})","directory":"([\w:./ -]{1,200})"\}\n?$/;
+
+/** What start-sshd says beside that, and did not say before: how many days it keeps older versions. */
+const HISTORY = /^start-sshd: history (\d{1,6})$/m;
 
 /** What a guard works with. */
 interface Parts {
@@ -86,13 +90,19 @@ export class BackupGuard {
     this.isLost = false;
     this.askedAt = performance.now();
     const isAwaited = !state.mirrored; // everything is about to be compared, perhaps sooner than this is answered
-    const said = await this.ask(host, connection);
+    const said = await this.ask(host, connection, (days) => this.noteHistory(days));
     this.identity = said === PROMOTED || said === UNASKED ? undefined : said;
     if (said === PROMOTED || state.isPromoted) return this.followPromotion(said);
     if (isAwaited) return;
     if (this.identity === undefined) {
       if (wasLost) this.compareUnknown();
     } else if (this.identity !== remembered.backup) this.compare(t`已重新启动，或目标目录已更换`);
+  }
+
+  /** Notes how many days the backup keeps older versions, nothing where it does not say. */
+  private noteHistory(days: number | undefined): void {
+    this.parts.state.historyDays = days;
+    touch();
   }
 
   /** Notes whether the backup has taken over; once it receives again, it may hold what is newer, and all is compared with care. */
@@ -139,9 +149,18 @@ export class BackupGuard {
 
 type Route = Pick<Connection, 'findRoute'>;
 
-/** Asks start-sshd on the backup what it is; nothing where something else is there, or it does not answer in time. */
-export async function askBackup(host: Host, connection: Route): Promise<string | undefined> {
+/**
+ * Asks start-sshd on the backup what it is; nothing where something else is there, or it does not answer in time.
+ * @param hear is told for how many days it keeps older versions, nothing where it does not say
+ */
+export async function askBackup(
+  host: Host,
+  connection: Route,
+  hear: (days: number | undefined) => void = () => {},
+): Promise<string | undefined> {
   const { status, said, complaint } = await consult(host, connection, `start-sshd --identify ${quote(host.directory)}`);
+  const [, days] = HISTORY.exec(complaint) ?? [];
+  if (status === 0) hear(days === undefined ? undefined : Number(days));
   if (status === 0) return ANSWER.exec(said)?.slice(1).join(' ');
   if (saysPromoted(complaint)) return PROMOTED;
   return status > 128 ? UNASKED : undefined; // ssh could not connect, or was ended

@@ -60,6 +60,7 @@ export function backupsFor(hosts: LocatedHost[], { source, memory, mounts, doubt
     const hostKeys = new HostKeys(host.config, state, host.address.jump);
     const connection = new Connection(host, hostKeys, state);
     const brake = brakeFor(host, { source, memory, mounts, state, connection });
+    state.costlyOptions = () => host.plan.costly;
     state.mayHoldMore = () => brake.isHolding || mayLeaveMore(host.plan);
     const beside = besideFor(host, { source, mounts, state, connection, brake });
     const sender = new Sender(host, source, mounts, state, connection, brake, beside);

@@ -220,6 +220,8 @@ export function planFor({ RSYNC_OPTS, SSH_OPTS, RENAME_ON_TARGET }: Options) {
       mayArm: method === 'list' || unruled !== undefined,
       /** What the filters are for names on a list where no file is near that `-F` has rsync read, nothing where that makes no difference. */
       unruled,
+      /** The options for which each change costs a comparison of everything. */
+      costly: method === 'full' && !unruled ? costlyOptions(safe) : [],
       mayRename: RENAME_ON_TARGET && method === 'list' && traits.deletes && !isAgainstRenames,
       /** Whether rsync may delete by names: with -x, what is mounted in the backup, which it would not go into, is where it starts then. */
       mayDeleteByNames: (method === 'list' || unruled !== undefined) && !(traits.deletes && traits.isOneFileSystem),

@@ -5,6 +5,7 @@
  */
 import { hostname } from 'node:os';
 import { version } from '../../package.json';
+import { language } from '../service/language.ts';
 import { ageOf, complaints, describeComplaints, describeProgram, readStatusFile } from '../service/status.ts';
 import { escapeText, Failure, inUnits, localTime, reasonOf, t, table } from '../service/text.ts';
 import type { Announcer } from './announcer.ts';
@@ -64,6 +65,7 @@ export class Service {
       watch: { ...watching, running: watching.running && this.phase !== 'stopped' },
       targets: targets.map((target) => target.report()),
       changes: announcer.report(),
+      language,
       errors: complaints,
     };
   }
@@ -230,6 +232,15 @@ function showFailed({ count, since, paths }: NonNullable<Status['targets'][0]['f
   return t`自 ${localTime(since)} 起有 ${count} 个路径无法同步：${some}`;
 }
 
+/** Says what each change costs because of options, and for how long the backup keeps older versions. */
+function showTraits({ target, costly_options: options, history_days: days }: Status['targets'][0]): string[] {
+  const costly = t`RSYNC_OPTS 中的选项 ${options?.join(' ')} 不能逐个文件执行，每次变化都进行全量同步`;
+  return [
+    ...(options?.length > 0 ? [`${target} ${costly}`] : []),
+    ...(days ? [t`${target} 备份端保留 ${days} 天内的旧版本 (HISTORY_DAYS)`] : []),
+  ];
+}
+
 /** Lists what cannot be watched, as far as it is told by name. */
 function showUnwatched({ count, places }: Status['watch']['unwatched']): string[] {
   if (count === 0) return [];
@@ -269,6 +280,7 @@ function showStatus(status: Status): string {
     ...targets.flatMap(({ target, rivals }) =>
       rivals?.length > 0 ? [t`${target} 也被另一个 rsync-inotify 镜像: ${rivals.join(t`、`)}`] : [],
     ),
+    ...targets.flatMap(showTraits),
     ...describeComplaints(status.errors),
   ];
   return `${lines.join('\n')}\n`;

@@ -79,6 +79,10 @@ export class TargetState extends EventEmitter {
   readonly dating = new Dating();
   /** Whether it may hold what the source does not have any more. */
   mayHoldMore = () => false;
+  /** Lists the options for which each change costs a comparison of everything. */
+  costlyOptions: () => string[] = () => [];
+  /** How many days the backup keeps older versions, as far as it says. */
+  historyDays: number | undefined;
   /** The deletions that wait for somebody to let them through. */
   held: Held | undefined;
   /** Since when it is known that the backup has taken over and receives nothing, ms since 1970; nothing where it receives. */
@@ -294,6 +298,8 @@ export class TargetState extends EventEmitter {
       unsettable: [...this.unsettable],
       promoted: this.promotedSince === undefined ? null : new Date(this.promotedSince).toISOString(),
       rivals: this.rivals,
+      costly_options: this.costlyOptions(),
+      history_days: this.historyDays ?? null,
       history: Array.from({ length: MINUTES }, (_, n) => this.history.get(first + n) ?? NO_MINUTE),
     };
   }

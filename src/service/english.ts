@@ -296,6 +296,9 @@ export const english: Record<string, string> = {
   最近成功: 'last success',
   '成功/失败': 'success/failure',
   传输: 'transferred',
+  'RSYNC_OPTS 中的选项 {0} 不能逐个文件执行，每次变化都进行全量同步':
+    'RSYNC_OPTS have {0}, which does not work for single files: each change costs a full sync',
+  '{0} 备份端保留 {1} 天内的旧版本 (HISTORY_DAYS)': '{0} the backup keeps older versions for {1} days (HISTORY_DAYS)',
   '{0} 自 {1} 起得知备份端已接管 (start-sshd --promote)，变化暂不同步':
     '{0} has been known since {1} to have taken over (start-sshd --promote); changes are not synced for now',
   '{0} 也被另一个 rsync-inotify 镜像: {1}': '{0} is mirrored to by another rsync-inotify, too: {1}',

@@ -4,6 +4,8 @@
  *   t`等待 ${host} 的 SSH`; // 'waiting for SSH of web1', with LOG_LANG=en
  */
 const isEnglish = process.env.LOG_LANG === 'en';
+/** Its code, as pages have it. */
+export const language = isEnglish ? 'en' : 'zh';
 /** The catalogue, which nothing but English reads: each session of the backup would pay for it. */
 const english: Record<string, string> = isEnglish ? require('./english.ts').english : {};
 

@@ -16,7 +16,7 @@ const MIRROR = [
   'tally rule-files census ledger forecast losses brake transfers removals pruning whole-tree large-files beside own-line by-content waiting sender division flaws failures retries recovery target backups commands status metrics monitor comparison readability horizon verify restore-wish fetching restore',
 ].flatMap((line) => line.split(' '));
 const BACKUP = [
-  'programs receiver-options config promotion-mark confinement sender-options admission identification history-names held-tree history-copy history-moves history-door receipt-mark renames removals errands session-reports room destination mount-memory home ceiling sources leave reports letter-case seclusion slots seccomp-filter seccomp history-guard',
+  'programs receiver-options config promotion-mark confinement sender-options admission history-names held-tree history-copy history-moves history-door identification receipt-mark renames removals errands session-reports room destination mount-memory home ceiling sources leave reports letter-case seclusion slots seccomp-filter seccomp history-guard',
   'sender-session forced-command authorized-keys sshd-options records remnants strays sshd crowd stalls links inner-mounts clean-mark aftermath unmounts guard promotion key-sessions history-clock history-sessions history-tender history history-lookup history-archive history-recover history-listing history-answers promotion-answers commands status monitor',
 ].flatMap((line) => line.split(' '));
 

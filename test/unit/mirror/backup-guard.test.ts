@@ -14,6 +14,8 @@ class Bed {
   readonly remembered: { backup: string | undefined };
   /** What the backup says, nothing where it does not know how to. */
   answer: string | undefined | Promise<string | undefined>;
+  /** For how many days it says that it keeps older versions. */
+  days: number | undefined;
   compared = 0;
   saved = 0;
   asked = 0;
@@ -28,8 +30,9 @@ class Bed {
         save: () => this.saved++,
         compareAll: () => this.compared++,
       },
-      async () => {
+      async (_host, _connection, hear) => {
         this.asked++;
+        hear?.(this.days);
         return this.answer;
       },
     );
@@ -63,6 +66,20 @@ async function comparedBed(answer: string | undefined = 'one'): Promise<Bed> {
   bed.saved = 0;
   return bed;
 }
+
+test('for how long a backup keeps older versions is known from what it said last', async () => {
+  const bed = await comparedBed();
+  expect(bed.state.report().history_days).toBeNull();
+  for (const [days, known] of [
+    [30, 30],
+    [0, 0],
+    [undefined, null],
+  ] as const) {
+    bed.days = days;
+    await bed.reconnect();
+    expect(bed.state.report().history_days).toBe(known);
+  }
+});
 
 describe('a backup that says what it is', () => {
   test('is remembered once it was compared as a whole, and not compared once more for that', async () => {

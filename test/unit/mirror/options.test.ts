@@ -117,6 +117,7 @@ test.each([
   ['-a --an-option-of-the-future=3 --exclude=x', ['--an-option-of-the-future']],
 ])('for %s, those of which a change costs a comparison of everything are %p', (options, costly) => {
   expect(costlyOptions(parseWords(options))).toEqual(costly);
+  expect(planFor({ RSYNC_OPTS: options, SSH_OPTS: '', RENAME_ON_TARGET: true }).costly).toEqual(costly);
 });
 
 test.each<[string, string, boolean]>([
