@@ -1,15 +1,20 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { type Browser, type BrowserContextOptions, chromium, type Page } from 'playwright-core';
-import { Pair } from '../pair.ts';
-import { eventually, freePort } from '../processes.ts';
+import { mayHaveNamespace, Namespace } from '../namespace.ts';
+import { Pair, userName } from '../pair.ts';
+import { cleanEnv, eventually, freePort } from '../processes.ts';
+import { binary } from '../project.ts';
 
 setDefaultTimeout(120_000);
 
 const CHROMIUM = '/usr/bin/chromium';
 const isMissing = !existsSync(CHROMIUM);
 if (isMissing) console.warn(`skipped: the status page in a browser needs ${CHROMIUM} (apt-get install chromium)`);
+
+const hasMounts = mayHaveNamespace();
 
 /** The parts of the status that are compared with what the page shows. */
 interface Status {
@@ -147,6 +152,88 @@ describe.skipIf(isMissing)(`the status page${isMissing ? ' (skipped: chromium is
     }
   });
 
+  test.skipIf(!hasMounts)(
+    `shows what asks for a look, and what may be done about it${hasMounts ? '' : ' (skipped: no mount namespace)'}`,
+    async () => {
+      await using pair = await Pair.withKeys('page-notes');
+      await using namespace = await Namespace.make();
+      const source = (...names: string[]) => pair.path('source', ...names);
+      mkdirSync(source('disk'));
+      namespace.run('mount -t tmpfs tmpfs "$1"; echo x >"$1/x"', source('disk'));
+      for (const name of ['photos', 'letters']) {
+        mkdirSync(source(name));
+        for (let n = 0; n < 150; n++) writeFileSync(source(name, `${n}`), name);
+      }
+      await pair.start('start-sshd', { HISTORY_DAYS: '30' });
+      const port = String(await freePort());
+      const user = userName();
+      const away = [2, 3, 4].map((n) => `${user}@127.0.0.${n}`);
+      const DEST_HOSTS = [`${user}@127.0.0.1`, ...away].join(' ');
+      const env = { DEST_HOSTS, METRICS_PORT: port, RSYNC_OPTS: '-aL --delete', MAX_DELETE: '100', SYNC_INTERVAL: '0' };
+      const service = pair.start('rsync-inotify', env, namespace.wrapper);
+      await service.shows('✓ 服务运行中');
+      const url = `http://127.0.0.1:${port}/`;
+      await using english = await opened(url, { locale: 'en-US' });
+      await using chinese = await opened(url, { locale: 'zh-CN', viewport: { width: 360, height: 800 } });
+      const showBoth = async (...texts: [string | RegExp, string | RegExp][]) => {
+        for (const [mine, theirs] of texts) {
+          await english.page.getByText(mine).first().waitFor();
+          await chinese.page.getByText(theirs).first().waitFor();
+        }
+      };
+
+      await showBoth(
+        ['Older versions are kept for 30 days', '旧版本保留 30天'],
+        [
+          'Each change costs a full sync, because RSYNC_OPTS have -L',
+          '每次变化都进行全量同步，因为 RSYNC_OPTS 中有 -L',
+        ],
+        [`${away.map((host) => `${host}:${pair.path('backup')}/`).join(', ')} cannot be reached`, '无法连接'],
+      );
+      const rows = english.page.getByRole('navigation', { name: 'Overview of the targets' }).getByRole('link');
+      expect(await rows.count()).toBe(4);
+      await rows.nth(3).press('Enter');
+      expect(await english.page.locator(':target').textContent()).toBe(`${away[2]}:${pair.path('backup')}/`);
+
+      tell(pair, 'rsync-inotify', '--pause', '10m');
+      await showBoth(
+        [
+          /^Nothing is sent until \d+:\d+:\d+, as was asked for; changes pile up\.$/,
+          /^已按要求暂停同步，到 \d+:\d+:\d+ 为止/,
+        ],
+        ['To go on at once: rsync-inotify --resume', '立即继续： rsync-inotify --resume'],
+      );
+      tell(pair, 'rsync-inotify', '--resume');
+      await english.page.getByText('Nothing is sent').first().waitFor({ state: 'detached' });
+
+      namespace.run('umount -l "$1"', source('disk'));
+      renameSync(source('photos'), pair.path('photos-elsewhere')); // in one batch, however busy the machine is
+      await showBoth(
+        ['Deletions held back', '被暂缓的删除'],
+        [/^15[01] files/, /^15[01] 个文件/],
+        ['To let them through: rsync-inotify --accept-deletions', '确认后放行： rsync-inotify --accept-deletions'],
+        ['File systems below the source are gone', '源目录下的文件系统不见了'],
+        ['What is mounted at disk below the source is gone', '源目录下挂载于 disk 的文件系统不见了'],
+      );
+      for (const [level, name] of [
+        [3, 'File systems below the source are gone'],
+        [4, 'Deletions held back'],
+      ] as const)
+        await english.page.getByRole('heading', { level, name }).waitFor();
+
+      tell(pair, 'start-sshd', '--promote');
+      await showBoth(['The backup has taken over', '备份端已接管'], ['start-sshd --demote', 'start-sshd --demote']);
+      const { stdout } = tell(pair, 'rsync-inotify', '--status');
+      expect(stdout).toContain('RSYNC_OPTS 中的选项 -L 不能逐个文件执行，每次变化都进行全量同步');
+      expect(stdout).toContain('备份端保留 30 天内的旧版本 (HISTORY_DAYS)');
+      for (const { page, wrong } of [english, chinese]) {
+        expect(await page.evaluate('document.documentElement.scrollWidth - innerWidth')).toBe(0);
+        expect(wrong).toEqual([]);
+      }
+      await expectContrast(chinese.page);
+    },
+  );
+
   test('fits a telephone and a desk, by day and by night', async () => {
     await using pair = await Pair.withKeys('page-width');
     const { url } = await served(pair);
@@ -256,6 +343,48 @@ describe.skipIf(isMissing)(`the status page${isMissing ? ' (skipped: chromium is
     expect(await page.evaluate(fromElsewhere)).toBe('refused');
   });
 });
+
+/** Asks a program beside the service of a pair. */
+function tell(pair: Pair, name: 'rsync-inotify' | 'start-sshd', ...flags: string[]) {
+  const env = { ...cleanEnv(), ...(name === 'start-sshd' ? pair.backupEnv : pair.sourceEnv), NO_COLOR: '1' };
+  return spawnSync(binary(name), flags, { env, encoding: 'utf8' });
+}
+
+/** All text can be read by day and by night: WCAG 2.2, 1.4.3, asks for a contrast of 4.5 to what is behind it. */
+async function expectContrast(page: Page): Promise<void> {
+  for (const colorScheme of ['light', 'dark'] as const) {
+    await page.emulateMedia({ colorScheme });
+    expect(
+      await page.evaluate(`(() => {
+      const canvas = document.createElement('canvas').getContext('2d');
+      const rgb = (color) => {
+        canvas.clearRect(0, 0, 1, 1);
+        canvas.fillStyle = color;
+        canvas.fillRect(0, 0, 1, 1);
+        return [...canvas.getImageData(0, 0, 1, 1).data];
+      };
+      const light = ([r, g, b]) => [r, g, b]
+        .map((part) => (part <= 10 ? part / 3294.6 : ((part / 255 + 0.055) / 1.055) ** 2.4))
+        .reduce((sum, part, n) => sum + part * [0.2126, 0.7152, 0.0722][n], 0);
+      const behind = (node) => {
+        const color = rgb(getComputedStyle(node).backgroundColor);
+        return color[3] > 0 || !node.parentElement ? color : behind(node.parentElement);
+      };
+      const faint = [];
+      const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+      let seen = 0;
+      while (texts.nextNode()) {
+        const { parentElement: node, data } = texts.currentNode;
+        if (!data.trim() || !node.checkVisibility()) continue;
+        seen++;
+        const [one, two] = [light(rgb(getComputedStyle(node).color)), light(behind(node))].sort((a, b) => a - b);
+        if ((two + 0.05) / (one + 0.05) < 4.5) faint.push(data.trim());
+      }
+      return seen > 50 ? faint : ['nothing was seen'];
+    })()`),
+    ).toEqual([]);
+  }
+}
 
 /** A page of another origin that has this one in a frame. */
 async function framing(url: string) {
