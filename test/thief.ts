@@ -5,7 +5,7 @@ import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, lstatSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Outcome, Request } from './odd-client.ts';
-import { type Pair, userName } from './pair.ts';
+import { CHEAP_LOGIN, type Pair, userName } from './pair.ts';
 import { type Answer, answerOf, content } from './processes.ts';
 
 /** Runs a program to its end. */
@@ -39,7 +39,7 @@ export class Thief {
 
   get sshOptions(): string[] {
     const options = ['BatchMode=yes', 'StrictHostKeyChecking=no', 'UserKnownHostsFile=/dev/null', 'LogLevel=ERROR'];
-    const more = ['IdentitiesOnly=yes', 'IdentityAgent=none', `IdentityFile=${this.key}`];
+    const more = [CHEAP_LOGIN, 'IdentitiesOnly=yes', 'IdentityAgent=none', `IdentityFile=${this.key}`];
     return ['-F', 'none', '-p', `${this.pair.port}`, ...[...options, ...more].flatMap((option) => ['-o', option])];
   }
 

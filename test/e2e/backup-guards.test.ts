@@ -17,7 +17,7 @@ import {
 import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Namespace } from '../namespace.ts';
-import { isRoot, Pair, remoteRsyncsOf, theOnly, userName } from '../pair.ts';
+import { CHEAP_LOGIN, isRoot, Pair, remoteRsyncsOf, theOnly, userName } from '../pair.ts';
 import { type Answer, answerOf, cleanEnv, count, eventually, type Program } from '../processes.ts';
 import { binary } from '../project.ts';
 
@@ -83,7 +83,7 @@ class Backup {
 
   private get sshWords(): string[] {
     const options = ['BatchMode=yes', 'StrictHostKeyChecking=no', 'UserKnownHostsFile=/dev/null', 'LogLevel=ERROR'];
-    const all = [...options, `IdentityFile=${this.pair.path('source-ssh', 'id_rsa')}`];
+    const all = [...options, CHEAP_LOGIN, `IdentityFile=${this.pair.path('source-ssh', 'id_rsa')}`];
     return ['-F', 'none', '-p', `${this.pair.port}`, ...all.flatMap((option) => ['-o', option])];
   }
 
@@ -388,7 +388,9 @@ describe.skipIf(!canMount).concurrent('what is mounted', () => {
     ] as const) {
       const offset = program.output.length;
       const send = await backup.beginRsync();
+      program.signal('SIGSTOP'); // or it might look between two of the commands
       backup.inside(command);
+      program.signal('SIGCONT');
       await program.shows(`之内的挂载有变化（${told}），已断开源端`, offset);
       expect((await send('')).status).not.toBe(0);
       const now = await backup.identify();

@@ -26,14 +26,6 @@ function makeKey(path: string): void {
   spawnSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', path]);
 }
 
-/** A pair whose source has its key already, so that any sshd may know it. */
-async function makePair(name: string): Promise<Pair> {
-  const pair = await Pair.make(name);
-  mkdirSync(pair.path('source-ssh'), { mode: 0o700 });
-  makeKey(pair.path('source-ssh', 'id_rsa'));
-  return pair;
-}
-
 const hostKey = (pair: Pair, host: string) => pair.path(host, 'ssh_host_ed25519_key');
 
 /** Starts an sshd with a host key of its own, made at the first start, that lets the source in. */
@@ -44,7 +36,7 @@ async function startHost(pair: Pair, host: string, ...settings: string[]): Promi
   const options = [
     `HostKey=${hostKey(pair, host)}`,
     `AuthorizedKeysFile=${pair.path('source-ssh', 'id_rsa.pub')} ${pair.path('shared', 'id_rsa.pub')}`,
-    ...['ListenAddress=127.0.0.1', 'PidFile=none', 'UsePAM=no', 'LogLevel=DEBUG2', ...settings],
+    ...['ListenAddress=127.0.0.1', 'PidFile=none', 'UsePAM=no', 'LogLevel=DEBUG2', 'SetEnv=SHLVL=1', ...settings],
   ];
   const args = ['-D', '-e', '-f', '/dev/null', '-p', `${pair.port}`, ...options.flatMap((option) => ['-o', option])];
   const sshd = pair.keep(new Program('/usr/sbin/sshd', args, {}));
@@ -122,7 +114,7 @@ function weaken(pair: Pair): void {
 
 describe.concurrent('a backup that has published its host keys', () => {
   test('is known by them from the start, which the log does not mention', async () => {
-    await using pair = await makePair('known');
+    await using pair = await Pair.withKeys('known');
     const { source } = await run(pair);
     expect(source.output).not.toMatch(/WARN|ERROR/);
     const [type, key] = content(`${hostKey(pair, 'host')}.pub`).split(' ');
@@ -135,7 +127,7 @@ describe.concurrent('a backup that has published its host keys', () => {
   });
 
   test('is not taken for an impostor at the start, whatever the user’s options and files say', async () => {
-    await using pair = await makePair('start');
+    await using pair = await Pair.withKeys('start');
     await stopHost(await startHost(pair, 'host'));
     publishKeyOf(pair, 'host');
     const impostor = await startImpostor(pair);
@@ -155,7 +147,7 @@ describe.concurrent('a backup that has published its host keys', () => {
   });
 
   test('is not taken for an impostor that comes later, and mirroring goes on when it is back', async () => {
-    await using pair = await makePair('later');
+    await using pair = await Pair.withKeys('later');
     const { backup, source } = await run(pair, { SSH_OPTS: `-p ${pair.port} -o StrictHostKeyChecking=no` });
     await writeAndWait(pair, 'before');
     await stopHost(backup);
@@ -172,7 +164,7 @@ describe.concurrent('a backup that has published its host keys', () => {
   });
 
   test('is known by its new keys when it was made anew, from their publication on, and no longer by the old ones', async () => {
-    await using pair = await makePair('anew');
+    await using pair = await Pair.withKeys('anew');
     const { backup, source } = await run(pair);
     await stopHost(backup);
     const anew = await startHost(pair, 'other');
@@ -189,7 +181,7 @@ describe.concurrent('a backup that has published its host keys', () => {
   });
 
   test('is accepted at the start as soon as its keys are published', async () => {
-    await using pair = await makePair('soon');
+    await using pair = await Pair.withKeys('soon');
     await startHost(pair, 'host');
     makeKey(pair.path('old'));
     publish(pair, content(pair.path('old.pub')));
@@ -200,7 +192,7 @@ describe.concurrent('a backup that has published its host keys', () => {
   });
 
   test('is not trusted any more once nothing is published', async () => {
-    await using pair = await makePair('removed');
+    await using pair = await Pair.withKeys('removed');
     const { backup, source } = await run(pair, { SSH_OPTS: `-p ${pair.port} -o StrictHostKeyChecking=no` });
     rmSync(pair.path('shared', 'host_keys'), { recursive: true });
     await stopHost(backup);
@@ -214,7 +206,7 @@ describe.concurrent('a backup that has published its host keys', () => {
 
 describe.concurrent('a backup that has published nothing', () => {
   test.each(['no', 'accept-new'])('is trusted as SSH_OPTS say (%s), with a warning', async (checking) => {
-    await using pair = await makePair('none');
+    await using pair = await Pair.withKeys('none');
     await startHost(pair, 'host');
     const SSH_OPTS = `-p ${pair.port} -o StrictHostKeyChecking=${checking}`;
     const source = pair.start('rsync-inotify', { ...NOW, SSH_OPTS });
@@ -225,7 +217,7 @@ describe.concurrent('a backup that has published nothing', () => {
   });
 
   test('is refused where SSH_OPTS say so; an impostor would be let in where they do not', async () => {
-    await using pair = await makePair('decide');
+    await using pair = await Pair.withKeys('decide');
     await startImpostor(pair);
     const strict = { SSH_OPTS: `-p ${pair.port} -o StrictHostKeyChecking=yes`, MAX_RETRIES: '1' };
     const source = pair.start('rsync-inotify', strict);
@@ -268,7 +260,7 @@ function publishRubbish(pair: Pair, key: string): string[] {
 
 describe.concurrent('published files that are no keys', () => {
   test('are named once each and ignored', async () => {
-    await using pair = await makePair('rubbish');
+    await using pair = await Pair.withKeys('rubbish');
     await startImpostor(pair).then(stopHost);
     const names = publishRubbish(pair, content(`${hostKey(pair, 'impostor')}.pub`));
     const { backup, source } = await run(pair);
@@ -285,7 +277,7 @@ describe.concurrent('published files that are no keys', () => {
   });
 
   test('and nothing beside them: nobody is trusted', async () => {
-    await using pair = await makePair('only-rubbish');
+    await using pair = await Pair.withKeys('only-rubbish');
     const impostor = await startImpostor(pair);
     publishRubbish(pair, content(`${hostKey(pair, 'impostor')}.pub`));
     const source = pair.start('rsync-inotify', { MAX_RETRIES: '1' });
@@ -296,7 +288,7 @@ describe.concurrent('published files that are no keys', () => {
   });
 
   test('that cannot even be listed end the start', async () => {
-    await using pair = await makePair('unlisted');
+    await using pair = await Pair.withKeys('unlisted');
     await startHost(pair, 'host');
     mkdirSync(pair.path('shared'));
     writeFileSync(pair.path('shared', 'host_keys'), 'a file in the place of the directory');
@@ -322,7 +314,7 @@ if (!mayMount) console.warn('SKIPPED: read-only and full volumes: mount namespac
 
 describe('a volume', () => {
   test.if(mayMount)('SSH_DIR that is read-only is no obstacle; a private directory goes with the program', async () => {
-    await using pair = await makePair('ro');
+    await using pair = await Pair.withKeys('ro');
     rmSync(pair.path('source-ssh', 'id_rsa.pub'));
     mkdirSync(pair.path('tmp'));
     const wrapper = mounted(pair, READ_ONLY('source-ssh'));
@@ -341,7 +333,7 @@ describe('a volume', () => {
   });
 
   test.if(mayMount)('SHARED_KEYS_DIR that is read-only is enough where it holds the right key', async () => {
-    await using pair = await makePair('ro-shared');
+    await using pair = await Pair.withKeys('ro-shared');
     mkdirSync(pair.path('shared'));
     const [type, key] = content(pair.path('source-ssh', 'id_rsa.pub')).split(' ');
     writeFileSync(pair.path('shared', 'id_rsa.pub'), `${type} ${key} another comment\n`);
@@ -356,7 +348,7 @@ describe('a volume', () => {
   });
 
   test.if(mayMount)('SHARED_KEYS_DIR that is full, too', async () => {
-    await using pair = await makePair('full');
+    await using pair = await Pair.withKeys('full');
     await startHost(pair, 'host');
     mkdirSync(pair.path('published'));
     copyFileSync(`${hostKey(pair, 'host')}.pub`, pair.path('published', 'host.pub'));
@@ -372,7 +364,7 @@ describe('a volume', () => {
 
 describe('the shared public key', () => {
   test('is not written through a link that is in its place, or in that of its temporary file', async () => {
-    await using pair = await makePair('link');
+    await using pair = await Pair.withKeys('link');
     mkdirSync(pair.path('shared'));
     writeFileSync(pair.path('precious'), 'untouched');
     symlinkSync(pair.path('precious'), pair.path('shared', 'id_rsa.pub'));
@@ -384,7 +376,7 @@ describe('the shared public key', () => {
   });
 
   test('takes the place of a directory, which is kept', async () => {
-    await using pair = await makePair('directory');
+    await using pair = await Pair.withKeys('directory');
     mkdirSync(pair.path('shared', 'id_rsa.pub'), { recursive: true });
     writeFileSync(pair.path('shared', 'id_rsa.pub', 'kept'), '');
     await run(pair);
@@ -416,7 +408,7 @@ describe('whatever the umask', () => {
 
 describe('a hostile backup', () => {
   test('cannot control the terminal of who reads the log', async () => {
-    await using pair = await makePair('hostile');
+    await using pair = await Pair.withKeys('hostile');
     const script = `#!/bin/sh
 printf '\\033[2J\\302\\233\\302' >&2; sleep 0.2; printf '\\2335n\\000\\177\\r\\tend 中文\\n' >&2
 sh -c "$SSH_ORIGINAL_COMMAND"
@@ -461,7 +453,7 @@ async function startJump(pair: Pair): Promise<string> {
 }
 
 test('a jump host that is not known is told as that, and the mirror begins once it is', async () => {
-  await using pair = await makePair('jump');
+  await using pair = await Pair.withKeys('jump');
   await startHost(pair, 'host');
   publishKeyOf(pair, 'host');
   const SSH_OPTS = await startJump(pair);

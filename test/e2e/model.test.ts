@@ -12,7 +12,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Relay } from '../../bench/relay.ts';
 import { Model, PLAIN_NAMES, Random } from '../model.ts';
-import { Pair } from '../pair.ts';
+import { CHEAP_LOGIN, Pair } from '../pair.ts';
 import type { Program } from '../processes.ts';
 
 const seed = Number(process.env.MODEL_SEED ?? Date.now() % 1_000_000);
@@ -235,7 +235,7 @@ describe('random work is mirrored', () => {
     test(`with ${kind}`, async () => {
       await using pair = await Pair.withKeys('model');
       await using line = await Relay.to(pair.port, { delayMs });
-      const SSH_OPTS = `-p ${delayMs > 0 ? line.port : pair.port}`;
+      const SSH_OPTS = `-p ${delayMs > 0 ? line.port : pair.port} -o ${CHEAP_LOGIN}`;
       const env = { SYNC_INTERVAL, RENAME_ON_TARGET: String(!kind.includes('no renames')), BACKUP, SSH_OPTS };
       const trial = await start(pair, random, env, optionsOf);
       const told = `MODEL_KINDS=${further}, ${BACKUP}, ${delayMs} ms, SYNC_INTERVAL=${SYNC_INTERVAL}`;

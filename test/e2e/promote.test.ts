@@ -12,7 +12,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
-import { Pair, userName } from '../pair.ts';
+import { CHEAP_LOGIN, Pair, userName } from '../pair.ts';
 import { answerOf, eventually, processesWith } from '../processes.ts';
 import { binary } from '../project.ts';
 import { run } from '../thief.ts';
@@ -28,7 +28,8 @@ const checkSource = (pair: Pair) =>
 /** Logs in with the source's key. */
 function ssh(pair: Pair, ...words: string[]) {
   const known = ['-o', 'StrictHostKeyChecking=no', '-o', 'UserKnownHostsFile=/dev/null', '-o', 'LogLevel=ERROR'];
-  const options = ['-F', 'none', '-p', `${pair.port}`, '-i', pair.path('source-ssh', 'id_rsa'), ...known];
+  const identity = ['-i', pair.path('source-ssh', 'id_rsa'), '-o', CHEAP_LOGIN];
+  const options = ['-F', 'none', '-p', `${pair.port}`, ...identity, ...known];
   return { options, run: () => run('ssh', [...options, `${userName()}@127.0.0.1`, ...words]) };
 }
 
