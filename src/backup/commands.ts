@@ -1,6 +1,6 @@
 /**
  * Answers what start-sshd is asked for by more than a flag, or to be done by the running service: --history and --recover by what is in
- * DEST_DIR, --promote and --demote also where no service runs, --allow-restore by the service alone.
+ * DEST_DIR, --promote and --demote also where no service runs, --allow-restore by the service alone; --notify-test.
  *
  *   await answerCommand(['--allow-restore', '10m']); // { text: '源端现在可以读取 DEST_DIR，到 …', status: 0 }
  */
@@ -9,8 +9,10 @@ import { parseArgs } from 'node:util';
 import { ask, socketOf } from '../service/control.ts';
 import { parseDuration } from '../service/duration.ts';
 import type { Answer } from '../service/lifecycle.ts';
+import { answerTest } from '../service/reporting.ts';
 import { Failure, reasonOf, t } from '../service/text.ts';
-import { PROGRAM, variables } from './config.ts';
+import { parseFlags } from '../service/variables.ts';
+import { originOf, PROGRAM, variables } from './config.ts';
 import { answerHistory } from './history-answers.ts';
 import { answerPromotion } from './promotion-answers.ts';
 
@@ -19,11 +21,18 @@ const USUAL_LEAVE = '1h';
 
 /** Answers a command; nothing where something else is asked for. @throws {Failure} */
 export async function answerCommand(args: string[]): Promise<Answer | undefined> {
+  if (args.includes('--notify-test')) return testReports();
   if (!args.includes('--allow-restore')) return answerHistory(args) ?? answerPromotion(args);
   const ms = parseDuration(readDuration(args));
   const statusFile = resolve(process.env.STATUS_FILE || String(variables.STATUS_FILE.default));
   const { isDone, text } = await ask(socketOf(statusFile), { command: 'allow-restore', ms });
   return { text: `${text}\n`, status: isDone ? 0 : 1 };
+}
+
+/** Answers --notify-test: no other variable has to be right for it. @throws {Failure} */
+function testReports(): Promise<Answer> {
+  parseFlags(PROGRAM, ['notify-test']);
+  return answerTest(variables, originOf({ DEST_DIR: process.env.DEST_DIR || String(variables.DEST_DIR.default) }));
 }
 
 /** Takes the duration from the arguments. @throws {Failure} */

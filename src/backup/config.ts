@@ -3,9 +3,12 @@
  *
  *   const config = readConfig({ SSHD_PORT: '2222', DEST_DIR: '/backup/web/' });
  */
+import { hostname } from 'node:os';
 import { join, resolve } from 'node:path';
 import { version } from '../../package.json';
-import { t } from '../service/text.ts';
+import { reportVariables } from '../service/receivers.ts';
+import type { Origin } from '../service/report-words.ts';
+import { escapeText, t } from '../service/text.ts';
 import { homeDirectory, missingUser } from '../service/user.ts';
 import {
   address,
@@ -74,6 +77,7 @@ export const variables = {
     default: '/run/start-sshd/status.json',
     desc: t`状态文件，供 --status 和 --healthcheck 使用，整体替换`,
   }),
+  ...reportVariables(t`备份端`),
   ...logVariables('/var/log/rsync/sshd.log'),
   ...webVariables(t` /metrics 和 /healthz`),
   ...colourVariable,
@@ -102,6 +106,12 @@ export function readConfig(env: NodeJS.ProcessEnv, missing: string[] = []) {
 
 export type Config = ReturnType<typeof readConfig>;
 
+/** Says who reports. */
+export const originOf = ({ DEST_DIR }: Pick<Config, 'DEST_DIR'>): Origin => ({
+  ...{ program: PROGRAM, version, host: hostname(), directory: DEST_DIR },
+  place: t`目标目录: ${escapeText(DEST_DIR)}`,
+});
+
 /**
  * Reads the variables for a start, which needs all programs as well.
  * @throws {Failure}
@@ -117,6 +127,7 @@ export const help = () => t`${PROGRAM} ${version}：运行 sshd，接收 rsync-i
       start-sshd --recover [路径…] --at 时间 --to 空目录
       start-sshd --allow-restore [时长]
       start-sshd --promote | --demote
+      start-sshd --notify-test
   --check         检查配置和所需程序后退出
   --status        显示正在运行的服务的状态
   --healthcheck   用一行说明备份端能否接收镜像；退出状态 0 能，1 不能
@@ -128,6 +139,7 @@ export const help = () => t`${PROGRAM} ${version}：运行 sshd，接收 rsync-i
                   默认 1h，例如 90s、10m、2h、1d，最长 7d，0s 立即结束；服务停止时也随之结束
   --promote       备份端接管：从现在起不接收镜像，重启后也不，直到 --demote；服务没有运行时同样可用
   --demote        重新接收镜像：源端随即比较全部内容，并以源端的内容为准
+  --notify-test   向 NOTIFY_URL 的每个 URL 发送一份测试报告，并说明收到的应答；退出状态 0 都已接受，1 没有
 
 环境变量（名称、默认值、说明）:
 ${describeVariables(variables, 16, 28)}

@@ -6,7 +6,10 @@
  */
 import { hostname } from 'node:os';
 import { serveAlone } from '../service/control.ts';
+import { incidentFile } from '../service/incident-memory.ts';
+import type { Sighting } from '../service/incidents.ts';
 import { type Answer, lifecycle } from '../service/lifecycle.ts';
+import { startReporting } from '../service/reporting.ts';
 import {
   ageOf,
   complaints,
@@ -20,7 +23,7 @@ import {
 } from '../service/status.ts';
 import { Failure, inUnits, localTime, t, table } from '../service/text.ts';
 import type { SharedKey } from './authorized-keys.ts';
-import { type Config, PROGRAM, variables, version } from './config.ts';
+import { type Config, originOf, PROGRAM, variables, version } from './config.ts';
 import type { Destination } from './destination.ts';
 import type { Guard, Trouble } from './guard.ts';
 import type { History } from './history.ts';
@@ -75,6 +78,9 @@ export class ServiceStatus {
   /** Publishes the state from now on. What hangs, DEST_DIR or the file, makes nobody wait for long. */
   async publishFirst(): Promise<void> {
     await briefly(this.parts.destination.inspect());
+    const { config } = this.parts;
+    const file = incidentFile(config.SSH_DIR, PROGRAM, config.DEST_DIR);
+    startReporting(this.publisher, { config, origin: originOf(config), file, look });
     this.publisher.on('published', () => lifecycle.background(this.file.write()));
     this.publisher.on('published', () => lifecycle.background(this.parts.destination.inspect()));
     lifecycle.onStop(async () => lifecycle.background(this.publishLast())); // a busy disk may need longer than an exit waits
@@ -177,9 +183,8 @@ export function problemsOf(status: Status, now = Date.parse(status.updated)): Pr
   return problems;
 }
 
-/** Says in a line whether the backup can take a mirror, or why not. */
-export function judge(status: Status): { healthy: boolean; line: string } {
-  const now = Date.now();
+/** Puts what is wrong into words. */
+function sightingsOf(status: Status, now: number): Sighting[] {
   const words: Record<Problem, string> = {
     starting: t`正在启动`,
     stopped: t`服务已停止`,
@@ -190,11 +195,27 @@ export function judge(status: Status): { healthy: boolean; line: string } {
     disk_full: t`目标目录 ${status.destination.directory} ${shortageOf(status)}`,
     stalled: t`目标目录 ${status.destination.directory} 所在的磁盘没有应答`,
   };
-  const problems = problemsOf(status, now).map((problem) => words[problem]);
+  return problemsOf(status, now).map((problem) => ({ problem, text: words[problem] }));
+}
+
+/** Says in a line whether the backup can take a mirror, or why not. */
+export function judge(status: Status, now = Date.now()): { healthy: boolean; line: string } {
+  const problems = sightingsOf(status, now).map(({ text }) => text);
   if (problems.length > 0) return { healthy: false, line: t`不健康: ${problems.join(t`；`)}` };
   if (status.promoted)
     return { healthy: true, line: t`健康: 备份端已接管，自 ${localTime(status.promoted)} 起不接收镜像` };
   return { healthy: true, line: t`健康: SSH 服务运行中，${status.sessions} 个连接` };
+}
+
+/** Sees of a state what is to be reported: that the backup has taken over is worth it, though it is no fault. */
+export function look(status: Status) {
+  const now = Date.parse(status.updated);
+  const promoted = { problem: 'promoted', text: t`备份端已接管，不接收镜像，直到执行 start-sshd --demote` };
+  return {
+    sightings: [...sightingsOf(status, now), ...(status.promoted ? [promoted] : [])],
+    isHealthy: judge(status, now).healthy,
+    isPartial: status.phase === 'starting',
+  };
 }
 
 const readStatus = () => readStatusFile<Status>(PROGRAM, String(variables.STATUS_FILE.default));

@@ -11,10 +11,12 @@ import { ask, type Command, type Request, serveAlone, socketOf } from '../servic
 import { parseDuration } from '../service/duration.ts';
 import { type Answer, lifecycle } from '../service/lifecycle.ts';
 import { info, warn } from '../service/log.ts';
+import { answerTest } from '../service/reporting.ts';
 import { escapeText, Failure, reasonOf, showPath, t } from '../service/text.ts';
+import { parseFlags } from '../service/variables.ts';
 import type { Brake } from './brake.ts';
 import { ALL } from './changes.ts';
-import { variables } from './config.ts';
+import { absoluteSource, originOf, variables } from './config.ts';
 import { describeDirectories } from './held.ts';
 import type { Mounts } from './mounts.ts';
 import type { Pause } from './pause.ts';
@@ -132,8 +134,9 @@ const USUAL_PAUSE = '1h';
 /** How much longer than its duration a command may take to be answered, ms, and when it is told that it is waited for. */
 const [MARGIN_MS, TELL_MS] = [10_000, 1000];
 
-/** Answers --accept-deletions, --pause and --resume; nothing where something else is asked for. @throws {Failure} where no service runs */
+/** Answers --accept-deletions, --pause, --resume and --notify-test; nothing where something else is asked for. @throws {Failure} where no service runs */
 export async function answerCommand(args: readonly string[]): Promise<Answer | undefined> {
+  if (args.includes('--notify-test')) return testReports();
   const name = (['accept-deletions', 'pause', 'resume'] as const).find((it) => args.includes(`--${it}`));
   if (!name) return undefined;
   const duration = readDuration(name, args);
@@ -156,4 +159,13 @@ function readDuration(name: string, args: readonly string[]): string | undefined
   } catch (cause) {
     throw new Failure(t`用法错误: ${reasonOf(cause)}。请参阅 rsync-inotify --help`, 2);
   }
+}
+
+/** Answers --notify-test: no other variable has to be right for it. @throws {Failure} */
+function testReports(): Promise<Answer> {
+  parseFlags('rsync-inotify', ['notify-test']);
+  return answerTest(
+    variables,
+    originOf({ SOURCE_DIR: absoluteSource(process.env.SOURCE_DIR || String(variables.SOURCE_DIR.default)) }),
+  );
 }

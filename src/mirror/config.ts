@@ -6,10 +6,13 @@
  */
 import { accessSync, constants, lstatSync, statSync } from 'node:fs';
 import { isIPv6 } from 'node:net';
+import { hostname } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { type CleanedEnv, makeExactValidator } from 'envalid';
 import { version } from '../../package.json';
 import { isWithin, realPath } from '../service/files.ts';
+import { reportVariables } from '../service/receivers.ts';
+import type { Origin } from '../service/report-words.ts';
 import { escapeText, t, wordsOf } from '../service/text.ts';
 import { homeDirectory } from '../service/user.ts';
 import {
@@ -118,6 +121,7 @@ export const variables = {
     default: 300,
     desc: t`备份落后源目录超过这么久（秒，另加 SYNC_INTERVAL）时 --healthcheck 视为不健康，0 = 不限`,
   }),
+  ...reportVariables(t`镜像`),
   ...logVariables('/var/log/rsync/sync.log'),
   METRICS_FILE: file({ default: '', desc: t`Prometheus 指标文件，整体替换，例如 /var/metrics/rsync.prom` }),
   ...webVariables(t`状态页 /、/metrics 和 /healthz`),
@@ -125,6 +129,12 @@ export const variables = {
 };
 
 export type Config = CleanedEnv<typeof variables>;
+
+/** Says who reports. */
+export const originOf = ({ SOURCE_DIR }: Pick<Config, 'SOURCE_DIR'>): Origin => ({
+  ...{ program: 'rsync-inotify', version, host: hostname(), directory: SOURCE_DIR },
+  place: t`源目录: ${escapeText(SOURCE_DIR)}`,
+});
 
 /** Reads the variables, those of them that are right, and what is wrong with the others and with files of ours. */
 export function readEnvironment(env: NodeJS.ProcessEnv) {
@@ -263,7 +273,7 @@ export function help(): string {
   return t`rsync-inotify ${version}：把一个目录树的每次变化实时镜像到备份主机
 
 用法: rsync-inotify [--help | --version | --check | --status | --healthcheck | --verify | --accept-deletions]
-      rsync-inotify --pause [时长] | --resume
+      rsync-inotify --pause [时长] | --resume | --notify-test
       rsync-inotify --restore [路径…] [--from 目录] [--to 目录]
   --check         检查配置和所需程序后退出
   --status        显示正在运行的服务的状态
@@ -274,6 +284,7 @@ export function help(): string {
   --pause         让正在运行的服务暂停同步，继续监控，变化在结束后同步；时长如 90s、10m、2h、1d，默认 1h，最长 7d，
                   到时自动结束，重启后仍然有效。没有同步在进行时返回；退出状态 0 已暂停，1 没有
   --resume        提前结束暂停；退出状态 0 已结束，1 没有暂停（可能已到期）或服务没有运行
+  --notify-test   向 NOTIFY_URL 的每个 URL 发送一份测试报告，并说明收到的应答；退出状态 0 都已接受，1 没有
   --restore       从备份取回整个目录或其中的路径，之后按校验和比较；备份端须先执行 start-sshd --allow-restore。
                   目标默认为 SOURCE_DIR，须是空的，除非指明路径（. 表示全部）；恢复期间服务暂停同步。
                   --from 备份上的另一个目录，例如 --recover 恢复出的；退出状态 0 相同，1 没有完成或不同

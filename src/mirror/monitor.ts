@@ -3,12 +3,14 @@
  *
  *   await openViews(config, { service, watch, targets });
  */
+import { incidentFile } from '../service/incident-memory.ts';
 import { lifecycle } from '../service/lifecycle.ts';
+import { startReporting } from '../service/reporting.ts';
 import { Publisher, StateFile } from '../service/status.ts';
 import { headersFor, pagesOf, serveSite } from '../service/web.ts';
-import type { Config } from './config.ts';
+import { type Config, originOf } from './config.ts';
 import { defineMetrics } from './metrics.ts';
-import { judge, type Service } from './status.ts';
+import { judge, problemsOf, type Service, type Status, sightingsOf } from './status.ts';
 import type { TargetState } from './target-state.ts';
 import type { Watch } from './watch.ts';
 
@@ -19,6 +21,13 @@ interface Parts {
   targets: TargetState[];
 }
 
+/** Sees of a state what is to be reported. At the start nothing is known of targets. */
+const look = (status: Status) => ({
+  sightings: sightingsOf(status),
+  isHealthy: judge(status).healthy,
+  isPartial: problemsOf(status).some(({ problem }) => problem === 'starting'),
+});
+
 /** Shows the state to whoever is to see it, and at the exit that the service has stopped. */
 export async function openViews(config: Config, parts: Parts): Promise<void> {
   const { METRICS_FILE, METRICS_PORT, STATUS_FILE } = config;
@@ -28,6 +37,8 @@ export async function openViews(config: Config, parts: Parts): Promise<void> {
   const metrics = METRICS_FILE || METRICS_PORT ? await defineMetrics(parts) : undefined;
   if (metrics && METRICS_FILE) files.push(new StateFile('METRICS_FILE', METRICS_FILE, () => metrics.metrics()));
   if (metrics && METRICS_PORT) await serve(config, service, publisher, () => metrics.metrics());
+  const remembered = incidentFile(config.SSH_DIR, 'rsync-inotify', config.SOURCE_DIR);
+  startReporting(publisher, { config, origin: originOf(config), file: remembered, look });
   publisher.on('published', () => {
     for (const file of files) void file.write();
   });

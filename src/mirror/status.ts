@@ -5,6 +5,7 @@
  */
 import { hostname } from 'node:os';
 import { version } from '../../package.json';
+import type { Sighting } from '../service/incidents.ts';
 import { language } from '../service/language.ts';
 import { ageOf, complaints, describeComplaints, describeProgram, readStatusFile } from '../service/status.ts';
 import { escapeText, Failure, inUnits, localTime, reasonOf, t, table } from '../service/text.ts';
@@ -153,9 +154,12 @@ export function problemsOf(status: Status, now = Date.parse(status.updated)): Pr
 /** Says how long a change has been waiting, seconds. */
 const lagOf = (oldest: string | null, now: number) => (oldest ? Math.max(0, (now - Date.parse(oldest)) / 1000) : 0);
 
-/** Says in a line whether the mirror works, or why not. */
-export function judge(status: Status, now = Date.parse(status.updated)): { healthy: boolean; line: string } {
-  const lag = Math.round(Math.max(0, ...status.targets.map(({ oldest_pending }) => lagOf(oldest_pending, now))));
+/** Says how long the oldest change of all targets has been waiting, seconds. */
+const longestLag = ({ targets }: Status, now: number) =>
+  Math.round(Math.max(0, ...targets.map(({ oldest_pending }) => lagOf(oldest_pending, now))));
+
+/** Puts what is wrong into words. */
+export function sightingsOf(status: Status, now = Date.parse(status.updated)): Sighting[] {
   const words: Record<Problem['problem'], string> = {
     starting: t`正在启动，还没有开始镜像`,
     stopped: t`服务已停止`,
@@ -171,19 +175,25 @@ export function judge(status: Status, now = Date.parse(status.updated)): { healt
     target_down: t`无法连接目标`,
     failed: t`有内容无法同步，见 --status 和日志:`,
     stalled: t`同步没有任何进展，请检查备份端的磁盘:`,
-    lag: t`落后 ${lag} 秒，超过了 ${status.max_lag_seconds} 秒 (MAX_LAG + SYNC_INTERVAL):`,
+    lag: t`落后 ${longestLag(status, now)} 秒，超过了 ${status.max_lag_seconds} 秒 (MAX_LAG + SYNC_INTERVAL):`,
   };
-  const problems = problemsOf(status, now);
-  const reasons = problems.map(({ problem, target, mount }) =>
-    [words[problem], target, mount].filter(Boolean).join(' '),
+  return problemsOf(status, now).map(({ problem, target, mount: part }) => ({
+    ...{ problem, target, part, text: words[problem] },
+  }));
+}
+
+/** Says in a line whether the mirror works, or why not. */
+export function judge(status: Status, now = Date.parse(status.updated)): { healthy: boolean; line: string } {
+  const reasons = sightingsOf(status, now).map(({ text, target, part }) =>
+    [text, target, part].filter(Boolean).join(' '),
   );
-  if (problems.length > 0) return { healthy: false, line: t`不健康: ${reasons.join(t`；`)}` };
+  if (reasons.length > 0) return { healthy: false, line: t`不健康: ${reasons.join(t`；`)}` };
   const pause = pauseOf(status);
   if (pause) return { healthy: true, line: t`健康: 已按要求暂停同步，到 ${localTime(pause.until)} 为止，继续监控` };
   if (status.targets.some(({ state }) => state === 'paused'))
     return { healthy: true, line: t`健康: 正在恢复源目录，暂停同步` };
   if (status.phase === 'syncing') return { healthy: true, line: t`健康: 正在进行首次全量同步` };
-  return { healthy: true, line: t`健康: 正在实时镜像，落后 ${lag} 秒` };
+  return { healthy: true, line: t`健康: 正在实时镜像，落后 ${longestLag(status, now)} 秒` };
 }
 
 /** Finds the pause that an operator has asked for, which is the same for all targets. */

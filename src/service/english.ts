@@ -389,7 +389,7 @@ export const english: Record<string, string> = {
   [`rsync-inotify {0}：把一个目录树的每次变化实时镜像到备份主机
 
 用法: rsync-inotify [--help | --version | --check | --status | --healthcheck | --verify | --accept-deletions]
-      rsync-inotify --pause [时长] | --resume
+      rsync-inotify --pause [时长] | --resume | --notify-test
       rsync-inotify --restore [路径…] [--from 目录] [--to 目录]
   --check         检查配置和所需程序后退出
   --status        显示正在运行的服务的状态
@@ -400,6 +400,7 @@ export const english: Record<string, string> = {
   --pause         让正在运行的服务暂停同步，继续监控，变化在结束后同步；时长如 90s、10m、2h、1d，默认 1h，最长 7d，
                   到时自动结束，重启后仍然有效。没有同步在进行时返回；退出状态 0 已暂停，1 没有
   --resume        提前结束暂停；退出状态 0 已结束，1 没有暂停（可能已到期）或服务没有运行
+  --notify-test   向 NOTIFY_URL 的每个 URL 发送一份测试报告，并说明收到的应答；退出状态 0 都已接受，1 没有
   --restore       从备份取回整个目录或其中的路径，之后按校验和比较；备份端须先执行 start-sshd --allow-restore。
                   目标默认为 SOURCE_DIR，须是空的，除非指明路径（. 表示全部）；恢复期间服务暂停同步。
                   --from 备份上的另一个目录，例如 --recover 恢复出的；退出状态 0 相同，1 没有完成或不同
@@ -411,7 +412,7 @@ export const english: Record<string, string> = {
 `]: `rsync-inotify {0}: mirrors each change of a directory tree to backup hosts, in real time
 
 Usage: rsync-inotify [--help | --version | --check | --status | --healthcheck | --verify | --accept-deletions]
-       rsync-inotify --pause [DURATION] | --resume
+       rsync-inotify --pause [DURATION] | --resume | --notify-test
        rsync-inotify --restore [PATH…] [--from DIRECTORY] [--to DIRECTORY]
   --check         check the configuration and the required programs, then exit
   --status        show the state of the running service
@@ -422,6 +423,7 @@ Usage: rsync-inotify [--help | --version | --check | --status | --healthcheck | 
   --pause         have the running service sync nothing, but go on to watch; changes are synced afterwards. The duration is like 90s, 10m, 2h, 1d,
                   1h by default, at most 7d; the pause ends by itself and outlives a restart. Returns once no sync is under way; exit status 0 paused, 1 not
   --resume        end a pause early; exit status 0 ended, 1 there is no pause (it may have expired) or no service is running
+  --notify-test   send a test report to each URL of NOTIFY_URL and say what came back; exit status 0 all have taken it, 1 not
   --restore       fetch the whole directory, or paths of it, from the backup, then compare by checksum; run start-sshd --allow-restore on the backup before.
                   They go to SOURCE_DIR, which has to be empty unless paths are named (. means all); the service does not sync during the restore.
                   --from names another directory of the backup, for example one that --recover has made; exit status 0 equal, 1 not finished or different
@@ -967,6 +969,7 @@ Exit status: 0 stopped by SIGTERM/SIGINT/SIGHUP; 1 a step of the start failed or
       start-sshd --recover [路径…] --at 时间 --to 空目录
       start-sshd --allow-restore [时长]
       start-sshd --promote | --demote
+      start-sshd --notify-test
   --check         检查配置和所需程序后退出
   --status        显示正在运行的服务的状态
   --healthcheck   用一行说明备份端能否接收镜像；退出状态 0 能，1 不能
@@ -978,6 +981,7 @@ Exit status: 0 stopped by SIGTERM/SIGINT/SIGHUP; 1 a step of the start failed or
                   默认 1h，例如 90s、10m、2h、1d，最长 7d，0s 立即结束；服务停止时也随之结束
   --promote       备份端接管：从现在起不接收镜像，重启后也不，直到 --demote；服务没有运行时同样可用
   --demote        重新接收镜像：源端随即比较全部内容，并以源端的内容为准
+  --notify-test   向 NOTIFY_URL 的每个 URL 发送一份测试报告，并说明收到的应答；退出状态 0 都已接受，1 没有
 
 环境变量（名称、默认值、说明）:
 {2}
@@ -990,6 +994,7 @@ Usage: start-sshd [--help | --version | --check | --status | --healthcheck]
        start-sshd --recover [PATH…] --at TIME --to EMPTY_DIRECTORY
        start-sshd --allow-restore [DURATION]
        start-sshd --promote | --demote
+       start-sshd --notify-test
   --check         check the configuration and the required programs, then exit
   --status        show the state of the running service
   --healthcheck   say in a line whether the backup can receive the mirror; exit status 0 if so, 1 if not
@@ -1002,6 +1007,7 @@ Usage: start-sshd [--help | --version | --check | --status | --healthcheck]
   --promote       the backup takes over: from now on it receives no mirror, nor after a restart, until --demote;
                   works without a running service, too
   --demote        receive the mirror again: the source then compares everything, and what the source has counts
+  --notify-test   send a test report to each URL of NOTIFY_URL and say what came back; exit status 0 all have taken it, 1 not
 
 Environment variables (name, default, meaning):
 {2}
@@ -1322,4 +1328,61 @@ Exit status: 0 stopped by SIGTERM/SIGINT/SIGHUP; 1 a step of the start failed, a
     'no start-sshd has ever run with HOST_KEY_DIR={0} and DEST_DIR={1}, so the mark would have no effect',
   '服务没有运行，且{0}。请带上服务的环境变量执行，或在服务运行时执行':
     'The service is not running, and {0}. Run this with the environment variables of the service, or while the service is running',
+
+  // reports
+  '{0}正常时，每分钟请求（GET）一次此 URL': 'asked for (GET) once a minute while the {0} is well',
+  镜像: 'mirror',
+  备份端: 'backup',
+  '出现故障和恢复时，向这些 URL 发送报告，以空格分隔；钉钉、飞书、企业微信、ntfy 和 Slack 按主机名识别，其他为 JSON':
+    'where to report what goes wrong and when it is well again: URLs, separated by spaces; DingTalk, Feishu, WeCom, ntfy and Slack are known by their host, others get JSON',
+  '故障持续这么久（秒）才报告': 'seconds that something must have been wrong before it is reported',
+  '目标目录: {0}': 'destination: {0}',
+  '源目录: {0}': 'source: {0}',
+  '备份端已接管，不接收镜像，直到执行 start-sshd --demote':
+    'the backup has taken over and receives nothing until start-sshd --demote',
+  '无法请求 HEARTBEAT_URL ({0})：{1}。每分钟重试': 'Cannot ask for HEARTBEAT_URL ({0}): {1}. Tried again every minute',
+  'HEARTBEAT_URL 恢复应答': 'HEARTBEAT_URL answers again',
+  '无法读取 {0}，不记得已报告过的故障：{1}': 'Cannot read {0}, so that what was reported before is not known: {1}',
+  '{0}。重启后，仍在持续的故障会再报告一次': '{0}. After a restart, what is still wrong will be reported once more',
+  '应含有 {0}=…': 'needs {0}=…',
+  '应以 /hook/ 和令牌结尾': 'has to end in /hook/ and a token',
+  应以主题名结尾: 'has to end in the name of a topic',
+  应含有完整的路径: 'needs its whole path',
+  '最多 {0} 个 URL': 'there may be {0} URLs at most',
+  '第 {0} 个 URL {1}': 'URL {0} {1}',
+  '的格式前缀应为 {0} 之一': 'has a form in front that is none of {0}',
+  天: 'd',
+  小时: 'h',
+  分: 'min',
+  秒: 's',
+  '0 秒': '0 s',
+  '【故障】{0} {1}，自 {2} 起，已持续 {3}': '[PROBLEM] {0}: {1}, since {2}, for {3} so far',
+  '{0} 至 {1}': '{0} to {1}',
+  '【恢复】{0} {1}，{2}，持续 {3}': '[RECOVERED] {0}: {1}, {2}, for {3}',
+  '故障 {0}': 'problem {0}',
+  '{0} 个故障': '{0} problems',
+  '恢复 {0}': 'recovered {0}',
+  '{0} 个恢复': '{0} recovered',
+  '…另有 {0} 条，见 --status': '… and {0} more, see --status',
+  '【测试】test 这是一条测试报告，一切照常，{0}': '[TEST] test: this is a test report, nothing has happened, {0}',
+  '{0} @ {1}：测试 test': '{0} @ {1}: test',
+  '已向 NOTIFY_URL 的第 {0} 个报告 {1} 个故障、{2} 个恢复':
+    'Reported {1} problems and {2} recoveries to NOTIFY_URL {0}',
+  '无法向 NOTIFY_URL 的第 {0} 个发送报告：{1}。将继续重试':
+    'Cannot send a report to NOTIFY_URL {0}: {1}. It will be tried again',
+  '没有设置 NOTIFY_URL，没有可以发送测试报告的地方': 'NOTIFY_URL is not set: there is nowhere to send a test report to',
+  'NOTIFY_URL 的第 {0} 个': 'NOTIFY_URL {0}',
+  '{0}没有接受测试报告：{1}': '{0} has not taken the test report: {1}',
+  '{0}已接受测试报告：{1}': '{0} has taken the test report: {1}',
+  'HTTP {0}，重定向到 {1}；为了不泄露令牌，不跟随重定向，请填写最终的 URL':
+    'HTTP {0}, a redirect to {1}, which is not followed, so that no other host gets the token: give the URL where it ends',
+  '{0} 秒内没有完整的应答': 'no whole answer within {0} s',
+  '找不到主机 ({0})，请检查主机名和 DNS': 'the host cannot be found ({0}): check its name and the DNS',
+  '无法验证它的证书 ({0})；自建服务的证书可由 NODE_EXTRA_CA_CERTS 指明':
+    'its certificate cannot be verified ({0}); NODE_EXTRA_CA_CERTS can name one of your own',
+  '连接被拒绝 ({0})': 'the connection was refused ({0})',
+  '连接被中断 ({0})': 'the connection was cut ({0})',
+  '无法发送 ({0})': 'it cannot be sent ({0})',
+  '应为以 http:// 或 https:// 开头的完整 URL': 'has to be a whole URL that begins with http:// or https://',
+  '配置错误: {0}=***：{1}': 'Configuration error: {0}=***: {1}',
 };

@@ -44,14 +44,14 @@ export function touch(): void {
   changes.emit('changed');
 }
 
-/** Publishes the state as it is, at most once every PUBLISH_MS, and at least once every HEARTBEAT_MS. Emits `published`. */
-export class Publisher extends EventEmitter {
+/** Publishes the state as it is, at most once every PUBLISH_MS, and at least once every HEARTBEAT_MS. Emits `published` with it. */
+export class Publisher<S extends object = object> extends EventEmitter {
   /** The state as it was published last, as JSON. */
   shown = '';
   /** The next time that it is published, if it has changed. */
   private next: NodeJS.Timeout | undefined;
 
-  constructor(private readonly report: () => object) {
+  constructor(private readonly report: () => S) {
     super();
     this.setMaxListeners(0);
     changes.on('changed', () => {
@@ -63,8 +63,9 @@ export class Publisher extends EventEmitter {
   publish(): void {
     clearTimeout(this.next);
     this.next = undefined;
-    this.shown = toJson(this.report());
-    this.emit('published');
+    const state = this.report();
+    this.shown = toJson(state);
+    this.emit('published', state);
   }
 }
 

@@ -103,10 +103,15 @@ export const webVariables = (pages: string) => ({
 
 export const colourVariable = { NO_COLOR: str({ default: '', desc: t`设置为任意值 = 日志不带颜色` }) };
 
+/** Variables with tokens in them, which are shown to nobody. */
+const SECRETS = ['NOTIFY_URL', 'HEARTBEAT_URL'];
+
 /** Says what is wrong with the value of a variable. */
 export const mistake = (name: string, value: string, advice: string): Mistake => ({
   name,
-  message: t`配置错误: ${name}="${escapeText(value)}"：${advice}`,
+  message: SECRETS.includes(name)
+    ? t`配置错误: ${name}=***：${advice}`
+    : t`配置错误: ${name}="${escapeText(value)}"：${advice}`,
 });
 
 /**

@@ -3,7 +3,7 @@ import { version } from '../../../package.json';
 import type { Trouble } from '../../../src/backup/guard.ts';
 import { metricsOf } from '../../../src/backup/monitor.ts';
 import type { Shortage } from '../../../src/backup/room.ts';
-import { describe, judge, PROBLEMS, problemsOf, type Status } from '../../../src/backup/status.ts';
+import { describe, judge, look, PROBLEMS, problemsOf, type Status } from '../../../src/backup/status.ts';
 import { registryOf } from '../../../src/service/metrics.ts';
 
 const now = () => new Date().toISOString();
@@ -82,6 +82,22 @@ about('the health of the backup', () => {
     ]);
     expect(problemsOf(statusWith(troubled('replaced')))).toEqual(['destination']);
     expect(problemsOf(statusWith({ updated: minuteAgo() }), Date.now())).toEqual(['stale']);
+  });
+});
+
+test('what is reported is what is wrong, by its name, and that the backup has taken over, which is no fault', () => {
+  expect(look(statusWith({}))).toEqual({ sightings: [], isHealthy: true, isPartial: false });
+  expect(look(statusWith({ phase: 'starting' }))).toMatchObject({ isHealthy: false, isPartial: true });
+  expect(look(statusWith({ key: null, destination: destination(true, 'full') }))).toEqual({
+    sightings: [
+      { problem: 'no_key', text: '没有源端公钥，源端无法登录' },
+      { problem: 'disk_full', text: '目标目录 /data/backup 所在的磁盘已满' },
+    ],
+    ...{ isHealthy: false, isPartial: false },
+  });
+  expect(look(statusWith({ promoted: minuteAgo() }))).toEqual({
+    sightings: [{ problem: 'promoted', text: '备份端已接管，不接收镜像，直到执行 start-sshd --demote' }],
+    ...{ isHealthy: true, isPartial: false },
   });
 });
 

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'bun:test';
-import { judge, problemsOf } from '../../../src/mirror/status.ts';
+import { judge, problemsOf, sightingsOf } from '../../../src/mirror/status.ts';
 
 describe('what is wrong', () => {
   const now = Date.parse('2026-11-22T20:00:00Z');
@@ -45,6 +45,15 @@ describe('what is wrong', () => {
       healthy: false,
       line: '不健康: 源目录 /data/ 不见了或被替换；监控进程不在运行，正在重新启动；无法连接目标 two；落后 301 秒，超过了 300 秒 (MAX_LAG + SYNC_INTERVAL): two',
     });
+  });
+
+  test('is told apart by target and by mount, of which the words hold neither', () => {
+    const bad = status({ mounts: [{ path: 'photos' }, { path: 'films' }] }, { up: false });
+    expect(sightingsOf(bad, now)).toEqual([
+      { problem: 'mount', target: undefined, part: 'photos', text: '挂载点不见了，它在备份上的内容保持不变:' },
+      { problem: 'mount', target: undefined, part: 'films', text: '挂载点不见了，它在备份上的内容保持不变:' },
+      { problem: 'target_down', target: 'two', part: undefined, text: '无法连接目标' },
+    ]);
   });
 
   test('is not how long the first comparison of a target takes, but a try that has failed is', () => {
