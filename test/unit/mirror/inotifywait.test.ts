@@ -8,35 +8,43 @@ import { startInotifywait } from '../../../src/mirror/inotifywait.ts';
 import { commandsFor, Inotifywaits } from '../../../src/mirror/inotifywaits.ts';
 import { Markers } from '../../../src/mirror/markers.ts';
 import { prepareProbe } from '../../../src/mirror/vigil.ts';
-import { children, endChildren, signalGroup } from '../../../src/service/processes.ts';
+import { children, signalGroup } from '../../../src/service/processes.ts';
 import { eventually } from '../../processes.ts';
 import { scratch } from '../service/scratch.ts';
 import { keepLog } from './stand-ins.ts';
 
 setDefaultTimeout(60_000);
 beforeAll(prepareProbe);
-afterEach(async () => {
-  await endChildren();
+
+/** The watchers of a test. */
+const started: Watcher[] = [];
+afterEach(() => {
+  for (const watcher of started.splice(0)) watcher.end();
 });
 
-/** Starts what watches a directory, in so many processes, and keeps what it tells. */
-async function watch(directory: string, trees: string[]): Promise<{ watcher: Watcher; told: Event[] }> {
+interface Watched {
+  watcher: Watcher;
+  told: Event[];
+  /** Sends a signal to the first of its processes. */
+  signalFirst: (signal: NodeJS.Signals) => void;
+}
+
+/** Starts what watches trees of a directory, each in a process of its own, and keeps what it tells. */
+async function watch(directory: string, trees: string[]): Promise<Watched> {
   const told: Event[] = [];
   const terrain = { plan: async () => undefined, explore: async () => false, calm: () => {}, limitDepth: () => {} };
   const config = { SOURCE_DIR: directory, WATCH_EXCLUDE: [] };
   const commands = () =>
     trees.flatMap((tree) => commandsFor(config, directory, { exclusions: [], alone: [], trees: [tree] }));
   const watcher = new Inotifywaits(terrain, commands, (words) => startInotifywait(words, (it) => told.push(it)));
+  started.push(watcher);
+  const others = new Set(children);
   await watcher.established;
-  return { watcher, told };
+  const [first] = [...children].filter((child) => !others.has(child));
+  return { watcher, told, signalFirst: (signal) => void (first && signalGroup(first, signal)) };
 }
 
 const made = (told: Event[]) => told.filter(({ kind }) => kind === 'create').length;
-
-/** Sends a signal to the first of the processes that watch. */
-const signalFirst = (signal: NodeJS.Signals) => {
-  for (const child of [...children].slice(0, 1)) signalGroup(child, signal);
-};
 
 describe('a mark', () => {
   test('comes back when all has been told that had happened before, each time, from each of several processes', async () => {
@@ -50,7 +58,6 @@ describe('a mark', () => {
     }
     expect(told.map(({ path }) => path).filter((path) => !path.startsWith(directory.path))).toEqual([]);
     expect(await watcher.countWatches()).toBe(2);
-    watcher.end();
   });
 
   test('that many ask for costs as little as one', async () => {
@@ -61,14 +68,13 @@ describe('a mark', () => {
     const last = watcher.mark();
     expect(new Set(await Promise.all(marks))).toEqual(new Set([true]));
     expect([await last, made(told)]).toEqual([true, 1]);
-    watcher.end();
   });
 
   test('does not come back from one that is stopped until it goes on, nor at all where it ends', async () => {
     using directory = scratch();
     using _ = keepLog();
     for (const name of ['a', 'b']) mkdirSync(join(directory.path, name));
-    const { watcher, told } = await watch(`${directory.path}/`, ['a', 'b']);
+    const { watcher, told, signalFirst } = await watch(`${directory.path}/`, ['a', 'b']);
     expect(await watcher.mark()).toBe(true);
     signalFirst('SIGSTOP');
     await eventually(() => watcher.isStopped);
@@ -90,7 +96,7 @@ describe('a mark', () => {
 
   test('that an overflow may have swallowed is lost, and so are all after it', async () => {
     using directory = scratch();
-    const { watcher, told } = await watch(`${directory.path}/`, ['']);
+    const { watcher, told, signalFirst } = await watch(`${directory.path}/`, ['']);
     expect(await watcher.mark()).toBe(true);
     signalFirst('SIGSTOP');
     await eventually(() => watcher.isStopped);
@@ -104,7 +110,6 @@ describe('a mark', () => {
     expect(await mark).toBe(false);
     expect(told.map(({ kind }) => kind)).toContain('q_overflow');
     expect(await watcher.mark()).toBe(false);
-    watcher.end();
   });
 });
 
@@ -125,5 +130,4 @@ test('markers come back in the midst of work, with one watcher after the other',
     for (const { path } of events) told.add(path);
     expect(told.size).toBe(readdirSync(directory.path).length);
   }
-  old?.end();
 });
