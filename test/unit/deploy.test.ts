@@ -146,7 +146,8 @@ test('the source finds the backup: name, port and host keys are the same on both
   expect(service.spec?.selector).toEqual(backup.spec?.selector.matchLabels);
   expect(service.spec?.clusterIP).toBe('None'); // so that the port is the container's
   expect(service.spec?.ports?.map((one) => String(one.port))).toEqual([port ?? '']);
-  expect(receiving.container.ports?.map(({ containerPort }) => String(containerPort))).toEqual([port ?? '']);
+  const { ports = [] } = receiving.container;
+  expect(ports.map(({ name, containerPort }) => [name, String(containerPort)])[0]).toEqual(['ssh', port ?? '']);
   expect(sending.env.SSH_OPTS).toBe(`-p ${port} -o StrictHostKeyChecking=yes`);
 
   const published = ({ pod }: typeof sending) => pod.volumes?.find(({ configMap }) => configMap);
@@ -157,14 +158,18 @@ test('the source finds the backup: name, port and host keys are the same on both
   ]);
 });
 
-test('Prometheus is told where the metrics are', () => {
-  const { container, env } = podOf(source);
-  expect(source.spec?.template.metadata?.annotations).toEqual({
+test.each([
+  ['source', source, []],
+  ['backup', backup, ['2222']],
+] as const)('Prometheus is told where the metrics of the %s are', (_, document, others) => {
+  const { container, env } = podOf(document);
+  expect(document.spec?.template.metadata?.annotations).toEqual({
     'prometheus.io/scrape': 'true',
     'prometheus.io/port': env.METRICS_PORT ?? '',
     'prometheus.io/path': '/metrics',
   });
-  expect(container.ports?.map(({ containerPort }) => String(containerPort))).toEqual([env.METRICS_PORT ?? '']);
+  const ports = container.ports?.map(({ containerPort }) => String(containerPort));
+  expect(ports).toEqual([...others, env.METRICS_PORT ?? '']);
   expect(env.METRICS_LISTEN).toBe('0.0.0.0');
 });
 

@@ -33,7 +33,9 @@ test('a directory at rest stays as it is', async () => {
   for (let look = 0; look < 3; look++) expect(await survey()).toMatchObject({ writable: true, shortage: null });
   expect(statSync(directory.path).mtimeMs).toBe(mtimeMs);
   expect(readdirSync(directory.path)).toEqual([]);
-  expect(await newRoomSurvey(join(directory.path, 'none'))()).toMatchObject({ writable: false, shortage: null });
+  expect(await newRoomSurvey(join(directory.path, 'none'))()).toMatchObject({
+    ...{ writable: false, size_bytes: null, shortage: null },
+  });
 });
 
 describe.skipIf(!isRoot || !mayHaveNamespace())('a file system of its own', () => {
@@ -66,8 +68,8 @@ describe.skipIf(!isRoot || !mayHaveNamespace())('a file system of its own', () =
 
   test('that is full is seen to be', async () => {
     const [before, after] = await look('size=20m', 'head -c 30m /dev/zero >disk/file');
-    expect(before?.shortage).toBeNull();
-    expect(after).toMatchObject({ writable: true, free_bytes: 0, shortage: 'full' });
+    expect(before).toMatchObject({ size_bytes: 20 * 1024 ** 2, shortage: null });
+    expect(after).toMatchObject({ writable: true, free_bytes: 0, size_bytes: 20 * 1024 ** 2, shortage: 'full' });
   });
 
   test('that becomes read-only is seen to be', async () => {
