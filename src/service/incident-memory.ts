@@ -18,6 +18,8 @@ interface Remembered {
   incidents: Incidents;
   /** When each receiver may be sent something again, ms since 1970. */
   next: Record<string, number>;
+  /** When all of this was written down, ms since 1970. */
+  saved: number;
 }
 
 const isRecord = (it: unknown): it is Record<string, unknown> =>
@@ -33,7 +35,7 @@ function isIncident(it: unknown): it is Incident {
 
 /** Whether it has the form of what is remembered. */
 function isRemembered(it: unknown): it is Remembered {
-  if (!isRecord(it) || !isRecord(it.incidents) || !isRecord(it.next)) return false;
+  if (!isRecord(it) || !isRecord(it.incidents) || !isRecord(it.next) || !Number.isFinite(it.saved)) return false;
   const { open, closed } = it.incidents;
   if (!isRecord(open) || !Array.isArray(closed)) return false;
   const isClosed = (item: unknown) => isRecord(item) && isIncident(item.incident) && isTexts(item.awaiting);
@@ -56,7 +58,7 @@ export class IncidentMemory {
   private isBroken = false;
 
   constructor(private readonly path: string) {
-    this.data = this.read() ?? { incidents: { open: {}, closed: [] }, next: {} };
+    this.data = this.read() ?? { incidents: { open: {}, closed: [] }, next: {}, saved: 0 };
   }
 
   private read(): Remembered | undefined {
@@ -73,6 +75,7 @@ export class IncidentMemory {
 
   /** Writes it down. Where that is not possible, it is told once, and nothing is forgotten until the next start. */
   save(): void {
+    this.data.saved = Date.now();
     try {
       mkdirSync(dirname(this.path), { recursive: true, mode: 0o700 });
       replaceFile(this.path, `${JSON.stringify(this.data)}\n`, 0o600);

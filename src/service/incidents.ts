@@ -93,10 +93,11 @@ export class IncidentLog {
     for (const [key, incident] of Object.entries(this.data.open)) {
       const sighting = seen.get(key);
       seen.delete(key);
+      if (!sighting && isPartial) continue;
       if (incident.gone === undefined) incident.wrong += passed;
-      else if (!sighting && !isPartial) incident.calm += passed;
+      else if (!sighting) incident.calm += passed;
       if (sighting) Object.assign(incident, { text: sighting.text, gone: undefined, calm: 0 });
-      else if (!isPartial) this.settle(key, incident, now);
+      else this.settle(key, incident, now);
     }
     for (const [key, { problem, target, text }] of seen) {
       if (Object.keys(this.data.open).length >= MAX_OPEN) break;

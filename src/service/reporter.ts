@@ -17,6 +17,8 @@ import { reasonOf, t } from './text.ts';
 /** How much time lies between two messages to a receiver at least, and between two tries at most, unless it asks for more, ms. */
 const PACE_MS = 60_000;
 const MOST_PACE_MS = 600_000;
+/** A service that fails is started again within a minute, by Docker; what takes longer is no restart, ms. */
+const MOST_DOWNTIME_MS = 120_000;
 /** What is further ahead was set down before the clock was set back, ms. */
 const HORIZON_MS = 3_600_000;
 
@@ -36,7 +38,8 @@ interface Parts {
 
 export class Reporter {
   private readonly incidents: IncidentLog;
-  private looked: number | undefined;
+  /** When it was looked last, on the clock that nobody sets. */
+  private looked: number;
   private readonly failures = new Map<string, number>();
   private readonly busy = new Set<string>();
   private alarm: NodeJS.Timeout | undefined;
@@ -45,7 +48,14 @@ export class Reporter {
     const { receivers, after, memory } = parts;
     const ids = receivers.map(({ id }) => id);
     this.incidents = new IncidentLog(after, ids, memory.data.incidents);
+    this.looked = this.clock - this.downtime;
     for (const id of Object.keys(memory.data.next)) if (!ids.includes(id)) delete memory.data.next[id];
+  }
+
+  /** How long the program did not run, as far as that was a restart: what was wrong before and after was so meanwhile, ms. */
+  private get downtime(): number {
+    const ms = this.now - this.parts.memory.data.saved;
+    return ms > 0 && ms <= MOST_DOWNTIME_MS ? ms : 0;
   }
 
   private get now(): number {
@@ -60,7 +70,7 @@ export class Reporter {
   observe(sightings: readonly Sighting[], isPartial = false): void {
     const { clock } = this;
     const before = this.incidents.shape;
-    this.incidents.observe(sightings, { now: this.now, passed: clock - (this.looked ?? clock), isPartial });
+    this.incidents.observe(sightings, { now: this.now, passed: clock - this.looked, isPartial });
     this.looked = clock;
     if (this.incidents.shape !== before) this.parts.memory.save();
     for (const receiver of this.parts.receivers) lifecycle.background(this.serve(receiver));

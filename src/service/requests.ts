@@ -70,7 +70,7 @@ async function readSome({ body }: Response): Promise<string> {
 /** Says what has come back from a URL, without what is secret in that, and without pages for browsers. */
 export function describeReply(url: URL, { status, body, redirect }: Reply): string {
   if (redirect && status >= 300 && status < 400)
-    return t`HTTP ${status}，重定向到 ${redirect}；为了不泄露令牌，不跟随重定向，请填写最终的 URL`;
+    return t`HTTP ${status}，重定向到 ${veil(redirect, [url])}；为了不泄露令牌，不跟随重定向，请填写最终的 URL`;
   const said = /^\s*</.test(body) ? '' : veil(body, [url]);
   return `HTTP ${status}${said && ` ${said}`}`;
 }

@@ -178,15 +178,16 @@ describe('what is remembered', () => {
     '',
     '{',
     '[]',
-    '{"incidents":{"open":{"x":{}},"closed":[]},"next":{}}',
-    '{"incidents":{"open":{},"closed":[{}]},"next":{}}',
-    '{"incidents":{"open":{},"closed":[]},"next":{"a":"b"}}',
+    '{"incidents":{"open":{"x":{}},"closed":[]},"next":{},"saved":0}',
+    '{"incidents":{"open":{},"closed":[{}]},"next":{},"saved":0}',
+    '{"incidents":{"open":{},"closed":[]},"next":{"a":"b"},"saved":0}',
+    '{"incidents":{"open":{},"closed":[]},"next":{}}',
   ])('is nothing where the file holds %p, with a word', (content) => {
     using directory = scratch();
     using log = keepLog();
     const path = join(directory.path, 'reports.json');
     writeFileSync(path, content);
-    expect(new IncidentMemory(path).data).toEqual({ incidents: { open: {}, closed: [] }, next: {} });
+    expect(new IncidentMemory(path).data).toEqual({ incidents: { open: {}, closed: [] }, next: {}, saved: 0 });
     expect(log.text).toContain('不记得已报告过的故障');
   });
 

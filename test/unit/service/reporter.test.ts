@@ -24,17 +24,19 @@ const OK: Reply = { status: 200, body: '{"errcode":0}' };
 interface Data {
   incidents: { open: Record<string, never>; closed: never[] };
   next: Record<string, number>;
+  saved: number;
 }
-const nothing = (): Data => ({ incidents: { open: {}, closed: [] }, next: {} });
+const nothing = (): Data => ({ incidents: { open: {}, closed: [] }, next: {}, saved: 0 });
 
 /** A reporter on clocks of its own, and what it sends, as second and title. */
 function reporting(
   urls: string,
   answer: (request: Request, second: number) => Reply | Promise<Reply> = () => OK,
   data = nothing(),
+  start = 0,
 ) {
   const sent: string[] = [];
-  let [second, saves] = [0, 0];
+  let [second, saves] = [start, 0];
   const send = async (request: Request) => {
     const { title, text } = JSON.parse(request.body ?? '');
     sent.push(
@@ -54,9 +56,9 @@ function reporting(
     ...clocks,
   });
   /** Has so many seconds pass, in which this is seen. */
-  const pass = async (seconds: number, seen: Sighting[]) => {
+  const pass = async (seconds: number, seen: Sighting[], isPartial = false) => {
     for (let n = 0; n < seconds; n++) {
-      reporter.observe(seen);
+      reporter.observe(seen, isPartial);
       await settle();
       second++;
     }
@@ -137,6 +139,29 @@ describe('reports', () => {
     await pass(200, [down(), down('two')]);
     expect(sent).toEqual(['180 example.org 故障 target_down']); // the clock begins anew here, and the first was sent at 120
     expect(JSON.stringify(data)).not.toContain('topsecret');
+  });
+
+  test('come of a service that fails as soon as it starts, again and again', async () => {
+    using _ = keepLog();
+    const told: string[] = [];
+    let data = nothing();
+    for (let start = 0; start < 300; start += 35) {
+      const { sent, pass } = reporting(JSON_URL, undefined, data, start);
+      await pass(1, [{ problem: 'starting', text: '正在启动' }], true);
+      told.push(...sent);
+      data = JSON.parse(JSON.stringify({ ...data, saved: START + 1000 * start })) as Data;
+    }
+    expect(told).toEqual(['140 example.org 故障 starting']);
+  });
+
+  test('do not count how long a service was stopped', async () => {
+    using _ = keepLog();
+    const data = nothing();
+    await reporting(JSON_URL, undefined, data).pass(60, [down()]);
+    data.saved = START + 60_000;
+    const { sent, pass } = reporting(JSON_URL, undefined, data, 7200);
+    await pass(100, [down()]);
+    expect(sent).toEqual(['7261 example.org 故障 target_down']);
   });
 
   test('are not held up for good by a clock that is set back', async () => {
