@@ -78,11 +78,18 @@ async function respond(command: string, answer: (command: string) => unknown): P
     writeSync(1, `${await answer(command)}\n`);
   } catch (cause) {
     const reason = (cause instanceof Error ? cause.message : String(cause)).slice(0, MAX_SHOWN);
-    writeSync(2, t`start-sshd: 拒绝执行：${escapeText(reason)}\n`);
+    const refusal = t`start-sshd: 拒绝执行：${escapeText(reason)}\n`;
+    const isForUs = command.startsWith('start-sshd ');
+    writeSync(2, cause instanceof Promoted && isForUs ? withMark(refusal) : refusal);
     await sendReport(kindOf(cause), t`${reason}。命令: ${command.slice(0, MAX_SHOWN)}`);
     process.exit(1);
   }
 }
+
+/** What a source that knows one language knows by that the backup has taken over; what asks start-sshd shows nobody what that says. */
+const TAKEN_OVER = '拒绝执行：备份端已接管';
+const withMark = (refusal: string) =>
+  refusal.includes(TAKEN_OVER) ? refusal : `${refusal}start-sshd: ${TAKEN_OVER}\n`;
 
 /** Why nothing is run, whatever it is: as much as may run does. */
 class Crowded extends Refusal {}

@@ -283,6 +283,9 @@ export const english: Record<string, string> = {
   '自 {0} 起按要求暂停同步，到 {1} 为止；提前继续请执行 rsync-inotify --resume':
     'syncing has paused as requested since {0}, until {1}; to go on before that, run rsync-inotify --resume',
   '自 {0} 起有 {1} 个路径无法同步：{2}': 'paths that cannot be mirrored since {0}: {1}: {2}',
+  'RSYNC_OPTS 中的选项 {0} 不能逐个文件执行，每次变化都进行全量同步':
+    'RSYNC_OPTS have {0}, which does not work for single files: each change costs a full sync',
+  '{0} 备份端保留 {1} 天内的旧版本 (HISTORY_DAYS)': '{0} the backup keeps older versions for {1} days (HISTORY_DAYS)',
   '  {0}：{1}，自 {2} 起': '  {0}: {1}, since {2}',
   '无法监控 {0} 处，其中的变化由全量同步镜像：':
     'places that cannot be watched, whose changes are mirrored by full syncs: {0}:',
@@ -296,9 +299,6 @@ export const english: Record<string, string> = {
   最近成功: 'last success',
   '成功/失败': 'success/failure',
   传输: 'transferred',
-  'RSYNC_OPTS 中的选项 {0} 不能逐个文件执行，每次变化都进行全量同步':
-    'RSYNC_OPTS have {0}, which does not work for single files: each change costs a full sync',
-  '{0} 备份端保留 {1} 天内的旧版本 (HISTORY_DAYS)': '{0} the backup keeps older versions for {1} days (HISTORY_DAYS)',
   '{0} 自 {1} 起得知备份端已接管 (start-sshd --promote)，变化暂不同步':
     '{0} has been known since {1} to have taken over (start-sshd --promote); changes are not synced for now',
   '{0} 也被另一个 rsync-inotify 镜像: {1}': '{0} is mirrored to by another rsync-inotify, too: {1}',

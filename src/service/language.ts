@@ -6,15 +6,16 @@
 const isEnglish = process.env.LOG_LANG === 'en';
 /** Its code, as pages have it. */
 export const language = isEnglish ? 'en' : 'zh';
-/** The catalogue, which nothing but English reads: each session of the backup would pay for it. */
-const english: Record<string, string> = isEnglish ? require('./english.ts').english : {};
+let english: Record<string, string> | undefined;
+/** The catalogue, which is read with the first text that is English: each session of the backup would pay for it. */
+const catalogue = (): Record<string, string> => (english ??= require('./english.ts').english as Record<string, string>);
 
 /** What the catalogue calls a text: the values are `{0}`, `{1}` and so on. */
 const keyOf = (parts: readonly string[]) => parts.reduce((text, part, n) => `${text}{${n - 1}}${part}`);
 
 /** Writes a text for people in their language. */
 export function t(parts: TemplateStringsArray, ...values: unknown[]): string {
-  const translated = isEnglish ? english[keyOf(parts)] : undefined;
+  const translated = isEnglish ? catalogue()[keyOf(parts)] : undefined;
   if (translated === undefined) return String.raw({ raw: parts }, ...values);
   return translated.replace(/\{(\d+)\}/g, (_, n) => String(values[Number(n)]));
 }

@@ -15,6 +15,7 @@ const NO_TEXTS = [
   "'同步尚未结束'", // the answer by which a restore of any release knows that a sync goes on
   '/拒绝执行：备份端已接管|refused: the backup has taken over/', // what a backup says in its language
   '/ rsync 选项 | rsync option /',
+  "'拒绝执行：备份端已接管'", // what a source knows it by that knows one language
 ];
 
 /** What the modules say to people in Chinese: texts marked with `t`, by where they are, and strings that are not marked. */
