@@ -18,20 +18,31 @@ webhooks='' slacks='' discords='' number=0
 for url in ${ALERT_WEBHOOK_URL:-}; do
   number=$((number + 1))
   case $url in *[!!-~]*) refuse '含有不能出现在 URL 中的字符，请用 %XX 表示' 'holds characters that no URL may hold: write them as %XX' ;; esac
-  quoted=\'$(printf %s "$url" | sed "s/'/''/g")\'
+  form=
   case $url in
-    https://hooks.slack.com/?*) slacks="$slacks
-      - api_url: $quoted
-        send_resolved: true
-        $text" ;;
-    https://discord.com/api/webhooks/?* | https://discordapp.com/api/webhooks/?*) discords="$discords
-      - webhook_url: $quoted" ;;
+    slack+* | ntfy+*) form=${url%%+*} url=${url#*+} ;; # one's own server, as in NOTIFY_URL
+    https://hooks.slack.com/?* | https://hooks.slack-gov.com/?*) form=slack ;;
+    https://ntfy.sh/?* | https://*@ntfy.sh/?*) form=ntfy ;;
+    https://discord.com/api/webhooks/?* | https://discordapp.com/api/webhooks/?*) form=discord ;;
     https://oapi.dingtalk.com/* | https://open.feishu.cn/* | https://open.larksuite.com/* | https://qyapi.weixin.qq.com/*)
       refuse '是钉钉、飞书或企业微信的机器人，它们不认 Alertmanager 的格式：请把它设为两个程序的 NOTIFY_URL，或在中间加一个转换程序' \
         'is a robot of DingTalk, Feishu or WeCom, which cannot read what Alertmanager sends: make it the NOTIFY_URL of the two programs, or put a bridge between' ;;
-    http://[!/?#]* | https://[!/?#]*) webhooks="$webhooks
-      - url: $quoted" ;;
+  esac
+  case $url in
+    http://[!/?#]* | https://[!/?#]*) ;;
     *) refuse '应以 http:// 或 https:// 开头，后面是主机名' 'is to begin with http:// or https:// and a host' ;;
+  esac
+  case $form$url in ntfy*[?]*) ;; ntfy*) url="$url?template=alertmanager" ;; esac # or ntfy would show it as it is sent
+  quoted=\'$(printf %s "$url" | sed "s/'/''/g")\'
+  case $form in
+    slack) slacks="$slacks
+      - api_url: $quoted
+        send_resolved: true
+        $text" ;;
+    discord) discords="$discords
+      - webhook_url: $quoted" ;;
+    *) webhooks="$webhooks
+      - url: $quoted" ;;
   esac
 done
 unset ALERT_WEBHOOK_URL

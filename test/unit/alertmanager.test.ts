@@ -62,13 +62,22 @@ describe('Alertmanager is started', () => {
       'https://hooks.slack.com/services/T0/B0/secret',
       'http://[::1]:8080/$HOME/`id`/$(id)/\\n',
       'https://discord.com/api/webhooks/1/secret',
+      'slack+https://mattermost.example.org/hooks/secret',
+      'https://:tk_secret@ntfy.sh/topic',
+      'ntfy+https://push.example.org/topic?template=own',
+    ];
+    const ntfy = [
+      'https://:tk_secret@ntfy.sh/topic?template=alertmanager',
+      'https://push.example.org/topic?template=own',
     ];
     const started = start(` ${urls.join('  ')}\n`);
     expect([started.status, started.said]).toEqual([0, '']);
     expect(receiversIn(started.config)).toEqual([
       {
         name: 'operator',
-        ...{ webhook_configs: [urls[0], urls[2]], slack_configs: [urls[1]], discord_configs: [urls[3]] },
+        webhook_configs: [urls[0], urls[2], ...ntfy],
+        slack_configs: [urls[1], 'https://mattermost.example.org/hooks/secret'],
+        discord_configs: [urls[3]],
       },
     ]);
     expect(started.mode).toBe(0o600);
@@ -99,6 +108,7 @@ describe('Alertmanager is started', () => {
   test.each([
     ['secret.example.org/hook', '应以 http:// 或 https:// 开头', 'is to begin with http:// or https://'],
     ['ftp://secret.example.org/', '应以 http:// 或 https:// 开头', 'is to begin with http:// or https://'],
+    ['slack+secret', '应以 http:// 或 https:// 开头', 'is to begin with http:// or https://'],
     ['https:///secret', '应以 http:// 或 https:// 开头', 'is to begin with http:// or https://'],
     ['https://example.org/secret/ü', '含有不能出现在 URL 中的字符', 'holds characters that no URL may hold'],
     ['https://example.org/secret\x07', '含有不能出现在 URL 中的字符', 'holds characters that no URL may hold'],
