@@ -6,7 +6,7 @@
  */
 import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, rmdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { type Browser, chromium } from 'playwright-core';
@@ -16,30 +16,26 @@ import { binary, ROOT } from './project.ts';
 /** The variable that says that this world is the one of its own. */
 const INSIDE = 'RSYNC_INOTIFY_PICTURES';
 const URL = 'http://127.0.0.1:9873/';
+/** Where nobody answers at the addresses of the last ones. */
 const HOSTS = [
   'rsync-backup',
   'rsync-backup2',
   'nas-0123456789.storage.frankfurt.eu-central.cloud.example.com',
   'rsync-backup4',
+  ...Array.from({ length: 6 }, (_, n) => `branch-office-${n + 1}`),
 ];
 const LONG = 'production/customers/2026/mirror-of-the-file-server-in-the-main-office';
 const SHARED = '/mnt/shared';
 
 /** Starts this script once more where nothing is of this machine but its programs. */
 function enterWorld(): number {
-  const world = [
-    '--mount',
-    '--propagation',
-    'private',
-    '--uts',
-    '--net',
-    '--pid',
-    '--fork',
-    '--kill-child',
-    '--mount-proc',
-  ];
+  const world = '--mount --propagation private --uts --net --pid --fork --kill-child --mount-proc'.split(' ');
   const command = [...world, process.execPath, import.meta.path, ...process.argv.slice(2)];
-  return spawnSync('unshare', command, { stdio: 'inherit', env: { ...process.env, [INSIDE]: '1' } }).status ?? 1;
+  const isThere = existsSync('/data');
+  mkdirSync('/data', { recursive: true }); // something has to be there for a file system to be mounted on
+  const { status } = spawnSync('unshare', command, { stdio: 'inherit', env: { ...process.env, [INSIDE]: '1' } });
+  if (!isThere) rmdirSync('/data');
+  return status ?? 1;
 }
 
 function run(script: string, ...args: string[]): void {
@@ -49,9 +45,7 @@ function run(script: string, ...args: string[]): void {
 
 /** Gives the world its directories, its network and its names. */
 function furnish(): void {
-  run(
-    'mkdir -p /data /run/sshd; for at in /mnt /run /data; do mount -t tmpfs -o mode=755 tmpfs $at; done; mkdir -p /run/sshd',
-  );
+  run('for at in /mnt /run /data; do mount -t tmpfs -o mode=755 tmpfs $at; done; mkdir /run/sshd');
   run('hostname rsync-source; ip link set lo up');
   const names = HOSTS.map((name, n) => `127.0.1.${n + 1} ${name}\n`);
   writeFileSync('/mnt/hosts', `127.0.0.1 localhost rsync-source\n${names.join('')}`);
@@ -118,36 +112,37 @@ async function work(duration: number): Promise<void> {
   }
 }
 
-/** Takes a picture, of the whole page or of what is seen at first. */
-async function picture(
-  browser: Browser,
-  path: string,
-  { locale = 'en-US', colorScheme = 'light', width = 1160, whole = true } = {},
-) {
-  const options = { locale, colorScheme: colorScheme as 'light' | 'dark', viewport: { width, height: 926 } };
-  const context = await browser.newContext(options);
+interface View {
+  locale: string;
+  colorScheme?: 'light' | 'dark';
+  width?: number;
+  /** What the picture ends with, the page where that is not said. */
+  last?: string;
+}
+
+/** Takes a picture, small where pngquant is installed. */
+async function picture(browser: Browser, path: string, { locale, colorScheme, width = 1160, last = 'footer' }: View) {
+  const viewport = { width, height: 900 };
+  await using context = await browser.newContext({ locale, colorScheme: colorScheme ?? 'light', viewport });
   const page = await context.newPage();
   await page.goto(URL);
   await page.locator('#page').waitFor();
   await sleep(500);
+  const box = await page.locator(last).last().boundingBox();
+  const height = Math.ceil((box?.y ?? 0) + (box?.height ?? 0)) + 14;
   mkdirSync(join(path, '..'), { recursive: true });
-  await page.screenshot({ path, fullPage: whole });
-  await context.close();
+  await page.screenshot({ path, fullPage: true, clip: { x: 0, y: 0, width, height } });
+  spawnSync('pngquant', ['--force', '--skip-if-larger', '--speed=1', '--nofs', '--output', path, '64', path]);
 }
 
 /** Takes a picture for each kind of reader. */
 async function pictures(browser: Browser, directory: string, name: string): Promise<void> {
   for (const locale of ['en-US', 'zh-CN'])
-    for (const colorScheme of ['light', 'dark'])
-      for (const [device, width] of [
-        ['desk', 1280],
-        ['phone', 390],
-      ] as const)
-        await picture(browser, join(directory, `${name}-${locale}-${device}-${colorScheme}.png`), {
-          locale,
-          colorScheme,
-          width,
-        });
+    for (const colorScheme of ['light', 'dark'] as const)
+      for (const width of [1280, 390]) {
+        const path = join(directory, `${name}-${locale}-${width}-${colorScheme}.png`);
+        await picture(browser, path, { locale, colorScheme, width });
+      }
 }
 
 const seconds = 60 * Number(process.env.MINUTES ?? 25);
@@ -167,42 +162,50 @@ async function forReadme(browser: Browser): Promise<void> {
     ['en-US', ''],
     ['zh-CN', '.zh-CN'],
   ] as const)
-    await picture(browser, join(ROOT, `docs/status-page${name}.png`), { locale, whole: false });
+    await picture(browser, join(ROOT, `docs/status-page${name}.png`), { locale, last: 'article' });
 }
 
-/** All that can be wrong at once. */
+/** What is under way, a pause, and then all that can be wrong at once, on ten targets with long names among them. */
 async function forReview(browser: Browser, directory: string): Promise<void> {
-  fill({
-    letters: 3,
-    'photos/2024': 260,
-    'photos/2025 with a name that goes on and on/and another one below it that does so, too/第三层目录': 80,
-    disk: 0,
-  });
+  fill({ letters: 3, 'photos/2024': 260, [`photos/${'a long name '.repeat(9)}/第三层目录`]: 80, disk: 0 });
   run('mount -t tmpfs tmpfs /data/source/disk; echo x >/data/source/disk/x');
   startBackup(0, undefined, { HISTORY_DAYS: '30' });
   const second = startBackup(1);
   startBackup(2, '3M');
   run('mkdir -p "/mnt/backup-2/disk/$1"', LONG);
   startBackup(3);
-  const long = target(2, `/data/backup/${LONG}/`);
+  const targets = HOSTS.map((_, n) => target(n, n === 2 ? `/data/backup/${LONG}/` : ''));
   const env = { RSYNC_OPTS: '-avzL --delete --exclude=/closed/*/', MAX_DELETE: '100', SYNC_INTERVAL: '1' };
-  const source = startSource({ DEST_HOSTS: `${target(0)} ${target(1)} ${long} ${target(3)}`, ...env });
-  await source.shows('✓ 服务运行中');
-  await pictures(browser, directory, 'first');
+  const first = startSource({ DEST_HOSTS: targets.slice(0, 3).join(' '), ...env });
+  await first.shows('✓ 服务运行中');
   await work(seconds);
-  await pictures(browser, directory, 'well');
+  await pictures(browser, directory, 'first');
+  await tellSource('--pause', '10m');
+  await pictures(browser, directory, 'paused');
+  await tellSource('--resume');
+  await first.stop();
+  const all = startSource({ DEST_HOSTS: targets.join(' '), ...env });
+  await all.shows('✓ 服务运行中');
+  await breakAll(second);
+  await pictures(browser, directory, 'bad');
+  writeFileSync(join(directory, 'log'), started.map(({ output }) => output).join('\n-----\n'));
+}
+
+const tellSource = (...flags: string[]) =>
+  keep(new Program(binary('rsync-inotify'), flags, { env: { ...cleanEnv(), STATUS_FILE: '/mnt/source-status.json' } }))
+    .exited;
+
+/** Has deletions held, a disk be full, one gone, a directory closed, a backup down and another one take over. */
+async function breakAll(backup: Program): Promise<void> {
   for (let n = 0; n < 40; n++)
     writeFileSync(`/data/source/letters/too-large-for-one-of-the-disks-${n}.bin`, randomBytes(400_000));
   mkdirSync('/data/source/closed/nobody-may-enter-this-directory', { mode: 0, recursive: true });
   run('umount -l /data/source/disk');
   rmSync('/data/source/photos/2024', { recursive: true });
   await sleep(10_000);
-  await second.stop();
+  await backup.stop();
   onBackup(3, [binary('start-sshd'), '--promote']);
   await sleep(60_000);
-  await pictures(browser, directory, 'bad');
-  writeFileSync(join(directory, 'status.json'), await Bun.file('/mnt/source-status.json').text());
-  writeFileSync(join(directory, 'log'), started.map(({ output }) => output).join('\n-----\n'));
 }
 
 async function main(): Promise<void> {
