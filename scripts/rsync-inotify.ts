@@ -296,7 +296,7 @@ interface Guards {
 }
 
 /** Listens for commands from now on, and writes down at the exit what is remembered. @throws {Failure} where another service does */
-async function obeyCommands({ STATUS_FILE }: Config, backups: Backup[], parts: Guards): Promise<void> {
+async function obeyCommands({ STATUS_FILE }: Config, backups: Backup[], parts: Guards & { watch: Watch }) {
   await commandsFor({ backups, ...parts }).listen(STATUS_FILE);
   if (!lifecycle.stopping) lifecycle.onExit(() => parts.memory.save());
 }
@@ -319,7 +319,7 @@ async function main(): Promise<void> {
   const guard = new SourceGuard(source, memory, () => watch.distrust(''));
   const service = new Service({ config, source, guard, mounts, watch, targets, announcer });
   const guards = { source, memory, mounts, guard };
-  await obeyCommands(config, backups, guards);
+  await obeyCommands(config, backups, { ...guards, watch });
   if (lifecycle.stopping) return;
   await openViews(config, { service, watch, targets });
   logConfig(config, backups);

@@ -52,6 +52,11 @@ export const UNKNOWN: Change = {
 export const TREE: Change = { ...UNKNOWN, tree: true };
 /** All of the source. */
 export const ALL: Batch = new Map([['', TREE]]);
+/** The same, where it stands for the changes of a batch. */
+export function allFor(batch: Batch): Batch {
+  const oldest = oldestOf(batch);
+  return new Map([['', { ...TREE, since: Number.isFinite(oldest) ? oldest : 0 }]]);
+}
 /** The same where nothing is known to have changed, so that nobody waits for it. */
 export const REGULAR: Batch = new Map([['', { ...TREE, since: Number.POSITIVE_INFINITY }]]);
 

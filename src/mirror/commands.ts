@@ -1,19 +1,20 @@
 /**
  * What the running service does when it is told to, and how it is told.
  *
- *   const commands = commandsFor({ backups, guard, mounts });
+ *   const commands = commandsFor({ backups, guard, mounts, source, watch });
  *   await commands.listen(config.STATUS_FILE);
  *   const answer = await answerCommand(['--pause', '10m']); // elsewhere
  */
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { ask, type Command, type Request, serveAlone, socketOf } from '../service/control.ts';
-import { parseDuration } from '../service/duration.ts';
+import { MAX_DURATION_MS, parseDuration } from '../service/duration.ts';
 import { type Answer, lifecycle } from '../service/lifecycle.ts';
 import { info, warn } from '../service/log.ts';
 import { answerTest } from '../service/reporting.ts';
 import { escapeText, Failure, reasonOf, showPath, t } from '../service/text.ts';
 import { parseFlags } from '../service/variables.ts';
+import { Barrier } from './barrier.ts';
 import type { Brake } from './brake.ts';
 import { ALL } from './changes.ts';
 import { absoluteSource, originOf, variables } from './config.ts';
@@ -21,8 +22,10 @@ import { describeDirectories } from './held.ts';
 import type { Mounts } from './mounts.ts';
 import type { Pause } from './pause.ts';
 import { COMPLETE, PAUSE, type Restoring } from './restoring.ts';
+import type { Source } from './source.ts';
 import type { SourceGuard } from './source-guard.ts';
 import type { TargetState } from './target-state.ts';
+import type { Watch } from './watch.ts';
 
 /** Something that is held back until somebody accepts it. */
 interface Pending {
@@ -92,16 +95,18 @@ export class Commands {
 /** What may hold something back. */
 interface Holders {
   backups: (Holding & {
-    state: Pick<TargetState, 'changes'>;
+    state: TargetState;
     restoring: Pick<Restoring, 'pause' | 'complete'>;
     pause: Pick<Pause, 'pause' | 'resume'>;
   })[];
   guard: Pick<SourceGuard, 'isWaiting' | 'accept'>;
   mounts: Pick<Mounts, 'report' | 'forgetMissing'>;
+  source: Pick<Source, 'isFound' | 'refusal'>;
+  watch: Pick<Watch, 'marker' | 'unseen'>;
 }
 
 /** Makes the commands of a service: the source comes before what is deleted in it, and that before what is missing. */
-export function commandsFor({ backups, guard, mounts }: Holders): Commands {
+export function commandsFor({ backups, guard, mounts, source, watch }: Holders): Commands {
   const adopt = async () => ((await guard.accept()) ? [t`源目录: 以现在的目录为准`] : []);
   const forget = () => {
     const lines = mounts
@@ -118,8 +123,9 @@ export function commandsFor({ backups, guard, mounts }: Holders): Commands {
   const [first] = backups; // all share it
   if (!first) return new Commands(kinds);
   const { restoring, pause } = first;
+  const { sync } = new Barrier({ targets: backups.map(({ state }) => state), source, watch });
   const others = { [PAUSE]: restoring.pause, [COMPLETE]: restoring.complete, pause: pause.pause, resume: pause.resume };
-  return new Commands(kinds, others);
+  return new Commands(kinds, { ...others, sync });
 }
 
 /** Has the service do something. @param ms how long the command may take @throws {Failure} where no service runs */
@@ -132,20 +138,34 @@ async function askService(request: Request, ms?: number): Promise<Answer> {
 /** For how long nothing is sent where nobody says. */
 const USUAL_PAUSE = '1h';
 /** How much longer than its duration a command may take to be answered, ms, and when it is told that it is waited for. */
-const [MARGIN_MS, TELL_MS] = [10_000, 1000];
+const [MARGIN_MS, TELL_MS] = [10_000, 2000];
 
-/** Answers --accept-deletions, --pause, --resume and --notify-test; nothing where something else is asked for. @throws {Failure} where no service runs */
+/** Answers --accept-deletions, --sync, --pause, --resume and --notify-test; nothing where something else is asked for. @throws {Failure} where no service runs */
 export async function answerCommand(args: readonly string[]): Promise<Answer | undefined> {
   if (args.includes('--notify-test')) return testReports();
-  const name = (['accept-deletions', 'pause', 'resume'] as const).find((it) => args.includes(`--${it}`));
+  const name = (['accept-deletions', 'sync', 'pause', 'resume'] as const).find((it) => args.includes(`--${it}`));
   if (!name) return undefined;
   const duration = readDuration(name, args);
   lifecycle.abandonOnSignal(1);
+  if (name === 'sync') return askForSync(duration === undefined ? MAX_DURATION_MS : parseDuration(duration));
   if (name !== 'pause') return askService({ command: name });
   const ms = parseDuration(duration ?? USUAL_PAUSE);
   if (ms === 0) throw new Failure(t`用法错误: --pause 的时长应大于 0；要结束暂停，请执行 rsync-inotify --resume`, 2);
-  const telling = setTimeout(() => info('pause.waiting', t`已不再开始新的同步，等待正在进行的同步结束...`), TELL_MS);
-  return askService({ command: name, ms }, ms + MARGIN_MS).finally(() => clearTimeout(telling));
+  return askSlowly({ command: name, ms }, () =>
+    info('pause.waiting', t`已不再开始新的同步，等待正在进行的同步结束...`),
+  );
+}
+
+/** Asks for a sync. @param ms how long it may take @throws {Failure} */
+function askForSync(ms: number): Promise<Answer> {
+  if (ms === 0) throw new Failure(t`用法错误: --sync 的时长应大于 0`, 2);
+  return askSlowly({ command: 'sync', ms }, () => info('sync.waiting', t`等待此前的变化到达每个目标...`));
+}
+
+/** Asks for what may take as long as it says, which is told before long. @throws {Failure} */
+function askSlowly(request: Request & { ms: number }, tell: () => void): Promise<Answer> {
+  const telling = setTimeout(tell, TELL_MS);
+  return askService(request, request.ms + MARGIN_MS).finally(() => clearTimeout(telling));
 }
 
 /** Takes the duration from the arguments, if there is one. @throws {Failure} (status 2) */
@@ -154,7 +174,7 @@ function readDuration(name: string, args: readonly string[]): string | undefined
     const options = { [name]: { type: 'boolean' } } as const;
     const { positionals } = parseArgs({ args: [...args], options, allowPositionals: true });
     if (positionals.length > 1) throw new Error(t`--${name} 之后应只有一个时长`);
-    if (positionals.length > 0 && name !== 'pause') throw new Error(t`--${name} 之后不应有其他内容`);
+    if (positionals.length > 0 && !['sync', 'pause'].includes(name)) throw new Error(t`--${name} 之后不应有其他内容`);
     return positionals[0];
   } catch (cause) {
     throw new Failure(t`用法错误: ${reasonOf(cause)}。请参阅 rsync-inotify --help`, 2);

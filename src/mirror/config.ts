@@ -273,7 +273,7 @@ export function help(): string {
   return t`rsync-inotify ${version}：把一个目录树的每次变化实时镜像到备份主机
 
 用法: rsync-inotify [--help | --version | --check | --status | --healthcheck | --verify | --accept-deletions]
-      rsync-inotify --pause [时长] | --resume | --notify-test
+      rsync-inotify --sync [时长] | --pause [时长] | --resume | --notify-test
       rsync-inotify --restore [路径…] [--from 目录] [--to 目录]
   --check         检查配置和所需程序后退出
   --status        显示正在运行的服务的状态
@@ -281,6 +281,8 @@ export function help(): string {
   --verify        按校验和比较源目录与每个目标，不做任何更改；退出状态 0 相同，1 不同，2 无法判断
   --accept-deletions
                   让正在运行的服务放行被暂缓的删除；退出状态 0 已办理，1 服务没有运行
+  --sync          让正在运行的服务立即同步，此前发生的一切都到达每个目标后返回；退出状态 0 都已到达，1 没有，
+                  或超过时长（如 30s、10m，默认不限），并说明哪个目标缺少什么
   --pause         让正在运行的服务暂停同步，继续监控，变化在结束后同步；时长如 90s、10m、2h、1d，默认 1h，最长 7d，
                   到时自动结束，重启后仍然有效。没有同步在进行时返回；退出状态 0 已暂停，1 没有
   --resume        提前结束暂停；退出状态 0 已结束，1 没有暂停（可能已到期）或服务没有运行

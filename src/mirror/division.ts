@@ -15,13 +15,13 @@ export function divide(batch: Batch, list: List): Batch[] | undefined {
   if (batch.size > 1) return halves([...batch]);
   const [path, change] = [...batch][0] ?? [];
   if (path === undefined || !change?.tree) return undefined;
-  const { dated } = change;
+  const { dated, since } = change;
   const children = list(path).map((entry): [string, Change] => [
     path === '' ? entry.name : `${path}/${entry.name}`,
-    { ...(entry.isDirectory() ? TREE : UNKNOWN), dated },
+    { ...(entry.isDirectory() ? TREE : UNKNOWN), dated, since },
   ]);
   if (children.length === 0) return undefined;
-  const itself: Batch = new Map([[path, { ...UNKNOWN, isDirectory: true }]]);
+  const itself: Batch = new Map([[path, { ...UNKNOWN, isDirectory: true, since }]]);
   return path === '' ? halves(children) : [itself, ...halves(children)];
 }
 

@@ -8,7 +8,7 @@
 import type { Stats } from 'node:fs';
 import { withParents } from '../service/files.ts';
 import { decodePath, showPath, t } from '../service/text.ts';
-import { ALL, type Batch, changeIn, UNKNOWN } from './changes.ts';
+import { allFor, type Batch, changeIn, UNKNOWN } from './changes.ts';
 import { divide, type List } from './division.ts';
 import { tellFailures } from './failures.ts';
 import type { Fault } from './faults.ts';
@@ -313,7 +313,7 @@ export class Recovery {
       return true;
     }
     if (!part.isPart && !(await this.mayDivideNow(batch))) return false;
-    const suspects = isOther ? ALL : batch;
+    const suspects = isOther ? allFor(batch) : batch;
     const smaller = divide(suspects, this.parts.list);
     if (smaller) return this.sendParts(suspects, part, smaller, status);
     if (!part.isRetry) this.dividableAt = 0; // it has found something

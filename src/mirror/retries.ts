@@ -4,6 +4,7 @@
  *   retries.add(batch);  // it has failed
  *   retries.rest();      // once nothing of it is tried any more
  */
+import type { EventEmitter } from 'node:events';
 import type { Stats } from 'node:fs';
 import { withParents } from '../service/files.ts';
 import { lifecycle, newBackoff } from '../service/lifecycle.ts';
@@ -24,7 +25,7 @@ export interface Retry {
 
 /** What it works with. */
 interface Parts {
-  state: Pick<TargetState, 'failed' | 'unmirrored' | 'lacking' | 'warn'>;
+  state: EventEmitter & Pick<TargetState, 'failed' | 'unmirrored' | 'lacking' | 'warn' | 'tries'>;
   look: (path: string) => Stats | undefined;
   /** Whether a path can be read, and entered where it is a directory. */
   isReadable: (path: string) => boolean;
@@ -49,6 +50,7 @@ export class Retries {
   /** Notes how long a try has taken, s. */
   noteTry(seconds: number): void {
     this.tookMs += seconds * 1000;
+    this.parts.state.tries++;
   }
 
   /** Has what is set aside tried again at once: what was mirrored now shows that it may be, too. */
@@ -81,7 +83,7 @@ export class Retries {
         delay_ms: Math.round(delay),
         pending: count,
       });
-    await lifecycle.pause(delay);
+    await lifecycle.pauseOr(delay, this.parts.state, 'roused');
     this.isResting = false;
     if (lifecycle.stopping) return;
     const retries = this.take();

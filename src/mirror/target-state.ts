@@ -38,7 +38,10 @@ const MINUTES = 60;
 const PROMOTED = t`备份端已接管 (start-sshd --promote)，不接收镜像：变化暂不同步，每分钟查看一次`;
 const DEMOTED = t`备份端重新接收镜像 (start-sshd --demote) ✓，立即进行一次全量比较`;
 
-/** Emits `synced` with each outcome, `promoted` where the backup has taken over, and `demoted` when it receives again. */
+/**
+ * Emits `synced` with each outcome, `promoted` where the backup has taken over, and `demoted` when it receives again; `hurried` where
+ * what waits is to be sent at once, and `roused` where what has failed is to be tried again.
+ */
 export class TargetState extends EventEmitter {
   /** Whether it can be reached. */
   up = false;
@@ -46,6 +49,10 @@ export class TargetState extends EventEmitter {
   /** Whether nothing is sent because somebody restores into the source, or since when and until when because an operator wants that. */
   isRestoring = false;
   pause: Span | undefined;
+  /** Whether what waits is to be sent at once. */
+  isHurried = false;
+  /** How often what fails by itself was tried again. */
+  tries = 0;
   /** When something could be sent again, ms since 1970. */
   resumedAt: number | undefined;
   /** Since when nothing has happened in the sync that is under way, ms since 1970; nothing where it goes on. */
@@ -232,6 +239,19 @@ export class TargetState extends EventEmitter {
   /** Whether something is on its way. */
   get isSending(): boolean {
     return this.syncing || this.beside.size > 0;
+  }
+
+  /** Has what waits be sent at once, if anything does. */
+  hurry(): void {
+    if (this.isHurried || this.changes.size === 0) return;
+    this.isHurried = true;
+    this.changes.emit('arrived');
+    this.emit('hurried');
+  }
+
+  /** Has what has failed be tried again at once. */
+  rouse(): void {
+    this.emit('roused');
   }
 
   /** Says that a pause of an operator has ended. */

@@ -61,6 +61,8 @@ export class Target extends EventEmitter {
   ) {
     super();
     this.state = parts.state;
+    parts.connection.on('connected', () => this.emit('roused'));
+    parts.state.on('roused', () => this.emit('roused'));
   }
 
   /** Mirrors a batch, or all of the source if none is given, and has the next rsync wait. */
@@ -131,7 +133,8 @@ export class Target extends EventEmitter {
     const { changes } = this.state;
     if (changes.size === 0) await lifecycle.waitFor(changes, 'arrived');
     if (this.parts.recovery.isDue) return;
-    await lifecycle.pause(this.lastStart + this.config.SYNC_INTERVAL * 1000 - performance.now());
+    const rest = this.lastStart + this.config.SYNC_INTERVAL * 1000 - performance.now();
+    if (!this.state.isHurried) await lifecycle.pauseOr(rest, this.state, 'hurried');
     const latest = performance.now() + MAX_QUIET_MS;
     while (!lifecycle.signal.aborted) {
       const ms = changes.wait(latest, this.patience);
@@ -142,12 +145,15 @@ export class Target extends EventEmitter {
 
   /** How long a file may stay open before it is mirrored as it is, ms. */
   private get patience(): number {
-    return lifecycle.signal.aborted ? 0 : Math.max(this.config.SYNC_INTERVAL * 1000, MAX_QUIET_MS);
+    return lifecycle.signal.aborted || this.state.isHurried
+      ? 0
+      : Math.max(this.config.SYNC_INTERVAL * 1000, MAX_QUIET_MS);
   }
 
   private takeBatch(): Batch {
     this.parts.announcer.closeBatch();
     const batch = this.state.changes.take(this.patience);
+    this.state.isHurried = false;
     const { paths, since } = this.parts.doubts;
     const at = since ? since.getTime() - Date.now() + performance.now() : 0;
     for (const path of paths) batch.set(path, { ...UNKNOWN, at, ...batch.get(path), tree: true });
@@ -211,7 +217,7 @@ export class Target extends EventEmitter {
     const delay = this.announceRetry(this.backoff, batch.size);
     const { connection } = this.parts;
     const isReconnected = connection.socket && connection.socket !== this.socket;
-    if (!isReconnected) await lifecycle.pauseOr(delay, connection, 'connected');
+    if (!isReconnected) await lifecycle.pauseOr(delay, this, 'roused');
   }
 
   /** Tells when the next try will be, and how far away that is, ms. */

@@ -58,6 +58,8 @@ interface Parts extends Subject {
   coverage: Pick<Coverage, 'inspect'>;
   unwatched: Unwatched;
   places: Pick<Places, 'refresh' | 'keep'>;
+  /** What nobody wants to be watched. */
+  excluded?: string[];
 }
 
 /** Emits `lost` when a watcher has died. */
@@ -282,6 +284,12 @@ export class Watch extends EventEmitter {
     this.lookInto(this.parts.doubts.paths);
   }
 
+  /** Lists what is not watched, '' where that is too much to be known by name: no event tells of what happens there. */
+  unseen(): string[] {
+    const { unwatched, excluded = [] } = this.parts;
+    return unwatched.paths.length < unwatched.size ? [''] : [...unwatched.paths, ...excluded];
+  }
+
   /** Waits for what the watcher still has to say, at most `ms`; resolves with whether it is silent. */
   async waitForSilence(ms: number): Promise<boolean> {
     return !this.watcher || this.watcher.waitForSilence(SILENCE_MS / 2, ms);
@@ -337,5 +345,5 @@ export function watchFor(config: Config, subject: Subject & { source: Source }):
   const unwatched = new Unwatched(root);
   const coverage = new Coverage(root, terrain, unwatched);
   const places = new Places(subject.source, excluded);
-  return new Watch({ ...subject, coverage, unwatched, places }, watcherFor(config, places, root, terrain));
+  return new Watch({ ...subject, coverage, unwatched, places, excluded }, watcherFor(config, places, root, terrain));
 }

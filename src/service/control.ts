@@ -23,7 +23,7 @@ const MAX_TEXT = 10_000;
 /** How long the other side may take to send its line, unless a command is known to take longer, ms. */
 const PATIENCE_MS = 5000;
 /** How many may ask at a time. */
-const MAX_CONNECTIONS = 16;
+const MAX_CONNECTIONS = 64;
 /** How long another service may take to end, ms: a container that is made anew may still be ending, and a service takes 8 s at most. */
 const GRACE_MS = 10_000;
 /** How often it is looked whether it has, ms. */

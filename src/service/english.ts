@@ -389,7 +389,7 @@ export const english: Record<string, string> = {
   [`rsync-inotify {0}：把一个目录树的每次变化实时镜像到备份主机
 
 用法: rsync-inotify [--help | --version | --check | --status | --healthcheck | --verify | --accept-deletions]
-      rsync-inotify --pause [时长] | --resume | --notify-test
+      rsync-inotify --sync [时长] | --pause [时长] | --resume | --notify-test
       rsync-inotify --restore [路径…] [--from 目录] [--to 目录]
   --check         检查配置和所需程序后退出
   --status        显示正在运行的服务的状态
@@ -397,6 +397,8 @@ export const english: Record<string, string> = {
   --verify        按校验和比较源目录与每个目标，不做任何更改；退出状态 0 相同，1 不同，2 无法判断
   --accept-deletions
                   让正在运行的服务放行被暂缓的删除；退出状态 0 已办理，1 服务没有运行
+  --sync          让正在运行的服务立即同步，此前发生的一切都到达每个目标后返回；退出状态 0 都已到达，1 没有，
+                  或超过时长（如 30s、10m，默认不限），并说明哪个目标缺少什么
   --pause         让正在运行的服务暂停同步，继续监控，变化在结束后同步；时长如 90s、10m、2h、1d，默认 1h，最长 7d，
                   到时自动结束，重启后仍然有效。没有同步在进行时返回；退出状态 0 已暂停，1 没有
   --resume        提前结束暂停；退出状态 0 已结束，1 没有暂停（可能已到期）或服务没有运行
@@ -412,7 +414,7 @@ export const english: Record<string, string> = {
 `]: `rsync-inotify {0}: mirrors each change of a directory tree to backup hosts, in real time
 
 Usage: rsync-inotify [--help | --version | --check | --status | --healthcheck | --verify | --accept-deletions]
-       rsync-inotify --pause [DURATION] | --resume | --notify-test
+       rsync-inotify --sync [DURATION] | --pause [DURATION] | --resume | --notify-test
        rsync-inotify --restore [PATH…] [--from DIRECTORY] [--to DIRECTORY]
   --check         check the configuration and the required programs, then exit
   --status        show the state of the running service
@@ -420,6 +422,9 @@ Usage: rsync-inotify [--help | --version | --check | --status | --healthcheck | 
   --verify        compare the source directory with each target by checksum, and change nothing; exit status 0 equal, 1 different, 2 cannot tell
   --accept-deletions
                   have the running service let held deletions through; exit status 0 done, 1 no service is running
+  --sync          have the running service mirror at once, and return when all that happened before is on every target;
+                  exit status 0 all is there, 1 not, or not within the duration (e.g. 30s, 10m; without a limit unless
+                  told otherwise), with what each target lacks
   --pause         have the running service sync nothing, but go on to watch; changes are synced afterwards. The duration is like 90s, 10m, 2h, 1d,
                   1h by default, at most 7d; the pause ends by itself and outlives a restart. Returns once no sync is under way; exit status 0 paused, 1 not
   --resume        end a pause early; exit status 0 ended, 1 there is no pause (it may have expired) or no service is running
@@ -817,7 +822,27 @@ Exit status: 0 stopped by SIGTERM/SIGINT/SIGHUP; 1 a step of the start failed or
   '{0} 处变化尚未同步，下次启动时的全量同步会包含它们':
     '{0} changes were not synced; the full sync at the next start includes them',
 
+  // src/mirror/barrier.ts
+  '已有 {0} 个 --sync 在等待，请稍后再试': '{0} --sync are waiting already; try again later',
+  '服务正在停止，没有等到此前的变化都到达': 'the service is stopping, and not all that happened before has arrived',
+  '此前的变化都已在每个目标上 (耗时: {0}秒) ✓': 'all that happened before is on every target (took {0} s) ✓',
+  '在 {0} 秒内没有等到：': 'not all has arrived within {0} s:',
+  '源目录不见了或被替换，没有在镜像': 'the source directory is gone or was replaced, and nothing is mirrored',
+  '备份端已接管，不接收镜像': 'the backup has taken over and receives nothing',
+  '已按要求暂停同步，到 {0} 为止；请先执行 rsync-inotify --resume':
+    'paused as asked, until {0}; run rsync-inotify --resume first',
+  '正在恢复源目录，暂停同步': 'somebody restores into the source, and nothing is sent',
+  尚未得知此前的全部变化: 'not all that happened before is known yet',
+  '缺少 {0} 处变化': '{0} changes are missing',
+  首次全量同步尚未完成: 'the first full sync is not done yet',
+  '{0}，同步反复失败，请查看 --status 和日志': '{0}, and syncs fail again and again; see --status and the log',
+  '其余变化已到达，暂缓删除 {0} 个文件；确认后请执行 rsync-inotify --accept-deletions':
+    'all else has arrived, and the deletion of {0} files is held; if it is meant, run rsync-inotify --accept-deletions',
+  '其余变化已到达，有 {0} 个路径无法同步{1}': 'all else has arrived, and {0} paths cannot be mirrored{1}',
+
   // src/mirror/commands.ts
+  '用法错误: --sync 的时长应大于 0': 'usage error: the duration of --sync must be more than 0',
+  '等待此前的变化到达每个目标...': 'waiting until all that happened before is on every target...',
   '{0}: 放行 {1} 个文件的删除，主要位于 {2}，随即全量同步':
     '{0}: deletions are let through (files: {1}), most of them in {2}; a full sync follows',
   '无法监听 {0}：{1}': 'Cannot listen on {0}: {1}',

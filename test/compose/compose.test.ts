@@ -65,6 +65,13 @@ const inBackup = (command: string) => compose('exec', '-T', 'rsync-backup', 'bas
 const logsOf = (service: string) => compose('logs', '--no-log-prefix', '--no-color', service);
 const count = (text: string, part: string) => text.split(part).length - 1;
 
+/** The commands of a section of README.md. */
+function commandsOf(heading: string): string {
+  const text = readFileSync(join(ROOT, 'README.md'), 'utf8');
+  const [, block = ''] = /```bash\n([\s\S]*?)```/.exec(text.slice(text.indexOf(`\n### ${heading}\n`))) ?? [];
+  return block;
+}
+
 /** Waits until a service has logged a line more often than it had; with its log when it does not. */
 async function logs(service: string, line: string, before = 0): Promise<void> {
   await eventually(() => count(logsOf(service), line) > before).catch((error) => {
@@ -228,6 +235,25 @@ describe.skipIf(reason !== '')('docker compose', () => {
     await eventually(healthy);
     expect(compose('exec', '-T', 'rsync-source', 'rsync-inotify', '--status')).toContain('健康: 正在实时镜像');
     expect(compose('exec', '-T', 'rsync-backup', 'start-sshd', '--status')).toContain('健康: SSH 服务运行中');
+  });
+
+  test('the README’s archive of the backup holds all that happened before, and nothing changes meanwhile', () => {
+    const write = 'for n in {1..400}; do date +%N >/data/source/hot; sleep 0.05; done';
+    compose('exec', '-d', 'rsync-source', 'bash', '-c', write);
+    inSource('mkdir /data/source/archived; cd /data/source/archived; for n in {1..300}; do echo $n >$n; done');
+    const { status, stdout, stderr } = spawnSync('sh', ['-c', commandsOf('Sync and pause')], {
+      cwd: project,
+      encoding: 'utf8',
+    });
+    expect([status, stdout + stderr]).toEqual([
+      0,
+      expect.stringMatching(/此前的变化都已在每个目标上[\s\S]*已暂停同步[\s\S]*已结束自/),
+    ]);
+    const archive = join(project, 'backup.tar');
+    const tar = (...args: string[]) => spawnSync('tar', args, { encoding: 'utf8' }).stdout;
+    expect(tar('-tf', archive).match(/^\.\/archived\/\d+$/gm)).toHaveLength(300);
+    expect(tar('-xOf', archive, './archived/300')).toBe('300\n');
+    inSource('rm -r /data/source/archived');
   });
 
   test('both containers may do no more than they need', () => {

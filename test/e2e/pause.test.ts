@@ -3,19 +3,9 @@ import { spawnSync } from 'node:child_process';
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { stateOf, statusOf, tell } from '../command.ts';
 import { copyOfBinary, isRoot, ordinaryUser, Pair } from '../pair.ts';
 import { cleanEnv, content, eventually } from '../processes.ts';
-import { binary } from '../project.ts';
-
-/** Has the running source do something. */
-function tell(pair: Pair, ...args: string[]) {
-  const env = { ...cleanEnv(), NO_COLOR: '1', ...pair.sourceEnv };
-  const { status, stdout, stderr } = spawnSync(binary('rsync-inotify'), args, { env, encoding: 'utf8' });
-  return { status, output: stdout + stderr };
-}
-
-const statusOf = (pair: Pair) => JSON.parse(content(pair.path('source-status.json')) || '{}');
-const stateOf = (pair: Pair) => statusOf(pair).targets?.[0]?.state;
 
 test('a pause keeps all back, outlives a kill, shows everywhere, and ends by itself or when told', async () => {
   await using pair = await Pair.withKeys('pause');

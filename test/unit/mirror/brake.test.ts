@@ -672,7 +672,11 @@ describe('--accept-deletions', () => {
         return kinds.mounts ?? [];
       },
     };
-    return { commands: commandsFor({ backups, guard, mounts }), accepted, backups };
+    const unwatched = {
+      source: { isFound: true, refusal: undefined },
+      watch: { marker: async () => {}, unseen: () => [] },
+    };
+    return { commands: commandsFor({ backups, guard, mounts, ...unwatched }), accepted, backups };
   }
 
   test('lets through one kind of what is held at a time, says what, and that there is more', async () => {

@@ -171,6 +171,32 @@ describe('a batch is due', () => {
     }
   });
 
+  test('at once where it is hurried, with files that are open, and the next one after the interval again', async () => {
+    const bed = new Bed({ SYNC_INTERVAL: 60 });
+    await passSeconds(60);
+    bed.mirror();
+    bed.delete('a');
+    await pass(10);
+    bed.state.hurry(); // nothing waits
+    bed.create('open');
+    bed.delete('b');
+    await passSeconds(10);
+    expect(bed.due).toMatchObject([{ paths: ['a'] }]);
+    bed.state.hurry();
+    await pass(5);
+    expect(bed.due).toMatchObject([{ paths: ['a'] }, { at: 70_010, paths: ['open', 'b'] }]);
+    bed.delete('c');
+    await passSeconds(59);
+    expect(bed.due).toHaveLength(2);
+    await passSeconds(2);
+    expect(bed.due).toMatchObject([{}, {}, { paths: ['c'] }]);
+    bed.delete('d');
+    await passSeconds(1);
+    bed.state.hurry();
+    await pass(5);
+    expect(bed.due[3]?.paths).toEqual(['d']);
+  });
+
   test('with everything that is in doubt, as trees', async () => {
     const bed = new Bed();
     const batches: Batch[] = [];
