@@ -7,6 +7,7 @@ import {
   copyFileSync,
   cpSync,
   existsSync,
+  linkSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -61,10 +62,13 @@ export class Pair {
   }
 
   /** A pair that has its keys already: making them takes most of the CPU that a start costs. */
-  static async withKeys(name: string): Promise<Pair> {
-    const pair = await Pair.make(name);
-    for (const directory of ['source-ssh', 'host-keys'])
+  static async withKeys(name: string, user: User = currentUser()): Promise<Pair> {
+    const pair = await Pair.make(name, user);
+    for (const directory of ['source-ssh', 'host-keys']) {
       cpSync(join(sharedKeys(), directory), pair.path(directory), { recursive: true });
+      for (const file of ['', ...readdirSync(pair.path(directory))])
+        chownSync(pair.path(directory, file), user.uid, user.gid);
+    }
     pair.sshOptions = ` -o ${CHEAP_LOGIN}`;
     return pair;
   }
@@ -185,7 +189,11 @@ function sharedKeys(): string {
 /** A binary where another user can reach it: the project may lie in a home directory. */
 export function copyOfBinary(name: string, directory: string): string {
   const copy = join(directory, name);
-  copyFileSync(binary(name), copy);
+  try {
+    linkSync(binary(name), copy); // a hundred megabytes less to write
+  } catch {
+    copyFileSync(binary(name), copy); // to another file system
+  }
   chmodSync(copy, 0o755);
   return copy;
 }

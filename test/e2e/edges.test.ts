@@ -30,7 +30,7 @@ async function isQuiet(source: Program): Promise<void> {
   });
 }
 
-test('one file that fails for good has the others mirrored once, and is tried again ever more slowly', async () => {
+test.concurrent('one file that fails for good has the others mirrored once, and is tried again ever more slowly', async () => {
   await using pair = await Pair.withKeys('one-fails');
   mkdirSync(pair.path('backup', 'blocked', 'full'), { recursive: true });
   const { source } = await pair.run({ SYNC_INTERVAL: '0', RSYNC_OPTS: '-av' });
@@ -45,7 +45,7 @@ test('one file that fails for good has the others mirrored once, and is tried ag
   expect(count(source.output.slice(offset), SYNC)).toBeLessThanOrEqual(5);
 });
 
-test('--max-delete is not worn down by tries', async () => {
+test.concurrent('--max-delete is not worn down by tries', async () => {
   await using pair = await Pair.withKeys('max-delete');
   const names = ['a', 'b', 'c', 'd', 'e', 'f'];
   for (const name of names) writeFileSync(pair.path('source', name), '');
@@ -58,7 +58,7 @@ test('--max-delete is not worn down by tries', async () => {
   expect(source.running).toBe(true);
 });
 
-test.each(['another file is moved to', 'a new file is made at'])(
+test.concurrent.each(['another file is moved to', 'a new file is made at'])(
   'a file is mirrored that was changed under another name of it, which %s since',
   async (what) => {
     await using pair = await Pair.withKeys('taken-name');
@@ -85,7 +85,7 @@ test.each(['another file is moved to', 'a new file is made at'])(
   },
 );
 
-test('a directory that was moved out of the source is not watched any more', async () => {
+test.concurrent('a directory that was moved out of the source is not watched any more', async () => {
   await using pair = await Pair.withKeys('moved-out');
   mkdirSync(pair.path('source', 'a', 'b', 'c'), { recursive: true });
   const { source } = await pair.run({ SYNC_INTERVAL: '0' });
@@ -99,7 +99,7 @@ test('a directory that was moved out of the source is not watched any more', asy
   expect(source.output.slice(offset)).toBe('');
 });
 
-test('a killed program leaves neither processes nor sockets behind', async () => {
+test.concurrent('a killed program leaves neither processes nor sockets behind', async () => {
   await using pair = await Pair.withKeys('killed-hard');
   using TMPDIR = temporary();
   const { source } = await pair.run({ TMPDIR: TMPDIR.path });
@@ -110,7 +110,7 @@ test('a killed program leaves neither processes nor sockets behind', async () =>
   await eventually(() => readdirSync(TMPDIR.path).length === 0);
 });
 
-test('a stopped program leaves no socket behind', async () => {
+test.concurrent('a stopped program leaves no socket behind', async () => {
   await using pair = await Pair.withKeys('stopped');
   using TMPDIR = temporary();
   const { source } = await pair.run({ TMPDIR: TMPDIR.path });
@@ -119,7 +119,7 @@ test('a stopped program leaves no socket behind', async () => {
   expect(readdirSync(TMPDIR.path)).toEqual([]);
 });
 
-test('a long TMPDIR and a connection that the user shares are no obstacle', async () => {
+test.concurrent('a long TMPDIR and a connection that the user shares are no obstacle', async () => {
   await using pair = await Pair.withKeys('sharing');
   const TMPDIR = pair.path('t'.repeat(100));
   mkdirSync(TMPDIR);
@@ -131,7 +131,7 @@ test('a long TMPDIR and a connection that the user shares are no obstacle', asyn
   expect(source.output).not.toContain('无法建立共享的 SSH 连接');
 });
 
-test('WATCH_EXCLUDE knows names that are not ASCII', async () => {
+test.concurrent('WATCH_EXCLUDE knows names that are not ASCII', async () => {
   await using pair = await Pair.withKeys('é-目录');
   mkdirSync(pair.path('source', '缓存'));
   const { source } = await pair.run({ SYNC_INTERVAL: '0', WATCH_EXCLUDE: '缓存/' });
@@ -143,7 +143,7 @@ test('WATCH_EXCLUDE knows names that are not ASCII', async () => {
   await eventually(() => existsSync(pair.path('backup', 'file')));
 });
 
-test('old versions stay where filters and --backup come together', async () => {
+test.concurrent('old versions stay where filters and --backup come together', async () => {
   await using pair = await Pair.withKeys('versions');
   await pair.run({ SYNC_INTERVAL: '0', RSYNC_OPTS: '-ab --delete --exclude=none' });
   mkdirSync(pair.path('source', 'd'));
@@ -159,7 +159,7 @@ test('old versions stay where filters and --backup come together', async () => {
   expect(readFileSync(pair.path('backup', 'd', 'f~'), 'utf8')).toBe('1');
 });
 
-test('a source that is a link needs its slash', async () => {
+test.concurrent('a source that is a link needs its slash', async () => {
   await using pair = await Pair.withKeys('link');
   symlinkSync('source', pair.path('link'));
   const refused = pair.start('rsync-inotify', { SOURCE_DIR: pair.path('link') });

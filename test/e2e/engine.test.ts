@@ -243,7 +243,7 @@ describe.concurrent('the rsync that waits for the next batch', () => {
     expect(source.output).not.toMatch(/ERROR|WARN/);
   });
 
-  test('outlives an idle time beyond --timeout', async () => {
+  test.concurrent('outlives an idle time beyond --timeout', async () => {
     await using pair = await Pair.withKeys('timeout');
     const { source } = await pair.run({ ...AT_ONCE, RSYNC_OPTS: '-av --delete --timeout=5' });
     for (const name of ['one', 'two']) {
@@ -254,7 +254,7 @@ describe.concurrent('the rsync that waits for the next batch', () => {
   });
 
   const dropsIdleSessions = ['-o', 'ChannelTimeout=session:*=4s'];
-  test.skipIf(!sshdAccepts(dropsIdleSessions))(
+  test.concurrent.skipIf(!sshdAccepts(dropsIdleSessions))(
     'is replaced when the backup’s sshd drops idle sessions (ChannelTimeout: OpenSSH 9.2 or later)',
     async () => {
       await using pair = await Pair.withKeys('idle');
@@ -304,7 +304,7 @@ async function startSshd(pair: Pair, options: string[]): Promise<void> {
   pair.keep(new Program('/usr/sbin/sshd', args, {}));
 }
 
-describe('an rsync that is killed while it transfers', () => {
+describe.concurrent('an rsync that is killed while it transfers', () => {
   test('is told with its code and what that means, and its batch is tried again', async () => {
     await using pair = await Pair.withKeys('killed');
     const { source } = await pair.run({ ...AT_ONCE, RSYNC_OPTS: '-av --delete --bwlimit=1500' });

@@ -144,7 +144,7 @@ describe('stopping', () => {
   });
 
   test('is possible in every phase of the start', async () => {
-    await using pair = await Pair.make('early');
+    await using pair = await Pair.withKeys('early');
     const waiting = pair.start('rsync-inotify');
     await waiting.shows('目标主机: 127.0.0.1:');
     expect(await waiting.stop()).toBe(0);
@@ -188,14 +188,14 @@ describe.concurrent('a backup that goes away', () => {
 
   test('in the middle of a transfer takes its sessions along, and is survived', async () => {
     await using pair = await Pair.withKeys('cut');
-    const { source, backup } = await pair.run({ SYNC_INTERVAL: '0', RSYNC_OPTS: '-av --delete --bwlimit=1000' });
+    const { source, backup } = await pair.run({ SYNC_INTERVAL: '0', RSYNC_OPTS: '-av --delete --bwlimit=100' });
     const offset = source.output.length;
     spawnSync('sh', ['-c', 'head -c 3000000 /dev/urandom > "$1"', 'sh', pair.path('source', 'big')]);
-    await source.shows('触发批量同步', offset);
-    await sleep(500);
+    await eventually(() => readdirSync(pair.path('backup')).some((name) => /^\.big\.\w{6}$/.test(name)));
     await backup.stop();
     await source.shows(/\[ERROR .*\] 同步失败 \(退出码: (12|20|30|255)\)/, offset);
     expect(source.output.slice(offset)).not.toContain('同步成功');
+    writeFileSync(pair.path('source', 'big'), 'small'); // which takes no half minute
     pair.start('start-sshd');
     await pair.isMirrored();
   });
@@ -315,7 +315,7 @@ describe('the shared key', () => {
   });
 
   test('is refused when broken, told once, and the key in force stays', async () => {
-    await using pair = await Pair.make('broken');
+    await using pair = await Pair.withKeys('broken');
     const { source, backup } = await pair.run({ SYNC_INTERVAL: '0' });
     const good = content(pair.path('shared', 'id_rsa.pub'));
     const broken = ['rubbish', `command="reboot" ${good}`, `${good}${good}`, good.slice(0, 100), 'x'.repeat(100_000)];
@@ -335,7 +335,7 @@ describe('the shared key', () => {
 
 describe('authorized_keys', () => {
   test('that cannot be written is told, and written as soon as it can', async () => {
-    await using pair = await Pair.make('unwritable');
+    await using pair = await Pair.withKeys('unwritable');
     writeFileSync(pair.path('backup-ssh'), 'a file in the place of the directory');
     const backup = pair.start('start-sshd');
     const source = pair.start('rsync-inotify');

@@ -138,7 +138,7 @@ describe.concurrent('a key that is no longer in force', () => {
 
   test.if(isRoot && Bun.which('useradd') !== null)('loses them where sshd runs as an ordinary user', async () => {
     using user = ordinaryUser();
-    await using pair = await Pair.make('replaced-user', user);
+    await using pair = await Pair.withKeys('replaced-user', user);
     const thief = new Thief(pair, user.name);
     mkdirSync(pair.path('backup'));
     for (const name of ['shared', 'backup']) chownSync(pair.path(name), user.uid, user.gid);

@@ -73,7 +73,7 @@ describe.skipIf(!mayBeAnother)('directories that an ordinary user cannot read', 
   test.each(METHODS)('keep their copies in all syncs, also with --ignore-errors: %s', async (...given) => {
     const RSYNC_OPTS = `--ignore-errors ${given[1]}`;
     using user = ordinaryUser();
-    await using pair = await Pair.make('closed', user);
+    await using pair = await Pair.withKeys('closed', user);
     fill(pair.path('source'), ...NAMES.flatMap((name) => [`${name}/one`, `${name}/deep/two`]));
     fill(pair.path('source'), 'open/one', 'open/two', 'open/three', 'stays');
     spawnSync('chown', ['-R', `${user.name}:`, pair.path('source')]);
@@ -115,7 +115,7 @@ describe.skipIf(!mayBeAnother)('directories that an ordinary user cannot read', 
 
   test.each(METHODS)('and are moved at once keep their copies until they can be read: %s', async (_, options) => {
     using user = ordinaryUser();
-    await using pair = await Pair.make('closed-moved', user);
+    await using pair = await Pair.withKeys('closed-moved', user);
     fill(pair.path('source'), 'd/closed/a', 'e/secret', 'f/b', 'g/closed/c');
     const { source } = await pair.run({ RSYNC_OPTS: `${options} --no-owner --no-group`, SYNC_INTERVAL: '1' });
     const at = (path: string) => pair.path('source', path);
@@ -143,7 +143,7 @@ describe.skipIf(!mayBeAnother)('directories that an ordinary user cannot read', 
 describe.skipIf(!mayBeAnother)('the root of a disk, for an ordinary user', () => {
   test('has a lost+found that is left out, said once, and is no reason to keep what was deleted', async () => {
     using user = ordinaryUser();
-    await using pair = await Pair.make('lost-found', user);
+    await using pair = await Pair.withKeys('lost-found', user);
     fill(pair.path('source'), 'one', 'two', 'lost+found/chain');
     fill(pair.path('backup'), 'gone', 'lost+found/kept');
     spawnSync('chown', ['-R', `${user.name}:`, pair.path('source'), pair.path('backup')]);

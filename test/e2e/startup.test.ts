@@ -364,7 +364,7 @@ describe('missing programs', () => {
 
 describe('waiting for the backup', () => {
   test('counts its tries and ends with status 1 when nobody answers', async () => {
-    await using pair = await Pair.make('nobody');
+    await using pair = await Pair.withKeys('nobody');
     const source = pair.start('rsync-inotify', { MAX_RETRIES: '2' });
     await source.shows('[WARN', 0, 10_000);
     await source.shows('SSH 连接重试... (1/2)');
@@ -384,7 +384,7 @@ describe('waiting for the backup', () => {
   });
 
   test('looks several times a second, and takes only an SSH server for one', async () => {
-    await using pair = await Pair.make('probe');
+    await using pair = await Pair.withKeys('probe');
     let connections = 0;
     const server = createServer((socket) => {
       connections++;
@@ -401,7 +401,7 @@ describe('waiting for the backup', () => {
   });
 
   test('finds the port where ssh finds it', async () => {
-    await using pair = await Pair.make('config');
+    await using pair = await Pair.withKeys('config');
     writeFileSync(pair.path('config'), `Host mirror\n  HostName 127.0.0.1\n  Port ${pair.port}\n`);
     pair.start('start-sshd');
     const DEST_HOST = pair.sourceEnv.DEST_HOST?.replace('127.0.0.1', 'mirror') ?? '';
@@ -411,7 +411,7 @@ describe('waiting for the backup', () => {
   });
 
   test('reaches a backup behind a proxy command', async () => {
-    await using pair = await Pair.make('proxy');
+    await using pair = await Pair.withKeys('proxy');
     pair.start('start-sshd');
     writeFileSync(
       pair.path('proxy.ts'),
@@ -423,7 +423,7 @@ describe('waiting for the backup', () => {
   });
 
   test('ends with status 1 when the key is not accepted, and says why', async () => {
-    await using pair = await Pair.make('refused');
+    await using pair = await Pair.withKeys('refused');
     spawnSync('ssh-keygen', ['-q', '-t', 'ed25519', '-N', '', '-f', pair.path('other')]);
     mkdirSync(pair.path('elsewhere'));
     writeFileSync(pair.path('elsewhere', 'id_rsa.pub'), readFileSync(pair.path('other.pub')));
@@ -434,7 +434,7 @@ describe('waiting for the backup', () => {
   });
 
   test('starts sshd without a key after its tries, and takes the key that comes later', async () => {
-    await using pair = await Pair.make('late');
+    await using pair = await Pair.withKeys('late');
     const backup = pair.start('start-sshd', { KEY_RETRIES: '1' });
     await backup.shows('没有等到源端公钥');
     await backup.shows('SSH 服务器就绪');
@@ -444,7 +444,7 @@ describe('waiting for the backup', () => {
   });
 
   test('ends with status 1 when the first full sync fails', async () => {
-    await using pair = await Pair.make('first');
+    await using pair = await Pair.withKeys('first');
     pair.start('start-sshd');
     writeFileSync(pair.path('source', 'file'), '');
     const source = pair.start('rsync-inotify', { DEST_DIR: '/proc/no/such/place/' });

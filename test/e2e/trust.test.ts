@@ -718,7 +718,7 @@ describe.concurrent('the source’s key', () => {
     'is held to the same as an ordinary user, whose rc is not run',
     async () => {
       using user = ordinaryUser();
-      await using pair = await Pair.make('user', user);
+      await using pair = await Pair.withKeys('user', user);
       const thief = new Thief(pair, user.name);
       for (const name of ['shared', 'outside']) chownSync(pair.path(name), user.uid, user.gid);
       mkdirSync(`${user.home}/.ssh`);

@@ -119,7 +119,7 @@ if (!mayBeAnother) console.warn('SKIPPED: directories that may not be entered: n
 describe.skipIf(!mayBeAnother)('a directory that may not be entered', () => {
   test('for a moment is watched from when it may', async () => {
     using user = ordinaryUser();
-    await using pair = await Pair.make('forbidden', user);
+    await using pair = await Pair.withKeys('forbidden', user);
     const { source } = await pair.run({ SYNC_INTERVAL: '0' });
     const at = (...names: string[]) => pair.path('source', ...names);
     mkdirSync(at('closed', 'below'), { recursive: true, mode: 0o700 });
@@ -135,7 +135,7 @@ describe.skipIf(!mayBeAnother)('a directory that may not be entered', () => {
 
   test('for good is told once, is in no batch, and all else is watched', async () => {
     using user = ordinaryUser();
-    await using pair = await Pair.make('forbidden', user);
+    await using pair = await Pair.withKeys('forbidden', user);
     mkdirSync(pair.path('source', 'closed'), { mode: 0o700 });
     const { source } = await pair.run({ SYNC_INTERVAL: '0' }, '✓ 服务运行中');
     await eventually(() => unwatchedOf(pair).length === 1);

@@ -472,7 +472,7 @@ test('a target that ssh cannot reach is told as that whatever rsync ends with', 
 
 test.skipIf(!isRoot)('that nothing can be told is said where files cannot be read', async () => {
   using user = ordinaryUser();
-  await using pair = await Pair.make('verify-unreadable', user);
+  await using pair = await Pair.withKeys('verify-unreadable', user);
   const { source } = await pair.run();
   await source.stop();
   writeFileSync(pair.path('source', 'secret'), 'words', { mode: 0 });
