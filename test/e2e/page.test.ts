@@ -231,6 +231,23 @@ describe.skipIf(isMissing)(`the status page${isMissing ? ' (skipped: chromium is
         expect(wrong).toEqual([]);
       }
       await expectContrast(chinese.page);
+
+      const { targets, ...rest } = (await statusOf(url)) as Status & { targets: object[] };
+      const since = new Date().toISOString();
+      const paths = ['a', 'b'].map((path) => ({ path, reason: 'Permission denied' }));
+      const rare = { failed: { count: 102, since, paths }, unsettable: ['owner'], rivals: ['web2'], stalled: since };
+      const body = `data: ${JSON.stringify({ ...rest, targets: [{ ...targets[0], ...rare }] })}\n\n`;
+      for (const { page } of [english, chinese]) {
+        await page.route('**/events', (route) => route.fulfill({ contentType: 'text/event-stream', body }));
+        await page.reload();
+      }
+      await showBoth(
+        ['102 paths since', '102 个路径，始于'],
+        ['and 100 more', '另有 100 项'],
+        ['The backup has all contents, but not all of: owner.', '备份端有全部内容，但缺少部分属性：属主。'],
+        ['Another rsync-inotify mirrors here as well', '另一个 rsync-inotify 也在镜像到这里'],
+        [/The disk of the backup may hang/, /备份端的磁盘可能没有应答/],
+      );
     },
   );
 
