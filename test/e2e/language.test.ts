@@ -21,10 +21,11 @@ function ask(pair: Pair, name: 'rsync-inotify' | 'start-sshd', ...flags: string[
 }
 
 /** Runs a command on the backup with the source's key. */
-function command(pair: Pair, words: string) {
+function command(pair: Pair, words: string, more: string[] = []) {
   const known = ['-o', 'StrictHostKeyChecking=no', '-o', 'UserKnownHostsFile=/dev/null', '-o', 'LogLevel=ERROR'];
   const options = ['-F', 'none', '-p', `${pair.port}`, '-i', pair.path('source-ssh', 'id_rsa'), '-o', CHEAP_LOGIN];
-  return spawnSync('ssh', [...options, ...known, `${userName()}@127.0.0.1`, words], { encoding: 'utf8' }).stderr;
+  return spawnSync('ssh', [...options, ...known, ...more, `${userName()}@127.0.0.1`, words], { encoding: 'utf8' })
+    .stderr;
 }
 
 /** The messages of a log, without what rsync and sshd print themselves. */
@@ -89,9 +90,15 @@ describe.each(['text', 'json'])('a pair with LOG_LANG=en and a log as %s', (LOG_
 });
 
 describe.each([
-  ['a Chinese source', {}, '备份端已接管 (start-sshd --promote)，不接收镜像', SPEAKS_ENGLISH],
-  ['an English source', SPEAKS_ENGLISH, 'The backup has taken over (start-sshd --promote) and receives no mirror', {}],
-])('%s and a backup that speaks the other language', (_, sourceEnv, taken, backupEnv) => {
+  ['a Chinese source', {}, '备份端已接管 (start-sshd --promote)，不接收镜像', SPEAKS_ENGLISH, 'start-sshd: refused: '],
+  [
+    'an English source',
+    SPEAKS_ENGLISH,
+    'The backup has taken over (start-sshd --promote) and receives no mirror',
+    {},
+    'start-sshd: 拒绝执行：',
+  ],
+])('%s and a backup that speaks the other language', (_, sourceEnv, taken, backupEnv, refusal) => {
   test('understand each other where the backup takes over, and receives again', async () => {
     await using pair = await Pair.withKeys('languages');
     const backup = pair.start('start-sshd', backupEnv);
@@ -101,6 +108,9 @@ describe.each([
     await pair.isMirrored();
     expect(ask(pair, 'start-sshd', '--promote').status).toBe(0);
     await source.shows(taken);
+    // Which language it is, is not the peer's to say.
+    for (const language of ['zh', 'en'])
+      expect(command(pair, 'ls', ['-o', `SetEnv=LOG_LANG=${language}`])).toStartWith(refusal);
     // A source that knows its own language alone asks the same, and knows the answer by these words.
     expect(command(pair, `start-sshd --identify ${pair.path('backup')}/`)).toContain(
       'start-sshd: 拒绝执行：备份端已接管',

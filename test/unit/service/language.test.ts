@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { parseSync, Visitor } from 'oxc-parser';
 import { english } from '../../../src/service/english.ts';
 import { cleanEnv } from '../../processes.ts';
-import { binary, modules, ROOT } from '../../project.ts';
+import { binary, bundle, modules, ROOT } from '../../project.ts';
 
 /** Chinese characters, and the punctuation that goes with them. */
 const CHINESE = /[\p{Script=Han}\u3001\u3002\u300a-\u300d\uff01-\uff5e“”‘’]/u;
@@ -104,6 +104,22 @@ describe('the texts for people', () => {
       ),
     ).toEqual([]);
   });
+});
+
+test('a value in a text is shown as it is, whatever it looks like', () => {
+  const say =
+    "import { t } from './src/service/language.ts'; const it = '{0} {1} $&'; console.log(t`监控目录: " + '$' + '{it}`)';
+  const options = { cwd: ROOT, env: { ...cleanEnv(), LOG_LANG: 'en' }, encoding: 'utf8' } as const;
+  expect(spawnSync(process.execPath, ['-e', say], options).stdout).toBe('Watched directory: {0} {1} $&\n');
+});
+
+test.each([
+  ['a bundle', [process.execPath, 'run', '--no-env-file', bundle('start-sshd')]],
+  ['its source', [process.execPath, 'run', '--no-env-file', join(ROOT, 'scripts', 'start-sshd.ts')]],
+])('a program speaks English from %s, too', (_, [command = '', ...args]) => {
+  const options = { env: { ...cleanEnv(), LOG_LANG: 'en' }, encoding: 'utf8' } as const;
+  const { stdout, status } = spawnSync(command, [...args, '--help'], options);
+  expect([stdout, status]).toEqual([ask('start-sshd', '--help', { LOG_LANG: 'en' }).stdout, 0]);
 });
 
 /** What a program answers to a flag, and its exit status. */
