@@ -162,12 +162,10 @@ async function reachAny(reaching: Promise<void>[]): Promise<void> {
 async function doSync({ target, state }: Backup, batch?: Batch): Promise<Outcome> {
   const outcome = await target.send(batch);
   const { mode, kind, status, seconds, files, bytes } = outcome;
+  if (!state.voice.tells(outcome)) return outcome;
   const fields = { mode, duration_ms: Math.round(seconds * 1000), files, bytes, exit_code: status };
-  if (kind === 'done') {
-    state.log('sync.success', t`同步成功 (耗时: ${Math.round(seconds)}秒) ✓`, fields);
-  } else if (!state.isPromoted && outcome !== NOT_SENT) {
-    state.error('sync.failure', describeFailed(outcome), fields);
-  }
+  if (kind === 'done') state.log('sync.success', t`同步成功 (耗时: ${Math.round(seconds)}秒) ✓`, fields);
+  else if (!state.isPromoted && outcome !== NOT_SENT) state.error('sync.failure', describeFailed(outcome), fields);
   return outcome;
 }
 
@@ -209,7 +207,8 @@ function logWatching(config: Config, hosts: LocatedHost[]): void {
 async function mirrorChanges(backup: Backup): Promise<void> {
   const { target, state } = backup;
   for await (const { batch, isRegular } of target.batches()) {
-    state.log('sync.start', isRegular ? t`触发定期全量同步...` : t`触发批量同步...`, { changes: batch.size });
+    if (state.beginsAloud(isRegular))
+      state.log('sync.start', isRegular ? t`触发定期全量同步...` : t`触发批量同步...`, { changes: batch.size });
     await target.settle(batch, await doSync(backup, batch));
   }
 }

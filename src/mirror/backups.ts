@@ -51,7 +51,9 @@ interface Shared {
 
 /** Makes what works for each of them. */
 export function backupsFor(hosts: LocatedHost[], { source, memory, mounts, doubts, announcer }: Shared): Backup[] {
-  const states = hosts.map((host) => new TargetState(nameOf(host), hosts.length > 1));
+  const { spell } = announcer;
+  const states = hosts.map((host) => new TargetState(nameOf(host), hosts.length > 1, spell));
+  spell.isAway = () => states.every(({ absence }) => absence.isKnown);
   const deletes = hosts.some(({ plan }) => plan.deletes);
   const restoring = new Restoring({ directory: source.directory, memory, targets: states, deletes });
   const pause = new Pause({ memory, targets: states, restoring });

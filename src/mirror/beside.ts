@@ -65,7 +65,7 @@ export interface Carried {
 interface Parts {
   state: Pick<
     TargetState,
-    'changes' | 'moves' | 'beside' | 'withheld' | 'beginBeside' | 'endBeside' | 'withhold' | 'log' | 'warn'
+    'changes' | 'moves' | 'beside' | 'withheld' | 'beginBeside' | 'endBeside' | 'withhold' | 'log' | 'warn' | 'voice'
   >;
   large: Pick<LargeFiles, 'find' | 'note'>;
   /** Finds what there is of a path, from the root down. */
@@ -148,7 +148,8 @@ export class Beside {
   private async send(lot: Batch): Promise<void> {
     const { state, large, carry } = this.parts;
     const started = performance.now();
-    state.log('sync.beside', t`大文件另行传输，其余变化照常同步`, { changes: lot.size });
+    if (state.voice.remarks('sync.beside'))
+      state.log('sync.beside', t`大文件另行传输，其余变化照常同步`, { changes: lot.size });
     const { status, totals } = await carry([...lot.keys()]);
     const seconds = (performance.now() - started) / 1000;
     this.wentWell = status === 0;

@@ -98,6 +98,7 @@ export class Connection extends EventEmitter {
       wasUp = this.state.up;
       if (ssh) {
         if (isLost) this.state.log('connection.restored', t`SSH 连接已恢复 ✓`);
+        this.state.voice.noteReached();
         this.hostKeys.forgetRefusal();
         if (!ahead) this.emit('connected');
         await this.outlast(ssh, this.socket ?? '');
@@ -126,6 +127,7 @@ export class Connection extends EventEmitter {
     signalGroup(ssh, 'SIGTERM');
     if (lifecycle.stopping) return;
     const what = isRemoved ? t`共享的 SSH 连接的套接字 ${socket} 被删除，例如被清理临时文件的程序` : t`SSH 连接已断开`;
+    this.state.absence.begin(performance.now());
     this.state.warn('connection.lost', t`${what}，正在重新连接...`);
   }
 

@@ -45,7 +45,7 @@ interface Parts {
   host: Host;
   source: Pick<Source, 'base' | 'root' | 'prefix' | 'isEmpty'>;
   connection: Pick<Connection, 'findRoute' | 'statusOf'>;
-  state: Pick<TargetState, 'name' | 'warn' | 'log' | 'stalledSince'>;
+  state: Pick<TargetState, 'name' | 'warn' | 'log' | 'stalledSince' | 'voice'>;
   /** The rules by which rsync leaves copies of mounts alone. */
   rules: () => string[];
 }
@@ -89,7 +89,7 @@ export class Forecast {
       talk.weigh(faults, host.plan);
       return shown;
     };
-    if (rsync.stderr) passOn(rsync.stderr, state.name, hear);
+    if (rsync.stderr) passOn(rsync.stderr, state.name, hear, state.voice.complaints());
     rsync.stdin?.end(names);
     using _ = new Standstill(rsync, { state, isPrompt: !host.plan.comparesContent });
     const status = await exitStatus(rsync);

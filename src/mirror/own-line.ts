@@ -33,10 +33,10 @@ export class OwnLine {
 
   constructor(private readonly parts: Parts) {
     const { connection, mounts, state } = parts;
-    const { name, unmirrored, unsettable, warn, log } = state;
+    const { name, unmirrored, unsettable, warn, log, voice } = state;
     this.transfers = new Transfers({
       ...parts,
-      state: { name, unmirrored, unsettable, warn, log, stalledSince: undefined },
+      state: { name, unmirrored, unsettable, warn, log, voice, stalledSince: undefined },
       connection: new Apart(connection),
     });
     mounts.on('changed', () => this.transfers.checkRunning());

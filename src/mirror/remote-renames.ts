@@ -30,7 +30,7 @@ interface Answer {
 /** What is needed to ask. */
 interface Parts {
   host: Host;
-  state: Pick<TargetState, 'log' | 'warn' | 'stalledSince'>;
+  state: Pick<TargetState, 'log' | 'warn' | 'stalledSince' | 'voice'>;
   connection: Pick<Connection, 'findRoute'>;
   /** What waits at the backup for such orders, where it does. */
   errands: Pick<Errands, 'isReady' | 'ask'>;
@@ -63,7 +63,7 @@ export class RemoteRenames {
     if (status !== 0) {
       this.isKnown = false;
       state.log('sync.rename_refused', t`目标不支持重命名 (${said})，移动的内容将再次传输`);
-    } else if (renamed > 0) {
+    } else if (renamed > 0 && state.voice.remarks('sync.renamed')) {
       state.log('sync.renamed', t`已在目标上重命名 ${renamed} 项，无需再次传输`, { renamed });
     }
     return status === 0 && renamed === moves.length;

@@ -37,7 +37,7 @@ interface Parts {
   host: Pick<Host, 'plan'>;
   source: Pick<Source, 'directory' | 'prefix' | 'is' | 'check'>;
   mounts: Pick<Mounts, 'isKept' | 'mounted' | 'refresh'>;
-  state: Pick<TargetState, 'name' | 'unmirrored'>;
+  state: Pick<TargetState, 'name' | 'unmirrored' | 'voice'>;
   errands: Pick<Errands, 'isReady' | 'ask'>;
   brake: Pick<Brake, 'isHolding' | 'limit' | 'noteRemoved'>;
   transfers: Pick<Transfers, 'noteRemoved'>;
@@ -88,7 +88,7 @@ export class Removals {
     if (deletionWord === undefined || removed.length === 0) return;
     const nameOf = ({ path, isDirectory }: Gone) => `${source.prefix.slice(1)}${path}${isDirectory ? '/' : ''}`;
     const lines = removed.map((it) => `${deletionWord}${nameOf(it).replace(CONTROL, writeByte)}\n`);
-    passOn(Readable.from([Buffer.from(lines.join(''), 'latin1')]), state.name);
+    passOn(Readable.from([Buffer.from(lines.join(''), 'latin1')]), state.name, undefined, state.voice.lines());
   }
 
   /** Finds those that rsync would delete, whatever rules there are: nothing but what the source lacks at this moment. */

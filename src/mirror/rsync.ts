@@ -11,6 +11,7 @@ import { LineCutter } from '../service/lines.ts';
 import { drawLine, drawsLines, info, isJson, writeLine, writeTogether } from '../service/log.ts';
 import { limit } from '../service/processes.ts';
 import { Failure, inUnits, reasonOf, t } from '../service/text.ts';
+import { Everything, type Selection } from './excerpt.ts';
 import { type Faults, MAX_CHATTER } from './faults.ts';
 import type { Move } from './moves.ts';
 import type { Plan } from './options.ts';
@@ -238,8 +239,8 @@ export function limitTalk(rsync: ChildProcess) {
  * Passes rsync's own output on, as it is in text, as entries in JSON. The names of files are in it, and what the backup says:
  * none of it becomes a line of ours.
  */
-export function passOn(output: Readable, target: string, filter = (bytes: string) => bytes): void {
-  const { take, end } = tellerFor(target, filter);
+export function passOn(output: Readable, target: string, filter: Filter = (bytes) => bytes, told?: Told): void {
+  const { take, end } = tellerFor(target, filter, told);
   output.setEncoding('latin1').on('data', take).once('end', end);
 }
 
@@ -248,8 +249,13 @@ const GATHER_MS = 20;
 const GATHERED = 32_768;
 
 /** Passes it on in larger pieces, which cost less. @returns passes on at once what was gathered */
-export function passOnGathered(output: Readable, target: string, filter = (bytes: string) => bytes): () => void {
-  const { take, end } = tellerFor(target, filter);
+export function passOnGathered(
+  output: Readable,
+  target: string,
+  filter: Filter = (bytes) => bytes,
+  told?: Told,
+): () => void {
+  const { take, end } = tellerFor(target, filter, told);
   let gathered = '';
   let timer: NodeJS.Timeout | undefined;
   const flush = () => {
@@ -272,15 +278,19 @@ export function passOnGathered(output: Readable, target: string, filter = (bytes
   return flush;
 }
 
+/** Selects what of the lines is told. */
+type Told = Selection<ForeignLine>;
+
 /** Makes what tells what comes in pieces, and what is left at the end. */
-function tellerFor(target: string, filter: Filter) {
+function tellerFor(target: string, filter: Filter, told: Told = new Everything()) {
   const [pieces, wholes] = [new LineCutter('\r'), new LineCutter()]; // filters see pieces: progress comes without line ends
   const sift = (bytes: string) => wholes.cut(filter(pieces.cut(bytes)));
   const lines = new ForeignLines('rsync');
-  const tell = ({ text, shown }: ForeignLine) => {
+  const write = ({ text, shown }: ForeignLine) => {
     if (!isJson) writeLine(shown);
     else if (text.trim()) info('rsync.output', text, { target });
   };
+  const tell = (line: ForeignLine) => told.take(line).forEach(write);
   /** Progress that is about to be replaced: by more of it, and then it is told, or by the last word of it. */
   let waiting: ForeignLine | undefined;
   const pass = (line: ForeignLine) => {
@@ -303,6 +313,9 @@ function tellerFor(target: string, filter: Filter) {
       if (kept !== '\n') passAll(kept);
       lines.end().forEach(pass);
       if (waiting) tell(waiting);
+      const { omitted, last } = told.end();
+      if (omitted > 0) info('rsync.omitted', t`另有 ${omitted} 行 rsync 输出未逐条列出`, { target, lines: omitted });
+      last.forEach(write);
     },
   };
 }

@@ -67,6 +67,7 @@ export class Service {
       targets: targets.map((target) => target.report()),
       changes: announcer.report(),
       language,
+      omitted: announcer.reportOmitted(),
       errors: complaints,
     };
   }
@@ -260,6 +261,13 @@ function showUnwatched({ count, places }: Status['watch']['unwatched']): string[
   return [t`无法监控 ${count} 处，其中的变化由全量同步镜像：`, ...told, ...(count > places.length ? ['  …'] : [])];
 }
 
+/** Tells what the log has left out since the start, if anything. */
+function showOmitted({ omitted }: Status): string[] {
+  const { changes = 0, syncs = 0, lines = 0, tries = 0 } = omitted ?? {};
+  if (changes + syncs + lines + tries === 0) return [];
+  return [t`日志中未逐条列出: ${changes} 处文件变化，${syncs} 次成功的同步，${lines} 行 rsync 输出，${tries} 次重试`];
+}
+
 /** Shows the state as a table for people. */
 function showStatus(status: Status): string {
   const now = Date.now();
@@ -291,6 +299,7 @@ function showStatus(status: Status): string {
       rivals?.length > 0 ? [t`${target} 也被另一个 rsync-inotify 镜像: ${rivals.join(t`、`)}`] : [],
     ),
     ...targets.flatMap(showTraits),
+    ...showOmitted(status),
     ...describeComplaints(status.errors),
   ];
   return `${lines.join('\n')}\n`;

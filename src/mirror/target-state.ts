@@ -8,9 +8,11 @@
 import { EventEmitter } from 'node:events';
 import type { Stats } from 'node:fs';
 import { withParents } from '../service/files.ts';
+import { lifecycle } from '../service/lifecycle.ts';
 import { drawLine, drawsLines, type Entry, error, heading, log, warn } from '../service/log.ts';
 import { touch } from '../service/status.ts';
 import { escapeText, showPath, t } from '../service/text.ts';
+import { Absence } from './absence.ts';
 import { type Batch, Changes, isWritten, oldestOf, UNKNOWN } from './changes.ts';
 import { Dating } from './dating.ts';
 import { Departures } from './departures.ts';
@@ -21,7 +23,9 @@ import type { Held, Span } from './memory.ts';
 import { type Move, Moves, replacedBelow } from './moves.ts';
 import { describeProgress, type Progress } from './progress.ts';
 import type { Outcome } from './rsync.ts';
+import { Spell } from './spell.ts';
 import { Unmirrored } from './unmirrored.ts';
+import { Voice } from './voice.ts';
 
 /** A minute of a target's history. */
 interface Minute {
@@ -99,13 +103,20 @@ export class TargetState extends EventEmitter {
   /** The directories of the batch that is on its way below which something may have taken the place of another thing. */
   private mixed: { batch: Batch; paths: Set<string> } | undefined;
   private readonly history = new Map<number, Minute>();
+  readonly absence = new Absence();
+  readonly voice: Voice;
 
-  /** @param isOneOfMany whether people need its name to tell it from others */
+  /**
+   * @param isOneOfMany whether people need its name to tell it from others
+   * @param spell what the log has room for
+   */
   constructor(
     readonly name: string,
     readonly isOneOfMany: boolean,
+    private readonly spell = new Spell(),
   ) {
     super();
+    this.voice = new Voice(spell, this.absence, this);
   }
 
   readonly log = this.withName(log);
@@ -162,6 +173,12 @@ export class TargetState extends EventEmitter {
   get oldestPending(): number | undefined {
     const oldest = Math.min(...this.lacking.map(oldestOf));
     return Number.isFinite(oldest) ? Date.now() - (performance.now() - oldest) : undefined;
+  }
+
+  /** Decides whether it is told that a batch is sent: one is that may end what has failed, or is asked for. */
+  beginsAloud(isRegular: boolean): boolean {
+    const isOwed = isRegular && this.spell.tellsKind(`regular ${this.name}`, performance.now());
+    return this.voice.begins(isOwed || this.failingSince !== undefined || lifecycle.stopping);
   }
 
   /** Says that a sync begins, of a batch or of all. */
@@ -225,6 +242,8 @@ export class TargetState extends EventEmitter {
       this.up = true;
       if (mode === 'full') this.comparedAt = performance.now() - outcome.seconds * 1000;
     } else if (kind === 'unreachable') this.up = false;
+    if (kind === 'unreachable') this.voice.noteAway(outcome, this.pending);
+    else this.voice.noteReached();
     this.failingSince = kind === 'done' || kind === 'limited' ? undefined : (this.failingSince ?? Date.now());
     this.lastStatus = outcome.status;
     this.emit('synced', outcome);

@@ -224,7 +224,10 @@ export class Target extends EventEmitter {
   private announceRetry(backoff: Backoff, count: number): number {
     const delay = backoff.next().value;
     const fields = { delay_ms: delay, pending: count };
-    this.state.warn('sync.retry', t`${delay / 1000} 秒后重试，${count} 处变化等待同步`, fields);
+    const { telling } = this.state.absence;
+    if (telling === 'nothing' || telling === 'reminder') return delay;
+    const more = telling === 'retry' ? t`。恢复之前不再逐次记录，每 5 分钟报告一次` : '';
+    this.state.warn('sync.retry', `${t`${delay / 1000} 秒后重试，${count} 处变化等待同步`}${more}`, fields);
     return delay;
   }
 

@@ -75,7 +75,7 @@ interface Parts {
   mounts: Mounts;
   connection: Pick<Connection, 'socket' | 'directory' | 'findRoute'>;
   brake: Brake;
-  state: Pick<TargetState, 'name' | 'unmirrored' | 'unsettable' | 'warn' | 'log' | 'stalledSince'>;
+  state: Pick<TargetState, 'name' | 'unmirrored' | 'unsettable' | 'warn' | 'log' | 'stalledSince' | 'voice'>;
 }
 
 export class Transfers {
@@ -292,7 +292,7 @@ export class Transfers {
     const explain = foothold?.explain ?? ((bytes: string) => bytes);
     const talk = limitTalk(rsync);
     const sift = (bytes: string) => pass(explain(filter ? filter(bytes) : bytes));
-    const flush = rsync.stdout ? passOnGathered(rsync.stdout, state.name, sift) : () => {};
+    const flush = rsync.stdout ? passOnGathered(rsync.stdout, state.name, sift, state.voice.lines()) : () => {};
     const isLimited = rsync.stderr ? hearLimit(rsync.stderr) : () => false;
     const hear = (bytes: string) => {
       flush(); // what it has said before is told before
@@ -301,7 +301,7 @@ export class Transfers {
       talk.weigh(faults, host.plan);
       return shown;
     };
-    if (rsync.stderr) passOn(rsync.stderr, state.name, hear);
+    if (rsync.stderr) passOn(rsync.stderr, state.name, hear, state.voice.complaints());
     rsync.stdin?.end(names && foothold ? foothold.locate(names) : names);
     using _standstill = new Standstill(rsync, { state: this.stalls.add(), isPrompt });
     this.running.add(transfer);

@@ -246,6 +246,18 @@ test('CONTRIBUTING.md names files, scripts and classes that there are', () => {
     expect({ name, exists: isThere(`function ${name}\\(|const ${name} = `) }).toEqual({ name, exists: true });
 });
 
+test.each(['compose.yml', 'compose.monitoring.yml'])(
+  '%s bounds the log of each container, for Docker does not',
+  (file) => {
+    type Service = { image?: string; logging?: { driver: string; options: Record<string, string> } };
+    const { services } = Bun.YAML.parse(read(file)) as { services: Record<string, Service> };
+    const own = Object.values(services).filter(({ image }) => image);
+    expect(own).not.toEqual([]);
+    for (const { logging } of own)
+      expect(logging).toEqual({ driver: 'json-file', options: { 'max-size': '10m', 'max-file': '5' } });
+  },
+);
+
 describe.each(['multi', 'source', 'backup', 'reversed-source', 'reversed-backup'])('compose.%s.yml', (name) => {
   const text = read(`compose.${name}.yml`);
   type Services = Record<string, { extends?: { file: string; service: string } }>;
@@ -260,7 +272,8 @@ describe.each(['multi', 'source', 'backup', 'reversed-source', 'reversed-backup'
   });
 
   test('takes from compose.yml what a service is and may do', () => {
-    const settled = 'image command init read_only tmpfs security_opt cap_drop cap_add restart healthcheck'.split(' ');
+    const settled =
+      'image command init read_only tmpfs security_opt cap_drop cap_add restart healthcheck logging'.split(' ');
     for (const service of Object.values(servicesOf(text))) {
       for (const key of settled) expect(service).not.toHaveProperty(key);
       const { file, service: base = '' } = service.extends ?? {};

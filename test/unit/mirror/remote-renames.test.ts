@@ -2,7 +2,7 @@ import { expect, test } from 'bun:test';
 import type { Move } from '../../../src/mirror/moves.ts';
 import { RemoteRenames } from '../../../src/mirror/remote-renames.ts';
 import { scratch, standIn } from '../service/scratch.ts';
-import { hostFor } from './stand-ins.ts';
+import { aloud, hostFor } from './stand-ins.ts';
 
 const MOVES = [{ from: 'a', to: 'b' }] as Move[];
 
@@ -12,7 +12,7 @@ async function repeat(script: string) {
   using _ = standIn('ssh', directory.path, script);
   const told: string[] = [];
   const tell = (event: string, message: string) => void told.push(`${event} ${message}`);
-  const state = { log: tell, warn: tell, stalledSince: undefined };
+  const state = { log: tell, warn: tell, stalledSince: undefined, voice: aloud() };
   const errands = { isReady: false, ask: async () => undefined };
   const host = hostFor({ DEST_HOST: 'me@backup', DEST_DIR: '/b/' });
   const renames = new RemoteRenames({ host, state, connection: { findRoute: () => ({}) }, errands, prefix: '/' });

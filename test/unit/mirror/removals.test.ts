@@ -8,7 +8,7 @@ import { listOf } from '../../../src/mirror/scopes.ts';
 import { Source } from '../../../src/mirror/source.ts';
 import { Unmirrored } from '../../../src/mirror/unmirrored.ts';
 import { scratch } from '../service/scratch.ts';
-import { change, hostFor } from './stand-ins.ts';
+import { aloud, change, hostFor } from './stand-ins.ts';
 
 const GONE = change({ kind: 'delete' });
 const GONE_DIRECTORY = change({ kind: 'delete', isDirectory: true });
@@ -34,7 +34,7 @@ async function remove(root: string, batch: Batch, scopes: [string, Scope][], cir
     host: hostFor({ RSYNC_OPTS }),
     source,
     mounts: { mounted, refresh: () => {}, isKept: (path) => kept.includes(path) },
-    state: { name: 'backup', unmirrored: new Unmirrored() },
+    state: { name: 'backup', unmirrored: new Unmirrored(), voice: aloud() },
     errands: {
       isReady: true,
       ask: async (orders) => {
@@ -134,7 +134,7 @@ describe('what is gone', () => {
       host: hostFor({ RSYNC_OPTS: '-a --delete' }),
       source,
       mounts: { mounted: [], refresh: () => {}, isKept: () => false },
-      state: { name: 'backup', unmirrored: new Unmirrored() },
+      state: { name: 'backup', unmirrored: new Unmirrored(), voice: aloud() },
     } as never);
     expect(removals.find(batchOf('a'), new Map(scopesOf('a')))).toEqual([]);
   });

@@ -3,11 +3,14 @@
 import { afterEach, beforeEach, jest, spyOn } from 'bun:test';
 import { EventEmitter } from 'node:events';
 import type { Stats } from 'node:fs';
+import { Absence } from '../../../src/mirror/absence.ts';
 import { type Batch, type Change, UNKNOWN } from '../../../src/mirror/changes.ts';
 import { type Host, hostsOf, readConfig } from '../../../src/mirror/config.ts';
 import type { Event, Kind } from '../../../src/mirror/events.ts';
 import type { Watcher } from '../../../src/mirror/inotifywait.ts';
 import type { Outcome } from '../../../src/mirror/rsync.ts';
+import { Spell } from '../../../src/mirror/spell.ts';
+import { Voice } from '../../../src/mirror/voice.ts';
 import { lifecycle } from '../../../src/service/lifecycle.ts';
 
 /** The target that variables describe. */
@@ -47,6 +50,9 @@ export const outcome = (changes: Partial<Outcome> = {}): Outcome => ({
   ...{ mode: 'incremental', kind: 'done', status: 0, seconds: 0.5, unrepeated: [] },
   ...changes,
 });
+
+/** A voice that tells all. */
+export const aloud = () => new Voice(new Spell(), new Absence(), { log: () => {}, warn: () => {} });
 
 /** A watcher that says what a test has it say. Its watches stand at once unless told otherwise. */
 export class StandInWatcher extends EventEmitter implements Watcher {
