@@ -32,6 +32,7 @@ import {
   strictModesFor,
 } from './sshd-options.ts';
 import { haveMembers, straysOf } from './strays.ts';
+import { VisitLog } from './visits.ts';
 
 /** How many lines of sshd are passed on an hour: those that say who has logged in, and the others, which any scanner brings about. */
 const [MAX_LOGINS_TOLD, MAX_WORDS_TOLD] = [100, 200];
@@ -49,6 +50,7 @@ export class Sshd {
   /** The sessions that are being ended. */
   private ending: Promise<void> = Promise.resolve();
   private remnants: Remnants | undefined;
+  private readonly visits = new VisitLog();
   private readonly logins = new Ceiling(t`sshd 的登录记录`, MAX_LOGINS_TOLD);
   private readonly words = new Ceiling(t`sshd 的其他输出`, MAX_WORDS_TOLD);
 
@@ -112,6 +114,7 @@ export class Sshd {
     this.remnants = remnants;
     lifecycle.background(remnants.keep());
     lifecycle.onStop(async () => {
+      this.visits.summarise();
       this.endSessions(); // commands that ALLOW_SHELL has let run would outlive their connections
       await this.ending;
       await remnants.settle();
@@ -143,6 +146,7 @@ export class Sshd {
   private tell(line: string): void {
     const isLogin = line.startsWith('Accepted ');
     if (isLogin) this.connections(); // sees this one
+    if (this.visits.counts(line)) return;
     const turn = isLogin ? this.logins.count() : this.words.count();
     if (turn !== 'omitted') info('sshd.output', `sshd: ${escapeText(line)}${turn === 'last' ? LAST : ''}`);
   }
@@ -244,7 +248,7 @@ export class Sshd {
   /** Tells which process listens where. */
   report() {
     const { SSHD_PORT, SSHD_LISTEN } = this.config;
-    return { pid: this.pid ?? null, port: SSHD_PORT, listen: SSHD_LISTEN || null };
+    return { pid: this.pid ?? null, port: SSHD_PORT, listen: SSHD_LISTEN || null, unlisted_logins: this.visits.total };
   }
 }
 

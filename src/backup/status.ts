@@ -262,6 +262,7 @@ export function describe(status: Status): string {
     [t`连接`, String(sessions)],
     [t`最近接收`, received ? localTime(received) : '–'],
     [t`拒绝的命令`, String(refused)],
+    ...(sshd.unlisted_logins > 0 ? [[t`日志未逐条记录的登录`, String(sshd.unlisted_logins)]] : []),
     ...describeLeave(status),
     ...describeHistory(status),
   ]);

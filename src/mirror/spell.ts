@@ -10,7 +10,8 @@
  * How many lines the log has room for at once, and how many more each second: a file that somebody saves makes about ten, so that sixty of
  * them in a row, and one every ten seconds for ever, are told in full. A file that is written all the time uses that up within a minute.
  */
-export const [LINES_AT_ONCE, LINES_PER_SECOND] = [600, 1];
+export const LINES_AT_ONCE = 600;
+const LINES_PER_SECOND = 1;
 /** How many lines more what is new may use while what is known is left out. */
 export const RESERVE = 300;
 /** After how long what was told is told again, ms, and how much that was told is remembered. */

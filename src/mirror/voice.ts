@@ -44,7 +44,7 @@ export class Voice {
     if (telling !== 'reminder') return;
     const [seconds, { tries }] = [absence.secondsAt(now), absence];
     const what = t`目标已有 ${Math.round(seconds / 60)} 分钟无法连接，重试了 ${tries} 次，将继续重试；${pending} 处变化等待同步`;
-    this.state.warn('target.away', `${what}。${reason}`, { seconds, tries, pending, exit_code: outcome.status });
+    this.state.warn('target.away', t`${what}。${reason}`, { seconds, tries, pending, exit_code: outcome.status });
   }
 
   /** Notes that the target can be reached, and tells for how long it could not: all is told again. */

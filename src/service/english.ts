@@ -243,6 +243,8 @@ export const english: Record<string, string> = {
     'The mount point {0} below the source directory is back; what is in it is watched and mirrored again ✓',
 
   // src/mirror/status.ts
+  '日志中未逐条列出: {0} 处文件变化，{1} 次成功的同步，{2} 行 rsync 输出，{3} 次重试':
+    'Counted in the log, not listed: changes: {0}, successful syncs: {1}, lines of rsync: {2}, retries: {3}',
   '正在启动，还没有开始镜像': 'starting; nothing is mirrored yet',
   服务已停止: 'the service has stopped',
   '状态已过期 {0} 秒，服务可能已不在运行': 'the state is {0} s old, so the service may no longer be running',
@@ -497,6 +499,12 @@ Exit status: 0 stopped by SIGTERM/SIGINT/SIGHUP; 1 a step of the start failed or
     '{0}: a disk may not be mounted, or may have been replaced, so syncing is refused to protect the backup. Check the mount: once it is back, it goes on by itself; if it was replaced on purpose, run rsync-inotify --accept-deletions',
 
   // src/mirror/announcer.ts
+  '变化频繁：重复的变化和成功的同步不再逐条列出，每分钟汇总一次；新的文件、失败和警告照常列出':
+    'Much goes on: repeated changes and syncs that succeed are no longer listed one by one, but summed up once a minute; new files, failures and warnings are listed as before',
+  '变化不再频繁，恢复逐条列出': 'Less goes on: everything is listed one by one again',
+  '{0} 次成功的同步 ({1} 个文件，{2}，共 {3} 秒)': 'successful syncs: {0} ({1} files, {2}, {3} s in all)',
+  '{0} 处文件变化、{1} 行 rsync 输出': 'changes: {0}, lines of rsync: {1}',
+  '过去 {0} 秒未逐条列出：{1}、{2}': 'Not listed one by one in the last {0} s: {1}, {2}',
   '检测到文件变化: {0} {1}': 'Change detected: {0} {1}',
   '另有 {0} 处文件变化未逐条列出': '{0} more changes are not listed one by one',
 
@@ -577,6 +585,7 @@ Exit status: 0 stopped by SIGTERM/SIGINT/SIGHUP; 1 a step of the start failed or
     'has an rrsync that lets only one rsync run at a time; add -no-lock to rrsync in authorized_keys there',
 
   // src/mirror/rsync.ts
+  '另有 {0} 行 rsync 输出未逐条列出': '{0} more lines of rsync are not listed',
   '无法启动 rsync：{0}': 'cannot start rsync: {0}',
   '语法或用法错误，请检查 RSYNC_OPTS': 'syntax or usage error: check RSYNC_OPTS',
   '协议不兼容，请检查两端 rsync 版本': 'protocol incompatibility: check the versions of rsync on both sides',
@@ -614,6 +623,12 @@ Exit status: 0 stopped by SIGTERM/SIGINT/SIGHUP; 1 a step of the start failed or
     'has written more than {0} to standard error that is not from rsync, and was stopped',
   '备份端{0}。请检查备份端，例如登录时运行的脚本；将自动重试':
     'The backup {0}. Check the backup, for example scripts that run at login; trying again by itself',
+
+  // src/mirror/voice.ts
+  '目标已有 {0} 分钟无法连接，重试了 {1} 次，将继续重试；{2} 处变化等待同步':
+    'The target has been out of reach for {0} min, after {1} tries; trying on. Changes waiting for the sync: {2}',
+  '{0}。{1}': '{0}. {1}',
+  '目标恢复连接，此前 {0} 秒无法连接，重试了 {1} 次 ✓': 'The target can be reached again, after {0} s and {1} tries ✓',
 
   // src/mirror/target-state.ts
   '备份端已接管 (start-sshd --promote)，不接收镜像：变化暂不同步，每分钟查看一次':
@@ -819,6 +834,7 @@ Exit status: 0 stopped by SIGTERM/SIGINT/SIGHUP; 1 a step of the start failed or
     'These changes fail again and again: they are divided into small parts to find the files that fail, and the others are mirrored first',
 
   // src/mirror/target.ts
+  '。恢复之前不再逐次记录，每 5 分钟报告一次': '. Until it is back this is told every 5 minutes, not each time',
   '{0} 处变化尚未同步，下次启动时的全量同步会包含它们':
     '{0} changes were not synced; the full sync at the next start includes them',
 
@@ -929,6 +945,7 @@ Exit status: 0 stopped by SIGTERM/SIGINT/SIGHUP; 1 a step of the start failed or
     'After the restore, {0} differences from the backup were found; programs may have been writing meanwhile: stop them and restore again',
 
   // src/backup/status.ts
+  日志未逐条记录的登录: 'logins not in the log',
   所在的磁盘没有挂载: 'is on a disk that is not mounted',
   无法写入: 'cannot be written to',
   正在核对上次是否正常停止或卸载: 'is being checked for whether it was left cleanly and unmounted last time',
@@ -1203,6 +1220,10 @@ Exit status: 0 stopped by SIGTERM/SIGINT/SIGHUP; 1 a step of the start failed, a
   // src/backup/strays.ts
   '已结束上次运行遗留的 {0} 个源端命令：其连接已不在':
     'Ended commands of the source that a former run had left behind, whose connections are gone: {0}',
+
+  // src/backup/visits.ts
+  '来自 {0} 的会话频繁，另有 {1} 次登录未逐条记录（{2}）':
+    'Sessions from {0} come and go all the time: {1} more logins were not logged one by one ({2})',
 
   // src/backup/sshd.ts
   'sshd 的登录记录': 'Logins recorded by sshd',

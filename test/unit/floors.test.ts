@@ -17,7 +17,7 @@ const MIRROR = [
 ].flatMap((line) => line.split(' '));
 const BACKUP = [
   'programs receiver-options config promotion-mark confinement sender-options admission history-names held-tree history-copy history-moves history-door identification receipt-mark renames removals errands session-reports room destination mount-memory home ceiling sources leave reports letter-case seclusion slots seccomp-filter seccomp history-guard',
-  'sender-session forced-command authorized-keys sshd-options records remnants strays sshd crowd stalls links inner-mounts clean-mark aftermath unmounts guard promotion key-sessions history-clock history-sessions history-tender history history-lookup history-archive history-recover history-listing history-answers promotion-answers commands status monitor',
+  'sender-session forced-command authorized-keys sshd-options records remnants strays visits sshd crowd stalls links inner-mounts clean-mark aftermath unmounts guard promotion key-sessions history-clock history-sessions history-tender history history-lookup history-archive history-recover history-listing history-answers promotion-answers commands status monitor',
 ].flatMap((line) => line.split(' '));
 
 const room = (name: string, floors: string[]) => floors.map((floor) => `src/${name}/${floor}.ts`);

@@ -19,7 +19,7 @@ const statusWith = (change: Partial<Status>): Status => ({
   started: '2025-10-09T12:00:00.000Z',
   updated: now(),
   phase: 'serving',
-  sshd: { pid: 8, port: 22, listen: null },
+  sshd: { pid: 8, port: 22, listen: null, unlisted_logins: 0 },
   destination: destination(true),
   key: 'SHA256:abc',
   sessions: 2,
