@@ -19,6 +19,7 @@ import { Departures } from './departures.ts';
 import type { Event } from './events.ts';
 import type { Attribute } from './faults.ts';
 import { reportHeld } from './held.ts';
+import { LastHour } from './last-hour.ts';
 import type { Held, Span } from './memory.ts';
 import { type Move, Moves, replacedBelow } from './moves.ts';
 import { describeProgress, type Progress } from './progress.ts';
@@ -27,17 +28,8 @@ import { Spell } from './spell.ts';
 import { Unmirrored } from './unmirrored.ts';
 import { Voice } from './voice.ts';
 
-/** A minute of a target's history. */
-interface Minute {
-  syncs: number;
-  failures: number;
-  bytes: number;
-}
-const NO_MINUTE: Minute = { syncs: 0, failures: 0, bytes: 0 };
 /** How many paths that fail are named. */
 const NAMED = 5;
-/** How many minutes the history holds. */
-const MINUTES = 60;
 
 const PROMOTED = t`备份端已接管 (start-sshd --promote)，不接收镜像：变化暂不同步，每分钟查看一次`;
 const DEMOTED = t`备份端重新接收镜像 (start-sshd --demote) ✓，立即进行一次全量比较`;
@@ -102,7 +94,7 @@ export class TargetState extends EventEmitter {
   rivals: string[] = [];
   /** The directories of the batch that is on its way below which something may have taken the place of another thing. */
   private mixed: { batch: Batch; paths: Set<string> } | undefined;
-  private readonly history = new Map<number, Minute>();
+  private readonly lastHour = new LastHour();
   readonly absence = new Absence();
   readonly voice: Voice;
 
@@ -236,7 +228,7 @@ export class TargetState extends EventEmitter {
     this.progress = null;
     this.syncs[mode][kind === 'done' ? 'success' : 'failure']++;
     this.bytes += bytes;
-    this.addToHistory({ syncs: 1, failures: Number(kind !== 'done'), bytes });
+    this.lastHour.add({ syncs: 1, failures: Number(kind !== 'done'), bytes });
     if (kind === 'done') this.lastSuccess = new Date();
     if (kind === 'done' || kind === 'partial' || kind === 'limited') {
       this.up = true;
@@ -303,20 +295,8 @@ export class TargetState extends EventEmitter {
     touch();
   }
 
-  private addToHistory({ syncs, failures, bytes }: Minute): void {
-    const minute = minuteNow();
-    const entry = this.history.get(minute) ?? NO_MINUTE;
-    this.history.set(minute, {
-      syncs: entry.syncs + syncs,
-      failures: entry.failures + failures,
-      bytes: entry.bytes + bytes,
-    });
-    for (const old of this.history.keys()) if (old <= minute - MINUTES) this.history.delete(old);
-  }
-
   report() {
     const oldest = this.oldestPending;
-    const first = minuteNow() - MINUTES + 1;
     return {
       target: this.name,
       up: this.up,
@@ -339,7 +319,7 @@ export class TargetState extends EventEmitter {
       rivals: this.rivals,
       costly_options: this.costlyOptions(),
       history_days: this.historyDays ?? null,
-      history: Array.from({ length: MINUTES }, (_, n) => this.history.get(first + n) ?? NO_MINUTE),
+      history: this.lastHour.report(),
     };
   }
 
@@ -364,4 +344,3 @@ export class TargetState extends EventEmitter {
 }
 
 const isoOf = (ms: number) => new Date(ms).toISOString();
-const minuteNow = () => Math.floor(Date.now() / 60_000);
