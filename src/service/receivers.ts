@@ -38,8 +38,8 @@ interface Context {
 interface Form {
   /** The hosts by which the service is known. */
   hosts: readonly string[];
-  /** What its URL has to have. */
-  needs?: { check: (url: URL) => boolean; expected: string };
+  /** What its URL has to have: at the service itself, for a proxy in between may add it, or everywhere. */
+  needs?: { check: (url: URL) => boolean; expected: string; isEverywhere?: boolean };
   /** Whether `secret=` in the URL is a key for signatures, which stays here. */
   isSigned?: boolean;
   write: (report: Report, context: Context) => Message;
@@ -104,7 +104,7 @@ const FORMS = {
   },
   ntfy: {
     hosts: ['ntfy.sh'],
-    needs: { check: ({ pathname }) => topicIn(pathname) !== '', expected: t`应以主题名结尾` },
+    needs: { check: ({ pathname }) => topicIn(pathname) !== '', expected: t`应以主题名结尾`, isEverywhere: true },
     write: ({ title, text, isAlarm }, { url }) => {
       const [priority, tag] = isAlarm ? [4, 'warning'] : [3, 'white_check_mark'];
       return { body: { topic: decode(topicIn(url.pathname)), title, message: clip(text), priority, tags: [tag] } };
@@ -165,7 +165,7 @@ function parseReceiver(word: string, number: number): Receiver {
   const known = names.find((name) => (FORMS[name] as Form).hosts.includes(given.hostname));
   const form = (prefix as FormName | undefined) ?? known ?? 'json';
   const { needs, isSigned }: Form = FORMS[form];
-  if (needs && !needs.check(given)) throw new Error(needs.expected);
+  if (needs && (known === form || needs.isEverywhere) && !needs.check(given)) throw new Error(needs.expected);
   const secret = (isSigned && given.searchParams.get('secret')) || '';
   const id = new Bun.CryptoHasher('sha256').update(word).digest('hex').slice(0, 16);
   return { form, given, secret, name: `${number} (${form} ${given.host})`, id };

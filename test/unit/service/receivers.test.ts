@@ -93,7 +93,7 @@ describe('a report', () => {
   });
 
   test('goes to a host of one’s own in the form that is in front', () => {
-    const value = 'dingtalk+http://proxy.example.org/ding?access_token=abc https://ntfy.sh/a json+https://ntfy.sh/b';
+    const value = 'dingtalk+http://proxy.example.org/ding https://ntfy.sh/a json+https://ntfy.sh/b';
     expect(parseReceivers(value).map(({ name }) => name)).toEqual([
       '1 (dingtalk proxy.example.org)',
       '2 (ntfy ntfy.sh)',
@@ -183,6 +183,7 @@ describe('a bad value', () => {
     ['https://oapi.dingtalk.com/robot/send?token=topsecret', /第 1 个 URL 应含有 access_token=…$/],
     ['https://qyapi.weixin.qq.com/cgi-bin/webhook/send?topsecret', /第 1 个 URL 应含有 key=…$/],
     ['https://topsecret@ntfy.sh/', /第 1 个 URL 应以主题名结尾$/],
+    ['ntfy+https://topsecret@push.example.org', /第 1 个 URL 应以主题名结尾$/],
     ['https://open.feishu.cn/topsecret', /第 1 个 URL 应以 \/hook\/ 和令牌结尾$/],
     [Array(11).fill('https://example.org/topsecret').join(' '), /最多 10 个 URL$/],
   ])('of NOTIFY_URL is told without being shown: %s', (value, expected) => {

@@ -42,14 +42,10 @@ async function saying(say: (socket: Socket) => void): Promise<{ origin: string; 
 
 describe('a request', () => {
   test('takes no longer than it may, whether nothing is answered or an answer has no end', async () => {
-    for (const mood of [hangs, endless]) {
-      services.moods.json = mood;
-      const since = performance.now();
-      const result = await post(services.origin, 500).catch((cause) => cause);
-      expect(performance.now() - since).toBeLessThan(5000);
-      if (mood === hangs) expect(result).toEqual(new Failure('0.5 秒内没有完整的应答'));
-      else expect(Buffer.byteLength(result.body ?? '')).toBeLessThanOrEqual(65_536);
-    }
+    services.moods.json = hangs;
+    expect(await failure(services.origin, 500)).toEqual(new Failure('0.5 秒内没有完整的应答'));
+    services.moods.json = endless;
+    expect(await post(services.origin, 20_000)).toEqual({ status: 200, body: ' '.repeat(65_536) });
     services.moods.json = undefined;
   });
 
