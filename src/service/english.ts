@@ -306,10 +306,10 @@ export const english: Record<string, string> = {
   '{0} 也被另一个 rsync-inotify 镜像: {1}': '{0} is mirrored to by another rsync-inotify, too: {1}',
 
   // src/mirror/rsync-options.ts
-  '只显示信息，不传输任何内容': 'only shows something and transfers nothing',
+  '只显示信息，不传输任何内容': 'only shows information and transfers nothing',
   '会让 rsync 作为服务端运行，不传输任何内容': 'would have rsync run as a server, and transfer nothing',
   会删除源目录中已经传输的文件: 'would delete files from the source directory once they are transferred',
-  '只是演练，不传输任何内容': 'is a trial run that transfers nothing',
+  '只是演练，不传输任何内容': 'only tries what would be done and transfers nothing',
   '只列出文件，不传输任何内容': 'only lists files and transfers nothing',
   '只写批处理文件，不传输任何内容': 'only writes a batch file and transfers nothing',
   不能用于远程目标: 'cannot be used for a remote target',
@@ -363,7 +363,7 @@ export const english: Record<string, string> = {
   '同步间隔（秒），可带小数，0 = 不间隔；这段时间内最多开始一次同步':
     'sync interval in seconds, decimals allowed, 0 = no pause: at most one sync begins within it',
   '等待 SSH 和测试登录的最大重试次数，每次 5 秒':
-    'most tries while waiting for SSH and testing the login, 5 seconds each',
+    'how many times at most to try while waiting for SSH and testing the login, 5 seconds each',
   '定期全量比较的间隔（秒），作为安全网，0 = 从不': 'seconds between two full comparisons, as a safety net; 0 = never',
   '不监控的目录，SOURCE_DIR 下的相对路径，以冒号分隔；全量同步仍包含它们':
     'directories that are not watched, relative to SOURCE_DIR, separated by colons; full syncs still include them',

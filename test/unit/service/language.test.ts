@@ -122,6 +122,21 @@ test.each([
   expect([stdout, status]).toEqual([ask('start-sshd', '--help', { LOG_LANG: 'en' }).stdout, 0]);
 });
 
+test('README.md quotes lines of the log as they are in both languages', () => {
+  const readme = readFileSync(join(ROOT, 'README.md'), 'utf8');
+  const quoted = [...readme.matchAll(/`([^`|]+)` \(`([^`]*\p{Script=Han}[^`]*)`\)/gu)];
+  const partsOf = (quote: string) =>
+    quote.split(/…|ADDRESS:PORT|\/etc\/\S+|DEST_DIR=|\bNAME\b|\bN\b|255|"/).map((part) => part.trim());
+  const isIn = (text: string, quote: string) => partsOf(quote).every((part) => text.includes(part));
+  const isRight = ([, translated = '', chinese = '']: string[]) =>
+    pairs.some(([zh, en]) => isIn(zh, chinese) && isIn(en, translated));
+  const composed = ['无法同步 …', 'DEST_DIR=… 已不是启动时的目录', '目标目录 … 无法写入', '源目录 … 不见了'];
+  expect(quoted.length).toBeGreaterThan(50);
+  expect(
+    quoted.filter((quote) => !composed.includes(quote[2] ?? '') && !isRight(quote)).map(([quote]) => quote),
+  ).toEqual([]);
+});
+
 /** What a program answers to a flag, and its exit status. */
 function ask(name: string, flag: string, env: Record<string, string>) {
   const options = { env: { ...cleanEnv(), NO_COLOR: '1', ...env }, encoding: 'utf8' } as const;
