@@ -236,12 +236,15 @@ describe.skipIf(isMissing)(`the status page${isMissing ? ' (skipped: chromium is
       const since = new Date().toISOString();
       const paths = ['a', 'b'].map((path) => ({ path, reason: 'Permission denied' }));
       const rare = { failed: { count: 102, since, paths }, unsettable: ['owner'], rivals: ['web2'], stalled: since };
-      const body = `data: ${JSON.stringify({ ...rest, targets: [{ ...targets[0], ...rare }] })}\n\n`;
+      const omitted = { changes: 1234, syncs: 1, lines: 0, tries: 2 };
+      const body = `data: ${JSON.stringify({ ...rest, omitted, targets: [{ ...targets[0], ...rare }] })}\n\n`;
       for (const { page } of [english, chinese]) {
         await page.route('**/events', (route) => route.fulfill({ contentType: 'text/event-stream', body }));
         await page.reload();
       }
       await showBoth(
+        ['1,234 changes', '1,234 处变化'],
+        ['1 sync, 2 attempts', '1 次同步、2 次重试'],
         ['102 paths since', '102 个路径，始于'],
         ['and 100 more', '另有 100 项'],
         ['The backup has all contents, but not all of: owner.', '备份端有全部内容，但缺少部分属性：属主。'],
