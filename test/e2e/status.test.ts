@@ -2,6 +2,7 @@ import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { HeldRsync } from '../held-rsync.ts';
 import { isRoot, Pair, theOnly, watchersOf } from '../pair.ts';
 import { cleanEnv, content, count, eventually, PATIENCE_MS, Program } from '../processes.ts';
 import { binary } from '../project.ts';
@@ -148,23 +149,21 @@ describe.concurrent('the health of the source', () => {
 
   test('does not suffer from a regular comparison, however long that takes', async () => {
     await using pair = await Pair.withKeys('health-regular');
-    const { source } = await pair.run({
-      MAX_LAG: '1',
-      SYNC_INTERVAL: '0',
-      FULL_SYNC_INTERVAL: '1',
-      RSYNC_OPTS: '-acv',
-    });
+    const rsync = new HeldRsync(pair);
+    const { source } = await pair.run({ ...rsync.env, MAX_LAG: '1', SYNC_INTERVAL: '0', FULL_SYNC_INTERVAL: '1' });
     await eventually(() => isHealthy(pair));
-    spawnSync('truncate', ['-s', '1500M', pair.path('source', 'sparse')]);
-    await pair.isMirrored(60_000); // what it takes to read that much lasts longer than MAX_LAG
+    rsync.hold();
+    await rsync.isHeld();
+    await eventually(() => targetOf(pair).state === 'syncing');
+    for (const began = performance.now(); performance.now() - began < 3000; await sleep(100)) {
+      expect(statusOf(pair).problems).toEqual([]); // though it lasts longer than MAX_LAG
+    }
+    expect(isHealthy(pair)).toBe(true);
+    expect(targetOf(pair).state).toBe('syncing');
     const before = count(source.output, '触发定期全量同步');
-    const seen = new Set<string>();
-    await eventually(() => {
-      const { problems, targets } = statusOf(pair);
-      expect(problems).toEqual([]);
-      seen.add(targets[0].state);
-      return seen.has('syncing') && count(source.output, '触发定期全量同步') > before + 2;
-    });
+    rsync.leave();
+    await eventually(() => count(source.output, '触发定期全量同步') > before + 2);
+    expect(statusOf(pair).problems).toEqual([]);
   });
 
   test('suffers while the source directory is gone', async () => {
