@@ -1412,14 +1412,12 @@ Exit status: 0 stopped by SIGTERM/SIGINT/SIGHUP; 1 a step of the start failed, a
   '…另有 {0} 条，见 --status': '… and {0} more, see --status',
   '【测试】test 这是一条测试报告，一切照常，{0}': '[TEST] test: this is a test report, nothing has happened, {0}',
   '{0} @ {1}：测试 test': '{0} @ {1}: test',
-  '已向 NOTIFY_URL 的第 {0} 个报告 {1} 个故障、{2} 个恢复':
-    'Reported {1} problems and {2} recoveries to NOTIFY_URL {0}',
-  '无法向 NOTIFY_URL 的第 {0} 个发送报告：{1}。将继续重试':
-    'Cannot send a report to NOTIFY_URL {0}: {1}. It will be tried again',
+  '已向 {0} 报告 {1} 个故障、{2} 个恢复': 'Reported {1} problems and {2} recoveries to {0}',
+  '无法向 {0} 发送报告：{1}。将继续重试': 'Cannot send a report to {0}: {1}. It will be tried again',
   '没有设置 NOTIFY_URL，没有可以发送测试报告的地方': 'NOTIFY_URL is not set: there is nowhere to send a test report to',
-  'NOTIFY_URL 的第 {0} 个': 'NOTIFY_URL {0}',
-  '{0}没有接受测试报告：{1}': '{0} has not taken the test report: {1}',
-  '{0}已接受测试报告：{1}': '{0} has taken the test report: {1}',
+  'NOTIFY_URL 的第 {0} 个 ({1} {2})': 'NOTIFY_URL {0} ({1} {2})',
+  '{0} 没有接受测试报告：{1}': '{0} has not taken the test report: {1}',
+  '{0} 已接受测试报告：{1}': '{0} has taken the test report: {1}',
   'HTTP {0}，重定向到 {1}；为了不泄露令牌，不跟随重定向，请填写最终的 URL':
     'HTTP {0}, a redirect to {1}, which is not followed, so that no other host gets the token: give the URL where it ends',
   '{0} 秒内没有完整的应答': 'no whole answer within {0} s',

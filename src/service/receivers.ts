@@ -137,7 +137,7 @@ export interface Receiver {
   given: URL;
   /** The key for signatures, '' for none. */
   secret: string;
-  /** Its number among all, its form and its host: all that may be seen of it. */
+  /** Its number among all, its form and its host, for people: all that may be seen of it. */
   name: string;
   /** By this it is known over restarts, without being told what it is. */
   id: string;
@@ -168,7 +168,7 @@ function parseReceiver(word: string, number: number): Receiver {
   if (needs && (known === form || needs.isEverywhere) && !needs.check(given)) throw new Error(needs.expected);
   const secret = (isSigned && given.searchParams.get('secret')) || '';
   const id = new Bun.CryptoHasher('sha256').update(word).digest('hex').slice(0, 16);
-  return { form, given, secret, name: `${number} (${form} ${given.host})`, id };
+  return { form, given, secret, name: t`NOTIFY_URL 的第 ${number} 个 (${form} ${given.host})`, id };
 }
 
 /** Makes the request that sends a report. @param now ms since 1970, for signatures */

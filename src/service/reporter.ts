@@ -111,7 +111,7 @@ export class Reporter {
       const fields = { problems: news.begun.length, recovered: news.ended.length };
       log(
         'notify.sent',
-        t`已向 NOTIFY_URL 的第 ${receiver.name} 个报告 ${news.begun.length} 个故障、${news.ended.length} 个恢复`,
+        t`已向 ${receiver.name} 报告 ${news.begun.length} 个故障、${news.ended.length} 个恢复`,
         fields,
       );
     } else this.postpone(receiver, refusal, wait);
@@ -135,6 +135,6 @@ export class Reporter {
     const pace = Math.max(Math.min(PACE_MS * 2 ** failures, MOST_PACE_MS), wait);
     this.parts.memory.data.next[id] = this.now + pace;
     if (failures > 0) return;
-    warn('notify.failed', t`无法向 NOTIFY_URL 的第 ${name} 个发送报告：${refusal}。将继续重试`);
+    warn('notify.failed', t`无法向 ${name} 发送报告：${refusal}。将继续重试`);
   }
 }

@@ -71,14 +71,14 @@ export async function answerTest(specs: Specs, origin: Origin): Promise<Answer> 
 }
 
 async function tryOut(receiver: Receiver, origin: Origin): Promise<{ isTaken: boolean; line: string }> {
-  const who = t`NOTIFY_URL 的第 ${receiver.name} 个`;
+  const { name } = receiver;
   try {
     const now = Date.now();
     const reply = await send(requestFor(receiver, writeTest(origin, now), now));
     const refusal = refusalOf(receiver, reply);
-    if (refusal !== undefined) return { isTaken: false, line: t`${who}没有接受测试报告：${refusal}` };
-    return { isTaken: true, line: t`${who}已接受测试报告：${describeReply(receiver.given, reply)}` };
+    if (refusal !== undefined) return { isTaken: false, line: t`${name} 没有接受测试报告：${refusal}` };
+    return { isTaken: true, line: t`${name} 已接受测试报告：${describeReply(receiver.given, reply)}` };
   } catch (cause) {
-    return { isTaken: false, line: t`${who}没有接受测试报告：${reasonOf(cause)}` };
+    return { isTaken: false, line: t`${name} 没有接受测试报告：${reasonOf(cause)}` };
   }
 }

@@ -127,7 +127,7 @@ describe('reports', () => {
     };
     const [text, code] = await run('rsync-inotify', { NOTIFY_URL, SOURCE_DIR: '/srv/web' });
     expect(text.split('\n').filter((line) => line.startsWith('✓ '))).toHaveLength(6);
-    expect(text).toContain('的第 1 (dingtalk');
+    expect(text).toContain('的第 1 个 (dingtalk');
     expect(text).toContain('HTTP 200 {"errcode":0,"errmsg":"ok"}');
     expect(code).toBe(0);
     for (const { text: said } of services.taken) expect(said).toContain('【测试】test ');
@@ -135,7 +135,7 @@ describe('reports', () => {
       expect(body).toMatchObject({ program: 'rsync-inotify', directory: '/srv/web', reports: [{ event: 'test' }] });
     broken.moods.wecom = () => Response.json({ errcode: 93000, errmsg: 'invalid webhook url' });
     const [told, status] = await run('start-sshd', { NOTIFY_URL: `${services.urls.json} ${broken.urls.wecom}` });
-    expect(told).toMatch(/^✓ .*\n✗ .*的第 2 \(wecom 127\.0\.0\.1:\d+\) 个没有接受测试报告：HTTP 200 .*93000.*\n$/);
+    expect(told).toMatch(/^✓ .*\n✗ .*的第 2 个 \(wecom 127\.0\.0\.1:\d+\) 没有接受测试报告：HTTP 200 .*93000.*\n$/);
     expect(status).toBe(1);
     for (const secret of SECRETS) expect(`${text}${told}`).not.toContain(secret);
     const [, missing] = await run('rsync-inotify', {});

@@ -95,9 +95,9 @@ describe('a report', () => {
   test('goes to a host of one’s own in the form that is in front', () => {
     const value = 'dingtalk+http://proxy.example.org/ding https://ntfy.sh/a json+https://ntfy.sh/b';
     expect(parseReceivers(value).map(({ name }) => name)).toEqual([
-      '1 (dingtalk proxy.example.org)',
-      '2 (ntfy ntfy.sh)',
-      '3 (json ntfy.sh)',
+      'NOTIFY_URL 的第 1 个 (dingtalk proxy.example.org)',
+      'NOTIFY_URL 的第 2 个 (ntfy ntfy.sh)',
+      'NOTIFY_URL 的第 3 个 (json ntfy.sh)',
     ]);
   });
 

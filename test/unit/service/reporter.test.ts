@@ -73,7 +73,7 @@ describe('reports', () => {
     await pass(1000, [down()]);
     await pass(1000, []);
     expect(sent).toEqual(['120 example.org 故障 target_down', '1120 example.org 恢复 target_down']);
-    expect(log.text).toContain('已向 NOTIFY_URL 的第 1 (json example.org) 个报告 1 个故障、0 个恢复');
+    expect(log.text).toContain('已向 NOTIFY_URL 的第 1 个 (json example.org) 报告 1 个故障、0 个恢复');
     expect(log.text).not.toContain('topsecret');
     expect(saves()).toBeLessThan(30); // it is not written down all the time that something lasts
   });
@@ -98,7 +98,7 @@ describe('reports', () => {
     expect(sent.map((it) => Number(it.split(' ')[0]))).toEqual([120, 180, 300, 540, 1020, 1620, 2220, 2820]);
     expect(log.text.match(/WARN.*/g)).toEqual([
       expect.stringMatching(
-        /无法向 NOTIFY_URL 的第 1 \(dingtalk oapi\.dingtalk\.com\) 个发送报告：HTTP 200 .*310000.*。将继续重试$/,
+        /无法向 NOTIFY_URL 的第 1 个 \(dingtalk oapi\.dingtalk\.com\) 发送报告：HTTP 200 .*310000.*。将继续重试$/,
       ),
     ]);
     expect(log.text).not.toContain('topsecret');
