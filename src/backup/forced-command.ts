@@ -80,16 +80,21 @@ async function respond(command: string, answer: (command: string) => unknown): P
     const reason = (cause instanceof Error ? cause.message : String(cause)).slice(0, MAX_SHOWN);
     const refusal = t`start-sshd: 拒绝执行：${escapeText(reason)}\n`;
     const isForUs = command.startsWith('start-sshd ');
-    writeSync(2, cause instanceof Promoted && isForUs ? withMark(refusal) : refusal);
+    writeSync(2, `${refusal}${echoOf(refusal, cause instanceof Promoted && isForUs)}`);
     await sendReport(kindOf(cause), t`${reason}。命令: ${command.slice(0, MAX_SHOWN)}`);
     process.exit(1);
   }
 }
 
-/** What a source that knows one language knows by that the backup has taken over; what asks start-sshd shows nobody what that says. */
-const TAKEN_OVER = '拒绝执行：备份端已接管';
-const withMark = (refusal: string) =>
-  refusal.includes(TAKEN_OVER) ? refusal : `${refusal}start-sshd: ${TAKEN_OVER}\n`;
+/** What a source knows refusals by that knows Chinese alone, in a line that others leave out. */
+const TAKEN_OVER = 'start-sshd: 拒绝执行：备份端已接管\n';
+const AN_OPTION = 'start-sshd: 拒绝执行：不允许该 rsync 选项 \n';
+
+/** Says in another language than Chinese once more what the source acts upon. @param isTakeover to be told only where nobody reads it */
+function echoOf(refusal: string, isTakeover: boolean): string {
+  if (isTakeover) return refusal.includes(TAKEN_OVER.trim()) ? '' : TAKEN_OVER;
+  return / rsync option /.test(refusal) ? AN_OPTION : '';
+}
 
 /** Why nothing is run, whatever it is: as much as may run does. */
 class Crowded extends Refusal {}

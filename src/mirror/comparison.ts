@@ -13,7 +13,7 @@ import { UNKNOWN } from './changes.ts';
 import type { Host } from './config.ts';
 import { statusOf } from './connection.ts';
 import { type Differences, parseDifference, pathBelow } from './differences.ts';
-import { Faults } from './faults.ts';
+import { ECHO, Faults } from './faults.ts';
 import { HostKeys } from './host-keys.ts';
 import { limitTalk, meaningOf, outcomeOf } from './rsync.ts';
 import { withoutQuiet } from './rsync-options.ts';
@@ -77,7 +77,7 @@ export class Comparison {
     });
     const [talk, faults] = [limitTalk(rsync), new Faults(() => undefined)];
     readLines(rsync.stderr, (line) => {
-      if (!NO_REASON.test(line)) said = line.slice(0, MAX_REASON);
+      if (!NO_REASON.test(line) && line !== ECHO) said = line.slice(0, MAX_REASON);
       faults.read(`${line}\n`);
       notePrecision(this.host, line);
       talk.weigh(faults, this.host.plan);

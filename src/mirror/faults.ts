@@ -63,6 +63,8 @@ const REFUSAL = 'start-sshd: ';
 /** What it says, in each language that a backup may speak, where that has taken over, and where it refuses an option of rsync. */
 const PROMOTION = /拒绝执行：备份端已接管|refused: the backup has taken over/;
 const OF_AN_OPTION = / rsync 选项 | rsync option /;
+/** What it says behind that for sources of other releases. */
+export const ECHO = Buffer.from('start-sshd: 拒绝执行：不允许该 rsync 选项 ').toString('latin1');
 /** Whether start-sshd says that the backup has taken over, so that nothing is received. */
 export const saysPromoted = (said = '') => PROMOTION.test(said);
 /** Whether it refuses an option, and not whatever is sent. */
@@ -182,6 +184,7 @@ export class Faults {
     if (NO_FAULT.test(line)) return true;
     if (line.endsWith(LOCKED))
       this.refusal = t`的 rrsync 一次只允许一个 rsync，请在 authorized_keys 中为 rrsync 加上 -no-lock`;
+    if (line === ECHO) return false;
     if (line.startsWith(REFUSAL)) this.refusal = showPath(line.slice(REFUSAL.length, MAX_REFUSAL));
     if (what && OF_ATTRIBUTES.test(what) && who !== 'sender') return this.takeAttribute(what, text, Number(code));
     const [, refusal = '', named = ''] = OWN_REFUSAL.exec(line) ?? [];

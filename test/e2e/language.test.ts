@@ -73,7 +73,11 @@ describe.each(['text', 'json'])('a pair with LOG_LANG=en and a log as %s', (LOG_
     await backup.shows(
       'Refused a command of the source: only rsync may run here, to write the mirror. Command: reboot',
     );
-    await eventually(() => /^refused commands +1$/m.test(ask(pair, 'start-sshd', '--status').stdout));
+    const echo = 'start-sshd: 拒绝执行：不允许该 rsync 选项 \n'; // for sources that know Chinese alone
+    expect(command(pair, 'rsync --server --daemon . /x')).toBe(
+      `start-sshd: refused: the rsync option --daemon is not allowed\n${echo}`,
+    );
+    await eventually(() => /^refused commands +2$/m.test(ask(pair, 'start-sshd', '--status').stdout));
     expect(ask(pair, 'start-sshd', '--status').isEnglish).toBe(true);
     expect(await backup.stop()).toBe(0);
     await source.shows('The SSH connection was lost; connecting again...');

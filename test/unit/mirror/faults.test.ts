@@ -227,6 +227,12 @@ test('why start-sshd refuses is told in its own words, made safe and no longer t
   expect(heard(bytes('start-sshd: 拒绝执行：/x 不在 DEST_DIR 之内')).faults.refusal).toBe(
     '拒绝执行：/x 不在 DEST_DIR 之内',
   );
+  const echoed = 'start-sshd: refused: the rsync option -c is not allowed\nstart-sshd: 拒绝执行：不允许该 rsync 选项 ';
+  const { faults, passed } = heard(bytes(echoed));
+  expect([faults.refusal, passed]).toEqual([
+    'refused: the rsync option -c is not allowed',
+    bytes(`${echoed.split('\n')[0]}\n`),
+  ]);
   expect(heard(`start-sshd: \x1b[2J${'x'.repeat(9000)}`).faults.refusal).toMatch(/^\\x1b\[2Jx{1900,2000}$/);
   expect(heard('rsync error: some files (code 23)').faults.refusal).toBeUndefined();
 });

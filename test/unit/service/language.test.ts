@@ -3,6 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { parseSync, Visitor } from 'oxc-parser';
+import { saysOption, saysPromoted } from '../../../src/mirror/faults.ts';
 import { english } from '../../../src/service/english.ts';
 import { cleanEnv } from '../../processes.ts';
 import { binary, bundle, modules, ROOT } from '../../project.ts';
@@ -15,7 +16,9 @@ const NO_TEXTS = [
   "'同步尚未结束'", // the answer by which a restore of any release knows that a sync goes on
   '/拒绝执行：备份端已接管|refused: the backup has taken over/', // what a backup says in its language
   '/ rsync 选项 | rsync option /',
-  "'拒绝执行：备份端已接管'", // what a source knows it by that knows one language
+  "'start-sshd: 拒绝执行：备份端已接管\\n'", // what a source knows these by that knows Chinese alone
+  "'start-sshd: 拒绝执行：不允许该 rsync 选项 \\n'",
+  "'start-sshd: 拒绝执行：不允许该 rsync 选项 '", // left out by others
 ];
 
 /** What the modules say to people in Chinese: texts marked with `t`, by where they are, and strings that are not marked. */
@@ -120,6 +123,19 @@ test.each([
   const options = { env: { ...cleanEnv(), LOG_LANG: 'en' }, encoding: 'utf8' } as const;
   const { stdout, status } = spawnSync(command, [...args, '--help'], options);
   expect([stdout, status]).toEqual([ask('start-sshd', '--help', { LOG_LANG: 'en' }).stdout, 0]);
+});
+
+test('what a source acts upon is known to it in both languages', () => {
+  const refusals = pairs.filter(([chinese]) => chinese.includes(' rsync 选项 ')).flat();
+  expect(refusals.length).toBeGreaterThanOrEqual(6);
+  expect(refusals.filter((refusal) => !saysOption(refusal))).toEqual([]);
+  const promoted = pairs.filter(([chinese]) =>
+    chinese.startsWith('备份端已接管 (start-sshd --promote)，不接收镜像，直到在备份端'),
+  );
+  expect(
+    promoted.map(([chinese, translated]) => [`拒绝执行：${chinese}`, `refused: ${translated}`].map(saysPromoted)),
+  ).toEqual([[true, true]]);
+  expect(pairs.flat().filter(saysPromoted)).toEqual([]);
 });
 
 test('README.md quotes lines of the log as they are in both languages', () => {
