@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'bun:test';
 import { once } from 'node:events';
 import { PassThrough } from 'node:stream';
+import { Excerpt } from '../../../src/mirror/excerpt.ts';
 import { Faults } from '../../../src/mirror/faults.ts';
 import { planFor } from '../../../src/mirror/options.ts';
 import {
@@ -150,6 +151,24 @@ describe.each([
       expect(text.length).toBeLessThan(piece.startsWith('a') ? 71_000 : 120_000);
       expect(text).toMatch(/（此行过长，省略 \d+ 字节）\n?$/);
     }
+  });
+
+  test('is told from the first to the last line but for those in between, where it is much', async () => {
+    using kept = keepLog();
+    const output = new PassThrough();
+    pass(output, 'root@backup:/data/', undefined, new Excerpt());
+    for (let n = 1; n <= 5000; n++) output.write(`file ${n}\n`);
+    output.end('\nsent 1 bytes  received 2 bytes  3.00 bytes/sec\ntotal size is 4  speedup is 1.00\n');
+    await once(output, 'end');
+    const lines = kept.text.split('\n');
+    expect(lines.slice(198, 203)).toEqual([
+      'file 199',
+      'file 200',
+      expect.stringMatching(/INFO .* 另有 4783 行 rsync 输出未逐条列出$/),
+      'file 4984',
+      'file 4985',
+    ]);
+    expect(lines.at(-2)).toBe('total size is 4  speedup is 1.00');
   });
 
   test('comes out without what a filter takes', async () => {
