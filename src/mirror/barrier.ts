@@ -35,7 +35,10 @@ interface Lack {
   reason: string;
 }
 
-/** When each target knew of all that had happened, ms on the clock of `performance.now()`, and how often it had tried what failed. */
+/**
+ * When each target knew of all that had happened, ms on the clock of `performance.now()`, and how often each had tried what fails when
+ * nothing else was left.
+ */
 interface Moment {
   at: number;
   tries: Map<TargetState, number>;
@@ -81,7 +84,7 @@ export class Barrier {
       if (isOver || gone.aborted) return { isDone: false, text: lines.join('\n') };
       if (waited >= ms)
         return { isDone: false, text: [t`在 ${Math.round(ms / 1000)} 秒内没有等到：`, ...lines].join('\n') };
-      if (moment) for (const target of this.parts.targets) if (countBefore(target, moment.at) > 0) target.hurry();
+      if (moment) for (const target of this.parts.targets) press(target, moment);
       await lifecycle.pause(Math.min(ms - waited, LAST_LOOK_MS, FIRST_LOOK_MS + waited / 10));
     }
   }
@@ -96,9 +99,8 @@ export class Barrier {
     }
     const unseen: Batch = new Map(watch.unseen().map((path) => [path, TREE]));
     for (const target of targets) target.changes.add(unseen);
-    const moment = { at: performance.now(), tries: new Map(targets.map((target) => [target, target.tries])) };
     for (const target of targets) target.rouse();
-    return moment;
+    return { at: performance.now(), tries: new Map() };
   }
 
   private isBarred(): boolean {
@@ -123,6 +125,15 @@ export class Barrier {
   }
 }
 
+/** Has a target send at once what it lacks of what had happened at a moment, and try once more what fails when nothing else is left. */
+function press(target: TargetState, { at, tries }: Moment): void {
+  if (countBefore(target, at) > 0) target.hurry();
+  else if (countFailing(target) > 0 && !tries.has(target)) {
+    tries.set(target, target.tries);
+    target.rouse();
+  }
+}
+
 /** Finds what a target lacks of what had happened at a moment, which may not have come yet. */
 function lackSince(target: TargetState, moment: Moment | undefined): Lack | undefined {
   if (!moment) return { state: 'open', reason: t`尚未得知此前的全部变化` };
@@ -136,13 +147,15 @@ function lackSince(target: TargetState, moment: Moment | undefined): Lack | unde
     if (!isFailing || !isOld) return { state: 'open', reason: what };
     return { state: 'failed', reason: t`${what}，同步反复失败，请查看 --status 和日志` };
   }
-  const failed = Math.max(target.unmirrored.size, target.failed.size);
-  const isTried = target.tries > (tries.get(target) ?? 0) || isOld;
+  const failed = countFailing(target);
+  const isTried = target.tries > (tries.get(target) ?? target.tries) || isOld;
   if (failed > 0) return { state: isTried ? 'failed' : 'open', reason: describeFailing(target, failed) };
   if (!held?.count) return undefined;
   const reason = t`其余变化已到达，暂缓删除 ${held.count} 个文件；确认后请执行 rsync-inotify --accept-deletions`;
   return { state: 'failed', reason };
 }
+
+const countFailing = ({ unmirrored, failed }: TargetState) => Math.max(unmirrored.size, failed.size);
 
 /** Counts the changes that were seen first before a moment, and wait or are on their way; what fails by itself is not among them. */
 function countBefore({ changes, batch, beside, withheld, queued }: TargetState, at: number): number {

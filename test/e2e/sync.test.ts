@@ -11,9 +11,10 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { tell, tellMeanwhile } from '../command.ts';
+import { Model } from '../model.ts';
 import { isRoot, Pair } from '../pair.ts';
 import { content, eventually, type Program } from '../processes.ts';
-import { expectEqual } from '../tree.ts';
+import { Expectation, expectEqual } from '../tree.ts';
 
 const DONE = { status: 0, output: expect.stringMatching(/此前的变化都已在每个目标上 \(耗时: \d+秒\) ✓\n$/) };
 
@@ -149,4 +150,21 @@ test('a bound is kept, and names the target that lacks something', async () => {
   expect(existsSync(pair.path('backup', 'large'))).toBe(false);
   expect(tell(pair, '--sync')).toEqual(DONE);
   expect(content(pair.path('backup', 'large')).length).toBe(3_000_000);
+});
+
+test('random work is there at the moment when it returns', async () => {
+  const seed = Number(process.env.MODEL_SEED ?? Date.now() % 1_000_000);
+  await using pair = await Pair.withKeys('sync-model');
+  mkdirSync(pair.path('outside'));
+  const model = new Model(seed, pair.path('source'), pair.path('outside'));
+  const options = '-avz --delete';
+  const { source: program } = await pair.run({ RSYNC_OPTS: options, SYNC_INTERVAL: '60', FULL_SYNC_INTERVAL: '0' });
+  const places = { source: pair.path('source'), backup: pair.path('backup'), scratch: pair.path('expected') };
+  for (const ms of [300, 20, 100]) {
+    await model.work(ms);
+    const { status, output } = await tellMeanwhile(pair, '--sync');
+    const found = new Expectation(places, options).differences();
+    if (status === 0 && found.length === 0) continue;
+    throw new Error(`MODEL_SEED=${seed}: ${output}${JSON.stringify(found.slice(0, 10))}\n${program.output}`);
+  }
 });

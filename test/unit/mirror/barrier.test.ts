@@ -236,6 +236,27 @@ describe('what fails', () => {
     expect(sent.answer).toEqual({ isDone: false, text });
   });
 
+  test('by itself only since then is tried once more before it is named', async () => {
+    const bed = new Bed('one');
+    write(bed.one, 'bad');
+    const sent = bed.sync();
+    await bed.mark();
+    await passSeconds(1);
+    begin(bed.one);
+    bed.one.tries++; // something else, meanwhile
+    bed.one.record(outcome({ kind: 'partial', status: 23 }));
+    bed.one.unmirrored.note(fault, false);
+    bed.one.failed.add(new Map([['bad', change()]]));
+    await passSeconds(5);
+    expect(sent.answer).toBeUndefined();
+    expect(bed.roused).toEqual(['one', 'one']);
+    bed.one.failed.take(0);
+    bed.one.unmirrored.settle('bad');
+    bed.one.tries++;
+    await passSeconds(1);
+    expect(sent.answer?.isDone).toBe(true);
+  });
+
   test('by itself and is never tried is not waited for for ever', async () => {
     const bed = new Bed('one');
     bed.one.unmirrored.note(fault, false);
