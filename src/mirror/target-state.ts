@@ -105,7 +105,7 @@ export class TargetState extends EventEmitter {
   constructor(
     readonly name: string,
     readonly isOneOfMany: boolean,
-    private readonly spell = new Spell(),
+    spell = new Spell(),
   ) {
     super();
     this.voice = new Voice(spell, this.absence, this);
@@ -169,8 +169,7 @@ export class TargetState extends EventEmitter {
 
   /** Decides whether it is told that a batch is sent: one is that may end what has failed, or is asked for. */
   beginsAloud(isRegular: boolean): boolean {
-    const isOwed = isRegular && this.spell.tellsKind(`regular ${this.name}`, performance.now());
-    return this.voice.begins(isOwed || this.failingSince !== undefined || lifecycle.stopping);
+    return this.voice.begins(isRegular || this.failingSince !== undefined || lifecycle.stopping);
   }
 
   /** Says that a sync begins, of a batch or of all. */

@@ -14,6 +14,8 @@ import type { Spell } from './spell.ts';
 export class Voice {
   /** Whether the sync that is under way is told of only where it fails. */
   private isMuted = false;
+  /** Whether it is told of in any case, and takes no room from others. */
+  private isOwed = false;
   /** How many changes had been named when the last batch was sent. */
   private seen = 0;
 
@@ -30,7 +32,8 @@ export class Voice {
     const isNew = spell.named !== this.seen;
     this.seen = spell.named;
     this.isMuted = absence.isKnown || (spell.isThin(now) && !isNew && !isOwed);
-    if (!this.isMuted) spell.spend(2, now); // with the one that says how it went
+    this.isOwed = isOwed;
+    if (!this.isMuted && !isOwed) spell.spend(2, now); // with the one that says how it went
     return !this.isMuted;
   }
 
@@ -77,11 +80,11 @@ export class Voice {
 
   /** Selects what is told of what an rsync of the sync prints. */
   lines<Line>(): Selection<Line> {
-    const { spell, isMuted } = this;
+    const { spell, isMuted, isOwed } = this;
     const excerpt = new Excerpt<Line>();
     const take = (line: Line) => {
       if (isMuted) spell.omit({ lines: 1 }, performance.now());
-      else spell.spend(1, performance.now());
+      else if (!isOwed) spell.spend(1, performance.now());
       return isMuted ? [] : excerpt.take(line);
     };
     return { take, end: () => this.counted(excerpt.end()) };

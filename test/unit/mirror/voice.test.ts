@@ -47,6 +47,17 @@ describe('a batch', () => {
     expect(voice.begins(true)).toBe(true); // it is owed
   });
 
+  test('that is owed, as the regular comparison is, is told of however many there are, and takes no room', () => {
+    const { spell, voice } = bed();
+    for (let n = 0; n < 1000; n++) {
+      expect(voice.begins(true)).toBe(true);
+      expect(printed(voice, ['a', 'b']).told).toHaveLength(2);
+      expect(voice.tells(outcome({ mode: 'full' }))).toBe(true);
+    }
+    expect(spell.isBusy).toBe(false);
+    expect(bed({ isBusy: true }).voice.begins(true)).toBe(true);
+  });
+
   test.each(['partial', 'limited', 'failed', 'unreachable'] as const)(
     'is told of in any case where it is %s',
     (kind) => {
