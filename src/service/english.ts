@@ -500,8 +500,8 @@ Exit status: 0 stopped by SIGTERM/SIGINT/SIGHUP; 1 a step of the start failed or
 
   // src/mirror/announcer.ts
   '变化频繁：重复的变化和成功的同步不再逐条列出，每分钟汇总一次；新的文件、失败和警告照常列出':
-    'Much goes on: repeated changes and syncs that succeed are no longer listed one by one, but summed up once a minute; new files, failures and warnings are listed as before',
-  '变化不再频繁，恢复逐条列出': 'Less goes on: everything is listed one by one again',
+    'Changes are frequent: repeated changes and successful syncs are no longer listed one by one but summed up once a minute; new files, failures and warnings are listed as before',
+  '变化不再频繁，恢复逐条列出': 'Changes are no longer frequent; everything is listed one by one again',
   '{0} 次成功的同步 ({1} 个文件，{2}，共 {3} 秒)': 'successful syncs: {0} ({1} files, {2}, {3} s in all)',
   '{0} 处文件变化、{1} 行 rsync 输出': 'changes: {0}, lines of rsync: {1}',
   '过去 {0} 秒未逐条列出：{1}、{2}': 'Not listed one by one in the last {0} s: {1}, {2}',
@@ -626,9 +626,9 @@ Exit status: 0 stopped by SIGTERM/SIGINT/SIGHUP; 1 a step of the start failed or
 
   // src/mirror/voice.ts
   '目标已有 {0} 分钟无法连接，重试了 {1} 次，将继续重试；{2} 处变化等待同步':
-    'The target has been out of reach for {0} min, after {1} tries; trying on. Changes waiting for the sync: {2}',
+    'The target has been out of reach for {0} min (tries: {1}), and is tried again and again. Changes waiting for the sync: {2}',
   '{0}。{1}': '{0}. {1}',
-  '目标恢复连接，此前 {0} 秒无法连接，重试了 {1} 次 ✓': 'The target can be reached again, after {0} s and {1} tries ✓',
+  '目标恢复连接，此前 {0} 秒无法连接，重试了 {1} 次 ✓': 'The target can be reached again after {0} s (tries: {1}) ✓',
 
   // src/mirror/target-state.ts
   '备份端已接管 (start-sshd --promote)，不接收镜像：变化暂不同步，每分钟查看一次':
@@ -1396,7 +1396,7 @@ Exit status: 0 stopped by SIGTERM/SIGINT/SIGHUP; 1 a step of the start failed, a
   应含有完整的路径: 'needs its whole path',
   '最多 {0} 个 URL': 'there may be {0} URLs at most',
   '第 {0} 个 URL {1}': 'URL {0} {1}',
-  '的格式前缀应为 {0} 之一': 'has a form in front that is none of {0}',
+  '的格式前缀应为 {0} 之一': 'should have one of these forms in front: {0}',
   天: 'd',
   小时: 'h',
   分: 'min',
@@ -1412,7 +1412,7 @@ Exit status: 0 stopped by SIGTERM/SIGINT/SIGHUP; 1 a step of the start failed, a
   '…另有 {0} 条，见 --status': '… and {0} more, see --status',
   '【测试】test 这是一条测试报告，一切照常，{0}': '[TEST] test: this is a test report, nothing has happened, {0}',
   '{0} @ {1}：测试 test': '{0} @ {1}: test',
-  '已向 {0} 报告 {1} 个故障、{2} 个恢复': 'Reported {1} problems and {2} recoveries to {0}',
+  '已向 {0} 报告 {1} 个故障、{2} 个恢复': 'Reported to {0}: problems: {1}, recoveries: {2}',
   '无法向 {0} 发送报告：{1}。将继续重试': 'Cannot send a report to {0}: {1}. It will be tried again',
   '没有设置 NOTIFY_URL，没有可以发送测试报告的地方': 'NOTIFY_URL is not set: there is nowhere to send a test report to',
   'NOTIFY_URL 的第 {0} 个 ({1} {2})': 'NOTIFY_URL {0} ({1} {2})',
@@ -1420,13 +1420,13 @@ Exit status: 0 stopped by SIGTERM/SIGINT/SIGHUP; 1 a step of the start failed, a
   '{0} 已接受测试报告：{1}': '{0} has taken the test report: {1}',
   'HTTP {0}，重定向到 {1}；为了不泄露令牌，不跟随重定向，请填写最终的 URL':
     'HTTP {0}, a redirect to {1}, which is not followed, so that no other host gets the token: give the URL where it ends',
-  '{0} 秒内没有完整的应答': 'no whole answer within {0} s',
+  '{0} 秒内没有完整的应答': 'no complete answer within {0} s',
   '找不到主机 ({0})，请检查主机名和 DNS': 'the host cannot be found ({0}): check its name and the DNS',
   '无法验证它的证书 ({0})；自建服务的证书可由 NODE_EXTRA_CA_CERTS 指明':
     'its certificate cannot be verified ({0}); NODE_EXTRA_CA_CERTS can name one of your own',
   '连接被拒绝 ({0})': 'the connection was refused ({0})',
   '连接被中断 ({0})': 'the connection was cut ({0})',
   '无法发送 ({0})': 'it cannot be sent ({0})',
-  '应为以 http:// 或 https:// 开头的完整 URL': 'has to be a whole URL that begins with http:// or https://',
+  '应为以 http:// 或 https:// 开头的完整 URL': 'should be a full URL that begins with http:// or https://',
   '配置错误: {0}=***：{1}': 'Configuration error: {0}=***: {1}',
 };

@@ -5,6 +5,7 @@ import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
 import { CHEAP_LOGIN, Pair, userName } from '../pair.ts';
 import { cleanEnv, content, eventually, type Program } from '../processes.ts';
 import { binary } from '../project.ts';
+import { Services } from '../services.ts';
 
 setDefaultTimeout(120_000);
 
@@ -46,7 +47,8 @@ describe.each(['text', 'json'])('a pair with LOG_LANG=en and a log as %s', (LOG_
     await using pair = await Pair.make('english'); // with keys to be made, which is told, too
     mkdirSync(pair.path('source', 'photos'));
     for (let n = 0; n < 30; n++) writeFileSync(pair.path('source', 'photos', `${n}`), `${n}`);
-    const env = { ...SPEAKS_ENGLISH, LOG_FORMAT };
+    await using services = new Services();
+    const env = { ...SPEAKS_ENGLISH, LOG_FORMAT, NOTIFY_URL: services.urls.json ?? '', NOTIFY_AFTER: '0' };
     const backup = pair.start('start-sshd', env);
     const source = pair.start('rsync-inotify', { ...env, SYNC_INTERVAL: '0', MAX_DELETE: '5' });
     await source.shows('✓ Service is running, watching for changes...');
@@ -79,6 +81,9 @@ describe.each(['text', 'json'])('a pair with LOG_LANG=en and a log as %s', (LOG_
     );
     await eventually(() => /^refused commands +2$/m.test(ask(pair, 'start-sshd', '--status').stdout));
     expect(ask(pair, 'start-sshd', '--status').isEnglish).toBe(true);
+    const { text } = await services.takes('json');
+    expect(text).toContain('[PROBLEM] ');
+    expect(text).not.toMatch(CHINESE);
     expect(await backup.stop()).toBe(0);
     await source.shows('The SSH connection was lost; connecting again...');
     const said = source.output.length;
