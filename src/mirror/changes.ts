@@ -40,6 +40,8 @@ export interface Change {
   dated: number;
   /** When an event has named it last, ms on the clock of `performance.now()`; 0 where none has. */
   at: number;
+  /** When it came into being while the target surely had nothing of that name (`Unsent`); 0 where it may have had. */
+  born: number;
 }
 
 /** Changed paths below the source, as bytes in latin1 strings; '' is the source itself. */
@@ -47,7 +49,7 @@ export type Batch = Map<string, Change>;
 
 export const UNKNOWN: Change = {
   ...{ kind: undefined, isDirectory: false, since: 0, open: false, tree: false },
-  ...{ fresh: false, shared: false, replaced: false, hidden: false, dated: 0, at: 0 },
+  ...{ fresh: false, shared: false, replaced: false, hidden: false, dated: 0, at: 0, born: 0 },
 };
 export const TREE: Change = { ...UNKNOWN, tree: true };
 /** All of the source. */
@@ -125,13 +127,14 @@ export class Changes extends EventEmitter {
    * Notes an event; returns whether it does not merely repeat itself.
    * @param isLacking whether an earlier change of this path, which does not wait any more, is not mirrored yet
    * @param dated up to which time of a file size and time do not say what it holds, ms since 1970
+   * @param born when it came into being, if the target surely had nothing of that name
    */
-  note(path: string, event: Event, found: Stats | undefined, isLacking: boolean, dated = 0): boolean {
+  note(path: string, event: Event, found: Stats | undefined, isLacking: boolean, dated = 0, born = 0): boolean {
     const known = this.waiting.get(path);
     const since = known && Number.isFinite(known.since) ? known.since : 0; // a regular comparison waits for nothing
     const change = changeAfter(event, known ?? UNKNOWN, found, isLacking || !!known);
     change.replaced ||= dated > 0;
-    this.set(path, { ...change, since, dated: Math.max(change.dated, dated), at: this.now() });
+    this.set(path, { ...change, since, dated: Math.max(change.dated, dated), at: this.now(), born });
     if (event.kind === 'moved_from') this.quiet += HALF_MS;
     return known?.kind !== event.kind || known.isDirectory !== event.isDirectory;
   }
@@ -155,6 +158,7 @@ export class Changes extends EventEmitter {
         replaced: replaced || before.replaced,
         hidden: hidden || before.hidden,
         dated: Math.max(dated, before.dated),
+        born: 0, // some of it may have been sent
       };
       this.set(path, { ...before, ...flags, since });
     }
@@ -164,7 +168,7 @@ export class Changes extends EventEmitter {
   restore(batch: Batch): void {
     const unknown = [...batch].filter(([path]) => !this.waiting.has(path));
     this.add(new Map([...batch].filter(([path]) => this.waiting.has(path))));
-    for (const [path, change] of unknown) this.set(path, change);
+    for (const [path, change] of unknown) this.set(path, { ...change, born: 0 });
   }
 
   /** Keeps a change. Beyond a number, all of the source counts as changed: that needs no paths, so memory stays bounded. */

@@ -29,7 +29,7 @@ export class Doubts extends EventEmitter {
 
   /** Whether a path lies in one of them. */
   covers(path: string): boolean {
-    return withParents(path).some((it) => this.seenBy.has(it));
+    return this.size > 0 && withParents(path).some((it) => this.seenBy.has(it));
   }
 
   /** Whether a watcher has seen itself that all of the source is in doubt. */

@@ -3,10 +3,11 @@
  * that comes after all that has happened before. Where something may have been lost, all of the source is in doubt first.
  *
  *   const markers = new Markers(doubts, () => watch.distrust(''));
- *   markers.add(watcher);
+ *   markers.add(watcher, 1);
  *   await markers.pass(); // what had happened when that was asked has been told, or was looked for by a watcher that came later
  */
 import { EventEmitter } from 'node:events';
+import { parentOf } from '../service/files.ts';
 import { t } from '../service/language.ts';
 import { lifecycle, shared } from '../service/lifecycle.ts';
 import { Failure } from '../service/text.ts';
@@ -20,6 +21,9 @@ export class Markers extends EventEmitter {
   /** Those that were silent for so long that they have told all that happened before others stood in their place. */
   private readonly silent = new WeakSet<Watcher>();
 
+  /** The number of the last one. */
+  private standing = 0;
+
   /** @param distrust puts all of the source in doubt */
   constructor(
     private readonly doubts: Pick<Doubts, 'covers'>,
@@ -29,10 +33,20 @@ export class Markers extends EventEmitter {
   }
 
   /** Takes a watcher whose watches stand, once what it has looked for is no longer in doubt. */
-  add(watcher: Watcher): void {
+  add(watcher: Watcher, number: number): void {
+    this.standing = number;
     this.watchers.add(watcher);
     watcher.once('exit', () => this.watchers.delete(watcher));
     this.emit('added');
+  }
+
+  /**
+   * Whether what a watcher tells of a path is surely about that: no other one tells, too, under names of its own, and where the path lies
+   * is not in doubt. @param last the number of the one that was started last
+   */
+  trusts(path: string, number: number, last: number): boolean {
+    const isAlone = number === last && number === this.standing && this.watchers.size === 1;
+    return isAlone && !this.doubts.covers(parentOf(path));
   }
 
   /** Says of a watcher that it has nothing left to tell. */

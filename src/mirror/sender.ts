@@ -31,10 +31,11 @@ import {
   type Outcome,
   type Sent,
 } from './rsync.ts';
-import { LIST_OPTIONS, listOf, mayDelete, mayReplace, rulesOf, type Scopes } from './scopes.ts';
+import { LIST_OPTIONS, listOf, mayDelete, mayReplace, NOTHING, rulesOf, type Scopes } from './scopes.ts';
 import type { Source } from './source.ts';
 import type { TargetState } from './target-state.ts';
 import { type Transfer, Transfers } from './transfers.ts';
+import { leaveOut, looksAround } from './unsent.ts';
 import { Waiting } from './waiting.ts';
 import { WholeTree } from './whole-tree.ts';
 
@@ -55,8 +56,9 @@ interface Attempt {
 interface Surveyed {
   scopes: Scopes | undefined;
   isList: boolean;
+  /** What is left of the batch without what was never sent and is gone. */
+  rest: Batch;
 }
-const NOWHERE: Surveyed = { scopes: undefined, isList: false };
 
 export class Sender {
   /** The rsyncs that wait for names. */
@@ -96,6 +98,7 @@ export class Sender {
     this.wholeTree = new WholeTree({ host, source, state, transfers: this.transfers });
     mounts.on('changed', () => this.renewRules());
     brake.on('changed', () => this.waiting.endAll());
+    brake.on('changed', () => state.unsent.doubt());
     connection.on('connected', () => this.begin());
     connection.on('lost', () => this.disarm());
     state.on('demoted', () => this.begin());
@@ -125,6 +128,8 @@ export class Sender {
   async send(batch: Batch, ceiling?: number): Promise<Outcome> {
     const started = performance.now();
     const isWhole = batch.get('')?.tree || (this.host.plan.method === 'full' && !this.host.plan.unruled);
+    const { unsent, changes, unmirrored } = this.state;
+    unsent.name(batch, changes.waiting);
     const attempt: Attempt = { mode: isWhole ? 'full' : 'incremental', unrepeated: [] };
     const result = await this.sendInPrecision(() =>
       this.transfers
@@ -136,6 +141,7 @@ export class Sender {
     const done = addTotals(this.transfers.done, this.beside.takeTotals());
     const outcome = { ...attempt, ...done, leftOut, ...result, seconds: (performance.now() - started) / 1000 };
     await this.brake.record(batch, outcome);
+    unsent.end(outcome, !this.brake.isHolding && unmirrored.size === 0);
     return outcome;
   }
 
@@ -191,19 +197,28 @@ export class Sender {
     this.source.check(); // the backup may have taken long
     const hasNewRules = [...batch.keys()].some((path) => this.holdsRules(path));
     if (hasNewRules) this.brake.distrust(); // they may exclude what --delete-excluded would delete
-    const { scopes, isList } = hasNewRules ? NOWHERE : await this.surveyClear(batch);
+    const nowhere = { scopes: undefined, isList: false, rest: batch };
+    const { scopes, isList, rest } = hasNewRules ? nowhere : await this.surveyClear(batch);
+    if (scopes && rest.size === 0 && batch.size > 0) return this.defer(scopes);
     const names = scopes && isList ? listOf(scopes, this.source.prefix) : undefined;
     const rules = scopes && !names ? rulesOf(scopes, this.source.prefix) : undefined;
     if (!scopes || !(names || rules)) {
       attempt.mode = 'full';
       return this.compare(batch);
     }
+    if (rules) this.state.unsent.cover();
     if (rules) await this.beside.clear();
     const sent = await this.sendWeighed(
-      () => this.brake.weigh(batch, { options: rules ?? LIST_OPTIONS, names }),
+      () => this.brake.weigh(rest, { options: rules ?? LIST_OPTIONS, names }),
       () => (names ? this.sendNames(batch, scopes) : this.transfers.finish(this.transfers.start(rules ?? []))),
     );
-    return this.sendByContent(batch, sent);
+    return this.sendByContent(rest, sent);
+  }
+
+  /** Sends nothing now, for a target lacks nothing but the time of directories. */
+  private defer(scopes: Scopes): Sent {
+    this.state.later.defer([...scopes.keys()].map((path) => (path === NOTHING ? '' : path)));
+    return { status: 0 };
   }
 
   /** Finds what rsync has to look at for a batch, once nothing is on its way that it might touch. */
@@ -218,6 +233,9 @@ export class Sender {
   private async sendNames(batch: Batch, scopes: Scopes): Promise<Sent> {
     const rest = await this.removals.remove(batch, scopes);
     this.pruning.check(rest);
+    const { unsent, changes } = this.state;
+    unsent.name(rest, changes.waiting);
+    if (looksAround(rest)) unsent.cover();
     const { mounted, files } = this.mounts;
     return this.sendList(listOf(rest, this.source.prefix), mayReplace(rest, mounted, files));
   }
@@ -229,11 +247,14 @@ export class Sender {
     const mayList = (found: Scopes) => plan.mayDeleteByNames || !mayDelete(found);
     const listed = unruled && (await this.source.survey(batch, { ...plan, filters: unruled, isHidden }));
     if (listed && mayList(listed) && !isNearRules(this.source, batch.keys(), listed))
-      return { scopes: listed, isList: true };
-    if (method === 'full') return NOWHERE;
-    const scopes = await this.source.survey(batch, { ...plan, isHidden });
-    if (scopes && !(await this.pruning.suits(batch, scopes))) return NOWHERE;
-    return { scopes, isList: method === 'list' && scopes !== undefined && mayList(scopes) };
+      return { scopes: listed, isList: true, rest: batch };
+    const nowhere = { scopes: undefined, isList: false, rest: batch };
+    const all = method === 'full' ? undefined : await this.source.survey(batch, { ...plan, isHidden });
+    if (!all) return nowhere;
+    const { prefix } = this.source;
+    const { scopes, batch: rest } = leaveOut(this.state.unsent, { plan, prefix }, batch, all);
+    if (!(await this.pruning.suits(batch, scopes))) return nowhere;
+    return { scopes, isList: method === 'list' && mayList(scopes), rest };
   }
 
   /**
@@ -242,6 +263,7 @@ export class Sender {
    * @throws {Failure} where the source is not what it was
    */
   private async compare(batch: Batch): Promise<Sent> {
+    this.state.unsent.cover();
     await this.beside.clear();
     await this.byContent.send(batch);
     const sent = await this.sendWeighed(
@@ -253,7 +275,9 @@ export class Sender {
 
   /** Sends of a batch whose rest was sent what only its content tells. @throws {Failure} where the source is not what it was */
   private async sendByContent(batch: Batch, sent: Sent): Promise<Sent> {
-    return hasRun(sent.status) ? joined(sent, await this.byContent.send(batch)) : sent;
+    if (!hasRun(sent.status)) return sent;
+    if ([...batch.values()].some(({ dated }) => dated > 0)) this.state.unsent.cover(); // it looks at whole directories, too
+    return joined(sent, await this.byContent.send(batch));
   }
 
   /** Sends what was weighed, and weighs it again where more has gone meanwhile. @throws {Failure} where that does not end */

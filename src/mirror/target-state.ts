@@ -20,12 +20,14 @@ import type { Event } from './events.ts';
 import type { Attribute } from './faults.ts';
 import { reportHeld } from './held.ts';
 import { LastHour } from './last-hour.ts';
+import { Later } from './later.ts';
 import type { Held, Span } from './memory.ts';
 import { type Move, Moves, replacedBelow } from './moves.ts';
 import { describeProgress, type Progress } from './progress.ts';
 import type { Outcome } from './rsync.ts';
 import { Spell } from './spell.ts';
 import { Unmirrored } from './unmirrored.ts';
+import { Unsent } from './unsent.ts';
 import { Voice } from './voice.ts';
 
 /** How many paths that fail are named. */
@@ -80,6 +82,8 @@ export class TargetState extends EventEmitter {
   readonly moves = new Moves();
   readonly departures = new Departures();
   readonly dating = new Dating();
+  readonly unsent = new Unsent();
+  readonly later = new Later((batch) => this.changes.add(batch));
   /** Whether it may hold what the source does not have any more. */
   mayHoldMore = () => false;
   /** Lists the options for which each change costs a comparison of everything. */
@@ -130,21 +134,17 @@ export class TargetState extends EventEmitter {
     return [this.changes.waiting, this.batch, this.beside, this.withheld, ...this.queued, this.failed.waiting];
   }
 
-  /** Notes an event; returns whether it does not merely repeat itself. */
-  note(path: string, event: Event, found: Stats | undefined): boolean {
+  /** Notes an event; returns whether it does not merely repeat itself. @param isSure whether it is surely about that path, and told once */
+  note(path: string, event: Event, found: Stats | undefined, isSure = false): boolean {
     // One that was renamed, rewritten and given its old time again would pass for what the target has.
     if (event.kind === 'attrib' && this.lacking.some((batch) => isWritten(batch.get(path) ?? UNKNOWN)))
       this.moves.delete(path);
     if (event.kind === 'moved_from' && event.isDirectory) this.departures.leave(path);
     const dated = this.dating.after(path, event, this.lacking, this.mayHoldMore());
     const sent = [this.batch, this.beside, this.withheld, this.failed.waiting];
-    return this.changes.note(
-      path,
-      event,
-      found,
-      sent.some((batch) => batch.has(path)),
-      dated,
-    );
+    const isLacking = sent.some((batch) => batch.has(path));
+    const born = isSure ? this.unsent.bornAt(path, event, this.changes.waiting.get(path), this.lacking) : 0;
+    return this.changes.note(path, event, found, isLacking, dated, born);
   }
 
   /** Notes a rename, where it is certain that the target has what was renamed, in its old place. */
@@ -158,12 +158,12 @@ export class TargetState extends EventEmitter {
   }
 
   get pending(): number {
-    return this.lacking.reduce((sum, { size }) => sum + size, 0);
+    return this.lacking.reduce((sum, { size }) => sum + size, this.later.waiting.size);
   }
 
   /** Since when it has lacked a change, ms since 1970. */
   get oldestPending(): number | undefined {
-    const oldest = Math.min(...this.lacking.map(oldestOf));
+    const oldest = Math.min(...[...this.lacking, this.later.waiting].map(oldestOf));
     return Number.isFinite(oldest) ? Date.now() - (performance.now() - oldest) : undefined;
   }
 
@@ -280,6 +280,7 @@ export class TargetState extends EventEmitter {
     this.failingSince = undefined; // that is why
     if (this.isPromoted) return;
     this.promotedSince = Date.now();
+    this.unsent.doubt(); // others write there
     this.error('backup.promoted', t`${PROMOTED}。若要恢复镜像，请在备份端执行 start-sshd --demote`);
     this.emit('promoted');
     touch();

@@ -99,6 +99,7 @@ export class Target extends EventEmitter {
       await this.waitUntilDue();
       const maySend = await this.parts.pause.passed();
       if (this.state.isPromoted || (recovery.isDue && !lifecycle.stopping)) continue;
+      if (lifecycle.signal.aborted) this.state.later.hasten();
       if (this.hasGivenUp || (this.state.changes.size === 0 && !beside.isBusy)) return;
       if (!maySend) return this.giveUp(this.state.changes.take(0));
       if (this.state.changes.size === 0) {

@@ -89,6 +89,7 @@ export class Watch extends EventEmitter {
   ) {
     super();
     this.markers = new Markers(parts.doubts, () => this.doubt(''));
+    for (const { unsent } of parts.targets) unsent.marker = this.markers.pass;
     lifecycle.signal.addEventListener('abort', () => this.watcher?.end());
     parts.unwatched.on('open', (path: string) => this.doubt(path));
   }
@@ -106,7 +107,7 @@ export class Watch extends EventEmitter {
     for (const path of await this.parts.places.refresh()) this.doubt(path);
     const number = ++this.started;
     const began = new Date();
-    const watcher = this.startWatcher((event) => this.receive(event));
+    const watcher = this.startWatcher((event) => this.receive(event, number));
     await watcher.established;
     try {
       this.parts.source.check(); // it may have been replaced meanwhile
@@ -117,7 +118,7 @@ export class Watch extends EventEmitter {
     this.watcher = watcher;
     watcher.once('exit', (code, signal) => this.noticeDeath(watcher, code, signal));
     this.settle(number, began);
-    this.markers.add(watcher);
+    this.markers.add(watcher, number);
     lifecycle.background(this.count());
     lifecycle.background(this.inspect(watcher));
   }
@@ -143,7 +144,7 @@ export class Watch extends EventEmitter {
     this.emit('lost');
   }
 
-  private receive(event: Event): void {
+  private receive(event: Event, number: number): void {
     const { kind, isDirectory, path: absolute } = event;
     const { source } = this.parts;
     if (kind === 'q_overflow') {
@@ -162,7 +163,7 @@ export class Watch extends EventEmitter {
     this.events++;
     const isArrival = kind === 'create' || kind === 'moved_to';
     const found = isArrival && !(kind === 'create' && isDirectory) ? source.look(path) : undefined;
-    this.note(path, event, found);
+    this.note(path, event, found, this.markers.trusts(path, number, this.started));
     if (kind === 'delete' && isDirectory) this.countSoon(); // new ones have a new watcher anyway
     // What was in it was not seen to go: nobody can say how much that was.
     if (kind === 'delete' && isDirectory && this.parts.unwatched.has(path)) this.lookInto([path]);
@@ -172,9 +173,9 @@ export class Watch extends EventEmitter {
   }
 
   /** Hands a change to every target. */
-  private note(path: string, event: Event, found: Stats | undefined): void {
+  private note(path: string, event: Event, found: Stats | undefined, isSure: boolean): void {
     const { source, targets, announcer, doubts } = this.parts;
-    const isNew = targets.map((target) => target.note(path, event, found));
+    const isNew = targets.map((target) => target.note(path, event, found, isSure));
     if (isNew.includes(true)) announcer.announce(source.root + path, event.names);
     const { kind, cookie } = event;
     if (kind === 'create' || kind === 'moved_to') for (const { moves } of targets) moves.forget(path, cookie);
@@ -275,13 +276,11 @@ export class Watch extends EventEmitter {
     }
   }
 
-  /**
-   * Resolves once every target knows of all that has happened in the source until now: it is among what each of them lacks, unless
-   * it has been mirrored. @throws {Failure} where the service stops
-   */
+  /** Resolves once every target knows of all that has happened until now: it has or lacks it. @throws {Failure} where the service stops */
   async marker(): Promise<void> {
     await this.markers.pass();
     this.lookInto(this.parts.doubts.paths);
+    for (const { later } of this.parts.targets) later.hasten();
   }
 
   /** Lists what is not watched, '' where that is too much to be known by name: no event tells of what happens there. */

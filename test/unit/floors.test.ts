@@ -12,7 +12,7 @@ const MIRROR = [
   'rsync-options filter-pattern rule-lines filter-rules options config option-warnings memory held allowance ssh check keys events changes dating moves departures estimate renames scopes hollows source near-rules parts',
   'watchable places foothold mount-states mounts source-guard excerpt spell announcer doubts',
   'unwatched terrain directories watcher-words vigil inotifywait inotifywaits coverage',
-  'progress differences faults size-limit rsync report unread unmirrored absence voice last-hour target-state markers watch published-keys host-keys connection backup-guard nesting restoring pause rivals standstill errands remote-renames',
+  'progress differences faults size-limit rsync report unread unmirrored absence voice last-hour unsent later target-state markers watch published-keys host-keys connection backup-guard nesting restoring pause rivals standstill errands remote-renames',
   'tally rule-files census ledger forecast losses brake transfers removals pruning whole-tree large-files beside own-line by-content waiting sender division flaws failures retries recovery target backups barrier commands status metrics monitor comparison readability horizon verify restore-wish fetching restore',
 ].flatMap((line) => line.split(' '));
 const BACKUP = [

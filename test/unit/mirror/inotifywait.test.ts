@@ -120,7 +120,7 @@ test('markers come back in the midst of work, with one watcher after the other',
   let old: Watcher | undefined;
   for (let round = 1; round <= 5; round++) {
     const { watcher, told: events } = await watch(`${directory.path}/`, ['']);
-    markers.add(watcher);
+    markers.add(watcher, round);
     for (let n = 0; n < 50; n++) writeFileSync(join(directory.path, `${round}-${n}`), '');
     const passed = markers.pass();
     if (old && (await old.waitForSilence(100, 5000))) markers.release(old);

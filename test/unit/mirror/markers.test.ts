@@ -10,6 +10,7 @@ withOwnClock();
 class Bed {
   readonly doubts = new Doubts();
   distrusted = 0;
+  private count = 0;
   readonly markers = new Markers(this.doubts, () => {
     this.distrusted++;
     this.doubts.add('', 1);
@@ -21,7 +22,7 @@ class Bed {
   add(marks = 1): StandInWatcher {
     const watcher = new StandInWatcher();
     for (let n = 0; n < marks; n++) watcher.marks.push(new Promise((resolve) => this.settles.push(resolve)));
-    this.markers.add(watcher);
+    this.markers.add(watcher, ++this.count);
     return watcher;
   }
 

@@ -662,3 +662,48 @@ describe('a marker', () => {
     expect(bed.waiting).toEqual(['d']);
   });
 });
+
+describe('what is told is surely about a path', () => {
+  /** Whether the second target trusts that what an event tells of has come into being. */
+  async function trusts(bed: Bed, tell: () => void, path = 'd/a'): Promise<boolean> {
+    for (const { unsent } of bed.targets) unsent.end({ mode: 'full', kind: 'done' }, true);
+    await settle();
+    tell();
+    return (bed.waitingAt(path)?.born ?? 0) > 0;
+  }
+
+  test('where one watcher alone tells, and nothing is in doubt there', async () => {
+    const bed = await Bed.watching();
+    expect(await trusts(bed, () => bed.tell('create', 'd/a'))).toBe(true);
+    expect(await trusts(bed, () => bed.tell('create', 'd/b', DIRECTORY), 'd/b')).toBe(true);
+    expect(await trusts(bed, () => bed.tell('create', 'd/b/a'), 'd/b/a')).toBe(false); // d/b is new
+    bed.clear();
+    bed.watch.distrust('d');
+    expect(await trusts(bed, () => bed.tell('create', 'd/c'), 'd/c')).toBe(false);
+    expect(await trusts(bed, () => bed.tell('create', 'e'), 'e')).toBe(true);
+  });
+
+  test('not while one takes the place of another, whichever tells, nor of the one before later on', async () => {
+    const bed = await Bed.watching();
+    const { promise, resolve } = Promise.withResolvers<boolean>();
+    const [old] = bed.watchers;
+    if (old) old.silence = promise;
+    bed.watch.distrust('e');
+    await passSeconds(1);
+    expect(bed.watchers).toHaveLength(2);
+    bed.clear();
+    expect(await trusts(bed, () => bed.tell('create', 'd/a'))).toBe(false);
+    resolve(true);
+    await passSeconds(1);
+    bed.clear();
+    expect(await trusts(bed, () => bed.tell('create', 'd/b', {}, 0), 'd/b')).toBe(false);
+    expect(await trusts(bed, () => bed.tell('create', 'd/c'), 'd/c')).toBe(true);
+  });
+});
+
+test('a marker has the times of directories sent that could wait', async () => {
+  const bed = await Bed.watching();
+  for (const { later } of bed.targets) later.defer(['d']);
+  await bed.watch.marker();
+  expect(bed.waiting).toEqual(['d']);
+});
