@@ -73,7 +73,7 @@ function onBackup(n: number, command: string[], env: Record<string, string> = {}
   );
 }
 
-function startBackup(n: number, size = '50M', env: Record<string, string> = {}): Program {
+function startBackup(n: number, size = '500M', env: Record<string, string> = {}): Program {
   const disk = `/mnt/backup-${n}/disk`;
   run('mkdir -p "$1"; mount -t tmpfs -o mode=755,size="$2" tmpfs "$1"', disk, size);
   return onBackup(n, [binary('start-sshd')], env);
@@ -106,7 +106,7 @@ async function work(duration: number): Promise<void> {
   for (let n = 0; performance.now() < end; n++) {
     writeFileSync(
       `/data/source/letters/${n % 40}.txt`,
-      Buffer.alloc(1000 * (1 + ((n * 7919) % 60) ** 2), `${n} ${Math.random()}`),
+      Buffer.alloc(200 * (1 + ((n * 7919) % 60) ** 2), `${n} ${Math.random()}`),
     );
     await sleep(1000 * (1 + ((n * 31) % 9)));
   }
