@@ -19,6 +19,7 @@ export const PATIENCE_MS = 30_000;
 export async function eventually<T>(check: () => T | Promise<T>, ms = PATIENCE_MS): Promise<NonNullable<T>> {
   const deadline = performance.now() + ms;
   while (true) {
+    const asked = performance.now();
     let last: unknown;
     try {
       const answer = await check();
@@ -28,7 +29,7 @@ export async function eventually<T>(check: () => T | Promise<T>, ms = PATIENCE_M
       last = error;
     }
     if (performance.now() > deadline) throw new Error(`not within ${ms} ms: ${check}\nlast: ${last}`);
-    await sleep(20);
+    await sleep(Math.min(Math.max(performance.now() - asked, 20), 200)); // as long as it looked: what it waits for needs the CPU, too
   }
 }
 
