@@ -189,6 +189,7 @@ function sharedKeys(): string {
 /** A binary where another user can reach it: the project may lie in a home directory. */
 export function copyOfBinary(name: string, directory: string): string {
   const copy = join(directory, name);
+  rmSync(copy, { force: true }); // of an earlier start: to copy would be to write into the binary itself
   try {
     linkSync(binary(name), copy); // a hundred megabytes less to write
   } catch {
