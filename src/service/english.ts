@@ -302,7 +302,7 @@ export const english: Record<string, string> = {
   '成功/失败': 'success/failure',
   传输: 'transferred',
   '{0} 自 {1} 起得知备份端已接管 (start-sshd --promote)，变化暂不同步':
-    '{0} has been known since {1} to have taken over (start-sshd --promote); changes are not synced for now',
+    '{0} the backup has been known since {1} to have taken over (start-sshd --promote); changes are not synced for now',
   '{0} 也被另一个 rsync-inotify 镜像: {1}': '{0} is mirrored to by another rsync-inotify, too: {1}',
 
   // src/mirror/rsync-options.ts
@@ -834,31 +834,31 @@ Exit status: 0 stopped by SIGTERM/SIGINT/SIGHUP; 1 a step of the start failed or
     'These changes fail again and again: they are divided into small parts to find the files that fail, and the others are mirrored first',
 
   // src/mirror/target.ts
-  '。恢复之前不再逐次记录，每 5 分钟报告一次': '. Until it is back this is told every 5 minutes, not each time',
+  '。恢复之前不再逐次记录，每 5 分钟报告一次': '. Until it is back, this is told every 5 minutes instead of each time',
   '{0} 处变化尚未同步，下次启动时的全量同步会包含它们':
     '{0} changes were not synced; the full sync at the next start includes them',
 
   // src/mirror/barrier.ts
-  '已有 {0} 个 --sync 在等待，请稍后再试': '{0} --sync are waiting already; try again later',
-  '服务正在停止，没有等到此前的变化都到达': 'the service is stopping, and not all that happened before has arrived',
-  '此前的变化都已在每个目标上 (耗时: {0}秒) ✓': 'all that happened before is on every target (took {0} s) ✓',
-  '在 {0} 秒内没有等到：': 'not all has arrived within {0} s:',
+  '已有 {0} 个 --sync 在等待，请稍后再试': 'as many --sync as may are waiting already: {0}; try again later',
+  '服务正在停止，没有等到此前的变化都到达': 'The service is stopping, and not all that happened before has arrived',
+  '此前的变化都已在每个目标上 (耗时: {0}秒) ✓': 'All that happened before is on every target (took {0} s) ✓',
+  '在 {0} 秒内没有等到：': 'Not all has arrived within {0} s:',
   '源目录不见了或被替换，没有在镜像': 'the source directory is gone or was replaced, and nothing is mirrored',
-  '备份端已接管，不接收镜像': 'the backup has taken over and receives nothing',
+  '备份端已接管，不接收镜像': 'the backup has taken over and receives no mirror',
   '已按要求暂停同步，到 {0} 为止；请先执行 rsync-inotify --resume':
-    'paused as asked, until {0}; run rsync-inotify --resume first',
-  '正在恢复源目录，暂停同步': 'somebody restores into the source, and nothing is sent',
+    'syncing pauses as requested, until {0}; run rsync-inotify --resume first',
+  '正在恢复源目录，暂停同步': 'the source directory is being restored, syncing pauses',
   尚未得知此前的全部变化: 'not all that happened before is known yet',
-  '缺少 {0} 处变化': '{0} changes are missing',
+  '缺少 {0} 处变化': 'changes that are missing: {0}',
   首次全量同步尚未完成: 'the first full sync is not done yet',
   '{0}，同步反复失败，请查看 --status 和日志': '{0}, and syncs fail again and again; see --status and the log',
   '其余变化已到达，暂缓删除 {0} 个文件；确认后请执行 rsync-inotify --accept-deletions':
-    'all else has arrived, and the deletion of {0} files is held; if it is meant, run rsync-inotify --accept-deletions',
-  '其余变化已到达，有 {0} 个路径无法同步{1}': 'all else has arrived, and {0} paths cannot be mirrored{1}',
+    'all else has arrived; held deletions: {0}; if they are meant, run rsync-inotify --accept-deletions',
+  '其余变化已到达，有 {0} 个路径无法同步{1}': 'all else has arrived; paths that cannot be mirrored: {0}{1}',
 
   // src/mirror/commands.ts
-  '用法错误: --sync 的时长应大于 0': 'usage error: the duration of --sync must be more than 0',
-  '等待此前的变化到达每个目标...': 'waiting until all that happened before is on every target...',
+  '用法错误: --sync 的时长应大于 0': 'Usage error: the duration of --sync should be more than 0',
+  '等待此前的变化到达每个目标...': 'Waiting until all that happened before is on every target...',
   '{0}: 放行 {1} 个文件的删除，主要位于 {2}，随即全量同步':
     '{0}: deletions are let through (files: {1}), most of them in {2}; a full sync follows',
   '无法监听 {0}：{1}': 'Cannot listen on {0}: {1}',
@@ -1385,7 +1385,7 @@ Exit status: 0 stopped by SIGTERM/SIGINT/SIGHUP; 1 a step of the start failed, a
   '目标目录: {0}': 'destination: {0}',
   '源目录: {0}': 'source: {0}',
   '备份端已接管，不接收镜像，直到执行 start-sshd --demote':
-    'the backup has taken over and receives nothing until start-sshd --demote',
+    'the backup has taken over and receives no mirror until start-sshd --demote',
   '无法请求 HEARTBEAT_URL ({0})：{1}。每分钟重试': 'Cannot ask for HEARTBEAT_URL ({0}): {1}. Tried again every minute',
   'HEARTBEAT_URL 恢复应答': 'HEARTBEAT_URL answers again',
   '无法读取 {0}，不记得已报告过的故障：{1}': 'Cannot read {0}, so that what was reported before is not known: {1}',
