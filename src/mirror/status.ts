@@ -124,9 +124,10 @@ export function problemsOf(status: Status, now = Date.parse(status.updated)): Pr
   if (ageOf(status, now).isStale) return [{ problem: 'stale' }];
   const source: Problem[] = status.source_found === false ? [{ problem: 'source' }] : [];
   if (phase === 'starting') return [{ problem: 'starting' }, ...source];
-  const isLate = ({ oldest_pending, mirrored, state, resumed }: Status['targets'][0]) =>
+  const isLate = ({ oldest_pending, mirrored, state, pause, resumed }: Status['targets'][0]) =>
     limit > 0 &&
     Math.min(lagOf(oldest_pending, now), resumed ? lagOf(resumed, now) : limit + 1) > limit &&
+    !pause &&
     !['paused', 'promoted'].includes(state) &&
     (mirrored || state !== 'syncing');
   const isFailing = ({ up, failed }: Status['targets'][0]) => up && lagOf(failed?.since ?? null, now) > FAILED_SECONDS;

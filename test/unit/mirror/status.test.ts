@@ -71,6 +71,30 @@ describe('what is wrong', () => {
     );
   });
 
+  test('is no pause until it should have ended, nor what has waited for its end', () => {
+    const pause = (until: number) => ({ pause: { since: ago(9999), until: ago(until) }, oldest_pending: ago(9000) });
+    for (const state of ['paused', 'syncing']) {
+      const paused = { ...pause(-60), state, mirrored: true };
+      expect(problems({}, paused)).toEqual([]);
+      expect(judge(status({}, paused), now)).toEqual({
+        healthy: true,
+        line: expect.stringMatching(/^健康: 已按要求暂停同步，到 \S+ \S+ 为止，继续监控$/),
+      });
+      expect(problems({}, { ...paused, ...pause(30) })).toEqual([]);
+      expect(problems({}, { ...paused, ...pause(31) })).toEqual([{ problem: 'pause', target: 'two' }]);
+      expect(problems({}, { ...paused, up: false })).toEqual([{ problem: 'target_down', target: 'two' }]);
+    }
+    const late = (resumed: number) => ({
+      oldest_pending: ago(9000),
+      mirrored: true,
+      state: 'waiting',
+      resumed: ago(resumed),
+    });
+    expect(problems({}, late(300))).toEqual([]);
+    expect(problems({}, late(301))).toEqual([{ problem: 'lag', target: 'two' }]);
+    expect(problems({}, { ...late(9999), oldest_pending: ago(299) })).toEqual([]);
+  });
+
   test('is the state itself when it is old, but a stop stays a stop', () => {
     expect(problems({ updated: ago(31) })).toEqual([{ problem: 'stale' }]);
     expect(problems({ updated: ago(29) })).toEqual([]);
