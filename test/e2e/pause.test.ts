@@ -64,7 +64,15 @@ test('a pause is on once the sync that went on has ended, and not before', async
   expect(output).toContain('等待正在进行的同步结束');
 });
 
+/** A directory that everybody may enter, for as long as a test runs. */
+function openPlace(): { path: string } & Disposable {
+  const path = mkdtempSync(join(tmpdir(), 'rsync-inotify-test-'));
+  chmodSync(path, 0o755);
+  return { path, [Symbol.dispose]: () => rmSync(path, { recursive: true }) };
+}
+
 test('what is wrong with a command is said, with exit status 2, and nobody but the user of the service may give one', async () => {
+  using place = openPlace(); // so that nothing but the socket itself keeps others away
   await using pair = await Pair.withKeys('pause-refused');
   for (const args of [
     ['--pause', '0s'],
@@ -77,15 +85,12 @@ test('what is wrong with a command is said, with exit status 2, and nobody but t
     expect([args, tell(pair, ...args)]).toEqual([args, { status: 2, output: expect.stringContaining('用法错误') }]);
   if (!isRoot) return console.warn('SKIPPED: a command of another user: only root can become one');
   using user = ordinaryUser();
-  const place = mkdtempSync(join(tmpdir(), 'rsync-inotify-test-'));
-  chmodSync(place, 0o755); // so that nothing but the socket itself keeps others away
-  const STATUS_FILE = join(place, 'status.json');
+  const STATUS_FILE = join(place.path, 'status.json');
   await pair.run({ STATUS_FILE });
   const env = { ...cleanEnv(), STATUS_FILE };
-  const { status, stdout, stderr } = spawnSync(copyOfBinary('rsync-inotify', place), ['--pause'], {
+  const { status, stdout, stderr } = spawnSync(copyOfBinary('rsync-inotify', place.path), ['--pause'], {
     ...{ env, uid: user.uid, gid: user.gid, encoding: 'utf8' },
   });
   expect([status, stdout + stderr]).toEqual([1, expect.stringContaining('无权控制服务，请以运行服务的用户执行')]);
   expect(JSON.parse(content(STATUS_FILE)).targets[0].state).not.toBe('paused');
-  rmSync(place, { recursive: true });
 });
