@@ -221,6 +221,7 @@ export class TargetState extends EventEmitter {
   /** Records the outcome of that sync. */
   record(outcome: Outcome): void {
     const { mode, kind, bytes = 0 } = outcome;
+    const { pending } = this;
     this.batch = new Map();
     this.syncing = false;
     this.dating.end();
@@ -233,7 +234,7 @@ export class TargetState extends EventEmitter {
       this.up = true;
       if (mode === 'full') this.comparedAt = performance.now() - outcome.seconds * 1000;
     } else if (kind === 'unreachable') this.up = false;
-    if (kind === 'unreachable') this.voice.noteAway(outcome, this.pending);
+    if (kind === 'unreachable') this.voice.noteAway(outcome, pending);
     else this.voice.noteReached();
     this.failingSince = kind === 'done' || kind === 'limited' ? undefined : (this.failingSince ?? Date.now());
     this.lastStatus = outcome.status;

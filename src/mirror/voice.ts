@@ -15,7 +15,7 @@ export class Voice {
   /** Whether the sync that is under way is told of only where it fails. */
   private isMuted = false;
   /** Whether it is told of in any case, and takes no room from others. */
-  private isOwed = false;
+  private isOwed = true;
   /** How many changes had been named when the last batch was sent. */
   private seen = 0;
 
@@ -83,9 +83,10 @@ export class Voice {
     const { spell, isMuted, isOwed } = this;
     const excerpt = new Excerpt<Line>();
     const take = (line: Line) => {
+      const told = isMuted ? [] : excerpt.take(line);
       if (isMuted) spell.omit({ lines: 1 }, performance.now());
-      else if (!isOwed) spell.spend(1, performance.now());
-      return isMuted ? [] : excerpt.take(line);
+      else if (!isOwed) spell.spend(told.length, performance.now());
+      return told;
     };
     return { take, end: () => this.counted(excerpt.end()) };
   }

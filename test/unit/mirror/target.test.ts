@@ -352,6 +352,21 @@ describe('what becomes of a batch', () => {
     },
   );
 
+  test('unreachable: that it is tried is told twice, and then every five minutes, with how much waits', async () => {
+    const bed = new Bed();
+    bed.answer = { kind: 'unreachable', status: 255 };
+    bed.mirror();
+    bed.delete('a');
+    bed.delete('b');
+    await passSeconds(750);
+    expect(log.text.match(/秒后重试/g)).toHaveLength(2);
+    expect(log.text).toContain('2 秒后重试，2 处变化等待同步。恢复之前不再逐次记录，每 5 分钟报告一次');
+    expect(log.text.match(/目标已有 \d+ 分钟无法连接，重试了 \d+ 次，将继续重试；2 处变化等待同步/g)).toHaveLength(2);
+    bed.answer = { kind: 'done' };
+    await passSeconds(60);
+    expect(log.text).toMatch(/目标恢复连接，此前 \d{3} 秒无法连接，重试了 \d+ 次 ✓/);
+  });
+
   test.each(NOT_NOW)('%s: it goes at once when the target is connected again', async (kind) => {
     const bed = new Bed();
     bed.answer = { kind, status: 12 };

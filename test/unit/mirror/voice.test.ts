@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, jest, test } from 'bun:test';
 import { Absence } from '../../../src/mirror/absence.ts';
+import { FIRST_LINES, LAST_LINES } from '../../../src/mirror/excerpt.ts';
 import { LINES_AT_ONCE, Spell } from '../../../src/mirror/spell.ts';
 import { Voice } from '../../../src/mirror/voice.ts';
 import type { Entry } from '../../../src/service/log.ts';
@@ -45,6 +46,13 @@ describe('a batch', () => {
     expect(voice.tells(outcome())).toBe(true);
     expect(voice.begins(false)).toBe(false);
     expect(voice.begins(true)).toBe(true); // it is owed
+  });
+
+  test('that is large takes no more room than is told of it', () => {
+    const { spell, voice } = bed();
+    voice.begins(false);
+    expect(printed(voice, Array(100_000).fill('a'))).toMatchObject({ omitted: 100_000 - FIRST_LINES - LAST_LINES });
+    expect(spell.isBusy).toBe(false);
   });
 
   test('that is owed, as the regular comparison is, is told of however many there are, and takes no room', () => {
