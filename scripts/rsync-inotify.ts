@@ -309,7 +309,7 @@ async function main(): Promise<void> {
   if (answer) return lifecycle.answer(answer);
   const { config, hosts } = await checkConfig();
   await openLogFile(config);
-  const [source, doubts, announcer] = [new Source(config.SOURCE_DIR), new Doubts(), new Announcer()];
+  const [source, doubts, announcer] = [new Source(config.SOURCE_DIR), new Doubts(), new Announcer(hosts.length)];
   const memory = new Memory(config);
   const mounts = new Mounts(memory, () => source.realRoot);
   const backups = backupsFor(hosts, { source, memory, mounts, doubts, announcer });

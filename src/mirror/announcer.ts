@@ -19,7 +19,7 @@ const MAX_EVENTS = 100;
 const [SUMMARY_MS, AWAY_SUMMARY_MS] = [60_000, 300_000];
 
 export class Announcer {
-  readonly spell = new Spell();
+  readonly spell: Spell;
   /** How many changes there were since the last batch, but for those that are counted elsewhere. */
   private count = 0;
   /** The last changes, newest first. */
@@ -29,7 +29,9 @@ export class Announcer {
   private since = 0;
   private isThinned = false;
 
-  constructor() {
+  /** @param targets how many there are */
+  constructor(targets = 1) {
+    this.spell = new Spell(targets);
     this.spell.onOmitted = () => this.schedule();
   }
 

@@ -7,8 +7,9 @@
  */
 
 /**
- * How many lines the log has room for at once, and how many more each second: a file that somebody saves makes about ten, so that sixty of
- * them in a row, and one every ten seconds for ever, are told in full. A file that is written all the time uses that up within a minute.
+ * How many lines the log has room for at once, and how many more each second, for each target: a file that somebody saves makes about ten,
+ * so that sixty of them in a row, and one every ten seconds for ever, are told in full. A file that is written all the time uses that up
+ * within a minute.
  */
 export const LINES_AT_ONCE = 600;
 const LINES_PER_SECOND = 1;
@@ -49,12 +50,17 @@ export class Spell {
   /** What was left out since the start, and since it was summed up. */
   readonly total = nothing();
   private recent = nothing();
-  private left = LINES_AT_ONCE;
+  private left: number;
   /** When that was so, and when something was left out last, ms on the clock of `performance.now()`. */
   private at: number | undefined;
   private lastOmitted = Number.NEGATIVE_INFINITY;
   /** When what was told last, the oldest first. */
   private readonly told = new Map<string, number>();
+
+  /** @param targets how many there are: each tells of its own syncs */
+  constructor(private readonly targets = 1) {
+    this.left = LINES_AT_ONCE * targets;
+  }
 
   /** Whether what is known is left out at present. */
   isThin(now: number): boolean {
@@ -119,7 +125,8 @@ export class Spell {
   private refill(now: number): void {
     const seconds = (now - (this.at ?? now)) / 1000;
     this.at = now;
-    this.left = Math.min(LINES_AT_ONCE, this.left + seconds * LINES_PER_SECOND);
+    const { targets } = this;
+    this.left = Math.min(LINES_AT_ONCE * targets, this.left + seconds * LINES_PER_SECOND * targets);
   }
 
   private isNews(key: string, now: number): boolean {

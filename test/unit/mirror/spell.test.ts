@@ -30,6 +30,17 @@ describe('a change is named', () => {
     expect(spell.total.changes).toBe(times * lines - count);
   });
 
+  test('each save of a file that is saved every thirty seconds for five hours, with what ten targets tell of it', () => {
+    const spell = new Spell(10);
+    for (let n = 0; n < 600; n++) {
+      for (let line = 0; line < 2; line++) spell.tellsChange('same', n * 30_000);
+      spell.spend(10 * 8, n * 30_000);
+    }
+    expect(spell.total.changes).toBe(0);
+    spell.spend(10 * LINES_AT_ONCE, 600 * 30_000);
+    expect(spell.isBusy).toBe(true);
+  });
+
   test('where there is no room for what is known, if it is new, and not for ever', () => {
     const spell = busySpell();
     expect(named(spell, (n) => `new ${n}`, { count: 1000, every: 0 })).toBe(RESERVE);
