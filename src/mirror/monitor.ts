@@ -10,7 +10,7 @@ import { Publisher, StateFile } from '../service/status.ts';
 import { headersFor, pagesOf, serveSite } from '../service/web.ts';
 import { type Config, originOf } from './config.ts';
 import { defineMetrics } from './metrics.ts';
-import { judge, problemsOf, type Service, type Status, sightingsOf } from './status.ts';
+import { asideOf, judge, problemsOf, type Service, type Status, sightingsOf } from './status.ts';
 import type { TargetState } from './target-state.ts';
 import type { Watch } from './watch.ts';
 
@@ -26,6 +26,7 @@ const look = (status: Status) => ({
   sightings: sightingsOf(status),
   isHealthy: judge(status).healthy,
   isPartial: problemsOf(status).some(({ problem }) => problem === 'starting'),
+  aside: asideOf(status),
 });
 
 /** Shows the state to whoever is to see it, and at the exit that the service has stopped. */

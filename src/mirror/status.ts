@@ -7,6 +7,7 @@ import { hostname } from 'node:os';
 import { version } from '../../package.json';
 import type { Sighting } from '../service/incidents.ts';
 import { language } from '../service/language.ts';
+import type { Aside } from '../service/report-words.ts';
 import { ageOf, complaints, describeComplaints, describeProgram, readStatusFile } from '../service/status.ts';
 import { escapeText, Failure, inUnits, localTime, reasonOf, t, table } from '../service/text.ts';
 import type { Announcer } from './announcer.ts';
@@ -200,6 +201,17 @@ export function judge(status: Status, now = Date.parse(status.updated)): { healt
 
 /** Finds the pause that an operator has asked for, which is the same for all targets. */
 const pauseOf = ({ targets }: Status) => targets.find(({ pause }) => pause)?.pause;
+
+/** Says with reports that a pause is on: what is wrong meanwhile may be meant. */
+export function asideOf(status: Status): Aside | undefined {
+  const pause = pauseOf(status);
+  if (!pause) return undefined;
+  const { since, until } = pause;
+  return {
+    line: t`已按要求暂停同步，到 ${localTime(until)} 为止，继续监控`,
+    fields: { paused_since: since, paused_until: until },
+  };
+}
 
 /** Reads what the running service says of itself. @throws {NoStatus} */
 export const readStatus = () => readStatusFile<Status>('rsync-inotify', String(variables.STATUS_FILE.default));

@@ -17,6 +17,12 @@ export interface Origin {
   place: string;
 }
 
+/** What is to be known of the state beside what is wrong: a line for people, and fields for programs. */
+export interface Aside {
+  line: string;
+  fields: Record<string, string>;
+}
+
 /** How many incidents are told in full by a message; programs get all of them. */
 const MAX_TOLD = 10;
 
@@ -88,14 +94,21 @@ function compose(
   lines: string[],
   entries: object[],
   now: number,
+  aside?: Aside,
 ): Omit<Report, 'isAlarm'> {
   const { program, version, host, directory, place } = origin;
-  const text = [...lines, place].join('\n');
-  return { title, text, data: { program, version, host, directory, time: iso(now), title, text, reports: entries } };
+  const text = [...lines, ...(aside ? [aside.line] : []), place].join('\n');
+  const about = { program, version, host, directory, time: iso(now), ...aside?.fields };
+  return { title, text, data: { ...about, title, text, reports: entries } };
 }
 
 /** Writes what has begun and what has ended. @param now ms since 1970 */
-export function writeReport(origin: Origin, news: { begun: Incident[]; ended: Incident[] }, now: number): Report {
+export function writeReport(
+  origin: Origin,
+  news: { begun: Incident[]; ended: Incident[] },
+  now: number,
+  aside?: Aside,
+): Report {
   const { begun, ended } = news;
   const lines = [
     ...begun.map((incident) => lineOfBegun(incident, now)),
@@ -107,7 +120,7 @@ export function writeReport(origin: Origin, news: { begun: Incident[]; ended: In
     ...begun.map((incident) => entryOf(incident, false, now)),
     ...ended.map((incident) => entryOf(incident, true, now)),
   ];
-  return { ...compose(origin, titleOf(origin, begun, ended), told, entries, now), isAlarm: begun.length > 0 };
+  return { ...compose(origin, titleOf(origin, begun, ended), told, entries, now, aside), isAlarm: begun.length > 0 };
 }
 
 /** Writes a report that tells of nothing. */

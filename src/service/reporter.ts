@@ -10,7 +10,7 @@ import { IncidentLog, type Sighting } from './incidents.ts';
 import { lifecycle } from './lifecycle.ts';
 import { log, warn } from './log.ts';
 import { type Receiver, refusalOf, requestFor } from './receivers.ts';
-import { type Origin, writeReport } from './report-words.ts';
+import { type Aside, type Origin, writeReport } from './report-words.ts';
 import { type Reply, type Request, send } from './requests.ts';
 import { reasonOf, t } from './text.ts';
 
@@ -43,6 +43,8 @@ export class Reporter {
   private readonly failures = new Map<string, number>();
   private readonly busy = new Set<string>();
   private alarm: NodeJS.Timeout | undefined;
+  /** What is told with each report at present. */
+  private aside: Aside | undefined;
 
   constructor(private readonly parts: Parts) {
     const { receivers, after, memory } = parts;
@@ -66,9 +68,14 @@ export class Reporter {
     return (this.parts.clock ?? (() => performance.now()))();
   }
 
-  /** Takes down what is wrong now, and tells whoever does not know. @param isPartial whether more may be wrong than can be seen */
-  observe(sightings: readonly Sighting[], isPartial = false): void {
+  /**
+   * Takes down what is wrong now, and tells whoever does not know.
+   * @param isPartial whether more may be wrong than can be seen
+   * @param aside what is to be told beside it, if it is told now
+   */
+  observe(sightings: readonly Sighting[], isPartial = false, aside?: Aside): void {
     const { clock } = this;
+    this.aside = aside;
     const before = this.incidents.shape;
     this.incidents.observe(sightings, { now: this.now, passed: clock - this.looked, isPartial });
     this.looked = clock;
@@ -101,7 +108,7 @@ export class Reporter {
     if (count === 0 || this.busy.has(id) || this.restFor(id) > 0 || lifecycle.stopping) return;
     this.busy.add(id);
     memory.data.next[id] = this.now + PACE_MS;
-    const request = requestFor(receiver, writeReport(origin, news, this.now), this.now);
+    const request = requestFor(receiver, writeReport(origin, news, this.now, this.aside), this.now);
     const { refusal, wait = 0 } = await this.post(receiver, request);
     this.busy.delete(id);
     if (lifecycle.stopping && refusal !== undefined) return;

@@ -9,7 +9,7 @@ import { IncidentMemory } from './incident-memory.ts';
 import type { Sighting } from './incidents.ts';
 import { type Answer, lifecycle } from './lifecycle.ts';
 import { parseReceivers, type Receiver, refusalOf, requestFor } from './receivers.ts';
-import { type Origin, writeTest } from './report-words.ts';
+import { type Aside, type Origin, writeTest } from './report-words.ts';
 import { Reporter } from './reporter.ts';
 import { describeReply, send } from './requests.ts';
 import { parseSecretUrl } from './secret-urls.ts';
@@ -29,6 +29,8 @@ interface View {
   isHealthy: boolean;
   /** Whether more may be wrong than can be seen. */
   isPartial: boolean;
+  /** What is to be known beside it. */
+  aside?: Aside | undefined;
 }
 
 interface Parts<S extends object> {
@@ -52,8 +54,8 @@ export function startReporting<S extends object>(
   const reporter = new Reporter({ receivers, after: 1000 * config.NOTIFY_AFTER, origin, memory, wake: touch });
   publisher.on('published', (status: S) => {
     if (lifecycle.stopping) return;
-    const { sightings, isHealthy, isPartial } = look(status);
-    if (receivers.length > 0) reporter.observe(sightings, isPartial);
+    const { sightings, isHealthy, isPartial, aside } = look(status);
+    if (receivers.length > 0) reporter.observe(sightings, isPartial, aside);
     heartbeat?.observe(isHealthy);
   });
   if (receivers.length > 0) lifecycle.onExit(() => memory.save());

@@ -1,5 +1,6 @@
 import { describe, expect, test } from 'bun:test';
-import { judge, problemsOf, sightingsOf } from '../../../src/mirror/status.ts';
+import { asideOf, judge, problemsOf, sightingsOf } from '../../../src/mirror/status.ts';
+import { localTime } from '../../../src/service/text.ts';
 
 describe('what is wrong', () => {
   const now = Date.parse('2026-11-22T20:00:00Z');
@@ -83,6 +84,10 @@ describe('what is wrong', () => {
       expect(problems({}, { ...paused, ...pause(30) })).toEqual([]);
       expect(problems({}, { ...paused, ...pause(31) })).toEqual([{ problem: 'pause', target: 'two' }]);
       expect(problems({}, { ...paused, up: false })).toEqual([{ problem: 'target_down', target: 'two' }]);
+      expect(asideOf(status({}, paused))).toEqual({
+        line: `已按要求暂停同步，到 ${localTime(ago(-60))} 为止，继续监控`,
+        fields: { paused_since: ago(9999), paused_until: ago(-60) },
+      });
     }
     const late = (resumed: number) => ({
       oldest_pending: ago(9000),
@@ -90,6 +95,7 @@ describe('what is wrong', () => {
       state: 'waiting',
       resumed: ago(resumed),
     });
+    expect(asideOf(status({}, late(300)))).toBeUndefined();
     expect(problems({}, late(300))).toEqual([]);
     expect(problems({}, late(301))).toEqual([{ problem: 'lag', target: 'two' }]);
     expect(problems({}, { ...late(9999), oldest_pending: ago(299) })).toEqual([]);

@@ -232,6 +232,13 @@ describe('a report', () => {
     });
   });
 
+  test('says as well what is to be known beside it', () => {
+    const aside = { line: '已按要求暂停同步', fields: { paused_until: '2026-11-29T05:00:00.000Z' } };
+    const { text, data } = writeReport(origin, { begun: [incident(0)], ended: [] }, START, aside);
+    expect(text.split('\n').slice(1)).toEqual(['已按要求暂停同步', '源目录: /data/source/']);
+    expect(data).toMatchObject({ text, paused_until: '2026-11-29T05:00:00.000Z' });
+  });
+
   test('says what is well again, and how long it was not', () => {
     const { title, text, data, isAlarm } = writeReport(origin, { begun: [], ended: [incident(493)] }, START + 600_000);
     expect(title).toBe('rsync-inotify @ web1：恢复 target_down');

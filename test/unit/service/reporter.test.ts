@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'bun:test';
 import type { Sighting } from '../../../src/service/incidents.ts';
 import { parseReceivers } from '../../../src/service/receivers.ts';
+import type { Aside } from '../../../src/service/report-words.ts';
 import { Reporter } from '../../../src/service/reporter.ts';
 import type { Reply, Request } from '../../../src/service/requests.ts';
 import { Failure } from '../../../src/service/text.ts';
@@ -35,10 +36,11 @@ function reporting(
   data = nothing(),
   start = 0,
 ) {
-  const sent: string[] = [];
+  const [sent, texts]: [string[], string[]] = [[], []];
   let [second, saves] = [start, 0];
   const send = async (request: Request) => {
     const { title, text } = JSON.parse(request.body ?? '');
+    texts.push(text);
     sent.push(
       `${second} ${request.url.host} ${title ?? text.content.split('\n')[0]}`.replace('rsync-inotify @ web1：', ''),
     );
@@ -56,14 +58,14 @@ function reporting(
     ...clocks,
   });
   /** Has so many seconds pass, in which this is seen. */
-  const pass = async (seconds: number, seen: Sighting[], isPartial = false) => {
+  const pass = async (seconds: number, seen: Sighting[], isPartial = false, aside?: Aside) => {
     for (let n = 0; n < seconds; n++) {
-      reporter.observe(seen, isPartial);
+      reporter.observe(seen, isPartial, aside);
       await settle();
       second++;
     }
   };
-  return { sent, pass, data, saves: () => saves };
+  return { sent, texts, pass, data, saves: () => saves };
 }
 
 describe('reports', () => {
@@ -76,6 +78,17 @@ describe('reports', () => {
     expect(log.text).toContain('已向 NOTIFY_URL 的第 1 个 (json example.org) 报告 1 个故障、0 个恢复');
     expect(log.text).not.toContain('topsecret');
     expect(saves()).toBeLessThan(30); // it is not written down all the time that something lasts
+  });
+
+  test('tell beside it what is to be known when they are sent', async () => {
+    using _ = keepLog();
+    const { texts, pass } = reporting(JSON_URL);
+    await pass(200, [down()], false, { line: '已按要求暂停同步', fields: {} });
+    await pass(200, []);
+    expect(texts.map((text) => text.split('\n').slice(1))).toEqual([
+      ['已按要求暂停同步', '源目录: /data/'],
+      ['源目录: /data/'],
+    ]);
   });
 
   test('are one a minute at most, in which all comes that is new', async () => {
