@@ -136,7 +136,8 @@ async function mirrored() {
 }
 
 /** No sync may have failed: what programs do is no reason. */
-const failuresOf = (source: Program) => source.lines.filter((line) => /失败|无法/.test(line));
+const failuresOf = (source: Program) =>
+  source.lines.filter((line) => /失败|无法/.test(line) && !line.includes('变化频繁：')); // that speaks of failures in general
 
 const missingOf = ({ needs = [] }: Work) => needs.filter((name) => !Bun.which(name, { PATH }));
 

@@ -146,7 +146,7 @@ describe.skipIf(!mayBeAnother)('a directory that may not be entered', () => {
       await eventually(() => existsSync(pair.path('backup', name, 'later')));
     }
     expect(count(source.output, '无法监控')).toBe(1);
-    expect(watchingOf(pair).in_doubt).toBeNull();
+    await isSettled(pair);
   });
 });
 
