@@ -9,20 +9,18 @@
 import { EventEmitter } from 'node:events';
 import { touch } from '../service/status.ts';
 import { t } from '../service/text.ts';
-import { Allowance } from './allowance.ts';
+import type { Allowance } from './allowance.ts';
 import { Census } from './census.ts';
 import { ALL, type Batch, REGULAR } from './changes.ts';
-import { type Host, parseLimit } from './config.ts';
-import type { Connection } from './connection.ts';
+import type { Host } from './config.ts';
 import { estimate } from './estimate.ts';
-import { Forecast, type Question } from './forecast.ts';
+import type { Forecast, Question } from './forecast.ts';
 import { describeHeld, directoriesOf } from './held.ts';
 import { Ledger, type Weighed } from './ledger.ts';
-import { type Count, Losses } from './losses.ts';
+import type { Count, Losses } from './losses.ts';
 import type { Held, Memory, RememberedTarget } from './memory.ts';
-import type { Mounts } from './mounts.ts';
 import { type Entries, hasRun, type Outcome } from './rsync.ts';
-import { RuleFiles } from './rule-files.ts';
+import type { RuleFiles } from './rule-files.ts';
 import type { Source } from './source.ts';
 import type { Tally } from './tally.ts';
 import type { TargetState } from './target-state.ts';
@@ -64,6 +62,8 @@ export class Brake extends EventEmitter {
   private options: string;
   /** Whether the next comparison of all may delete whatever it likes. */
   private isAccepted = false;
+  /** Whether it is the second one that may. */
+  private isRepeated = false;
   /** How many entries the sync that runs has deleted so far, by name, or where it would have deleted more than was foreseen. */
   private cut: number | undefined;
   /** How many were told to be held last. */
@@ -95,10 +95,10 @@ export class Brake extends EventEmitter {
     return this.remembered.held !== undefined && !this.isAccepted;
   }
 
-  /** The user's options, without those that delete while deletions are held. */
+  /** The user's options, without those that delete while deletions are held, or nobody can say whether they would have to be. */
   get words(): readonly string[] {
     const { words, keepingWords } = this.parts.host.plan;
-    return this.isHolding ? keepingWords : words;
+    return this.isHolding || this.weighed?.isDoubtful ? keepingWords : words;
   }
 
   /** Refuses to empty the backup. @throws {Failure} */
@@ -117,7 +117,7 @@ export class Brake extends EventEmitter {
     if (this.isHolding) return this.recountSoon();
     state.departures.arrived = 0;
     const guess = estimate(batch, state.departures, source.look, host.config.WATCH_EXCLUDE);
-    this.weighed = { ...guess, isAccepted: false, isVast: false, census: undefined };
+    this.weighed = { ...guess, isAccepted: false, isVast: false, isDoubtful: false, census: undefined };
     const isForeseen = guess.isCertain && guess.count <= this.left && this.cut === undefined;
     if (!this.isLimited || isForeseen) return undefined;
     const { status, tally } = await this.count(this.weighed, question, batch);
@@ -187,7 +187,7 @@ export class Brake extends EventEmitter {
     const census = new Census(`${source.directory}/`, host.plan.isOneFileSystem ? ['-xdev'] : []);
     state.departures.arrived = 0;
     const { isAccepted } = this;
-    this.weighed = { count: 0, moved: 0, isCertain: false, isAccepted, isVast: false, census };
+    this.weighed = { count: 0, moved: 0, isCertain: false, isAccepted, isVast: false, isDoubtful: false, census };
     if (isAccepted) return undefined;
     const isHarmless = () => (this.ledger.isKnown ? this.ledger.isHarmless(census) : this.parts.forecast.isEmpty());
     if (!this.isHolding && (await isHarmless())) {
@@ -195,20 +195,26 @@ export class Brake extends EventEmitter {
       if (this.parts.willCount()) census.stop();
       return undefined;
     }
-    const { status, tally, present } = await this.count(this.weighed, { options: host.plan.scanOptions }, batch);
+    const counted = await this.count(this.weighed, { options: host.plan.scanOptions }, batch);
+    const { status, isWhole, tally, present } = counted;
     if (!hasRun(status)) return status;
-    if (this.isHolding) return this.holdOn(tally);
+    if (this.isHolding) return this.holdOn(counted);
     this.learn(present);
     if (tally.count > this.left && !this.ledger.isSmall) this.hold(tally, this.describeExcess());
     else if (await this.isStrange(tally, census)) this.hold(tally, t`，而源目录首次见到且几乎为空，可能没有挂载`);
+    else if (!isWhole && this.isStranger) this.weighed.isDoubtful = true;
     return undefined;
   }
 
-  /** Whether a source that was never seen, or another directory than before, is nearly empty, while the backup is not. */
+  /** Whether the source was never seen, or was another directory than it is now. */
+  private get isStranger(): boolean {
+    const { ledger, parts } = this;
+    return !(ledger.isKnown && ledger.isSamePlace) && !parts.host.config.ALLOW_EMPTY_SOURCE;
+  }
+
+  /** Whether such a source is nearly empty, while the backup is not. */
   private async isStrange({ count }: Tally, census: Census): Promise<boolean> {
-    if (this.ledger.isKnown && this.ledger.isSamePlace) return false;
-    if (this.parts.host.config.ALLOW_EMPTY_SOURCE) return false;
-    return count >= STRANGE_FILES && count >= STRANGE_RATIO * ((await census.total) ?? 0);
+    return this.isStranger && count >= STRANGE_FILES && count >= STRANGE_RATIO * ((await census.total) ?? 0);
   }
 
   /** Counts what would be deleted, with care where that is too much. */
@@ -219,7 +225,7 @@ export class Brake extends EventEmitter {
     const began = performance.now();
     const count = await losses.count(question, batch, (it) => !this.isHolding && hasRun(it.status) && isMuch(it));
     this.recountMs = Math.max(RECOUNT_MS, RECOUNT_RATIO * (performance.now() - began));
-    Object.assign(weighed, { count: count.tally.count, moved: count.moved, isCertain: true });
+    Object.assign(weighed, { count: count.tally.count, moved: count.moved, isCertain: count.isWhole });
     return count;
   }
 
@@ -242,8 +248,9 @@ export class Brake extends EventEmitter {
     }, this.recountMs).unref();
   }
 
-  /** Goes on to hold what would be deleted, if there is anything left. */
-  private holdOn(tally: Tally): undefined {
+  /** Goes on to hold what would be deleted, if there is anything left; and as it is where nobody can say whether there is. */
+  private holdOn({ tally, isWhole }: Count): undefined {
+    if (!isWhole) return;
     if (tally.count > 0) this.hold(tally, '');
     else this.release();
   }
@@ -307,12 +314,27 @@ export class Brake extends EventEmitter {
       if (this.isOn) ledger.noteBatch(weighed, outcome);
       return;
     }
+    if (weighed.isDoubtful) return this.recordDoubtful(weighed, outcome);
     const sourceFiles = await weighed.census.total;
-    if (weighed.isAccepted) this.release();
+    if (weighed.isAccepted && !this.isStillDue(outcome)) this.release();
     ledger.noteAll(weighed, outcome, {
       counted: sourceFiles,
       isWhole: outcome.kind === 'done' && !this.parts.isHiding(),
     });
+  }
+
+  /** Records a sync that has deleted nothing for want of knowledge. The source is as strange as before; what fails is tried again anyway. */
+  private recordDoubtful(weighed: Weighed, outcome: Outcome): void {
+    weighed.census?.stop();
+    this.ledger.noteBatch(weighed, outcome);
+    if (outcome.kind === 'done') setTimeout(() => this.parts.state.changes.add(REGULAR), this.recountMs).unref();
+  }
+
+  /** Whether what was let through is still undone for an error in reading: then it is let through once more, without what cannot be read. */
+  private isStillDue({ kind, faults }: Outcome): boolean {
+    const isUndone = kind === 'partial' && faults?.mayHaveKept !== false;
+    this.isRepeated = isUndone && !this.isRepeated;
+    return this.isRepeated;
   }
 
   private settleDepartures(batch: Batch, { mode }: Outcome): void {
@@ -322,29 +344,4 @@ export class Brake extends EventEmitter {
     if (mode === 'full') departures.settleAll(isWaiting);
     else departures.settle(batch.keys(), isWaiting);
   }
-}
-
-/** What the brake of a target is made of. */
-interface Surroundings {
-  source: Source;
-  memory: Memory;
-  mounts: Mounts;
-  state: TargetState;
-  connection: Connection;
-}
-
-/** Makes the brake of a target. */
-export function brakeFor(host: Host, { source, memory, mounts, state, connection }: Surroundings): Brake {
-  const allowance = new Allowance(parseLimit(host.config.MAX_DELETE), memory.target(state.name));
-  const prefix = host.plan.isRelative ? source.root : source.prefix;
-  const protection = () => [...mounts.rules(prefix), ...state.unmirrored.rules(prefix)];
-  const forecast = new Forecast({ host, source, connection, state, rules: protection });
-  const isHidden = (path: string) => mounts.isHidden(path) || state.unmirrored.isHidden(path);
-  const survey = (batch: Batch) => source.survey(batch, { ...host.plan, isHidden });
-  const losses = new Losses({ forecast, look: source.look, survey, state });
-  const { mayReport, hasFilters } = host.plan;
-  const willCount = () => mayReport && !hasFilters && !!connection.socket && !!connection.directory;
-  const isHiding = () => protection().length > 0;
-  const rules = new RuleFiles(host.config);
-  return new Brake({ host, source, state, memory, allowance, forecast, losses, rules, willCount, isHiding });
 }

@@ -141,6 +141,11 @@ export class Faults {
     return this.isComplete && this.attributes.size > 0 && this.list.every(({ kind }) => kind === 'attributes');
   }
 
+  /** Whether rsync may have left deletions undone for one of them. */
+  get mayHaveKept(): boolean {
+    return !this.isComplete || this.list.some(({ kind }) => kind === 'reading');
+  }
+
   /** Whether there is no end of what is none of it. */
   get isFlooded(): boolean {
     return this.chatter > MAX_CHATTER;

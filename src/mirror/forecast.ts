@@ -14,7 +14,7 @@ import type { Connection } from './connection.ts';
 import { parseDifference, pathBelow } from './differences.ts';
 import { Faults } from './faults.ts';
 import { temporaryDirectory } from './host-keys.ts';
-import { LIMITED, limitTalk, meaningOf, passOn } from './rsync.ts';
+import { LIMITED, limitTalk, meaningOf, outcomeOf, passOn } from './rsync.ts';
 import { withoutQuiet } from './rsync-options.ts';
 import { LOST_AND_FOUND, type Source } from './source.ts';
 import { notePrecision, rsyncArgs, UNREACHABLE } from './ssh.ts';
@@ -36,6 +36,11 @@ export interface Question {
 
 interface Answer {
   status: number;
+  /**
+   * Whether it has told of all that would be deleted: after an error, on either side, rsync leaves undone all further deletions. A part of
+   * them, or none, says nothing of how many there are.
+   */
+  isWhole: boolean;
   /** How many files the target holds of those that were asked about. */
   present: number | undefined;
 }
@@ -75,7 +80,8 @@ export class Forecast {
     const status = await this.outlast(rsync, names);
     if (rules.join('\0') !== this.parts.rules().join('\0'))
       throw new Failure(t`统计待删除的文件时源目录下的挂载点发生了变化，将重新同步`);
-    return { status, present: told.present };
+    const isWhole = outcomeOf(status) === 'done';
+    return { status, isWhole, present: isWhole ? told.present : undefined };
   }
 
   /** Lets an rsync run to its end; returns its exit status. @throws {Failure} where the backup talks without end */

@@ -19,6 +19,8 @@ export interface Weighed extends Estimate {
   isAccepted: boolean;
   /** Whether it deletes more than was foreseen, while the source holds enough of what it held. */
   isVast: boolean;
+  /** Whether it deletes nothing, for nobody can say what it would delete from a source that nobody knows. */
+  isDoubtful: boolean;
   /** How many files the source holds, where all of it is compared. */
   census: Census | undefined;
 }

@@ -8,6 +8,7 @@ import { lifecycle } from '../service/lifecycle.ts';
 import { type Batch, type Change, TREE } from './changes.ts';
 import { Search } from './departures.ts';
 import type { Forecast, Question } from './forecast.ts';
+import { hasRun } from './rsync.ts';
 import type { Scope, Scopes } from './scopes.ts';
 import { Tally } from './tally.ts';
 import type { TargetState } from './target-state.ts';
@@ -19,6 +20,8 @@ const CONFIRM_MS = 150;
 export interface Count {
   /** Its exit status: it may not have been able to tell. */
   status: number;
+  /** Whether it has told of all: what it has counted is the least, otherwise. */
+  isWhole: boolean;
   tally: Tally;
   /** How many it would delete in one place that are in another one of the source. */
   moved: number;
@@ -47,7 +50,8 @@ export class Losses {
     const count = await this.ask(question, []);
     if (!isMuch(count)) return count;
     await lifecycle.pause(CONFIRM_MS);
-    return this.ask(question, await this.findArrivals(batch));
+    const again = await this.ask(question, await this.findArrivals(batch));
+    return again.isWhole || !hasRun(again.status) ? again : count;
   }
 
   private async ask(question: Question, arrivals: string[]): Promise<Count> {

@@ -1,6 +1,7 @@
 /** A disk that fails costs what it does not tell, and nothing else: on the source and on the backup. */
 import { expect, setDefaultTimeout, test } from 'bun:test';
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { eioAt, mayFail } from '../eio.ts';
 import { Pair } from '../pair.ts';
 import { eventually, type Program } from '../processes.ts';
@@ -83,4 +84,35 @@ test.skipIf(!mayFail).each(OF_THE_BACKUP)('a backup that fails at %s takes all e
   disk.fail();
   await until(source, () => lacksNothing(pair) && problemsOf(pair).length === 0);
   await pair.isMirrored();
+});
+
+/** Options under which everything is compared each time, so that what cannot be read is met by each try. */
+const COMPARED = { RSYNC_OPTS: '-av --delete --checksum-seed=1', MAX_DELETE: '100', SYNC_INTERVAL: '0.1' };
+
+test.skipIf(!mayFail)('deletions that are held stay held while a source fails that is compared', async () => {
+  await using pair = await Pair.withKeys('eio-held');
+  using disk = await eioAt(pair.path('source'));
+  fill(pair);
+  const photos = (root: string) => pair.path(root, 'e', 'photos'); // rsync comes to it after what it cannot read
+  mkdirSync(photos('source'), { recursive: true });
+  for (let n = 0; n < 150; n++) writeFileSync(join(photos('source'), `${n}`), '');
+  const { source } = await pair.run({ ...COMPARED, FULL_SYNC_INTERVAL: '0' });
+  rmSync(photos('source'), { recursive: true });
+  const heldOn = () => JSON.parse(readFileSync(pair.path('source-status.json'), 'utf8')).targets[0].held;
+  await until(source, () => heldOn()?.count > 100);
+  await source.shows('已暂缓删除');
+  disk.fail('readdir /d1');
+  for (const content of ['first', 'second']) {
+    writeFileSync(pair.path('source', 'top'), content);
+    await until(source, () => contentIs(pair.path('backup', 'top'), content));
+  }
+  const tries = () => source.output.split('同步失败').length;
+  const before = tries();
+  await until(source, () => tries() > before + 1); // what fails is tried again
+  expect(source.output).not.toContain('已没有被暂缓的删除');
+  expect(heldOn()?.count).toBeGreaterThan(100);
+  disk.fail();
+  await until(source, () => lacksNothing(pair));
+  expect(source.output).not.toContain('已没有被暂缓的删除');
+  expect(namesIn(photos('backup')).length).toBeGreaterThanOrEqual(150 - 100);
 });

@@ -13,7 +13,7 @@ const MIRROR = [
   'watchable places foothold mount-states mounts source-guard excerpt spell announcer doubts',
   'unwatched terrain directories watcher-words vigil inotifywait inotifywaits coverage',
   'progress differences faults size-limit rsync report unread unmirrored absence voice last-hour unsent later target-state markers watch published-keys host-keys connection backup-guard nesting restoring pause rivals standstill errands remote-renames',
-  'tally rule-files census ledger forecast losses brake transfers removals pruning whole-tree large-files beside own-line by-content waiting sender division flaws failures retries recovery target backups barrier commands status metrics monitor comparison readability horizon verify restore-wish fetching restore',
+  'tally rule-files census ledger forecast losses brake brakes transfers removals pruning whole-tree large-files beside own-line by-content waiting sender division flaws failures retries recovery target backups barrier commands status metrics monitor comparison readability horizon verify restore-wish fetching restore',
 ].flatMap((line) => line.split(' '));
 const BACKUP = [
   'programs receiver-options config promotion-mark confinement sender-options admission history-names held-tree history-copy history-moves history-door identification receipt-mark renames removals errands session-reports room destination mount-memory home ceiling sources leave reports letter-case seclusion slots seccomp-filter seccomp history-guard',

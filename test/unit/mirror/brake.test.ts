@@ -6,6 +6,7 @@ import { Brake } from '../../../src/mirror/brake.ts';
 import { ALL, type Batch } from '../../../src/mirror/changes.ts';
 import { Commands, commandsFor } from '../../../src/mirror/commands.ts';
 import { parseLimit } from '../../../src/mirror/config.ts';
+import { Faults } from '../../../src/mirror/faults.ts';
 import type { Count } from '../../../src/mirror/losses.ts';
 import type { RememberedTarget } from '../../../src/mirror/memory.ts';
 import { Source } from '../../../src/mirror/source.ts';
@@ -60,7 +61,8 @@ function brakeIn(directory: string, { remembered = {}, variables = {}, files = 0
     losses: 0,
     moved: 0,
     status: 0,
-    present: 5000,
+    isWhole: true,
+    present: 5000 as number | undefined,
     isEmpty: false,
     asked: 0,
     willCount: false,
@@ -71,7 +73,8 @@ function brakeIn(directory: string, { remembered = {}, variables = {}, files = 0
   const state = new TargetState('backup', false);
   const count = async (): Promise<Count> => {
     rsync.asked++;
-    return { status: rsync.status, tally: tallyOf(rsync.losses), moved: rsync.moved, present: rsync.present };
+    const { status, isWhole, losses, moved, present } = rsync;
+    return { status, isWhole, tally: tallyOf(losses), moved, present: isWhole ? present : undefined };
   };
   const brake = new Brake({
     ...{ host, state, source: new Source(host.config.SOURCE_DIR), losses: { count } },
@@ -500,6 +503,123 @@ describe('deletions that are held', () => {
     expect(changes).toBe(1);
     brake.accept();
     expect(changes).toBe(2);
+  });
+});
+
+/** What an rsync says that has met with an error in reading, so that it has deleted nothing from then on. */
+const BLIND = { status: 23, isWhole: false, losses: 0 };
+const unread = () => {
+  const faults = new Faults((path) => path);
+  faults.read('rsync: [sender] opendir "closed" failed: Input/output error (5)\n');
+  return { kind: 'partial', status: 23, deleted: 0, faults } as const;
+};
+
+describe('an rsync that cannot read everything says nothing of deletions, so that', () => {
+  test('those that are held stay held, as they are, until one has seen all', async () => {
+    using directory = scratch();
+    const { brake, rsync, known, compareAll } = brakeIn(directory.path, { remembered: { held: { ...holding } } });
+    for (const losses of [0, 7, 400]) {
+      Object.assign(rsync, { ...BLIND, losses });
+      await compareAll();
+      expect([brake.isHolding, known.held]).toEqual([true, holding]);
+    }
+    expect(log.text).toBe('');
+    Object.assign(rsync, { status: 0, isWhole: true, losses: 310 });
+    await compareAll();
+    expect(known.held?.count).toBe(310);
+    rsync.losses = 0;
+    await compareAll();
+    expect(known.held).toBeUndefined();
+  });
+
+  test('what a restore has not brought stays held', async () => {
+    using directory = scratch();
+    const mark = { count: 0, directories: [], since: 1 };
+    const { brake, rsync, compareAll } = brakeIn(directory.path, { remembered: { held: mark } });
+    Object.assign(rsync, BLIND);
+    await compareAll();
+    expect(brake.isHolding).toBe(true);
+  });
+
+  test('no more may be deleted than where nothing was foreseen, and what it has told of is too much all the same', async () => {
+    using directory = scratch();
+    const variables = { MAX_DELETE: '50%' };
+    const remembered = { files: 100_000, sourceFiles: 100_000 };
+    const { brake, rsync, state } = brakeIn(directory.path, { variables, remembered });
+    state.departures.leave('d');
+    const batch: Batch = new Map([['d', change({ kind: 'moved_from', isDirectory: true })]]);
+    Object.assign(rsync, { ...BLIND, losses: 3000 });
+    await brake.weigh(batch, QUESTION);
+    expect([brake.isHolding, brake.limit]).toEqual([false, 1000]);
+    rsync.losses = 60_000;
+    await brake.weigh(batch, QUESTION);
+    expect(brake.isHolding).toBe(true);
+  });
+
+  test('it does not say how many files there are: a backup that nobody knows is not small for that', async () => {
+    using directory = scratch();
+    const nothing = { files: undefined, sourceFiles: undefined, growth: undefined };
+    const variables = { MAX_DELETE: '50%' };
+    const { brake, rsync, known } = brakeIn(directory.path, { files: 60, variables, remembered: nothing });
+    Object.assign(rsync, { ...BLIND, present: 60 });
+    await brake.weighAll();
+    await brake.record(ALL, outcome({ mode: 'full', listed: 61, ...unread() }));
+    expect(known.sourceFiles).toBeUndefined();
+    Object.assign(rsync, { status: 0, isWhole: true, isHiding: true, losses: 100_000, present: 100_060 });
+    await brake.weighAll();
+    expect(brake.isHolding).toBe(true);
+  });
+
+  test.each([
+    ['that was never seen', { place: undefined, sourceFiles: undefined, files: undefined, growth: undefined }],
+    ['that is another one than before', { place: '7:1', files: 400, sourceFiles: 400 }],
+  ])('nothing is deleted for a source %s until one has seen all, nor is it known by that', async (_, remembered) => {
+    using directory = scratch();
+    const { brake, rsync, state, known } = brakeIn(directory.path, {
+      files: 2,
+      remembered,
+      variables: { MAX_DELETE: '50%' },
+    });
+    Object.assign(rsync, { ...BLIND, options: 'others' });
+    await brake.weighAll();
+    expect([brake.isHolding, brake.words.includes('--delete')]).toEqual([false, false]);
+    await brake.record(ALL, outcome({ mode: 'full', listed: 3, ...unread() }));
+    expect(brake.words).toContain('--delete');
+    expect(known.place).toBe(remembered.place);
+    expect(state.changes.size).toBe(0); // what fails is tried again
+    Object.assign(rsync, { status: 0, isWhole: true, isHiding: true, losses: 400, present: 402 });
+    await brake.weighAll();
+    expect([brake.isHolding, log.text.includes('首次见到且几乎为空')]).toEqual([true, true]);
+  });
+
+  test('a known source goes on as ever', async () => {
+    using directory = scratch();
+    const { brake, rsync } = brakeIn(directory.path, { files: 1, remembered: { options: 'others' } });
+    Object.assign(rsync, BLIND);
+    await brake.weighAll();
+    expect([brake.isHolding, brake.words.includes('--delete'), brake.limit]).toEqual([false, true, 100]);
+  });
+
+  test('what was let through stays so for one more, and not for ever', async () => {
+    using directory = scratch();
+    const { brake, known, rsync } = brakeIn(directory.path, { remembered: { held: { ...holding } } });
+    const compare = async (how: Parameters<typeof outcome>[0]) => {
+      await brake.weighAll();
+      const mayDelete = brake.words.includes('--delete');
+      await brake.record(ALL, outcome({ mode: 'full', deleted: 0, ...how }));
+      return [mayDelete, known.held?.count];
+    };
+    brake.accept();
+    expect(await compare(unread())).toEqual([true, 300]);
+    expect(await compare({ deleted: 300 })).toEqual([true, undefined]);
+    known.held = { ...holding };
+    brake.accept();
+    expect(await compare(unread())).toEqual([true, 300]);
+    expect(await compare(unread())).toEqual([true, undefined]);
+    Object.assign(known, { files: 5000, sourceFiles: 5000, growth: 0 });
+    rsync.losses = 300;
+    await brake.weighAll();
+    expect(brake.isHolding).toBe(true); // counted anew
   });
 });
 

@@ -15,7 +15,7 @@ async function countOf(root: string, batch: Batch) {
   const forecast = {
     ask: async (_: unknown, tell: (path: string) => void) => {
       for (const path of ['photos/', 'photos/a', 'photos/b']) tell(path);
-      return { status: 0, present: 10 };
+      return { status: 0, isWhole: true, present: 10 };
     },
   };
   const losses = new Losses({ forecast, look: source.look, survey: (it) => source.survey(it), state });
@@ -36,4 +36,26 @@ test('what lies in a directory that is new is not lost, be it that all is compar
   expect(await countOf(directory.path, new Map([['', TREE]]))).toEqual({ lost: 3, moved: 0 });
   rmSync(join(directory.path, 'archive'), { recursive: true });
   expect(await countOf(directory.path, batch)).toEqual({ lost: 3, moved: 0 });
+});
+
+test('what rsync tells the second time counts, unless it cannot read everything by then', async () => {
+  using directory = scratch();
+  const source = new Source(`${directory.path}/`);
+  const state = new TargetState('backup', false);
+  const countsOf = async (...answers: [status: number, deleted: number][]) => {
+    const forecast = {
+      ask: async (_: unknown, tell: (path: string) => void) => {
+        const [status, deleted] = answers.shift() ?? [0, 0];
+        for (let n = 0; n < deleted; n++) tell(`${n}`);
+        return { status, isWhole: status === 0, present: undefined };
+      },
+    };
+    const losses = new Losses({ forecast, look: source.look, survey: (it) => source.survey(it), state });
+    const { status, tally } = await losses.count({ options: [] }, new Map(), ({ tally: { count } }) => count > 5);
+    return [status, tally.count];
+  };
+  expect(await countsOf([0, 9], [0, 2])).toEqual([0, 2]);
+  expect(await countsOf([0, 9], [23, 2])).toEqual([0, 9]);
+  expect(await countsOf([0, 9], [255, 0])).toEqual([255, 0]);
+  expect(await countsOf([23, 1])).toEqual([23, 1]);
 });

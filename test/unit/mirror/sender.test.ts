@@ -2,7 +2,7 @@ import { describe, expect, test } from 'bun:test';
 import { EventEmitter } from 'node:events';
 import { mkdirSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
-import { brakeFor } from '../../../src/mirror/brake.ts';
+import { brakeFor } from '../../../src/mirror/brakes.ts';
 import { ALL, type Batch, TREE } from '../../../src/mirror/changes.ts';
 import { Connection } from '../../../src/mirror/connection.ts';
 import { HostKeys } from '../../../src/mirror/host-keys.ts';
