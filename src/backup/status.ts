@@ -16,6 +16,7 @@ import {
   describeComplaints,
   describeProgram,
   checkHealth as healthOf,
+  onShow,
   Publisher,
   readStatusFile,
   StateFile,
@@ -85,8 +86,13 @@ export class ServiceStatus {
     this.publisher.on('published', () => lifecycle.background(this.parts.destination.inspect()));
     lifecycle.onStop(async () => lifecycle.background(this.publishLast())); // a busy disk may need longer than an exit waits
     lifecycle.onExit(() => this.publishLast());
+    onShow(() => this.show());
+    await briefly(this.show());
+  }
+
+  private show(): Promise<void> {
     this.publisher.publish();
-    await briefly(this.file.write());
+    return this.file.write();
   }
 
   /** Says that sshd takes connections now. */
@@ -97,8 +103,7 @@ export class ServiceStatus {
 
   private async publishLast(): Promise<void> {
     this.phase = 'stopped';
-    this.publisher.publish();
-    await this.file.write();
+    await this.show();
   }
 
   /** Pulls the state from all parts. */

@@ -6,7 +6,7 @@
 import { incidentFile } from '../service/incident-memory.ts';
 import { lifecycle } from '../service/lifecycle.ts';
 import { startReporting } from '../service/reporting.ts';
-import { Publisher, StateFile } from '../service/status.ts';
+import { onShow, Publisher, StateFile } from '../service/status.ts';
 import { headersFor, pagesOf, serveSite } from '../service/web.ts';
 import { type Config, originOf } from './config.ts';
 import { defineMetrics } from './metrics.ts';
@@ -43,11 +43,15 @@ export async function openViews(config: Config, parts: Parts): Promise<void> {
   publisher.on('published', () => {
     for (const file of files) void file.write();
   });
+  const show = () => {
+    publisher.publish();
+    return Promise.all(files.map((file) => file.write()));
+  };
+  onShow(show);
   lifecycle.onExit(() => {
     service.phase = 'stopped';
     for (const target of targets) target.up = false;
-    publisher.publish();
-    return Promise.all(files.map((file) => file.write()));
+    return show();
   });
   publisher.publish();
 }

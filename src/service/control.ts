@@ -14,6 +14,7 @@ import { holdDirectory } from './files.ts';
 import { findPlace, isTrusted, makePlace } from './foreign.ts';
 import { lifecycle } from './lifecycle.ts';
 import { warn } from './log.ts';
+import { showNow } from './status.ts';
 import { escapeText, Failure, reasonOf, t } from './text.ts';
 
 /** How long a request or a reply may be, bytes. */
@@ -156,6 +157,7 @@ async function answer(socket: Socket, commands: Record<string, Command>): Promis
   const gone = new AbortController();
   socket.on('error', () => {}).once('close', () => gone.abort());
   const reply = await obey(socket, commands, gone.signal).catch((cause) => ({ isDone: false, text: reasonOf(cause) }));
+  await showNow(); // what was done is seen by whoever looks once he has the reply
   socket.end(`${JSON.stringify({ ...reply, text: reply.text.slice(0, MAX_TEXT) })}\n`);
   await sleep(PATIENCE_MS, undefined, { signal: gone.signal, ref: false }).catch(() => {});
   socket.destroy(); // whoever does not read it has had time to

@@ -9,6 +9,7 @@ import { EventEmitter } from 'node:events';
 import { realpathSync } from 'node:fs';
 import { open, rename, rm } from 'node:fs/promises';
 import { basename, resolve } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { readSmallFile } from './files.ts';
 import { makePlace, type Place } from './foreign.ts';
 import type { Answer } from './lifecycle.ts';
@@ -18,6 +19,8 @@ import { escapeText, Failure, localTime, onOneLine, reasonOf, t, toJson } from '
 /** How soon a change of the state can be seen from outside, and how often it is told that nothing has changed, ms. */
 const PUBLISH_MS = 500;
 export const HEARTBEAT_MS = 10_000;
+/** How long anybody waits for the state to be written, ms: the disk may hang. */
+const HANG_MS = 1000;
 /** A state that is older says nothing about a running service, ms. */
 const STALE_MS = 30_000;
 /** How large a status may be, bytes. */
@@ -42,6 +45,20 @@ const changes = new EventEmitter();
 /** Says that something has changed that the status tells. */
 export function touch(): void {
   changes.emit('changed');
+}
+
+/** Has the state be shown whenever somebody waits for that; returns what ends it. */
+export function onShow(show: () => Promise<unknown>): () => void {
+  const listener = (shown: Promise<unknown>[]) => shown.push(show());
+  changes.on('awaited', listener);
+  return () => changes.off('awaited', listener);
+}
+
+/** Shows the state at once: whoever looks after that sees what was changed by now, if the disk answers. */
+export async function showNow(): Promise<void> {
+  const shown: Promise<unknown>[] = [];
+  changes.emit('awaited', shown);
+  if (shown.length > 0) await Promise.race([Promise.all(shown), sleep(HANG_MS, undefined, { ref: false })]);
 }
 
 /** Publishes the state as it is, at most once every PUBLISH_MS, and at least once every HEARTBEAT_MS. Emits `published` with it. */

@@ -17,6 +17,7 @@ test('a pause keeps all back, outlives a kill, shows everywhere, and ends by its
   await eventually(() => at('before') === 'x');
 
   expect(tell(pair, '--pause', '1h')).toEqual({ status: 0, output: expect.stringMatching(/^已暂停同步，到 .* 为止/) });
+  expect([stateOf(pair), tell(pair, '--status').output]).toEqual(['paused', expect.stringContaining('按要求暂停同步')]);
   await source.shows('已按要求暂停同步');
   writeFileSync(pair.path('source', 'meanwhile'), 'x');
   rmSync(pair.path('source', 'before'));

@@ -4,7 +4,7 @@ import { chmodSync, chownSync, mkdirSync, readdirSync, statSync, symlinkSync, wr
 import { connect, createServer } from 'node:net';
 import { basename, dirname, join } from 'node:path';
 import { ask, type Command, serve, serveAlone, socketOf } from '../../../src/service/control.ts';
-import { complaints } from '../../../src/service/status.ts';
+import { complaints, onShow } from '../../../src/service/status.ts';
 import { isRoot } from '../../pair.ts';
 import { eventually } from '../../processes.ts';
 import { scratch } from './scratch.ts';
@@ -36,6 +36,22 @@ describe('a command for a running service', () => {
     expect(await ask(path, { command: 'echo', for: '10m', name: '换行\n' })).toEqual({ isDone: true, text });
     await close();
     expect(readdirSync(directory.path)).toEqual([]);
+  });
+
+  test('is answered when whoever looks sees what it has done', async () => {
+    using directory = scratch();
+    const path = join(directory.path, 's');
+    const [state, seen] = [{ isPaused: false }, { isPaused: false }];
+    const end = onShow(async () => {
+      await Bun.sleep(20); // a disk is not that fast
+      Object.assign(seen, state);
+    });
+    const pause: Command = async () => ({ isDone: Boolean(Object.assign(state, { isPaused: true })), text: '' });
+    const close = await serve(path, { pause });
+    expect(await ask(path, { command: 'pause' })).toEqual({ isDone: true, text: '' });
+    expect(seen.isPaused).toBe(true);
+    end();
+    await close();
   });
 
   test('is refused where the service does not know it, or it fails, with the reason', async () => {

@@ -9,9 +9,11 @@ import {
   complaints,
   describeComplaints,
   NoStatus,
+  onShow,
   Publisher,
   readStatusFile,
   StateFile,
+  showNow,
   touch,
 } from '../../../src/service/status.ts';
 import { keepLog } from '../mirror/stand-ins.ts';
@@ -84,6 +86,23 @@ describe('the state', () => {
 });
 
 describe('a file with the state', () => {
+  test('has what was changed once somebody has waited for it, but on a disk that hangs for no longer than a second', async () => {
+    using directory = scratch();
+    let content: string | Promise<string> = 'as it is now';
+    const file = new StateFile('STATUS_FILE', join(directory.path, 'status.json'), () => content);
+    const end = onShow(() => file.write());
+    await showNow();
+    expect(readFileSync(join(directory.path, 'status.json'), 'utf8')).toBe('as it is now');
+    const hanging = Promise.withResolvers<string>();
+    content = hanging.promise;
+    const started = performance.now();
+    await showNow();
+    expect(performance.now() - started).toBeGreaterThan(900); // and it has come back
+    end();
+    hanging.resolve('late');
+    await file.write();
+  });
+
   test('holds the newest state, whole, for everybody to read', async () => {
     using directory = scratch();
     const path = join(directory.path, 'new', 'status.json');
