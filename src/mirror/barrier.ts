@@ -3,7 +3,7 @@
  * target lacks once that has come back is waited for, whatever comes after it.
  *
  *   const barrier = new Barrier({ targets, watch, source });
- *   await barrier.sync({ command: 'sync', ms: 30_000 }, gone); // { isDone: true, text: '此前的变化都已在每个目标上 …' }
+ *   await barrier.sync({ command: 'sync', ms: 30_000 }, gone); // { isDone: true, text: '此前的变化都已到达每个目标 …' }
  */
 import type { Command, Reply } from '../service/control.ts';
 import { MAX_DURATION_MS } from '../service/duration.ts';
@@ -75,15 +75,15 @@ export class Barrier {
     for (;;) {
       const lacks = this.parts.targets.flatMap((target) => this.lackOf(target, moment) ?? []);
       const waited = performance.now() - started;
-      if (lifecycle.stopping) return { isDone: false, text: t`服务正在停止，没有等到此前的变化都到达` };
+      if (lifecycle.stopping) return { isDone: false, text: t`服务正在停止，此前的变化尚未全部到达` };
       if (lacks.length === 0)
-        return { isDone: true, text: t`此前的变化都已在每个目标上 (耗时: ${Math.round(waited / 1000)}秒) ✓` };
+        return { isDone: true, text: t`此前的变化都已到达每个目标 (耗时: ${Math.round(waited / 1000)}秒) ✓` };
       const barred = lacks.filter(({ state }) => state === 'barred');
       const isOver = barred.length > 0 || lacks.every(({ state }) => state === 'failed');
       const lines = (barred.length > 0 ? barred : lacks).map(({ reason }) => reason);
       if (isOver || gone.aborted) return { isDone: false, text: lines.join('\n') };
       if (waited >= ms)
-        return { isDone: false, text: [t`在 ${Math.round(ms / 1000)} 秒内没有等到：`, ...lines].join('\n') };
+        return { isDone: false, text: [t`在 ${Math.round(ms / 1000)} 秒内没有全部到达：`, ...lines].join('\n') };
       if (moment) for (const target of this.parts.targets) press(target, moment);
       await lifecycle.pause(Math.min(ms - waited, LAST_LOOK_MS, FIRST_LOOK_MS + waited / 10));
     }
@@ -115,7 +115,7 @@ export class Barrier {
     if (target.isPromoted) return t`备份端已接管，不接收镜像`;
     if (pause) return t`已按要求暂停同步，到 ${localTime(new Date(pause.until))} 为止；请先执行 rsync-inotify --resume`;
     if (target.isRestoring) return t`正在恢复源目录，暂停同步`;
-    return target.up ? undefined : t`无法连接`;
+    return target.up ? undefined : t`无法连接目标`;
   }
 
   private lackOf(target: TargetState, moment: Moment | undefined): Lack | undefined {

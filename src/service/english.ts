@@ -16,7 +16,7 @@ export const english: Record<string, string> = {
   '目标主机: {0}:{1}': 'Target host: {0}:{1}',
   '{0}:{1} 在 {2} 秒内没有应答': '{0}:{1} has not answered within {2} s',
   'SSH 服务未就绪: {0}。请检查备份端是否运行、主机名和端口是否正确':
-    'The SSH service is not ready: {0}. Check that the backup is running, and the host name and port',
+    'The SSH service is not ready: {0}. Check that the backup is running and that the host name and port are right',
   'SSH 连接重试... ({0}/{1})': 'Trying SSH again... ({0}/{1})',
   'SSH 服务已就绪 ✓': 'SSH service is ready ✓',
   '测试 SSH 连接': 'Testing the SSH connection',
@@ -183,7 +183,7 @@ export const english: Record<string, string> = {
   '最近的警告和错误:': 'Latest warnings and errors:',
 
   // src/service/web.ts
-  '：请求有多个 Host': ': the request has several Host',
+  '：请求有多个 Host': ': the request has several Host headers',
   '：其他网站不能读取这里的内容': ': other sites cannot read what is here',
   '：只回应 GET': ': only GET is answered',
   '不以主机名 "{0}" 应答，否则其他网站可借 DNS 重绑定读取状态':
@@ -256,7 +256,7 @@ export const english: Record<string, string> = {
   '备份端已接管，不接收镜像，直到在备份端执行 start-sshd --demote:':
     'the backup has taken over and receives no mirror until start-sshd --demote is run there:',
   '暂停应已结束，却仍未继续同步，请执行 rsync-inotify --resume:':
-    'the pause should have ended, but syncing has not gone on; run rsync-inotify --resume:',
+    'the pause should have ended, but syncing has not resumed; run rsync-inotify --resume:',
   '另一个 rsync-inotify 也在镜像到目标，请只保留一个:':
     'another rsync-inotify mirrors to the target, too; keep only one:',
   '监控进程不在运行，正在重新启动': 'the watching process is not running and is being restarted',
@@ -267,8 +267,9 @@ export const english: Record<string, string> = {
     '{0} s behind, which is more than {1} s (MAX_LAG + SYNC_INTERVAL):',
   '不健康: {0}': 'unhealthy: {0}',
   '；': '; ',
-  '健康: 已按要求暂停同步，到 {0} 为止，继续监控': 'healthy: syncing pauses as requested, until {0}; watching goes on',
-  '健康: 正在恢复源目录，暂停同步': 'healthy: the source directory is being restored, syncing pauses',
+  '健康: 已按要求暂停同步，到 {0} 为止，继续监控':
+    'healthy: syncing is paused as requested until {0}; watching continues',
+  '健康: 正在恢复源目录，暂停同步': 'healthy: the source directory is being restored, and syncing is paused',
   '健康: 正在进行首次全量同步': 'healthy: the first full sync is under way',
   '健康: 正在实时镜像，落后 {0} 秒': 'healthy: mirroring in real time, {0} s behind',
   '状态来自版本 {0}，无法显示：{1}': 'The state comes from version {0} and cannot be shown: {1}',
@@ -281,10 +282,10 @@ export const english: Record<string, string> = {
   备份端已接管: 'promoted',
   '、': ', ',
   '自 {0} 起暂缓删除 {1} 个文件，主要位于 {2}；确认后请执行 rsync-inotify --accept-deletions':
-    'deletions held since {0}: files: {1}, most of them in {2}; if they are meant, run rsync-inotify --accept-deletions',
+    'deletions held since {0} (files: {1}), most of them in {2}; if they are meant, run rsync-inotify --accept-deletions',
   '自 {0} 起按要求暂停同步，到 {1} 为止；提前继续请执行 rsync-inotify --resume':
-    'syncing has paused as requested since {0}, until {1}; to go on before that, run rsync-inotify --resume',
-  '自 {0} 起有 {1} 个路径无法同步：{2}': 'paths that cannot be mirrored since {0}: {1}: {2}',
+    'syncing has been paused as requested since {0}, until {1}; to resume before that, run rsync-inotify --resume',
+  '自 {0} 起有 {1} 个路径无法同步：{2}': 'since {0}, paths that cannot be mirrored ({1}): {2}',
   'RSYNC_OPTS 中的选项 {0} 不能逐个文件执行，每次变化都进行全量同步':
     'RSYNC_OPTS have {0}, which does not work for single files: each change costs a full sync',
   '{0} 备份端保留 {1} 天内的旧版本 (HISTORY_DAYS)': '{0} the backup keeps older versions for {1} days (HISTORY_DAYS)',
@@ -303,7 +304,7 @@ export const english: Record<string, string> = {
   传输: 'transferred',
   '{0} 自 {1} 起得知备份端已接管 (start-sshd --promote)，变化暂不同步':
     '{0} the backup has been known since {1} to have taken over (start-sshd --promote); changes are not synced for now',
-  '{0} 也被另一个 rsync-inotify 镜像: {1}': '{0} is mirrored to by another rsync-inotify, too: {1}',
+  '{0} 也被另一个 rsync-inotify 镜像: {1}': 'another rsync-inotify mirrors to {0}, too: {1}',
 
   // src/mirror/rsync-options.ts
   '只显示信息，不传输任何内容': 'only shows information and transfers nothing',
@@ -430,7 +431,7 @@ Usage: rsync-inotify [--help | --version | --check | --status | --healthcheck | 
   --pause         have the running service sync nothing, but go on to watch; changes are synced afterwards. The duration is like 90s, 10m, 2h, 1d,
                   1h by default, at most 7d; the pause ends by itself and outlives a restart. Returns once no sync is under way; exit status 0 paused, 1 not
   --resume        end a pause early; exit status 0 ended, 1 there is no pause (it may have expired) or no service is running
-  --notify-test   send a test report to each URL of NOTIFY_URL and say what came back; exit status 0 all have taken it, 1 not
+  --notify-test   send a test report to each URL of NOTIFY_URL and say what came back; exit status 0 all have accepted it, 1 not
   --restore       fetch the whole directory, or paths of it, from the backup, then compare by checksum; run start-sshd --allow-restore on the backup before.
                   They go to SOURCE_DIR, which has to be empty unless paths are named (. means all); the service does not sync during the restore.
                   --from names another directory of the backup, for example one that --recover has made; exit status 0 equal, 1 not finished or different
@@ -603,7 +604,7 @@ Exit status: 0 stopped by SIGTERM/SIGINT/SIGHUP; 1 a step of the start failed or
   程序诊断错误: 'errors with program diagnostics',
   进程间通信错误: 'error in IPC code',
   收到终止信号: 'received a signal to end',
-  'waitpid() 出错': 'error of waitpid()',
+  'waitpid() 出错': 'error in waitpid()',
   '内存分配失败，请检查内存': 'error allocating core memory buffers: check the memory',
   '部分文件传输失败，请检查权限、磁盘空间': 'partial transfer due to errors: check the permissions and the disk space',
   部分源文件在传输前消失: 'partial transfer due to vanished source files',
@@ -648,7 +649,7 @@ Exit status: 0 stopped by SIGTERM/SIGINT/SIGHUP; 1 a step of the start failed or
     'The queue of inotify has overflowed and changes were missed: watching begins anew, and a full sync follows. sysctl fs.inotify.max_queued_events can be raised',
   '监控已恢复，将进行一次全量同步': 'Watching is restored; a full sync follows',
   '变化仍在不断发生，停止前最后的变化由下次启动时的全量同步包含':
-    'Changes do not cease: the last ones before the stop are mirrored by the full sync at the next start',
+    'Changes keep coming: the last ones before the stop are mirrored by the full sync at the next start',
   '{0} 秒后重新启动监控': 'Watching is restarted in {0} s',
 
   // src/mirror/published-keys.ts
@@ -666,7 +667,7 @@ Exit status: 0 stopped by SIGTERM/SIGINT/SIGHUP; 1 a step of the start failed or
   '{0} 没有应答。请检查共享卷': '{0} does not answer. Check the shared volume',
   '共享卷没有应答: {0}。在此之前公布的主机密钥继续有效':
     'The shared volume does not answer: {0}. The host keys that were published before stay in force',
-  '无法保存公布的主机密钥：{0}': 'Cannot keep the published host keys: {0}',
+  '无法保存公布的主机密钥：{0}': 'Cannot save the published host keys: {0}',
   '跳板机 {0} 的主机密钥未知，或已改变，ssh 拒绝经由它连接，没有发送任何数据。这与备份主机的身份无关。':
     'The host key of the jump host {0} is unknown or has changed, so ssh refused to connect through it; no data was sent. This has nothing to do with the identity of the backup host. ',
   '请核对跳板机的密钥指纹，再写入它所用的 known_hosts：ssh 连接跳板机时不用 SSH_DIR 和 SSH_OPTS，只用 ~/.ssh 和 ssh 的配置文件（可用 -F 指定，在其中为跳板机写明 UserKnownHostsFile 和 IdentityFile）':
@@ -707,16 +708,16 @@ Exit status: 0 stopped by SIGTERM/SIGINT/SIGHUP; 1 a step of the start failed or
 
   // src/mirror/restoring.ts
   '正在恢复源目录 {0}，暂停同步，继续监控':
-    'The source directory {0} is being restored: syncing pauses, watching goes on',
-  '恢复已结束，继续同步：随即全量比较': 'The restore has ended, syncing goes on: a full comparison follows',
+    'The source directory {0} is being restored: syncing is paused, watching continues',
+  '恢复已结束，继续同步：随即全量比较': 'The restore has ended and syncing resumes: a full comparison follows',
   源目录没有被恢复锁定: 'the source directory is not locked by a restore',
 
   // src/mirror/pause.ts
   '启动前的暂停仍然有效，到 {0} 为止：不同步，继续监控':
-    'The pause from before this start still holds, until {0}: nothing is synced, watching goes on',
-  '已按要求暂停同步，到 {0} 为止，继续监控': 'Syncing pauses as requested, until {0}; watching goes on',
+    'The pause from before this start still holds, until {0}: nothing is synced, watching continues',
+  '已按要求暂停同步，到 {0} 为止，继续监控': 'Syncing is paused as requested until {0}; watching continues',
   已到期: 'has expired',
-  '暂停{0}，继续同步': 'The pause {0}; syncing goes on',
+  '暂停{0}，继续同步': 'The pause {0}; syncing resumes',
   时长无效: 'the duration is invalid',
   '暂停已被结束或更改，而之前开始的同步可能仍在进行':
     'The pause was ended or changed, and a sync that was begun before may still be under way',
@@ -724,10 +725,10 @@ Exit status: 0 stopped by SIGTERM/SIGINT/SIGHUP; 1 a step of the start failed or
   '（无法保存在 SSH_DIR 中：服务重启后就不再暂停）':
     ' (this cannot be saved in SSH_DIR: after a restart of the service there will be no pause)',
   '已暂停同步，到 {0} 为止；没有同步在进行，变化继续累积{1}':
-    'Syncing pauses until {0}; no sync is under way, and changes pile up{1}',
+    'Syncing is paused until {0}; no sync is under way, and changes accumulate{1}',
   '没有暂停：可能从未开始，或已到期': 'There is no pause: it may never have begun, or has expired',
   已按要求结束: 'has ended as requested',
-  '已结束自 {0} 起的暂停，继续同步': 'The pause that began at {0} was ended; syncing goes on',
+  '已结束自 {0} 起的暂停，继续同步': 'The pause that began at {0} was ended; syncing resumes',
 
   // src/mirror/rivals.ts
   '另一个 rsync-inotify 也在镜像到此目标: {0}': 'Another rsync-inotify mirrors to this target, too: {0}',
@@ -839,17 +840,19 @@ Exit status: 0 stopped by SIGTERM/SIGINT/SIGHUP; 1 a step of the start failed or
     '{0} changes were not synced; the full sync at the next start includes them',
 
   // src/mirror/barrier.ts
-  '已有 {0} 个 --sync 在等待，请稍后再试': 'as many --sync as may are waiting already: {0}; try again later',
-  '服务正在停止，没有等到此前的变化都到达': 'The service is stopping, and not all that happened before has arrived',
-  '此前的变化都已在每个目标上 (耗时: {0}秒) ✓': 'All that happened before is on every target (took {0} s) ✓',
-  '在 {0} 秒内没有等到：': 'Not all has arrived within {0} s:',
+  '已有 {0} 个 --sync 在等待，请稍后再试':
+    '{0} --sync commands are waiting already, which is the limit; try again later',
+  '服务正在停止，此前的变化尚未全部到达':
+    'The service is stopping, and not everything that happened before has arrived',
+  '此前的变化都已到达每个目标 (耗时: {0}秒) ✓': 'Everything that happened before is on every target (took {0} s) ✓',
+  '在 {0} 秒内没有全部到达：': 'Not everything has arrived within {0} s:',
   '源目录不见了或被替换，没有在镜像': 'the source directory is gone or was replaced, and nothing is mirrored',
   '备份端已接管，不接收镜像': 'the backup has taken over and receives no mirror',
   '已按要求暂停同步，到 {0} 为止；请先执行 rsync-inotify --resume':
-    'syncing pauses as requested, until {0}; run rsync-inotify --resume first',
-  '正在恢复源目录，暂停同步': 'the source directory is being restored, syncing pauses',
-  尚未得知此前的全部变化: 'not all that happened before is known yet',
-  '缺少 {0} 处变化': 'changes that are missing: {0}',
+    'syncing is paused as requested until {0}; run rsync-inotify --resume first',
+  '正在恢复源目录，暂停同步': 'the source directory is being restored, and syncing is paused',
+  尚未得知此前的全部变化: 'not everything that happened before is known yet',
+  '缺少 {0} 处变化': 'missing changes: {0}',
   首次全量同步尚未完成: 'the first full sync is not done yet',
   '{0}，同步反复失败，请查看 --status 和日志': '{0}, and syncs fail again and again; see --status and the log',
   '其余变化已到达，暂缓删除 {0} 个文件；确认后请执行 rsync-inotify --accept-deletions':
@@ -858,7 +861,7 @@ Exit status: 0 stopped by SIGTERM/SIGINT/SIGHUP; 1 a step of the start failed or
 
   // src/mirror/commands.ts
   '用法错误: --sync 的时长应大于 0': 'Usage error: the duration of --sync should be more than 0',
-  '等待此前的变化到达每个目标...': 'Waiting until all that happened before is on every target...',
+  '等待此前的变化到达每个目标...': 'Waiting until everything that happened before is on every target...',
   '{0}: 放行 {1} 个文件的删除，主要位于 {2}，随即全量同步':
     '{0}: deletions are let through (files: {1}), most of them in {2}; a full sync follows',
   '无法监听 {0}：{1}': 'Cannot listen on {0}: {1}',
@@ -918,14 +921,14 @@ Exit status: 0 stopped by SIGTERM/SIGINT/SIGHUP; 1 a step of the start failed or
     'To restore only some paths, name each of them; to restore everything over what is there (to go on with a restore that was interrupted, for example), name . (rsync-inotify --restore .)',
   '目录不是空的。{0}': 'the directory is not empty. {0}',
   '没有权能 {0}，无法恢复文件的属主。容器中请先停止源端，再执行 docker compose run --rm --cap-add CHOWN --cap-add FOWNER --cap-add FSETID --cap-add MKNOD --cap-add SETFCAP rsync-source rsync-inotify --restore':
-    'The capability {0} is lacking, so the owners of files cannot be restored. With containers, stop the source first, then run docker compose run --rm --cap-add CHOWN --cap-add FOWNER --cap-add FSETID --cap-add MKNOD --cap-add SETFCAP rsync-source rsync-inotify --restore',
+    'The capability {0} is missing, so the owners of files cannot be restored. With containers, stop the source first, then run docker compose run --rm --cap-add CHOWN --cap-add FOWNER --cap-add FSETID --cap-add MKNOD --cap-add SETFCAP rsync-source rsync-inotify --restore',
   '服务由另一个用户（{0}）运行，请以该用户执行 --restore，或用 --to 恢复到源目录之外':
     'The service is run by another user ({0}): run --restore as that user, or use --to to restore outside the source directory',
   '正在运行的服务没有暂停，不能恢复到源目录：{0}':
     'The running service has not paused, so nothing can be restored into the source directory: {0}',
   '等待正在进行的同步结束...': 'Waiting for the sync under way to finish...',
   '没有可以登录的备份主机，没有恢复。请检查备份端是否运行、网络和密钥':
-    'There is no backup host to log in to, so nothing was restored. Check that the backup is running, the network and the key',
+    'No backup host could be logged in to, so nothing was restored. Check the network and the key, and that the backup is running',
   '无法登录 {0}：{1}': 'Cannot log in to {0}: {1}',
   '{0} {1}，改从下一个备份恢复': '{0} {1}; restoring from the next backup instead',
   从备份恢复: 'Restoring from the backup',
@@ -971,7 +974,7 @@ Exit status: 0 stopped by SIGTERM/SIGINT/SIGHUP; 1 a step of the start failed or
   旧版本: 'older versions',
   '{0}，保留 {1} 天': '{0}, kept for {1} days',
   接管: 'taken over',
-  '自 {0} 起不接收镜像，直到 start-sshd --demote': 'no mirror is received since {0}, until start-sshd --demote',
+  '自 {0} 起不接收镜像，直到 start-sshd --demote': 'since {0}; no mirror is received until start-sshd --demote',
   'SSH 服务': 'SSH service',
   'PID {0}，{1}，端口 {2}': 'PID {0}, {1}, port {2}',
   所有地址: 'all addresses',
@@ -1049,7 +1052,7 @@ Usage: start-sshd [--help | --version | --check | --status | --healthcheck]
   --promote       the backup takes over: from now on it receives no mirror, nor after a restart, until --demote;
                   works without a running service, too
   --demote        receive the mirror again: the source then compares everything, and what the source has counts
-  --notify-test   send a test report to each URL of NOTIFY_URL and say what came back; exit status 0 all have taken it, 1 not
+  --notify-test   send a test report to each URL of NOTIFY_URL and say what came back; exit status 0 all have accepted it, 1 not
 
 Environment variables (name, default, meaning):
 {2}
@@ -1085,7 +1088,7 @@ Exit status: 0 stopped by SIGTERM/SIGINT/SIGHUP; 1 a step of the start failed, a
   // src/backup/confinement.ts
   '{0} 不在 DEST_DIR={1} 之内': '{0} is not within DEST_DIR={1}',
   目标目录在检查时被替换: 'the destination was replaced while it was being checked',
-  'Landlock 没有生效': 'Landlock has had no effect',
+  'Landlock 没有生效': 'Landlock did not take effect',
   '内核拒绝了 mount_setattr（Linux 5.12 起）': 'the kernel refused mount_setattr (Linux 5.12 or later)',
   '挂载点 {0} 上的设备文件仍可打开': 'device files on the mount point {0} can still be opened',
 
@@ -1376,17 +1379,17 @@ Exit status: 0 stopped by SIGTERM/SIGINT/SIGHUP; 1 a step of the start failed, a
     'The service is not running, and {0}. Run this with the environment variables of the service, or while the service is running',
 
   // reports
-  '{0}正常时，每分钟请求（GET）一次此 URL': 'asked for (GET) once a minute while the {0} is well',
+  '{0}正常时，每分钟请求（GET）一次此 URL': 'requested (GET) once a minute while the {0} is healthy',
   镜像: 'mirror',
   备份端: 'backup',
   '出现故障和恢复时，向这些 URL 发送报告，以空格分隔；钉钉、飞书、企业微信、ntfy 和 Slack 按主机名识别，其他为 JSON':
-    'where to report what goes wrong and when it is well again: URLs, separated by spaces; DingTalk, Feishu, WeCom, ntfy and Slack are known by their host, others get JSON',
-  '故障持续这么久（秒）才报告': 'seconds that something must have been wrong before it is reported',
+    'URLs that problems and recoveries are reported to, separated by spaces; DingTalk, Feishu, WeCom, ntfy and Slack are known by their host, others get JSON',
+  '故障持续这么久（秒）才报告': 'seconds that a problem must have lasted before it is reported',
   '目标目录: {0}': 'destination: {0}',
   '源目录: {0}': 'source: {0}',
   '备份端已接管，不接收镜像，直到执行 start-sshd --demote':
     'the backup has taken over and receives no mirror until start-sshd --demote',
-  '无法请求 HEARTBEAT_URL ({0})：{1}。每分钟重试': 'Cannot ask for HEARTBEAT_URL ({0}): {1}. Tried again every minute',
+  '无法请求 HEARTBEAT_URL ({0})：{1}。每分钟重试': 'Cannot request HEARTBEAT_URL ({0}): {1}. Tried again every minute',
   'HEARTBEAT_URL 恢复应答': 'HEARTBEAT_URL answers again',
   '无法读取 {0}，不记得已报告过的故障：{1}': 'Cannot read {0}, so that what was reported before is not known: {1}',
   '{0}。重启后，仍在持续的故障会再报告一次': '{0}. After a restart, what is still wrong will be reported once more',
@@ -1410,16 +1413,16 @@ Exit status: 0 stopped by SIGTERM/SIGINT/SIGHUP; 1 a step of the start failed, a
   '恢复 {0}': 'recovered {0}',
   '{0} 个恢复': '{0} recovered',
   '…另有 {0} 条，见 --status': '… and {0} more, see --status',
-  '【测试】test 这是一条测试报告，一切照常，{0}': '[TEST] test: this is a test report, nothing has happened, {0}',
+  '【测试】test 这是一条测试报告，一切照常，{0}': '[TEST] test: this is a test report, and nothing is wrong, {0}',
   '{0} @ {1}：测试 test': '{0} @ {1}: test',
-  '已向 {0} 报告 {1} 个故障、{2} 个恢复': 'Reported to {0}: problems: {1}, recoveries: {2}',
+  '已向 {0} 报告 {1} 个故障、{2} 个恢复': 'Reported to {0}; problems: {1}, recoveries: {2}',
   '无法向 {0} 发送报告：{1}。将继续重试': 'Cannot send a report to {0}: {1}. It will be tried again',
   '没有设置 NOTIFY_URL，没有可以发送测试报告的地方': 'NOTIFY_URL is not set: there is nowhere to send a test report to',
   'NOTIFY_URL 的第 {0} 个 ({1} {2})': 'NOTIFY_URL {0} ({1} {2})',
-  '{0} 没有接受测试报告：{1}': '{0} has not taken the test report: {1}',
-  '{0} 已接受测试报告：{1}': '{0} has taken the test report: {1}',
+  '{0} 没有接受测试报告：{1}': '{0} has not accepted the test report: {1}',
+  '{0} 已接受测试报告：{1}': '{0} has accepted the test report: {1}',
   'HTTP {0}，重定向到 {1}；为了不泄露令牌，不跟随重定向，请填写最终的 URL':
-    'HTTP {0}, a redirect to {1}, which is not followed, so that no other host gets the token: give the URL where it ends',
+    'HTTP {0}, a redirect to {1}, which is not followed, so that no other host gets the token: give the final URL',
   '{0} 秒内没有完整的应答': 'no complete answer within {0} s',
   '找不到主机 ({0})，请检查主机名和 DNS': 'the host cannot be found ({0}): check its name and the DNS',
   '无法验证它的证书 ({0})；自建服务的证书可由 NODE_EXTRA_CA_CERTS 指明':

@@ -249,7 +249,7 @@ describe.skipIf(reason !== '')('docker compose', () => {
     });
     expect([status, stdout + stderr]).toEqual([
       0,
-      expect.stringMatching(/此前的变化都已在每个目标上[\s\S]*已暂停同步[\s\S]*已结束自/),
+      expect.stringMatching(/此前的变化都已到达每个目标[\s\S]*已暂停同步[\s\S]*已结束自/),
     ]);
     const archive = join(project, 'backup.tar');
     const tar = (...args: string[]) => spawnSync('tar', args, { encoding: 'utf8' }).stdout;

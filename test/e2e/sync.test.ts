@@ -16,7 +16,7 @@ import { isRoot, Pair } from '../pair.ts';
 import { content, eventually, type Program } from '../processes.ts';
 import { Expectation, expectEqual } from '../tree.ts';
 
-const DONE = { status: 0, output: expect.stringMatching(/此前的变化都已在每个目标上 \(耗时: \d+秒\) ✓\n$/) };
+const DONE = { status: 0, output: expect.stringMatching(/此前的变化都已到达每个目标 \(耗时: \d+秒\) ✓\n$/) };
 
 describe('--sync', () => {
   let pair: Pair;
@@ -122,7 +122,7 @@ describe('--sync', () => {
   test('says at once that the target is down', async () => {
     await backup.stop();
     await source.shows('SSH 连接已断开');
-    expect(tell(pair, '--sync')).toEqual({ status: 1, output: expect.stringMatching(/^\S+: 无法连接\n$/) });
+    expect(tell(pair, '--sync')).toEqual({ status: 1, output: expect.stringMatching(/^\S+: 无法连接目标\n$/) });
     pair.start('start-sshd');
     await eventually(() => tell(pair, '--sync').status === 0);
   });
@@ -145,7 +145,7 @@ test('a bound is kept, and names the target that lacks something', async () => {
   writeFileSync(pair.path('source', 'large'), 'x'.repeat(3_000_000));
   expect(tell(pair, '--sync', '1s')).toEqual({
     status: 1,
-    output: expect.stringMatching(/^在 1 秒内没有等到：\n\S+: 缺少 1 处变化\n$/),
+    output: expect.stringMatching(/^在 1 秒内没有全部到达：\n\S+: 缺少 1 处变化\n$/),
   });
   expect(existsSync(pair.path('backup', 'large'))).toBe(false);
   expect(tell(pair, '--sync')).toEqual(DONE);

@@ -88,7 +88,7 @@ test('a sync is done once all that was seen before the marker is there, on every
   expect(sent.answer).toBeUndefined();
   bed.targets[1]?.record(outcome());
   await passSeconds(1);
-  expect(sent.answer).toEqual({ isDone: true, text: '此前的变化都已在每个目标上 (耗时: 4秒) ✓' });
+  expect(sent.answer).toEqual({ isDone: true, text: '此前的变化都已到达每个目标 (耗时: 4秒) ✓' });
   expect([...bed.one.changes.waiting.keys()]).toEqual(['a', 'c']);
 });
 
@@ -133,7 +133,7 @@ test('a target that was not compared as a whole yet has to be', async () => {
   const sent = bed.sync(10_000);
   await bed.mark();
   await passSeconds(11);
-  expect(sent.answer).toEqual({ isDone: false, text: '在 10 秒内没有等到：\none: 首次全量同步尚未完成' });
+  expect(sent.answer).toEqual({ isDone: false, text: '在 10 秒内没有全部到达：\none: 首次全量同步尚未完成' });
   const again = bed.sync();
   bed.one.mirrored = true;
   await passSeconds(1);
@@ -154,7 +154,7 @@ test('what is not watched is looked at as well', async () => {
 
 describe('it is said at once', () => {
   test.each([
-    ['is down', (target: TargetState) => void Object.assign(target, { up: false }), '无法连接'],
+    ['is down', (target: TargetState) => void Object.assign(target, { up: false }), '无法连接目标'],
     ['has taken over', (target: TargetState) => target.promote(), '备份端已接管，不接收镜像'],
     [
       'is paused',
@@ -185,7 +185,7 @@ describe('it is said at once', () => {
     await passSeconds(5);
     bed.one.up = false;
     await passSeconds(1);
-    expect(sent.answer).toEqual({ isDone: false, text: 'one: 无法连接' });
+    expect(sent.answer).toEqual({ isDone: false, text: 'one: 无法连接目标' });
   });
 
   test('that the source is not what was mirrored', async () => {
@@ -304,5 +304,5 @@ test('nothing is waited for where nobody waits for it, or the service stops', as
   await settle();
   request.stop();
   await settle();
-  expect(stopped.answer).toEqual({ isDone: false, text: '服务正在停止，没有等到此前的变化都到达' });
+  expect(stopped.answer).toEqual({ isDone: false, text: '服务正在停止，此前的变化尚未全部到达' });
 });
