@@ -2,14 +2,14 @@
  * Has all that happened until now mirrored at once, and says when it is on every target: a marker goes the way of all events, and what each
  * target lacks once that has come back is waited for, whatever comes after it.
  *
- *   const barrier = new Barrier({ targets, watch, source });
+ *   const barrier = new Barrier({ targets, watch, source, look });
  *   await barrier.sync({ command: 'sync', ms: 30_000 }, gone); // { isDone: true, text: '此前的变化都已到达每个目标 …' }
  */
 import type { Command, Reply } from '../service/control.ts';
 import { MAX_DURATION_MS } from '../service/duration.ts';
 import { lifecycle } from '../service/lifecycle.ts';
 import { escapeText, localTime, showPath, t } from '../service/text.ts';
-import { type Batch, TREE } from './changes.ts';
+import { type Batch, type Change, oldestOf, TREE } from './changes.ts';
 import type { Source } from './source.ts';
 import type { TargetState } from './target-state.ts';
 import type { Watch } from './watch.ts';
@@ -27,12 +27,15 @@ interface Parts {
   targets: TargetState[];
   watch: Pick<Watch, 'marker' | 'unseen'>;
   source: Pick<Source, 'isFound' | 'refusal'>;
+  /** Looks what no event tells of: where the source is now, and what is mounted below it. */
+  look: () => Promise<void>;
 }
 
 /** What a target lacks: it waits for that, or is kept from getting it, or has tried in vain. */
 interface Lack {
   state: 'open' | 'barred' | 'failed';
-  reason: string;
+  /** Says why, which may take long where much waits. */
+  reason: () => string;
 }
 
 /**
@@ -80,10 +83,10 @@ export class Barrier {
         return { isDone: true, text: t`此前的变化都已到达每个目标 (耗时: ${Math.round(waited / 1000)}秒) ✓` };
       const barred = lacks.filter(({ state }) => state === 'barred');
       const isOver = barred.length > 0 || lacks.every(({ state }) => state === 'failed');
-      const lines = (barred.length > 0 ? barred : lacks).map(({ reason }) => reason);
-      if (isOver || gone.aborted) return { isDone: false, text: lines.join('\n') };
+      const lines = () => (barred.length > 0 ? barred : lacks).map(({ reason }) => reason());
+      if (isOver || gone.aborted) return { isDone: false, text: lines().join('\n') };
       if (waited >= ms)
-        return { isDone: false, text: [t`在 ${Math.round(ms / 1000)} 秒内没有全部到达：`, ...lines].join('\n') };
+        return { isDone: false, text: [t`在 ${Math.round(ms / 1000)} 秒内没有全部到达：`, ...lines()].join('\n') };
       if (moment) for (const target of this.parts.targets) press(target, moment);
       await lifecycle.pause(Math.min(ms - waited, LAST_LOOK_MS, FIRST_LOOK_MS + waited / 10));
     }
@@ -91,8 +94,9 @@ export class Barrier {
 
   /** Has each target know of all that has happened, and send it at once; also of what is not watched. */
   private async mark(): Promise<Moment | undefined> {
-    const { targets, watch } = this.parts;
+    const { targets, watch, look } = this.parts;
     try {
+      await look();
       await watch.marker();
     } catch {
       return undefined; // the service stops
@@ -120,14 +124,15 @@ export class Barrier {
 
   private lackOf(target: TargetState, moment: Moment | undefined): Lack | undefined {
     const bar = this.barOf(target);
-    const lack = bar === undefined ? lackSince(target, moment) : { state: 'barred' as const, reason: bar };
-    return lack && { ...lack, reason: `${target.name}: ${lack.reason}` };
+    const lack = bar === undefined ? lackSince(target, moment) : { state: 'barred' as const, reason: () => bar };
+    return lack && { ...lack, reason: () => `${target.name}: ${lack.reason()}` };
   }
 }
 
 /** Has a target send at once what it lacks of what had happened at a moment, and try once more what fails when nothing else is left. */
 function press(target: TargetState, { at, tries }: Moment): void {
-  if (countBefore(target, at) > 0) target.hurry();
+  if (oldestOf(target.later.waiting) <= at) target.later.hasten();
+  if (before(target, at).next().value) target.hurry();
   else if (countFailing(target) > 0 && !tries.has(target)) {
     tries.set(target, target.tries);
     target.rouse();
@@ -136,33 +141,30 @@ function press(target: TargetState, { at, tries }: Moment): void {
 
 /** Finds what a target lacks of what had happened at a moment, which may not have come yet. */
 function lackSince(target: TargetState, moment: Moment | undefined): Lack | undefined {
-  if (!moment) return { state: 'open', reason: t`尚未得知此前的全部变化` };
+  if (!moment) return { state: 'open', reason: () => t`尚未得知此前的全部变化` };
   const { at, tries } = moment;
   const { failingSince, held } = target;
   const isFailing = failingSince !== undefined && Date.now() - failingSince > FAILING_MS;
   const isOld = performance.now() - at > FAILING_MS;
-  const count = countBefore(target, at);
-  if (!target.mirrored || count > 0) {
-    const what = target.mirrored ? t`缺少 ${count} 处变化` : t`首次全量同步尚未完成`;
+  if (!target.mirrored || before(target, at).next().value) {
+    const what = () => (target.mirrored ? t`缺少 ${[...before(target, at)].length} 处变化` : t`首次全量同步尚未完成`);
     if (!isFailing || !isOld) return { state: 'open', reason: what };
-    return { state: 'failed', reason: t`${what}，同步反复失败，请查看 --status 和日志` };
+    return { state: 'failed', reason: () => t`${what()}，同步反复失败，请查看 --status 和日志` };
   }
   const failed = countFailing(target);
   const isTried = target.tries > (tries.get(target) ?? target.tries) || isOld;
-  if (failed > 0) return { state: isTried ? 'failed' : 'open', reason: describeFailing(target, failed) };
+  if (failed > 0) return { state: isTried ? 'failed' : 'open', reason: () => describeFailing(target, failed) };
   if (!held?.count) return undefined;
-  const reason = t`其余变化已到达，暂缓删除 ${held.count} 个文件；确认后请执行 rsync-inotify --accept-deletions`;
+  const reason = () => t`其余变化已到达，暂缓删除 ${held.count} 个文件；确认后请执行 rsync-inotify --accept-deletions`;
   return { state: 'failed', reason };
 }
 
 const countFailing = ({ unmirrored, failed }: TargetState) => Math.max(unmirrored.size, failed.size);
 
-/** Counts the changes that were seen first before a moment, and wait or are on their way; what fails by itself is not among them. */
-function countBefore({ changes, batch, beside, withheld, queued }: TargetState, at: number): number {
-  let count = 0;
-  for (const lot of [changes.waiting, batch, beside, withheld, ...queued])
-    for (const { since } of lot.values()) if (since > 0 && since <= at) count++;
-  return count;
+/** Finds the changes that were seen first before a moment, and wait or are on their way; what fails by itself is not among them. */
+function* before({ changes, batch, beside, withheld, queued, later }: TargetState, at: number): Generator<Change> {
+  for (const lot of [changes.waiting, batch, beside, withheld, ...queued, later.waiting])
+    for (const change of lot.values()) if (change.since > 0 && change.since <= at) yield change;
 }
 
 function describeFailing({ unmirrored }: TargetState, count: number): string {

@@ -99,8 +99,8 @@ interface Holders {
     restoring: Pick<Restoring, 'pause' | 'complete'>;
     pause: Pick<Pause, 'pause' | 'resume'>;
   })[];
-  guard: Pick<SourceGuard, 'isWaiting' | 'accept'>;
-  mounts: Pick<Mounts, 'report' | 'forgetMissing'>;
+  guard: Pick<SourceGuard, 'isWaiting' | 'accept' | 'look'>;
+  mounts: Pick<Mounts, 'report' | 'forgetMissing' | 'meetAll'>;
   source: Pick<Source, 'isFound' | 'refusal'>;
   watch: Pick<Watch, 'marker' | 'unseen'>;
 }
@@ -123,7 +123,11 @@ export function commandsFor({ backups, guard, mounts, source, watch }: Holders):
   const [first] = backups; // all share it
   if (!first) return new Commands(kinds);
   const { restoring, pause } = first;
-  const { sync } = new Barrier({ targets: backups.map(({ state }) => state), source, watch });
+  const look = async () => {
+    await guard.look();
+    await mounts.meetAll();
+  };
+  const { sync } = new Barrier({ targets: backups.map(({ state }) => state), source, watch, look });
   const others = { [PAUSE]: restoring.pause, [COMPLETE]: restoring.complete, pause: pause.pause, resume: pause.resume };
   return new Commands(kinds, { ...others, sync });
 }

@@ -23,8 +23,8 @@ export class Later {
     return this.known;
   }
 
-  defer(directories: Iterable<string>): void {
-    const since = performance.now();
+  /** @param since when the first of what has come and gone in them was seen, ms on the clock of `performance.now()` */
+  defer(directories: Iterable<string>, since = performance.now()): void {
     for (const path of directories)
       if (!this.known.has(path)) this.known.set(path, { ...UNKNOWN, isDirectory: true, since });
     if (this.known.size > MAX_LATER) this.hasten();

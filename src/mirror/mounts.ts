@@ -47,6 +47,8 @@ export class Mounts extends EventEmitter {
   private seen = NOTHING_SEEN;
   /** Nothing is known of any mount before the start, nor where they are not mirrored. */
   private phase: 'idle' | 'starting' | 'started' = 'idle';
+  /** The looks at mounts that are under way. */
+  private readonly checks = new Set<Promise<void>>();
   /** Where mounts were forgotten: what is there instead is mirrored, empty or not. */
   private accepted = new Set<string>();
 
@@ -78,7 +80,17 @@ export class Mounts extends EventEmitter {
 
   /** Asks the kernel what is mounted; cheap where nothing has changed. */
   refresh(): void {
-    if (this.phase !== 'idle') for (const checking of this.compareWithKernel()) lifecycle.background(checking);
+    if (this.phase === 'idle') return;
+    for (const checking of this.compareWithKernel()) {
+      this.checks.add(checking);
+      lifecycle.background(checking.finally(() => this.checks.delete(checking)));
+    }
+  }
+
+  /** Resolves once it is known of all that is mounted now what it is, and told of what has arrived. */
+  async meetAll(): Promise<void> {
+    this.refresh();
+    await Promise.all(this.checks);
   }
 
   /** Makes sure that what is mounted is what was looked at: all that the kernel says of it may be true of another one by now. */

@@ -10,7 +10,7 @@ import { Failure, t } from '../service/text.ts';
 import type { Beside } from './beside.ts';
 import type { Brake } from './brake.ts';
 import { ByContent, forgetDates, joined } from './by-content.ts';
-import type { Batch } from './changes.ts';
+import { type Batch, oldestOf } from './changes.ts';
 import type { Host } from './config.ts';
 import type { Connection } from './connection.ts';
 import { Errands } from './errands.ts';
@@ -199,7 +199,7 @@ export class Sender {
     if (hasNewRules) this.brake.distrust(); // they may exclude what --delete-excluded would delete
     const nowhere = { scopes: undefined, isList: false, rest: batch };
     const { scopes, isList, rest } = hasNewRules ? nowhere : await this.surveyClear(batch);
-    if (scopes && rest.size === 0 && batch.size > 0) return this.defer(scopes);
+    if (scopes && rest.size === 0 && batch.size > 0) return this.defer(batch, scopes);
     const names = scopes && isList ? listOf(scopes, this.source.prefix) : undefined;
     const rules = scopes && !names ? rulesOf(scopes, this.source.prefix) : undefined;
     if (!scopes || !(names || rules)) {
@@ -216,8 +216,10 @@ export class Sender {
   }
 
   /** Sends nothing now, for a target lacks nothing but the time of directories. */
-  private defer(scopes: Scopes): Sent {
-    this.state.later.defer([...scopes.keys()].map((path) => (path === NOTHING ? '' : path)));
+  private defer(batch: Batch, scopes: Scopes): Sent {
+    const since = Math.min(oldestOf(batch), performance.now());
+    const directories = [...scopes.keys()].map((path) => (path === NOTHING ? '' : path));
+    this.state.later.defer(directories, since);
     return { status: 0 };
   }
 

@@ -7,7 +7,7 @@
  */
 import { statSync } from 'node:fs';
 import { readdir, realpath, stat } from 'node:fs/promises';
-import { lifecycle } from '../service/lifecycle.ts';
+import { lifecycle, shared } from '../service/lifecycle.ts';
 import { error, log, warn } from '../service/log.ts';
 import { type Identity, identify, isSameDirectory, isSameFileSystem } from '../service/mounts.ts';
 import { touch } from '../service/status.ts';
@@ -66,10 +66,16 @@ export class SourceGuard {
   async keep(): Promise<void> {
     while (!lifecycle.stopping) {
       await lifecycle.nextBeat(LOOK_EVERY);
-      if (await this.isBack()) this.noteReturn();
-      else await this.followOr(() => this.noteLoss());
+      await this.look();
     }
   }
+
+  /** Looks at it once: a path that leads elsewhere by then is followed, where that may be. */
+  readonly look = shared(async (): Promise<void> => {
+    if (this.source.refusal !== undefined) return;
+    if (await this.isBack()) this.noteReturn();
+    else await this.followOr(() => this.noteLoss());
+  });
 
   private identify(): Promise<Identity | undefined> {
     return identify(Buffer.from(this.source.directory).toString('latin1'));

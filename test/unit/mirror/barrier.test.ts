@@ -16,6 +16,8 @@ class Bed {
   readonly gone = new AbortController();
   unseen: string[] = [];
   asked = 0;
+  /** Resolves once it is known where the source is, and what is mounted below it. */
+  looking: Promise<void> = Promise.resolve();
   private readonly marker = Promise.withResolvers<void>();
   private readonly barrier: Barrier;
 
@@ -32,7 +34,7 @@ class Bed {
       },
       unseen: () => this.unseen,
     };
-    this.barrier = new Barrier({ targets: this.targets, watch, source: this.source });
+    this.barrier = new Barrier({ targets: this.targets, watch, source: this.source, look: () => this.looking });
   }
 
   get one(): TargetState {
@@ -138,6 +140,36 @@ test('a target that was not compared as a whole yet has to be', async () => {
   bed.one.mirrored = true;
   await passSeconds(1);
   expect(again.answer?.isDone).toBe(true);
+});
+
+test('a directory that lacks nothing but its time for what came and went in it before goes at once, and is waited for', async () => {
+  const bed = new Bed('one');
+  write(bed.one, 'd/gone');
+  const sent = bed.sync();
+  await bed.mark();
+  const [{ since = 0 } = {}] = begin(bed.one).values();
+  bed.one.later.defer(['d'], since);
+  bed.one.record(outcome());
+  await passSeconds(1);
+  expect([sent.answer, bed.hurried]).toEqual([undefined, ['one']]);
+  expect([...begin(bed.one).keys()]).toEqual(['d']);
+  bed.one.later.defer(['e']); // after it
+  bed.one.record(outcome());
+  await passSeconds(1);
+  expect(sent.answer?.isDone).toBe(true);
+  expect([...bed.one.later.waiting.keys()]).toEqual(['e']);
+});
+
+test('what no event tells of is looked at before the marker is sent: where the source is, and what is mounted', async () => {
+  const bed = new Bed('one');
+  const looking = Promise.withResolvers<void>();
+  bed.looking = looking.promise;
+  bed.sync();
+  await settle();
+  expect(bed.asked).toBe(0);
+  looking.resolve();
+  await settle();
+  expect(bed.asked).toBe(1);
 });
 
 test('what is not watched is looked at as well', async () => {

@@ -783,6 +783,7 @@ describe('--accept-deletions', () => {
         accept('source');
         return true;
       },
+      look: async () => {},
     };
     const mounts = {
       report: () =>
@@ -791,6 +792,7 @@ describe('--accept-deletions', () => {
         accept('mounts');
         return kinds.mounts ?? [];
       },
+      meetAll: async () => {},
     };
     const unwatched = {
       source: { isFound: true, refusal: undefined },

@@ -212,6 +212,25 @@ describe('a mount below the source', () => {
     for (const path of ['a/disks', 'b', 'a/b', 'a/disk2/file']) expect(bed.mounts.isKept(path)).toBe(false);
   });
 
+  test('that has just come is met by whoever asks for all, before its disk has answered', async () => {
+    using bed = await bedWith();
+    const answer = Promise.withResolvers<void>();
+    bed.answering = answer.promise;
+    bed.mount('new');
+    bed.mounts.refresh();
+    let isMet = false;
+    for (let n = 0; n < 2; n++)
+      void bed.mounts.meetAll().then(() => {
+        isMet = true;
+      });
+    await settle();
+    expect(isMet).toBe(false);
+    answer.resolve();
+    await settle();
+    expect([isMet, bed.arrived, bed.looks]).toEqual([true, ['new'], 1]);
+    await bed.mounts.meetAll();
+  });
+
   test('that comes after the start is told, and mirrored once it is known what it is', async () => {
     using bed = await bedWith();
     bed.mount('new');

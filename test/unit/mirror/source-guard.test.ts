@@ -268,6 +268,20 @@ describe('a link in the path', () => {
     expect(errors()).toEqual([]);
   });
 
+  test('is followed by the time that somebody has had it looked at, as is a source that is lost', async () => {
+    await using bed = new Bed();
+    bed.admit();
+    await until(() => bed.isAdmitted);
+    await bed.guard.look();
+    expect(bed.rewatched).toBe(0);
+    bed.flip('two');
+    await Promise.all([bed.guard.look(), bed.guard.look()]);
+    expect([bed.rewatched, bed.source.realRoot]).toEqual([1, bed.path('two')]);
+    bed.flip('nowhere');
+    await bed.guard.look();
+    expect([bed.rewatched, bed.source.isFound]).toEqual([1, false]);
+  });
+
   test('is followed also where it is flipped all the time, and nothing breaks', async () => {
     await using bed = new Bed();
     await bed.run();
