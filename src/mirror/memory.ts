@@ -72,6 +72,9 @@ export interface Remembered {
 /** How long what changes often may wait to be written down, ms. */
 const SAVE_MS = 2000;
 
+/** What no time is beyond, ms since 1970, nor can a `Date` be. */
+const MAX_TIME = 8.64e15;
+
 const NOTHING: Remembered = { source: undefined, mounts: [], targets: {} };
 
 const isRecord = (it: unknown): it is object => typeof it === 'object' && it !== null && !Array.isArray(it);
@@ -79,7 +82,8 @@ const isRecord = (it: unknown): it is object => typeof it === 'object' && it !==
 /** Whether it has the form of what is remembered, as far as that may lack parts. */
 function isRemembered(it: unknown): it is Partial<Remembered> {
   const { source = {}, mounts = [], targets = {}, pause = { since: 0, until: 0 } } = Object(it);
-  const isSpan = isRecord(pause) && Object.values(pause).every(Number.isFinite);
+  const { since, until } = Object(pause);
+  const isSpan = isRecord(pause) && [since, until].every((time) => Number.isFinite(time) && Math.abs(time) < MAX_TIME);
   return isRecord(it) && isRecord(source) && Array.isArray(mounts) && isRecord(targets) && isSpan;
 }
 

@@ -70,8 +70,9 @@ export class Pause extends EventEmitter {
   /** Has nothing be sent for so long from now on, ms; a pause that is on gets this end. Returns whether that outlives a restart. */
   private begin(ms: number): boolean {
     const { memory } = this.parts;
-    const until = Date.now() + ms;
-    memory.data.pause = { since: this.span?.since ?? Date.now(), until };
+    const now = Date.now();
+    const until = now + ms;
+    memory.data.pause = { since: Math.min(this.span?.since ?? now, now), until }; // the clock may have been set back since
     this.isTold = true;
     const text = t`已按要求暂停同步，到 ${timeOf(until)} 为止，继续监控`;
     log('pause.begun', text, { until: new Date(until).toISOString() });

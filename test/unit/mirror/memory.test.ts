@@ -83,7 +83,9 @@ describe('a memory', () => {
     return join(directory, readdirSync(directory)[0] ?? '');
   };
 
-  test.each(['', '{', '\xff\xfe', 'null', '5', '[]', '{"mounts":null}', '{"mounts":5,"targets":[],"source":"x"}'])(
+  const pauses = ['{}', '{"since":1}', '{"since":1,"until":"2"}', '{"since":1,"until":1e16}', 'null', '[1,2]'];
+  const texts = ['', '{', '\xff\xfe', 'null', '5', '[]', '{"mounts":null}', '{"mounts":5,"targets":[],"source":"x"}'];
+  test.each([...texts, ...pauses.map((pause) => `{"pause":${pause}}`)])(
     'that holds what it should not counts as none, and is written anew: %p',
     (text) => {
       using directory = scratch();

@@ -176,6 +176,18 @@ describe('a restart', () => {
   });
 });
 
+test('a clock that was set back makes no other pause end at once', async () => {
+  const bed = new Bed();
+  await done(bed.ask('pause', 600_000));
+  const { pause } = bed.memory.data;
+  if (pause) pause.since += 7_200_000; // as it is once the clock was set back by two hours
+  await done(bed.ask('pause', 60_000));
+  await passSeconds(50);
+  expect(bed.words).toEqual(['paused', 'paused']);
+  await passSeconds(11);
+  expect(bed.memory.data.pause).toBeUndefined();
+});
+
 test('what begins while a restore is waited for is waited for as well, and a restore within a pause', async () => {
   const restore = new EventEmitter();
   let isRestoring = true;
