@@ -22,7 +22,7 @@ import {
   StateFile,
   touch,
 } from '../service/status.ts';
-import { Failure, inUnits, localTime, t, table } from '../service/text.ts';
+import { escapeText, Failure, inUnits, localTime, t, table } from '../service/text.ts';
 import type { SharedKey } from './authorized-keys.ts';
 import { type Config, originOf, PROGRAM, variables, version } from './config.ts';
 import type { Destination } from './destination.ts';
@@ -172,7 +172,9 @@ function shortageOf({ destination: { shortage, free_bytes } }: Status): string {
   return `${SHORTAGES[shortage]}${shortage === 'nearly_full' ? t`，剩余 ${inUnits(free_bytes)}` : ''}`;
 }
 
-const describeDoubled = ({ directory, sources }: Status['doubled'][0]) => `${directory} (${sources.join(t`、`)})`;
+/** Says which sources mirror into a directory, each of which has named both. */
+const describeDoubled = ({ directory, sources }: Status['doubled'][0]) =>
+  `${escapeText(directory)} (${sources.map(escapeText).join(t`、`)})`;
 
 /** Lists what is wrong, nothing where the backup can take a mirror. */
 export function problemsOf(status: Status, now = Date.parse(status.updated)): Problem[] {

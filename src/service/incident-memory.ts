@@ -29,8 +29,11 @@ const isTexts = (it: unknown) => Array.isArray(it) && it.every((item) => typeof 
 function isIncident(it: unknown): it is Incident {
   if (!isRecord(it)) return false;
   const { problem, target = '', text, since, gone = 0, wrong, calm, told } = it;
-  const isNumbers = [since, gone, wrong, calm].every((item) => Number.isFinite(item) && Math.abs(Number(item)) < 1e15);
-  return isNumbers && isTexts([problem, target, text]) && isTexts(told);
+  const isTime = (item: unknown) => Number.isFinite(item) && Math.abs(Number(item)) < 1e15;
+  const isSpan = (item: unknown) => isTime(item) && Number(item) >= 0;
+  return (
+    isTime(since) && isTime(gone) && isSpan(wrong) && isSpan(calm) && isTexts([problem, target, text]) && isTexts(told)
+  );
 }
 
 /** Whether it has the form of what is remembered. */

@@ -63,7 +63,10 @@ export function clip(text: string, most = MAX_TEXT): string {
   return `${end}…`;
 }
 
-const plain = ({ title, text }: Report) => clip(`${title}\n${text}`);
+/** Takes from a text what services would call people for: a peer has a say in some names, and nobody is to be called by them. */
+const unmentioned = (text: string) =>
+  text.replace(/<(?=\/?at\b|[@!#])/gi, '\uff1c').replace(/@(?=(all|channel|everyone|here)\b)/gi, '@\u200b');
+const plain = ({ title, text }: Report) => clip(unmentioned(`${title}\n${text}`));
 const hmac = (key: string, text: string) => new Bun.CryptoHasher('sha256', key).update(text).digest('base64');
 const token = (name: string) => ({
   check: ({ searchParams }: URL) => Boolean(searchParams.get(name)),
@@ -109,7 +112,7 @@ const FORMS = {
       const [priority, tag] = isAlarm ? [4, 'warning'] : [3, 'white_check_mark'];
       return { body: { topic: decode(topicIn(url.pathname)), title, message: clip(text), priority, tags: [tag] } };
     },
-    place: (url) => new URL(`${url.pathname.replace(/[^/]+\/*$/, '')}${url.search}`, url),
+    place: (url) => Object.assign(new URL(url), { pathname: url.pathname.replace(/[^/]+\/*$/, '') }),
     accepts: (_, { id }) => typeof id === 'string',
   },
   slack: {

@@ -5,7 +5,7 @@
  */
 import type { Incident } from './incidents.ts';
 import type { Report } from './receivers.ts';
-import { localTime, t } from './text.ts';
+import { localTime, onOneLine, t } from './text.ts';
 
 /** Who reports. */
 export interface Origin {
@@ -48,7 +48,8 @@ export function describeDuration(ms: number): string {
 }
 
 /** Says what is wrong, and with what. */
-const aboutOf = ({ text, target }: Incident) => (target ? `${text} ${target}` : text.replace(/[:\uff1a]$/, ''));
+const aboutOf = ({ text, target }: Incident) =>
+  onOneLine(target ? `${text} ${target}` : text.replace(/[:\uff1a]$/, ''));
 
 function lineOfBegun(incident: Incident, now: number): string {
   const lasting = describeDuration(now - incident.since);

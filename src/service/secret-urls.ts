@@ -41,15 +41,28 @@ export function decode(text: string): string {
   }
 }
 
-/** Lists what must not be seen of a URL, each also as it is written in there. */
+/** Takes the values out of a query as they stand there; what has no value may be one itself. */
+function valuesIn({ search }: URL): string[] {
+  return search
+    .slice(1)
+    .split('&')
+    .map((pair) => /^[^=]*=(.+)$/s.exec(pair)?.[1] ?? pair.replace(/=$/, ''));
+}
+
+/** Writes what stands in a URL in all the ways in which somebody may say it: as it is there, decoded, encoded by either rule, and in JSON. */
+function spellingsOf(part: string): string[] {
+  const meant = [part, decode(part), decode(part.replaceAll('+', ' '))];
+  const encoded = meant.flatMap((it) => [encodeURIComponent(it), new URLSearchParams({ '': it }).toString().slice(1)]);
+  const inSmall = [part, ...encoded].map((it) => it.replace(/%[\dA-F]{2}/g, (code) => code.toLowerCase()));
+  const all = [...meant, ...encoded, ...inSmall];
+  return [...all, ...all.map((it) => it.replaceAll('/', '\\/'))];
+}
+
+/** Lists what must not be seen of a URL. */
 function secretsIn(url: URL): string[] {
-  const raw = [
-    ...[url.username, url.password, loginIn(url)],
-    ...url.pathname.split('/'),
-    ...[...url.searchParams.values()].flatMap((value) => [value, encodeURIComponent(value)]),
-  ];
-  const all = raw.flatMap((part) => [part, decode(part)]);
-  return all.filter((part) => part.length >= LEAST_SECRET && !PUBLIC.test(part));
+  const parts = [url.username, url.password, loginIn(url), ...url.pathname.split('/'), ...valuesIn(url)];
+  const all = new Set(parts.filter((part) => !PUBLIC.test(part)).flatMap(spellingsOf));
+  return [...all].filter((it) => it.length >= LEAST_SECRET);
 }
 
 /** Takes what must not be seen of URLs out of a text, which is then safe to be shown on a line. */

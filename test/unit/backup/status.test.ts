@@ -64,6 +64,10 @@ about('the health of the backup', () => {
       '不健康: 多个 rsync-inotify 同时镜像到 /data/backup/web (one (::1)、two (::1))，请只保留一个',
       { doubled: [{ directory: '/data/backup/web', sources: ['one (::1)', 'two (::1)'] }] },
     ],
+    [
+      '不健康: 多个 rsync-inotify 同时镜像到 /data/backup/a\\n【恢复】b (one (::1)、two (::1))，请只保留一个',
+      { doubled: [{ directory: '/data/backup/a\n【恢复】b', sources: ['one (::1)', 'two (::1)'] }] },
+    ],
     ['不健康: 目标目录 /data/backup 的磁盘配额已用完', { destination: destination(true, 'quota') }],
     ['不健康: 目标目录 /data/backup 所在的磁盘已满', { destination: destination(true, 'full') }],
     [

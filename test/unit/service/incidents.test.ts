@@ -182,6 +182,10 @@ describe('what is remembered', () => {
     '{"incidents":{"open":{},"closed":[{}]},"next":{},"saved":0}',
     '{"incidents":{"open":{},"closed":[]},"next":{"a":"b"},"saved":0}',
     '{"incidents":{"open":{},"closed":[]},"next":{}}',
+    ...['"wrong":-1,"calm":0', '"wrong":0,"calm":-9e14'].map(
+      (spans) =>
+        `{"incidents":{"open":{"x":{"problem":"lag","text":"x","since":0,"told":[],${spans}}},"closed":[]},"next":{},"saved":0}`,
+    ),
   ])('is nothing where the file holds %p, with a word', (content) => {
     using directory = scratch();
     using log = keepLog();

@@ -75,6 +75,8 @@ describe('a report', () => {
     expect(own.url).toBe('https://push.example.org/base/?x=1');
     expect(own.headers?.Authorization).toBe(`Basic ${btoa('phil:p@ss')}`);
     expect(own.body).toMatchObject({ topic: 'mytopic', priority: 3, tags: ['white_check_mark'] });
+    expect(sent('https://ntfy.sh//mytopic')).toMatchObject({ url: 'https://ntfy.sh//', body: { topic: 'mytopic' } });
+    expect(sent('https://ntfy.sh//evil.example.org/x').url).toBe('https://ntfy.sh//evil.example.org/');
   });
 
   test('goes to Slack as plain text, in which nothing is a link or a mention', () => {
@@ -84,6 +86,19 @@ describe('a report', () => {
       text: `${REPORT.title}\n【故障】target_down 无法连接目标 &lt;me&amp;you&gt;@backup:/data/`,
       mrkdwn: false,
     });
+  });
+
+  test('calls nobody by a name that a peer has a say in', () => {
+    const text = 'a <at user_id="all">x</at> <@U1> <!channel> @all @Everyone root@here @channels user@allotment';
+    const expected =
+      'a ＜at user_id="all">x＜/at> ＜@U1> ＜!channel> @\u200ball @\u200bEveryone root@\u200bhere @channels user@allotment';
+    for (const [value, shown] of [
+      ['https://oapi.dingtalk.com/robot/send?access_token=abc', expected],
+      ['https://open.feishu.cn/open-apis/bot/v2/hook/abc', expected],
+      ['https://qyapi.weixin.qq.com/cgi-bin/webhook/send?key=abc', expected],
+      ['slack+https://discord.example.org/slack', expected.replaceAll('>', '&gt;')],
+    ] as const)
+      expect(JSON.stringify(sent(value, { ...REPORT, text }).body)).toContain(JSON.stringify(shown).slice(1, -1));
   });
 
   test('goes to any other host as JSON', () => {
@@ -161,6 +176,12 @@ describe('what a service answers', () => {
       expect([secret, said]).not.toEqual([secret, expect.stringContaining(secret)]);
     expect(said).toStartWith('HTTP 400 ');
     expect(refusal(value, 400, `\u001b[2J${'x'.repeat(5000)}\n[ERROR]`)?.length).toBeLessThan(300);
+  });
+
+  test('is not passed on where it holds a value as it is written in the URL, as a form, as JSON, or without a name', () => {
+    const value = 'https://alerts.example.org/hook?key=a+b%2fcd&loner42&empty42=&sig=x%7Ey!z';
+    const body = String.raw`a+b%2fcd a%20b%2Fcd a+b%2Fcd "a b/cd" "a b\/cd" loner42 empty42 x~y!z x%7Ey%21z x%7ey!z key=`;
+    expect(refusal(value, 400, body)).toBe('HTTP 400 *** *** *** "***" "***" *** *** *** *** *** key=');
   });
 
   test('leads nowhere else: where it would is told without what is secret there', () => {
