@@ -91,6 +91,7 @@ export class Target extends EventEmitter {
     const { recovery, beside } = this.parts;
     while (await this.outlastPromotion()) {
       if (recovery.isDue && !this.hasGivenUp && !(await this.finishBeside())) return;
+      if (recovery.isDue) await this.parts.pause.passed(); // what is handed out is lacked by the target only once it is on its way
       const part = this.hasGivenUp ? undefined : recovery.next();
       if (part) {
         yield { batch: part, isRegular: false };

@@ -42,7 +42,7 @@ class Bed {
   isOver = false;
   private readonly start = performance.now();
 
-  constructor(config: { SYNC_INTERVAL?: number; FULL_SYNC_INTERVAL?: number } = {}) {
+  constructor(config: { SYNC_INTERVAL?: number; FULL_SYNC_INTERVAL?: number } = {}, pause = neverPaused) {
     const sender = {
       send: async (batch: Batch) => {
         this.sent.push(batch === ALL ? 'all' : [...batch.keys()]);
@@ -65,7 +65,7 @@ class Bed {
       sender,
       recovery,
       beside: nothingBeside,
-      pause: neverPaused,
+      pause,
       doubts,
       announcer: { closeBatch: () => this.closed++ },
     };
@@ -570,6 +570,28 @@ describe('a target that begins', () => {
     bed.target.begin(outcome());
     expect(begun).toBe(1);
   });
+});
+
+test('what is to be sent before all else is lacked by the target for as long as a pause keeps it back', async () => {
+  const over = Promise.withResolvers<boolean>();
+  let isPaused = false;
+  const bed = new Bed({}, { passed: () => (isPaused ? over.promise : Promise.resolve(true)) });
+  const faults = new Faults((path) => path);
+  faults.read('rsync: [sender] opendir "closed" failed: Permission denied (13)\n');
+  bed.answer = { kind: 'partial', status: 23, faults };
+  bed.run(async ({ batch }) => {
+    const sent = await bed.target.send(batch);
+    isPaused = bed.sent.length === 1; // while the first one goes on
+    await bed.target.settle(batch, sent);
+  });
+  for (const path of ['a', 'closed']) bed.delete(path);
+  await passSeconds(5);
+  const isLacking = () => bed.state.lacking.some((batch) => batch.has('a'));
+  expect([bed.sent, isLacking()]).toEqual([[['a', 'closed']], true]);
+  bed.answer = {};
+  over.resolve(true);
+  await passSeconds(1);
+  expect([bed.sent[1], isLacking()]).toEqual([['a'], false]);
 });
 
 describe('a backup that has taken over', () => {
