@@ -133,14 +133,17 @@ export class Connection extends EventEmitter {
 
   /**
    * Resolves when it has ended, with false, or with true once its socket is gone, without which each rsync would connect by itself and
-   * could not report. A sync that is under way is let finish.
+   * could not report. An ssh that ends removes it itself, a moment before it is gone. A sync that is under way is let finish.
    */
   private isRemoved(ssh: ChildProcess, socket: string): Promise<boolean> {
     const { promise, resolve } = Promise.withResolvers<boolean>();
     const look = async () => {
+      let wasMissing = false;
       while (children.has(ssh) && !lifecycle.signal.aborted) {
         await lifecycle.nextBeat();
-        if (!existsSync(socket) && !this.state.syncing) resolve(true);
+        const isMissing = !existsSync(socket);
+        if (isMissing && wasMissing && !this.state.syncing) resolve(true);
+        wasMissing = isMissing;
       }
     };
     if (children.has(ssh)) ssh.once('exit', () => resolve(false));

@@ -31,6 +31,35 @@ test('an rsync whose pipe to ssh has ended could not connect where no login work
 const CONNECTED = `while [ "$1" != -S ]; do shift; done
 echo $$ >"\${0%/*}/$$.pid"; : >"$2"; exec sleep 60`;
 
+/** A connection by an ssh that is this script, of a host that there is none of. */
+function connectionBy(directory: string): { connection: Connection; state: TargetState } {
+  const variables = { SOURCE_DIR: '/usr/', SSH_DIR: directory, SHARED_KEYS_DIR: directory };
+  const [host, state] = [hostFor(variables), new TargetState('backup', false)];
+  return { connection: new Connection(host, new HostKeys(host.config, state), state), state };
+}
+
+test('a connection whose ssh ends and takes its time is lost, and nobody has removed its socket', async () => {
+  using directory = scratch();
+  using _ssh = standIn(
+    'ssh',
+    directory.path,
+    `while [ "$1" != -S ]; do shift; done; : >"$2"; sleep 0.5; rm "$2"; sleep 0.9; exit 255`,
+  );
+  using log = keepLog();
+  request.begin();
+  const { connection } = connectionBy(directory.path);
+  let losses = 0;
+  connection.on('lost', () => losses++);
+  const keeping = connection.keep();
+  await eventually(() => losses === 3);
+  lifecycle.stopping = true;
+  await keeping;
+  request.end();
+  const told = [...log.text.matchAll(/WARN.*/g)].map(([line]) => line);
+  expect(told).toHaveLength(3);
+  for (const line of told) expect(line).toContain('SSH 连接已断开，正在重新连接');
+});
+
 test.each([
   ['still stands is told once, before it is kept up', false, ['connected', 'tried']],
   ['has ended meanwhile is told as lost, and the next one as made', true, ['connected', 'lost', 'tried', 'connected']],
@@ -39,9 +68,7 @@ test.each([
   using _ssh = standIn('ssh', directory.path, CONNECTED);
   using _log = keepLog();
   request.begin();
-  const variables = { SOURCE_DIR: '/usr/', SSH_DIR: directory.path, SHARED_KEYS_DIR: directory.path };
-  const [host, state] = [hostFor(variables), new TargetState('backup', false)];
-  const connection = new Connection(host, new HostKeys(host.config, state), state);
+  const { connection, state } = connectionBy(directory.path);
   const events: string[] = [];
   for (const event of ['tried', 'connected', 'lost']) connection.on(event, () => events.push(event));
   const others = children.size;
