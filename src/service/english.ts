@@ -187,10 +187,10 @@ export const english: Record<string, string> = {
   '：其他网站不能读取这里的内容': ': other sites cannot read what is here',
   '：只回应 GET': ': only GET is answered',
   '不以主机名 "{0}" 应答，否则其他网站可借 DNS 重绑定读取状态':
-    'not answered under the host name "{0}", for other sites could read the state by DNS rebinding',
+    'not served under the host name "{0}", for other sites could read the state by DNS rebinding',
   '请使用 IP 地址、localhost 或本机的主机名；若此名称确实属于本机（反向代理、Prometheus 等），请将它加入 {0}':
     "Use the IP address, localhost or this host's own name; if that name really is this host's (for a reverse proxy, Prometheus or the like), add it to {0}",
-  '网页和指标{0}。{1}': 'The web page and the metrics are {0}. {1}',
+  '状态页和指标{0}。{1}': 'The status page and the metrics are {0}. {1}',
   '：{0}。{1}': ': {0}. {1}',
   '已在 {0} 提供状态页和指标': 'The status page and the metrics are served on {0} now',
   '无法监听 {0}：{1}。状态页和指标不可用，将继续重试；镜像不受影响':

@@ -172,7 +172,7 @@ function misdirections(variable: string): (host: string) => string {
     const name = escapeText(host.replace(/:\d*$/, '').slice(0, MAX_SHOWN));
     const reason = t`不以主机名 "${name}" 应答，否则其他网站可借 DNS 重绑定读取状态`;
     const advice = t`请使用 IP 地址、localhost 或本机的主机名；若此名称确实属于本机（反向代理、Prometheus 等），请将它加入 ${variable}`;
-    if (!told.has(name) && told.size < MAX_TOLD) warn('http.refused', t`网页和指标${reason}。${advice}`);
+    if (!told.has(name) && told.size < MAX_TOLD) warn('http.refused', t`状态页和指标${reason}。${advice}`);
     if (told.size < MAX_TOLD) told.add(name);
     return t`：${reason}。${advice}`;
   };

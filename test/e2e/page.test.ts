@@ -198,10 +198,10 @@ describe.skipIf(isMissing)(`the status page${isMissing ? ' (skipped: chromium is
       tell(pair, 'rsync-inotify', '--pause', '10m');
       await showBoth(
         [
-          /^Nothing is sent until \d+:\d+:\d+, as was asked for; changes pile up\.$/,
+          /^As requested, nothing is sent until \d+:\d+:\d+; changes accumulate\.$/,
           /^已按要求暂停同步，到 \d+:\d+:\d+ 为止/,
         ],
-        ['To go on at once: rsync-inotify --resume', '立即继续： rsync-inotify --resume'],
+        ['To resume at once: rsync-inotify --resume', '立即继续： rsync-inotify --resume'],
       );
       tell(pair, 'rsync-inotify', '--resume');
       await english.page.getByText('Nothing is sent').first().waitFor({ state: 'detached' });
