@@ -4,6 +4,7 @@
  *
  *   later.defer(['d']); // within LATER_MS, d is a change like any other
  */
+import { isWithin } from '../service/files.ts';
 import { touch } from '../service/status.ts';
 import { type Batch, type Change, UNKNOWN } from './changes.ts';
 
@@ -30,6 +31,11 @@ export class Later {
     if (this.known.size > MAX_LATER) this.hasten();
     else if (this.known.size > 0) this.timer ??= setTimeout(() => this.hasten(), LATER_MS).unref();
     touch();
+  }
+
+  /** Forgets a directory that has gone, with all that is in it: it has no time any more. */
+  forget(directory: string): void {
+    for (const path of this.known.keys()) if (isWithin(path, directory)) this.known.delete(path);
   }
 
   /** Has them sent with the next sync, which is due. */

@@ -11,6 +11,7 @@ import { lstat } from 'node:fs/promises';
 import { isWithin, withParents } from '../service/files.ts';
 import { lifecycle } from '../service/lifecycle.ts';
 import { type Mount, mountOf, mountsBelow, parseMountinfo, readMountinfo } from '../service/mounts.ts';
+import { wordsOf } from '../service/text.ts';
 import type { Event } from './events.ts';
 import type { Source } from './source.ts';
 import { watchable } from './watchable.ts';
@@ -21,6 +22,16 @@ const MAX_OVERLAPS = 10_000;
 const MAX_FILES = 500;
 /** How long a look at what is mounted may take, ms: its file system may not answer. */
 const GLANCE_MS = 1000;
+
+/**
+ * Types of file systems in which nothing changes but through the kernel of this machine, which tells of it. What others change in a share, or
+ * behind a program of FUSE, it does not.
+ */
+const OWN_TYPES = new Set(
+  wordsOf(
+    'ext2 ext3 ext4 xfs btrfs zfs f2fs bcachefs jfs nilfs2 reiserfs tmpfs ramfs overlay vfat exfat ntfs3 hfs hfsplus udf',
+  ),
+);
 
 /** A part of a file system at a place in the source. Paths are bytes in latin1 strings: '' at the top, and `/a/b` below. */
 export interface Place {
@@ -43,6 +54,15 @@ export function placesBelow(mounts: readonly Mount[], root: string): Place[] {
   return [...(top ? [top] : []), ...below]
     .filter((mount) => !isLost(mount))
     .map(({ device, root: inside, path }) => ({ device, inside: topless(inside), path: rest(path, root) }));
+}
+
+/** Finds the places at and below a real path where things may change of which the kernel does not tell. */
+function foreignBelow(mounts: readonly Mount[], root: string): string[] {
+  const holder = mountOf(mounts, root);
+  const isOwn = ({ type }: Mount) => OWN_TYPES.has(type);
+  const below = mountsBelow(mounts, root).filter((mount) => mount.path !== root && !isOwn(mount));
+  const pathsBelow = below.map(({ path }) => path.slice(root === '/' ? 0 : root.length));
+  return holder && isOwn(holder) ? pathsBelow : [''];
 }
 
 /** The places of a source that show what others show as well. */
@@ -106,6 +126,8 @@ export class Places {
   /** The files that are mounted by themselves, as inotifywait is to name them. */
   files: string[] = [];
   private overlaps = new Overlaps([]);
+  /** Where things may change unseen. */
+  private foreign = [''];
   private seen: { root: string; text: string } | undefined;
 
   /**
@@ -131,7 +153,9 @@ export class Places {
     const isFirst = this.seen === undefined;
     this.seen = { root, text };
     const { overlaps, files } = this;
-    const places = placesBelow(parseMountinfo(text), root);
+    const mounts = parseMountinfo(text);
+    const places = placesBelow(mounts, root);
+    this.foreign = foreignBelow(mounts, root);
     this.overlaps = new Overlaps(places);
     this.files = await this.findFiles(places);
     const isSame = overlaps.signature === this.overlaps.signature;
@@ -162,6 +186,11 @@ export class Places {
           tell({ ...event, path: root + other.slice(1), cookie: `${event.cookie}@${place.path}` });
       }
     };
+  }
+
+  /** Whether the kernel tells of all that becomes of a path, bytes in a latin1 string relative to the source. */
+  isTold(path: string): boolean {
+    return !this.foreign.some((it) => isWithin(`/${path}`, it));
   }
 
   private isWatched(path: string): boolean {

@@ -128,8 +128,8 @@ export class Sender {
   async send(batch: Batch, ceiling?: number): Promise<Outcome> {
     const started = performance.now();
     const isWhole = batch.get('')?.tree || (this.host.plan.method === 'full' && !this.host.plan.unruled);
-    const { unsent, changes, unmirrored } = this.state;
-    unsent.name(batch, changes.waiting);
+    const { state } = this;
+    state.unsent.name(batch, state.changes.waiting);
     const attempt: Attempt = { mode: isWhole ? 'full' : 'incremental', unrepeated: [] };
     const result = await this.sendInPrecision(() =>
       this.transfers
@@ -141,7 +141,7 @@ export class Sender {
     const done = addTotals(this.transfers.done, this.beside.takeTotals());
     const outcome = { ...attempt, ...done, leftOut, ...result, seconds: (performance.now() - started) / 1000 };
     await this.brake.record(batch, outcome);
-    unsent.end(outcome, !this.brake.isHolding && unmirrored.size === 0);
+    state.unsent.end(outcome, state.held === undefined && state.unmirrored.size === 0);
     return outcome;
   }
 
@@ -199,7 +199,7 @@ export class Sender {
     if (hasNewRules) this.brake.distrust(); // they may exclude what --delete-excluded would delete
     const nowhere = { scopes: undefined, isList: false, rest: batch };
     const { scopes, isList, rest } = hasNewRules ? nowhere : await this.surveyClear(batch);
-    if (scopes && rest.size === 0 && batch.size > 0) return this.defer(batch, scopes);
+    if (scopes && rest.size === 0 && batch.size > 0 && this.state.up) return this.defer(batch, scopes);
     const names = scopes && isList ? listOf(scopes, this.source.prefix) : undefined;
     const rules = scopes && !names ? rulesOf(scopes, this.source.prefix) : undefined;
     if (!scopes || !(names || rules)) {

@@ -140,6 +140,7 @@ export class TargetState extends EventEmitter {
     if (event.kind === 'attrib' && this.lacking.some((batch) => isWritten(batch.get(path) ?? UNKNOWN)))
       this.moves.delete(path);
     if (event.kind === 'moved_from' && event.isDirectory) this.departures.leave(path);
+    if (event.isDirectory && (event.kind === 'moved_from' || event.kind === 'delete')) this.later.forget(path);
     const dated = this.dating.after(path, event, this.lacking, this.mayHoldMore());
     const sent = [this.batch, this.beside, this.withheld, this.failed.waiting];
     const isLacking = sent.some((batch) => batch.has(path));

@@ -131,8 +131,10 @@ export function leaveOut(
     if (parent === '') rest.set(NOTHING, 'entry');
     else if (!rest.has(parent)) rest.set(parent, 'directory');
   }
-  const isOut = (path: string) => withParents(path).some((it) => out.has(it));
-  return { scopes: rest, batch: new Map([...batch].filter(([path]) => !isOut(path))) };
+  // What has changed in a directory that was renamed may be told under its old name.
+  const isOut = (path: string, { dated }: Change) =>
+    out.has(path) || (dated === 0 && withParents(path).some((it) => out.has(it)));
+  return { scopes: rest, batch: new Map([...batch].filter(([path, change]) => !isOut(path, change))) };
 }
 
 /** Whether an rsync looks at whole directories, and so may see what no event has named yet. */

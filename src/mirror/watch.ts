@@ -57,7 +57,7 @@ interface Subject {
 interface Parts extends Subject {
   coverage: Pick<Coverage, 'inspect'>;
   unwatched: Unwatched;
-  places: Pick<Places, 'refresh' | 'keep'>;
+  places: Pick<Places, 'refresh' | 'keep' | 'isTold'>;
   /** What nobody wants to be watched. */
   excluded?: string[];
 }
@@ -163,7 +163,8 @@ export class Watch extends EventEmitter {
     this.events++;
     const isArrival = kind === 'create' || kind === 'moved_to';
     const found = isArrival && !(kind === 'create' && isDirectory) ? source.look(path) : undefined;
-    this.note(path, event, found, this.markers.trusts(path, number, this.started));
+    const isSure = this.markers.trusts(path, number, this.started) && this.parts.places.isTold(path);
+    this.note(path, event, found, isSure);
     if (kind === 'delete' && isDirectory) this.countSoon(); // new ones have a new watcher anyway
     // What was in it was not seen to go: nobody can say how much that was.
     if (kind === 'delete' && isDirectory && this.parts.unwatched.has(path)) this.lookInto([path]);

@@ -2,7 +2,7 @@ import { expect, test } from 'bun:test';
 import type { Batch } from '../../../src/mirror/changes.ts';
 import { Later } from '../../../src/mirror/later.ts';
 import { TargetState } from '../../../src/mirror/target-state.ts';
-import { passSeconds, withOwnClock } from './stand-ins.ts';
+import { event, passSeconds, withOwnClock } from './stand-ins.ts';
 
 withOwnClock();
 
@@ -35,10 +35,29 @@ test('they go at once where somebody waits for them, or where they are many', as
   expect(handed.map(({ length }) => length)).toEqual([1, 1001]);
 });
 
-test('a target lacks them, since they began to wait', async () => {
+test('those that have gone are forgotten, with what was in them', async () => {
+  const { handed, later } = bed();
+  later.defer(['d', 'd/sub', 'da', '']);
+  later.forget('d');
+  await passSeconds(11);
+  expect(handed).toEqual([['da', '']]);
+  const state = new TargetState('one', false);
+  state.later.defer(['d', 'e']);
+  for (const [path, kind, isDirectory] of [
+    ['d', 'delete', true],
+    ['e', 'moved_from', false],
+  ] as const)
+    state.note(path, event(kind, { isDirectory }), undefined);
+  expect([...state.later.waiting.keys()]).toEqual(['e']);
+});
+
+test('a target lacks them, since something was seen in them first', async () => {
   const state = new TargetState('one', false);
   await passSeconds(1);
-  state.later.defer(['d']);
+  const seen = performance.now();
+  await passSeconds(2);
+  state.later.defer(['d'], seen);
+  expect(state.later.waiting.get('d')?.since).toBe(seen);
   const since = state.oldestPending;
   await passSeconds(5);
   expect([state.pending, state.changes.size, state.report().state]).toEqual([1, 0, 'down']);

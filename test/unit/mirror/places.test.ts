@@ -201,3 +201,35 @@ describe('what is watched otherwise', () => {
     expect(places.files).toEqual(['/data/source/café']);
   });
 });
+
+describe('the kernel tells of all that becomes of a path', () => {
+  const typed = (id: number, path: string, type: string) =>
+    line(id, 1, `0:${id}`, '/', path).replace(' - ext4 ', ` - ${type} `);
+  const isTold = async (text: string, path: string) => {
+    const source = { root: '/data/source/', realRoot: '/data/source' };
+    const places = new Places(source, [], () => text);
+    expect(places.isTold(path)).toBe(false); // nothing is known yet
+    await places.refresh();
+    return places.isTold(path);
+  };
+
+  test.each(['ext4', 'xfs', 'btrfs', 'tmpfs', 'overlay'])('where it is on %s', async (type) =>
+    expect(await isTold(TOP + typed(2, '/data/source', type), 'd/a')).toBe(true),
+  );
+
+  test.each(['nfs4', 'cifs', 'fuse.mergerfs', 'fuse', '9p', 'virtiofs', 'ceph', 'new'])(
+    'but not where it is on %s, in which others may change it',
+    async (type) => expect(await isTold(TOP + typed(2, '/data/source', type), 'd/a')).toBe(false),
+  );
+
+  test('whatever is mounted beside it', async () => {
+    const text = TOP + typed(2, '/data/source/share', 'nfs') + typed(3, '/elsewhere', 'nfs');
+    for (const [path, expected] of [
+      ['d/a', true],
+      ['sharey', true],
+      ['share/a', false],
+      ['share', false],
+    ] as const)
+      expect([path, await isTold(text, path)]).toEqual([path, expected]);
+  });
+});

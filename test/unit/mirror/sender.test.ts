@@ -12,7 +12,7 @@ import { Sender } from '../../../src/mirror/sender.ts';
 import { Source } from '../../../src/mirror/source.ts';
 import { TargetState } from '../../../src/mirror/target-state.ts';
 import { scratch } from '../service/scratch.ts';
-import { change, hostFor, keepLog, nothingBeside } from './stand-ins.ts';
+import { change, event, hostFor, keepLog, nothingBeside, settle } from './stand-ins.ts';
 
 /** Nothing is mounted below the source. */
 function noMounts(): Mounts {
@@ -97,4 +97,27 @@ test('a batch with all of the source in it, or one that cannot be listed, is a f
   expect(await modeOf(new Map([['d', TREE]]), '-a')).toBe('incremental');
   expect(await modeOf(new Map([['', TREE]]), '-a')).toBe('full');
   expect(await modeOf(new Map([['', change()]]), '-a')).toBe('incremental');
+});
+
+describe('a name that came and went', () => {
+  async function attempt(isUp: boolean) {
+    using directory = scratch();
+    const source = join(directory.path, 'source');
+    mkdirSync(join(source, 'd'), { recursive: true });
+    const variables = { DEST_HOST: 'root@127.0.0.1', SSH_OPTS: '-F none -p 1', RSYNC_OPTS: '-a --delete' };
+    const { sender, state } = senderFor(source, variables);
+    state.unsent.marker = () => Promise.resolve();
+    state.unsent.end({ mode: 'full', kind: 'done' }, true);
+    await settle();
+    state.up = isUp;
+    for (const kind of ['create', 'delete'] as const) state.note('d/a', event(kind), undefined, true);
+    const { kind } = await sender.send(state.changes.take(0));
+    return [kind, [...state.later.waiting.keys()]];
+  }
+
+  test('needs nothing but the time of its directory, some time', async () =>
+    expect(await attempt(true)).toEqual(['done', ['d']]));
+
+  test('does not pass for a sync with a backup that is away', async () =>
+    expect(await attempt(false)).toEqual(['unreachable', []]));
 });

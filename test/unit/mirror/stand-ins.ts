@@ -121,7 +121,7 @@ export const nothingBeside = {
 export const neverPaused = { passed: async () => true };
 
 /** Nothing is mounted below the source. */
-export const standInPlaces = { refresh: async () => [] as string[], keep: async () => {} };
+export const standInPlaces = { refresh: async () => [] as string[], keep: async () => {}, isTold: () => true };
 
 /** Keeps what the program prints until the end of the block, so that it can be looked at and is not seen among the tests. */
 export function keepLog(): { text: string; writes: number } & Disposable {

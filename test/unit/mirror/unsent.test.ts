@@ -299,6 +299,19 @@ describe('what is left out', () => {
     expect([...leaveOut(unsent, { plan, prefix: '/' }, batch, scopes).batch.keys()]).toEqual(['da']);
   });
 
+  test('is nothing that may have changed under its old name in a directory that was renamed, and may look as before', async () => {
+    const { unsent } = await Bed.certain();
+    const born = unsent.now('d', [NONE]);
+    const batch: Batch = new Map([
+      ['d', change({ kind: 'moved_from', isDirectory: true, tree: true, born, dated: 7 })],
+      ['d/a', change({ kind: 'moved_to', dated: 7 })],
+      ['d/b', change({ kind: 'close_write' })],
+    ]);
+    const plan = planFor({ RSYNC_OPTS: '-a --delete', SSH_OPTS: '', RENAME_ON_TARGET: true });
+    const left = leaveOut(unsent, { plan, prefix: '/' }, batch, new Map([['d', 'gone']]));
+    expect([...left.batch.keys()]).toEqual(['d/a']);
+  });
+
   test('says that an rsync does not look around where it is given names of what is there alone', () => {
     const around = (...scopes: [string, Scope][]) => looksAround(new Map(scopes));
     expect(around(['a', 'entry'], ['d', 'directory'])).toBe(false);
