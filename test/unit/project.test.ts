@@ -71,6 +71,19 @@ test.each(['README', 'docs/recovery'])(
   },
 );
 
+test.each(['README', 'docs/recovery'])(
+  'no command of %s names a container: only compose.yml gives them names',
+  (name) => {
+    for (const file of ['compose.source.yml', 'compose.backup.yml'])
+      expect(read(file)).toContain('container_name: !reset null');
+    const commands = blocksOf(`${name}.md`, 'bash').join('\n').split('\n');
+    expect(commands.filter((line) => /docker compose exec .*start-sshd --promote/.test(line)).length).toBeGreaterThan(
+      0,
+    );
+    expect(commands.filter((line) => /docker (exec|logs|inspect) rsync-/.test(line))).toEqual([]);
+  },
+);
+
 test('docs/recovery says of all commands on which host they are run, the same in both languages', () => {
   const hostsIn = (name: string, words: RegExp) =>
     [...read('docs', name).matchAll(/^```bash\n(.*)\n/gm)].map(([, line = '']) => words.exec(line)?.[1] ?? line);
