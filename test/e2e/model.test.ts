@@ -4,13 +4,14 @@
  *
  * MODEL_SEED repeats the choices of a run; MODEL_SECONDS is the time of work and comparisons, for all kinds of
  * options together; MODEL_KINDS is how many of the further kinds are tried, which the seed chooses; MODEL_BACKUP is
- * start-sshd or sshd, and MODEL_DELAY how long the line takes each way, ms, so that several rsyncs wait on a long one;
- * the seed chooses them, too, where they are not given.
+ * start-sshd or sshd, MODEL_DELAY how long the line takes each way, ms, so that several rsyncs wait on a long one, and
+ * MODEL_PAUSES is yes where an operator has nothing sent now and then, or no; the seed chooses them, too, where they are not given.
  */
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Relay } from '../../bench/relay.ts';
+import { tellMeanwhile } from '../command.ts';
 import { Model, PLAIN_NAMES, Random } from '../model.ts';
 import { CHEAP_LOGIN, Pair } from '../pair.ts';
 import type { Program } from '../processes.ts';
@@ -186,6 +187,23 @@ async function workInRounds(trial: Trial, random: Random): Promise<void> {
   } while (performance.now() < end);
 }
 
+/** Has nothing be sent now and then until the work is over: what waits for the end of a pause must not be forgotten, nor sent as it was. */
+async function pauseMeanwhile(pair: Pair, random: Random, work: Promise<void>): Promise<void> {
+  let isOver = false;
+  const end = () => {
+    isOver = true;
+  };
+  work.then(end, end);
+  for (const longest of [50, 400, 1500]) {
+    await sleep(random.below(1000));
+    if (isOver) break;
+    expect((await tellMeanwhile(pair, '--pause', '1h')).status).toBe(0);
+    await sleep(random.below(longest));
+    expect((await tellMeanwhile(pair, '--resume')).status).toBe(0);
+  }
+  return isOver ? work : pauseMeanwhile(pair, random, work);
+}
+
 /** Does each operation alone; returns how many found something to be done to. */
 async function workOneByOne(trial: Trial, random: Random): Promise<number> {
   const rest = [...Model.operations];
@@ -231,6 +249,7 @@ describe('random work is mirrored', () => {
     const SYNC_INTERVAL = random.pick(['0', '0', '0.3', '1']);
     const BACKUP = process.env.MODEL_BACKUP ?? random.pick(['start-sshd', 'start-sshd', 'sshd']);
     const delayMs = Number(process.env.MODEL_DELAY ?? random.pick([0, 0, 0, 0, 50]));
+    const hasPauses = (process.env.MODEL_PAUSES ?? random.pick(['no', 'no', 'no', 'no', 'yes'])) === 'yes';
 
     test(`with ${kind}`, async () => {
       await using pair = await Pair.withKeys('model');
@@ -238,10 +257,12 @@ describe('random work is mirrored', () => {
       const SSH_OPTS = `-p ${delayMs > 0 ? line.port : pair.port} -o ${CHEAP_LOGIN}`;
       const env = { SYNC_INTERVAL, RENAME_ON_TARGET: String(!kind.includes('no renames')), BACKUP, SSH_OPTS };
       const trial = await start(pair, random, env, optionsOf);
-      const told = `MODEL_KINDS=${further}, ${BACKUP}, ${delayMs} ms, SYNC_INTERVAL=${SYNC_INTERVAL}`;
+      const pauses = hasPauses ? ', pauses' : '';
+      const told = `MODEL_KINDS=${further}, ${BACKUP}, ${delayMs} ms${pauses}, SYNC_INTERVAL=${SYNC_INTERVAL}`;
       const label = `MODEL_SEED=${seed}, ${told}, RSYNC_OPTS=${trial.options('…')}`;
       await attempt(label, trial, async () => {
-        await workInRounds(trial, random);
+        const work = workInRounds(trial, random);
+        await (hasPauses ? pauseMeanwhile(pair, new Random(seed), work) : work);
         if (!label.includes('--timeout')) return;
         await sleep(IDLE_MS);
         await trial.model.work(200);
