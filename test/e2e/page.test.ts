@@ -236,12 +236,18 @@ describe.skipIf(isMissing)(`the status page${isMissing ? ' (skipped: chromium is
       const since = new Date().toISOString();
       const paths = ['a', 'b'].map((path) => ({ path, reason: 'Permission denied' }));
       const rare = { failed: { count: 102, since, paths }, unsettable: ['owner'], rivals: ['web2'], stalled: since };
-      const omitted = { changes: 1234, syncs: 1, lines: 0, tries: 2 };
-      const body = `data: ${JSON.stringify({ ...rest, omitted, targets: [{ ...targets[0], ...rare }] })}\n\n`;
-      for (const { page } of [english, chinese]) {
-        await page.route('**/events', (route) => route.fulfill({ contentType: 'text/event-stream', body }));
-        await page.reload();
-      }
+      const showToBoth = async (omitted: Record<string, number>) => {
+        const body = `data: ${JSON.stringify({ ...rest, omitted, targets: [{ ...targets[0], ...rare }] })}\n\n`;
+        for (const { page } of [english, chinese]) {
+          await page.unrouteAll();
+          await page.route('**/events', (route) => route.fulfill({ contentType: 'text/event-stream', body }));
+          await page.reload();
+        }
+      };
+      await showToBoth({ changes: 0, syncs: 0, lines: 1100, tries: 0 });
+      await showBoth(['1,100 rsync lines', '1,100 行 rsync 输出']);
+      expect(await english.page.getByText('0 changes').count()).toBe(0);
+      await showToBoth({ changes: 1234, syncs: 1, lines: 0, tries: 2 });
       await showBoth(
         ['1,234 changes', '1,234 处变化'],
         ['1 sync, 2 attempts', '1 次同步、2 次重试'],
