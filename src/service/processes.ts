@@ -20,9 +20,16 @@ export const children = new Set<ChildProcess>();
 /** Where programs are started: `sudo -u` may leave us in a directory that the user may not enter. */
 export const cwd = existsSync(process.cwd()) ? process.cwd() : '/';
 
+/** Variables with tokens in them, which are shown to nobody, and known to no program that is started. */
+export const SECRETS = ['NOTIFY_URL', 'HEARTBEAT_URL'];
+
+const withoutSecrets = (env: NodeJS.ProcessEnv) =>
+  Object.fromEntries(Object.entries(env).filter(([name]) => !SECRETS.includes(name)));
+
 /** Starts a program in a process group of its own: Ctrl-C reaches only us, and what ends it ends all it started. */
 export function start(command: string, args: readonly string[], options: SpawnOptions): ChildProcess {
-  const child = spawn(command, args, { cwd, ...options, detached: true });
+  const env = withoutSecrets(options.env ?? process.env);
+  const child = spawn(command, args, { cwd, ...options, env, detached: true });
   children.add(child);
   for (const event of ['exit', 'error']) child.once(event, () => children.delete(child));
   child.once('exit', () => child.stdin?.destroy());

@@ -8,6 +8,7 @@ import { Heartbeat } from './heartbeat.ts';
 import { IncidentMemory } from './incident-memory.ts';
 import type { Sighting } from './incidents.ts';
 import { type Answer, lifecycle } from './lifecycle.ts';
+import { SECRETS } from './processes.ts';
 import { parseReceivers, type Receiver, refusalOf, requestFor } from './receivers.ts';
 import { type Aside, type Origin, writeTest } from './report-words.ts';
 import { Reporter } from './reporter.ts';
@@ -46,7 +47,7 @@ export function startReporting<S extends object>(
   publisher: Publisher<S>,
   { config, origin, file, look }: Parts<S>,
 ): void {
-  for (const name of ['NOTIFY_URL', 'HEARTBEAT_URL']) delete process.env[name];
+  for (const name of SECRETS) delete process.env[name];
   const receivers = parseReceivers(config.NOTIFY_URL);
   const heartbeat = config.HEARTBEAT_URL ? new Heartbeat(parseSecretUrl(config.HEARTBEAT_URL)) : undefined;
   if (receivers.length === 0 && !heartbeat) return;

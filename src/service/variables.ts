@@ -9,6 +9,7 @@ import { isIP } from 'node:net';
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { type CleanedEnv, cleanEnv, makeExactValidator, str, type ValidatorSpec } from 'envalid';
+import { SECRETS } from './processes.ts';
 import { escapeText, Failure, reasonOf, t, wordsOf } from './text.ts';
 
 export type Specs = Record<string, ValidatorSpec<unknown>>;
@@ -102,9 +103,6 @@ export const webVariables = (pages: string) => ({
 });
 
 export const colourVariable = { NO_COLOR: str({ default: '', desc: t`设置为任意值 = 日志不带颜色` }) };
-
-/** Variables with tokens in them, which are shown to nobody. */
-const SECRETS = ['NOTIFY_URL', 'HEARTBEAT_URL'];
 
 /** Says what is wrong with the value of a variable. */
 export const mistake = (name: string, value: string, advice: string): Mistake => ({

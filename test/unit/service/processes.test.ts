@@ -56,3 +56,26 @@ describe('a program', () => {
     expect([end, told.length]).toEqual([0, 1]);
   });
 });
+
+test('what is started gets to know no token, whatever environment it is given', async () => {
+  const env = {
+    ...process.env,
+    NOTIFY_URL: 'https://ntfy.sh/topsecret',
+    HEARTBEAT_URL: 'https://hc-ping.com/topsecret',
+  };
+  Object.assign(process.env, env);
+  try {
+    const { stdout } = await run`env`;
+    expect(stdout).toContain('PATH=');
+    expect(stdout).not.toContain('topsecret');
+    const child = start('env', [], { stdio: ['ignore', 'pipe', 'ignore'], env });
+    let said = '';
+    child.stdout?.on('data', (chunk) => {
+      said += chunk;
+    });
+    await once(child, 'close');
+    expect([said.includes('PATH='), said.includes('topsecret')]).toEqual([true, false]);
+  } finally {
+    for (const name of ['NOTIFY_URL', 'HEARTBEAT_URL']) delete process.env[name];
+  }
+});
