@@ -47,9 +47,11 @@ export function describeDuration(ms: number): string {
   return shown.map(({ count, unit }) => `${count} ${unit}`).join(' ');
 }
 
+/** Leaves out the colon behind which it would be said with what something is wrong. */
+const alone = (text: string) => text.replace(/[:\uff1a]$/, '');
+
 /** Says what is wrong, and with what. */
-const aboutOf = ({ text, target }: Incident) =>
-  onOneLine(target ? `${text} ${target}` : text.replace(/[:\uff1a]$/, ''));
+const aboutOf = ({ text, target }: Incident) => onOneLine(target ? `${text} ${target}` : alone(text));
 
 function lineOfBegun(incident: Incident, now: number): string {
   const lasting = describeDuration(now - incident.since);
@@ -81,7 +83,7 @@ function entryOf({ problem, target, text, since, gone }: Incident, isOver: boole
     event: isOver ? 'recovered' : 'problem',
     problem,
     ...(target ? { target } : {}),
-    text,
+    text: alone(text),
     since: iso(since),
     ...(isOver ? { until: iso(end) } : {}),
     seconds: Math.max(0, Math.round((end - since) / 1000)),

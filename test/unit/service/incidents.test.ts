@@ -236,6 +236,13 @@ describe('a report', () => {
     });
   });
 
+  test('has for programs what is wrong without the colon behind which it is said with what', () => {
+    const failed = { problem: 'failed', target: 'root@backup:/data/', text: 'something cannot be mirrored:' };
+    const { text, data } = writeReport(origin, { begun: [incident(0, failed)], ended: [] }, START);
+    expect(text).toStartWith('【故障】failed something cannot be mirrored: root@backup:/data/，');
+    expect(data).toMatchObject({ reports: [{ text: 'something cannot be mirrored', target: 'root@backup:/data/' }] });
+  });
+
   test('says as well what is to be known beside it', () => {
     const aside = { line: '已按要求暂停同步', fields: { paused_until: '2026-11-29T05:00:00.000Z' } };
     const { text, data } = writeReport(origin, { begun: [incident(0)], ended: [] }, START, aside);
