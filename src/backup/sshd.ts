@@ -145,8 +145,8 @@ export class Sshd {
   /** Passes on a line; who has logged in is counted apart from what anybody can have sshd say. */
   private tell(line: string): void {
     const isLogin = line.startsWith('Accepted ');
-    if (isLogin) this.connections(); // sees this one
-    if (this.visits.counts(line)) return;
+    const alive = isLogin ? this.connections().length : undefined; // sees this one
+    if (this.visits.counts(line, alive)) return;
     const turn = isLogin ? this.logins.count() : this.words.count();
     if (turn !== 'omitted') info('sshd.output', `sshd: ${escapeText(line)}${turn === 'last' ? LAST : ''}`);
   }

@@ -81,9 +81,14 @@ export class Visits {
   /** The peers, those that have come last at the end. */
   private readonly peers = new Map<string, Peer>();
 
-  /** Decides what becomes of a record of sshd. @param now ms on the clock of `performance.now()` */
-  judge(words: string, now: number): Verdict {
+  /**
+   * Decides what becomes of a record of sshd.
+   * @param now ms on the clock of `performance.now()`
+   * @param alive how many connections there are
+   */
+  judge(words: string, now: number, alive = Number.POSITIVE_INFINITY): Verdict {
     const [, from, port, key] = LOGIN.exec(words) ?? [];
+    if (from && port) this.settle(alive, now);
     if (from && port) return this.enter(`${from} ${key}`, from, port, now);
     if (ROOT_LOGIN.test(words)) return this.isAnyFrequent ? 'counted' : 'foreign';
     const ended = END.exec(words);
@@ -100,6 +105,12 @@ export class Visits {
     const counted = [...this.peers.values()].flatMap((peer) => peer.counted ?? []);
     for (const peer of this.peers.values()) peer.counted = undefined;
     return counted;
+  }
+
+  /** Takes the oldest for ended where there are fewer than known: of a client that was killed sshd does not say that it has gone. */
+  private settle(alive: number, now: number): void {
+    const all = [...this.peers.values()].flatMap((peer) => [...peer.open].map((port) => ({ peer, port })));
+    for (const { peer, port } of all.slice(0, Math.max(0, all.length - alive))) peer.leave(port, now);
   }
 
   private enter(name: string, address: string, port: string, now: number): Verdict {
@@ -131,9 +142,9 @@ export class VisitLog {
     return this.visits.total;
   }
 
-  /** Whether a record of sshd is only counted. */
-  counts(words: string): boolean {
-    if (this.visits.judge(words, performance.now()) !== 'counted') return false;
+  /** Whether a record of sshd is only counted. @param alive how many connections there are, as far as that is known */
+  counts(words: string, alive?: number): boolean {
+    if (this.visits.judge(words, performance.now(), alive) !== 'counted') return false;
     this.timer ??= setTimeout(() => this.summarise(), SUMMARY_MS).unref();
     return true;
   }

@@ -55,6 +55,17 @@ describe('of sessions that come and go', () => {
     expect(count(logins, 'told')).toBe(100);
   });
 
+  test('those whose end nobody tells, for their client was killed, end with the next ones, and those that stay do not', () => {
+    const visits = new Visits();
+    visits.judge(login(1), 0, 1);
+    const verdicts = Array.from({ length: 100 }, (_, n) => visits.judge(login(10 + n), 5000 * n, 1));
+    expect(count(verdicts, 'told')).toBeWithin(VISITS_AT_ONCE, VISITS_AT_ONCE + 12); // with one a minute more
+    const others = new Visits();
+    for (let n = 0; n < 60; n++) expect(others.judge(login(n), n, n + 1)).toBe('told');
+    for (let n = 0; n < 60; n++)
+      expect(others.judge(`Disconnected from user root 10.0.5.10 port ${n}`, n)).not.toBe('foreign');
+  });
+
   test('they are told again once there was a rest', () => {
     const visits = new Visits();
     visit(visits, VISITS_AT_ONCE + 1, 0);
