@@ -6,7 +6,7 @@
 # looks at each entry that it has read of a directory. Where one is gone by then (ENOENT), it leaves that directory, and all in it
 # that it has not reached yet, without a watch and goes on without a word, so that nothing is ever told of what happens there. The
 # same holds where it may not enter one (EACCES). Who needs to know compares the watches in /proc/PID/fdinfo with the tree.
-# Fails if each of 40 starts in a tree with much coming and going has all watches.
+# Fails if each of 400 starts in a tree with much coming and going has all watches.
 set -eu
 VERSION=3.22.6.0-4
 work=$(mktemp -d)
@@ -27,12 +27,12 @@ directories=$(find tree -type d | wc -l)
 churn=$!
 trap 'kill "$churn"; wait "$churn" 2>/dev/null || true; rm -rf "$work"' EXIT
 
-for n in $(seq 40); do
+for n in $(seq 400); do
   "$INOTIFYWAIT" -m -r tree >/dev/null 2>messages &
   watcher=$!
   until grep -q established messages; do sleep 0.05; done
-  watches=$(cat "/proc/$watcher/fdinfo/"* 2>/dev/null | grep -c '^inotify ')
-  kill "$watcher"
+  watches=$(cat "/proc/$watcher/fdinfo/"* 2>/dev/null | grep -c '^inotify ' || true)
+  kill "$watcher" || { cat messages; continue; } # it has ended by itself
   [ "$watches" -lt "$directories" ] || continue
   cat messages
   echo "start $n: $watches watches, $directories directories"
