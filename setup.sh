@@ -53,6 +53,11 @@ install_with_apt() {
       chmod 755 "$policy"
     fi
     apt-get update -qq
+    for package; do
+      shift
+      if apt-cache show "$package" >/dev/null 2>&1; then set -- "$@" "$package"
+      else echo "setup: this release has no $package; what needs it is left out" >&2; fi
+    done
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >/dev/null
   ' sh "$@"
 }
@@ -81,7 +86,7 @@ fuse=
 if [ "${1:-}" = --with-test-tools ]; then
   shift
   programs="$programs prometheus:prometheus chromium:chromium fc-list:fontconfig"
-  programs="$programs git:git logrotate:logrotate mkfs.ext4:e2fsprogs patch:patch unzip:unzip zip:zip"
+  programs="$programs git:git logrotate:logrotate mkfs.ext4:e2fsprogs patch:patch sudo:sudo unzip:unzip zip:zip"
   chinese=fonts-wqy-microhei
   vim=vim.tiny:vim-tiny
   if command -v apk >/dev/null; then

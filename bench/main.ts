@@ -2,7 +2,7 @@
  * Measures rsync-inotify beside lsyncd, Unison, Syncthing, a plain shell loop and a bare rsync: in one run, on this
  * machine, over sshd on loopback. Prints the tables and writes them, all numbers and the plots.
  *
- *   bun run bench                                  everything, half an hour, into bench/results
+ *   bun run bench                                  everything, half an hour, into bench/results and the pages
  *   bun run bench latency burst                    some workloads, into dist/bench
  *   bun run bench trees full --sizes 1000,10000    smaller trees; options and directories, too
  *   bun run bench --below /mnt/disk                in another place than the home directory; 10 GB are needed there
@@ -11,6 +11,7 @@
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
+import { fileOf, LANGUAGES, read } from '../test/pages.ts';
 import { ROOT } from '../test/project.ts';
 import { place, removeAll } from './bed.ts';
 import { describeMachine, type Machine } from './machine.ts';
@@ -19,7 +20,7 @@ import { plotsOf } from './plots.ts';
 import { tell } from './progress.ts';
 import { limited } from './scope.ts';
 import type { Section } from './section.ts';
-import { LANGUAGES, summary } from './summary.ts';
+import { PAGES_WITH_RESULTS, withResults } from './summary.ts';
 import { document } from './table.ts';
 import { burst } from './workloads/burst.ts';
 import { compare } from './workloads/compare.ts';
@@ -97,13 +98,17 @@ const json = (value: unknown) =>
     (list) => list.replace(/\s+/g, ''),
   );
 
-/** Writes the tables and the plots; returns the large table. */
+/** Writes the tables and the plots, those of a complete run into the pages, too; returns the large table. */
 function publish(directory: string, { machine, leftOut, sections }: Results): string {
   const write = (name: string, content: string) => writeFileSync(join(directory, name), content);
   const text = document(machine, sections, leftOut);
   write('table.md', text);
-  for (const language of LANGUAGES) {
-    write(`summary${language === 'en' ? '' : `.${language}`}.md`, summary(machine, sections, language));
+  if (directory === PUBLISHED) {
+    for (const language of LANGUAGES)
+      for (const page of PAGES_WITH_RESULTS) {
+        const file = fileOf(page, language);
+        writeFileSync(join(ROOT, file), withResults(read(file), machine, sections, language));
+      }
   }
   for (const [name, svg] of plotsOf(sections)) write(`${name}.svg`, svg);
   return text;

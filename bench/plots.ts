@@ -1,4 +1,4 @@
-/** Plots for the README, readable on a light and on a dark page: nothing is painted behind them. */
+/** Plots for the page of the benchmark, readable on a light and on a dark page: nothing is painted behind them. */
 import { type EChartsCoreOption, init } from 'echarts';
 import type { Row, Section } from './section.ts';
 

@@ -1,11 +1,13 @@
-/** The results in one table, as both READMEs show it: kinds of work by mirrors, with the goals. */
+/**
+ * The results as pages show them, in one table: kinds of work by mirrors, with the goals, and the most important ones
+ * without. On a page it stands between `<!-- bench:all -->` or `<!-- bench:short -->` and `<!-- /bench -->`.
+ */
+import type { Language } from '../test/pages.ts';
 import type { Machine } from './machine.ts';
 import { oursAtOnce, oursDefault } from './mirrors.ts';
 import type { Goal, Section, Value } from './section.ts';
 import { markdown, shown } from './table.ts';
 
-export const LANGUAGES = ['en', 'zh-CN'] as const;
-type Language = (typeof LANGUAGES)[number];
 type Words = Record<Language, string>;
 
 /** A row: one column of a section, and of its goals those that are about it, as far as they were measured. */
@@ -14,6 +16,8 @@ interface Kind {
   key: string;
   ours: string;
   work: Words;
+  /** Stands in the short table, too. */
+  isShort?: true;
   goals?: { index: number; words: Words }[];
 }
 
@@ -27,6 +31,7 @@ const inRoundTrips: Words = { en: '≤ {limit} round trips: {value}', 'zh-CN': '
 const KINDS: Kind[] = [
   {
     ...{ workload: 'latency', key: 'p50', ours: oursDefault.name },
+    isShort: true,
     work: { en: 'one file rewritten, default settings', 'zh-CN': '改写一个文件，默认设置' },
     goals: [
       { index: 0, words: limitAlone },
@@ -45,6 +50,7 @@ const KINDS: Kind[] = [
   },
   {
     ...{ workload: 'trees', key: '1000000', ours: oursAtOnce.name },
+    isShort: true,
     work: { en: 'the same in a tree of 1,000,000 files', 'zh-CN': '同上，目录树有 1,000,000 个文件' },
     goals: [{ index: 0, words: toSmall }],
   },
@@ -55,16 +61,19 @@ const KINDS: Kind[] = [
   },
   {
     ...{ workload: 'burst', key: 'equal', ours: oursAtOnce.name },
+    isShort: true,
     work: { en: '10,000 small files at once', 'zh-CN': '一次写入 10,000 个小文件' },
     goals: [{ index: 0, words: toBare }],
   },
   {
     ...{ workload: 'directories', key: 'delete-1000', ours: oursAtOnce.name },
+    isShort: true,
     work: { en: 'a file deleted, of 1,000 in a directory', 'zh-CN': '删除一个文件，目录中有 1,000 个' },
     goals: [{ index: 0, words: toLsyncd }],
   },
   {
     ...{ workload: 'directories', key: 'delete-100000', ours: oursAtOnce.name },
+    isShort: true,
     work: { en: 'the same, of 100,000', 'zh-CN': '同上，100,000 个' },
     goals: [{ index: 1, words: toSmall }],
   },
@@ -83,6 +92,7 @@ const KINDS: Kind[] = [
   },
   {
     ...{ workload: 'link', key: 'isolated', ours: oursAtOnce.name },
+    isShort: true,
     work: { en: 'one file rewritten, round trip 100 ms', 'zh-CN': '改写一个文件，往返时间 100 ms' },
     goals: [{ index: 0, words: inRoundTrips }],
   },
@@ -98,6 +108,7 @@ const KINDS: Kind[] = [
   },
   {
     ...{ workload: 'full', key: 's', ours: 'rsync-inotify, -az' },
+    isShort: true,
     work: { en: 'first full sync of 100,000 small files', 'zh-CN': '首次全量同步 100,000 个小文件' },
     goals: [{ index: 1, words: toBare }],
   },
@@ -132,11 +143,13 @@ const KINDS: Kind[] = [
   },
   {
     ...{ workload: 'cpu', key: 'both', ours: oursAtOnce.name },
+    isShort: true,
     work: { en: 'CPU time of one sync, both sides', 'zh-CN': '一次同步的 CPU 时间，两端合计' },
     goals: [{ index: 0, words: toLsyncd }],
   },
   {
     ...{ workload: 'idle', key: 'pss', ours: oursDefault.name },
+    isShort: true,
     work: { en: 'nothing happens: memory', 'zh-CN': '没有变化：内存' },
     goals: [{ index: 1, words: limitAlone }],
   },
@@ -147,6 +160,7 @@ const KINDS: Kind[] = [
   },
   {
     ...{ workload: 'up', key: 'probe', ours: oursAtOnce.name },
+    isShort: true,
     work: { en: 'from the start until changes are mirrored', 'zh-CN': '从启动到开始镜像变化' },
   },
   {
@@ -211,13 +225,26 @@ const measuredOn = ({ date, cpu, cores, memoryGiB, kernel, fileSystem, versions 
   };
 };
 
-/** The table and where it was measured; a kind of work that was not measured is left out. */
-export function summary(machine: Machine, sections: Section[], language: Language): string {
+type Extent = 'all' | 'short';
+
+/** A table and where it was measured; a kind of work that was not measured is left out, and of the short one the goals. */
+function tableOf(extent: Extent, machine: Machine, sections: Section[], language: Language): string {
   const others = othersIn(sections);
   const head = ['', 'rsync-inotify', ...others.map(({ title }) => title[language]), GOAL[language]];
-  const body = KINDS.flatMap((kind) => {
+  const body = KINDS.filter(({ isShort }) => isShort || extent === 'all').flatMap((kind) => {
     const section = sections.find(({ workload }) => workload === kind.workload);
     return section?.columns.some(({ key }) => key === kind.key) ? [rowOf(kind, section, others, language)] : [];
   });
-  return `${markdown([head, ...body])}\n\n${measuredOn(machine)[language]}\n`;
+  const rows = [head, ...body].map((row) => (extent === 'all' ? row : row.slice(0, -1)));
+  return `${markdown(rows)}\n\n${measuredOn(machine)[language]}\n`;
 }
+
+/** The pages that show results. */
+export const PAGES_WITH_RESULTS = ['README', 'docs/benchmark'];
+
+/** A page with these results in the place of those that it has. */
+export const withResults = (page: string, machine: Machine, sections: Section[], language: Language): string =>
+  page.replace(
+    /(<!-- bench:(all|short) -->\n)[\s\S]*?(?=<!-- \/bench -->)/g,
+    (_, mark: string, extent: Extent) => `${mark}\n${tableOf(extent, machine, sections, language)}\n`,
+  );

@@ -13,7 +13,10 @@ rm -rf dist/release
 for platform in "$@"; do # each time NAME.js as well, which is the same for all
   TARGET=--target=bun-$platform SUFFIX=-$platform DIR=dist/release bun run --silent build
 done
-cp LICENSE THIRD_PARTY_NOTICES.txt packaging/*.service packaging/*.env dist/release/
+cp LICENSE THIRD_PARTY_NOTICES.txt dist/release/
+for file in packaging/*.service packaging/*.env; do # GitHub puts a dot in the place of each @ and then has two files of one name
+  cp "$file" "dist/release/$(basename "$file" | sed s/@/-tree/)"
+done
 cd dist/release
 sha256sum -- * >SHA256SUMS
 sha256sum --check --quiet SHA256SUMS

@@ -2,7 +2,7 @@
 /**
  * rsync-inotify: mirrors a directory tree to a backup host, one way, every change as it happens.
  *
- * Makes an SSH key and shares it, waits for the backup's sshd, copies the whole tree once and then
+ * Makes an SSH key and shares it, waits for the backup's sshd (or rsync daemon), copies the whole tree once and then
  * follows inotify events. It starts the real ssh, rsync and inotifywait, as rsync-inotify.sh did.
  * All configuration is by environment:
  *
@@ -30,26 +30,27 @@ import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { version } from '../package.json';
 import { Announcer } from '../src/mirror/announcer.ts';
+import { tryEntrance } from '../src/mirror/backup-guard.ts';
 import { type Backup, backupsFor } from '../src/mirror/backups.ts';
 import type { Batch } from '../src/mirror/changes.ts';
 import { checkConfig, type LocatedHost } from '../src/mirror/check.ts';
 import { answerCommand, commandsFor } from '../src/mirror/commands.ts';
-import { type Config, help } from '../src/mirror/config.ts';
+import { type Config, help, isDaemon } from '../src/mirror/config.ts';
 import { Doubts } from '../src/mirror/doubts.ts';
 import { WATCHED_EVENTS } from '../src/mirror/events.ts';
 import { hasKey, keyFile, makeKey, publicHalfOf, sharePublicKey } from '../src/mirror/keys.ts';
+import { loginWordsOf } from '../src/mirror/login-words.ts';
 import { Memory } from '../src/mirror/memory.ts';
 import { openViews } from '../src/mirror/monitor.ts';
 import { Mounts } from '../src/mirror/mounts.ts';
 import { refuseNested } from '../src/mirror/nesting.ts';
 import { warnOfOptions } from '../src/mirror/option-warnings.ts';
-import { costlyOptions, parseWords } from '../src/mirror/options.ts';
 import { answerRestore } from '../src/mirror/restore.ts';
 import { describeFailed, NOT_SENT, type Outcome } from '../src/mirror/rsync.ts';
 import { RuleFiles } from '../src/mirror/rule-files.ts';
 import { Source } from '../src/mirror/source.ts';
 import { SourceGuard } from '../src/mirror/source-guard.ts';
-import { answersWithin, reasonOfSsh, tryLogin } from '../src/mirror/ssh.ts';
+import { answersWithin, greetingOf, reasonOfLogin } from '../src/mirror/ssh.ts';
 import { judge, readStatus, Service, tellStatus } from '../src/mirror/status.ts';
 import { verify } from '../src/mirror/verify.ts';
 import { prepareProbe } from '../src/mirror/vigil.ts';
@@ -89,48 +90,46 @@ async function ensureKey(key: string): Promise<void> {
 /** How long a try of `MAX_RETRIES` lasts, ms. */
 const TRY_MS = 5000;
 
-/** Waits until sshd answers, unless it is reached through something else that does. @throws {Failure} where it does not */
-async function waitForSsh({ host: { config, address }, state }: Backup): Promise<void> {
-  const { host, port } = address;
-  state.heading('ssh.wait', t`等待 SSH 服务就绪`, { host, port });
+/** Waits until sshd answers, or an rsync daemon, unless it is reached through something else that does. @throws {Failure} where it does not */
+async function waitForSsh({ host: target, state }: Backup): Promise<void> {
+  const { config, address } = target;
+  const [{ host, port }, words, greeting] = [address, loginWordsOf(target), greetingOf(target)];
+  state.heading(`${words.kind}.wait`, words.wait, { host, port });
   detail(t`目标主机: ${escapeText(host)}:${port}`);
-  for (let attempt = 1; !address.proxied && !(await answersWithin(TRY_MS, host, port)); attempt++) {
+  for (let attempt = 1; !address.proxied && !(await answersWithin(TRY_MS, host, port, greeting)); attempt++) {
     if (lifecycle.stopping) return;
     if (attempt === config.MAX_RETRIES) {
       const where = t`${escapeText(host)}:${port} 在 ${(attempt * TRY_MS) / 1000} 秒内没有应答`;
-      throw new Failure(t`SSH 服务未就绪: ${where}。请检查备份端是否运行、主机名和端口是否正确`);
+      throw new Failure(words.unready(where));
     }
-    state.warn('ssh.retry', t`SSH 连接重试... (${attempt}/${config.MAX_RETRIES})`, { attempt });
+    state.warn(`${words.kind}.retry`, words.again(attempt, config.MAX_RETRIES), { attempt });
   }
-  state.log('ssh.ready', t`SSH 服务已就绪 ✓`);
+  state.log(`${words.kind}.ready`, words.ready);
 }
 
 // ── 3: test the connection ───────────────────────────────────────────────────────────────────────
 
 /** Logs in with the host keys that the backup has published, again and again until that works. @throws {Failure} where it does not */
 async function testSshConnection({ host, hostKeys, connection, state }: Backup): Promise<void> {
-  state.heading('ssh.test', t`测试 SSH 连接`);
+  const words = loginWordsOf(host);
+  state.heading(`${words.kind}.test`, words.test);
   await connection.openAhead();
   const { MAX_RETRIES: most } = host.config;
   for (let attempt = 1; ; attempt++) {
-    const result = await tryLogin(host, connection.findRoute());
+    const result = await tryEntrance(host, connection);
     if (result.exitCode === 0) break;
     if (lifecycle.stopping) return;
-    hostKeys.explain(result.stderr);
-    const reason = reasonOfSsh(result.stderr) || reasonOf(result);
-    if (attempt > most) {
-      throw new Failure(
-        t`SSH 免密登录测试失败 (退出码: ${result.exitCode ?? result.signal})：${reason}。请检查密钥、用户和备份端日志`,
-      );
-    }
-    const fields = { attempt, exit_code: result.exitCode };
-    state.warn('ssh.retry', t`SSH 连接重试... (${attempt}/${most})：${reason}`, fields);
+    await connection.explain(result.stderr);
+    const reason = reasonOfLogin(host, result.stderr) || reasonOf(result);
+    if (attempt > most) throw new Failure(words.failed(result.exitCode ?? result.signal, reason));
+    state.warn(`${words.kind}.retry`, words.retry(attempt, most, reason), { attempt, exit_code: result.exitCode });
     // A new key is in force within a second. From then on slowly: sshd shuts out who fails often (PerSourcePenalties).
     await sleep(attempt === 1 ? 1000 : TRY_MS);
+    if (result.exitCode === 1) await connection.renewAhead(); // refused by the name that it had when it was opened
   }
   hostKeys.forgetRefusal();
-  state.log('ssh.tested', t`SSH 免密登录测试成功 ✓`);
-  if (hostKeys.file) return;
+  state.log(`${words.kind}.tested`, words.tested);
+  if (hostKeys.file || isDaemon(host)) return;
   state.warn('host_key.unpublished', t`备份端没有在共享卷中公布主机密钥，未能验证它的身份，是否信任它由 SSH_OPTS 决定`);
 }
 
@@ -190,15 +189,16 @@ async function firstFullSync(backup: Backup): Promise<Outcome> {
 // ── 5: watch, and mirror every change ────────────────────────────────────────────────────────────
 
 /** Tells what is watched from now on. */
-function logWatching(config: Config, hosts: LocatedHost[]): void {
-  const { SOURCE_DIR: source, SYNC_INTERVAL: interval } = config;
+function logWatching({ SOURCE_DIR: source, SYNC_INTERVAL: interval }: Config, backups: Backup[]): void {
   heading('watch.start', t`实时监控已启动`, { source, interval, watched: WATCHED_EVENTS });
   detail(t`监控目录: ${escapeText(source)}`);
   detail(t`批量同步间隔: ${interval}秒`);
   detail(t`监控事件: ${WATCHED_EVENTS.join(', ')}`);
-  const options = costlyOptions(parseWords(config.RSYNC_OPTS)).join(' ');
-  if (hosts.every(({ plan }) => plan.method === 'full' && !plan.unruled))
-    log('sync.always_full', t`RSYNC_OPTS 含有不能逐个文件执行的选项 (${options})，每次变化都进行全量同步`, { options });
+  for (const { host, state } of backups) {
+    const options = host.plan.costly.join(' ');
+    const what = t`RSYNC_OPTS 含有不能逐个文件执行的选项 (${options})，每次变化都进行全量同步`;
+    if (host.plan.method === 'full' && !host.plan.unruled) state.log('sync.always_full', what, { options });
+  }
   detail(RULE);
   log('service.ready', t`✓ 服务运行中，实时监控文件变化...`);
 }
@@ -257,13 +257,14 @@ function logConfig(config: Config, backups: Backup[]): void {
   const { SOURCE_DIR: source, SYNC_INTERVAL: interval } = config;
   const target = backups.map(({ state }) => state.name).join(' ');
   heading('service.start', t`Rsync + Inotify 自动化实时同步服务`, { version, source, target, interval });
-  detail(t`版本: 自动化 v${version.replace(/\.\d+$/, '')}`);
+  detail(t`版本: 自动化 v1.0`); // the name of this way of working, which the scripts have given it; --version tells the release
   detail(t`配置信息：`);
   detail(t`  源目录: ${escapeText(source)}`);
   const [first, ...others] = backups;
   detail(t`  目标主机: ${others.length > 0 ? target : first?.host.given}`);
   if (first && others.length === 0) detail(t`  目标目录: ${escapeText(first.host.directory)}`);
   detail(t`  Rsync 选项: ${escapeText(config.RSYNC_OPTS)}`);
+  for (const { state, host } of backups) if (host.own) detail(t`  Rsync 选项 (${state.name}): ${escapeText(host.own)}`);
   detail(t`  同步间隔: ${interval}秒`);
   detail(t`  最大重试: ${config.MAX_RETRIES}次`);
   detail(RULE);
@@ -271,10 +272,10 @@ function logConfig(config: Config, backups: Backup[]): void {
 }
 
 /** Starts to watch once the source may be mirrored, before the full sync, so that nothing in between is lost. @throws {Failure} */
-async function startWatching(plan: LocatedHost['plan'], { source, guard, mounts }: Guards, watch: Watch) {
+async function startWatching(hosts: LocatedHost[], { source, guard, mounts }: Guards, watch: Watch) {
   await Promise.all([guard.admit(), prepareProbe()]);
   if (lifecycle.stopping) return;
-  if (!plan.isOneFileSystem) await watchMounts(mounts, watch);
+  if (!hosts.every(({ plan }) => plan.isOneFileSystem)) await watchMounts(mounts, watch);
   await watch.start();
   lifecycle.onStop(() => watch.finish());
   for (const work of [guard.keep(), source.findLinks()]) lifecycle.background(work);
@@ -323,16 +324,16 @@ async function main(): Promise<void> {
   await openViews(config, { service, watch, targets });
   logConfig(config, backups);
 
-  await setupSshKeys(config); // 1
+  if (!hosts.every(isDaemon)) await setupSshKeys(config); // 1
   if (lifecycle.stopping) return;
   const tries = backups.map((backup) => ({ backup, reaching: reach(backup) })); // 2 and 3
-  const watching = startWatching((hosts[0] as LocatedHost).plan, guards, watch); // for 5, while others are waited for
+  const watching = startWatching(hosts, guards, watch); // for 5, while others are waited for
   watching.catch(() => {}); // it is awaited once a target is reached
   await reachAny(tries.map(({ reaching }) => reaching));
   await watching;
   if (lifecycle.stopping) return;
   service.phase = 'syncing';
-  lifecycle.background(new RuleFiles(config).keep(targets));
+  lifecycle.background(RuleFiles.ofAll(hosts).keep(targets));
   const begun = Promise.race(backups.map(({ target }) => once(target, 'begun')));
   const mirroring = Promise.all(tries.map(({ backup, reaching }) => mirror(backup, reaching))); // 4
   lifecycle.finishFirst(mirroring).catch(() => {}); // it is awaited below
@@ -340,7 +341,7 @@ async function main(): Promise<void> {
   if (!lifecycle.stopping) {
     service.phase = 'mirroring';
     touch();
-    logWatching(config, hosts); // 5
+    logWatching(config, backups); // 5
     lifecycle.background(watch.keep());
   }
   await mirroring;

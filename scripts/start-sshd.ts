@@ -14,30 +14,31 @@
  *   1 ssh-keygen: host keys             generateHostKeys, publishHostKeys  src/service/keys.ts
  *   2 sshd's configuration              configureSshd                      src/backup/sshd.ts, sshd-options.ts
  *   3 .ssh and authorized_keys          prepareAuthorizedKeys              src/backup/authorized-keys.ts
- *   4 wait for the key, authorise it    waitForKey, adoptSharedKey         src/backup/authorized-keys.ts
+ *   4 wait for the key, authorise it    waitForKey                         src/backup/source-keys.ts, authorized-keys.ts
  *   5 sshd                              startSshd, logReady                src/backup/sshd.ts
- *   6 follow the key while sshd lives   followSharedKey                    src/backup/authorized-keys.ts, key-sessions.ts
+ *   6 follow the key while sshd lives   followSharedKeys                   src/backup/source-keys.ts, key-sessions.ts
  *   – what the source may run           answerSource                       src/backup/forced-command.ts, confinement.ts
  *   – where it may write                guard.watch                        src/backup/guard.ts, destination.ts
- *   – what is asked of the program      answerFlags                        src/backup/status.ts, monitor.ts, commands.ts
+ *   – what is asked of the program      answerCommand, answerFlags         src/backup/commands.ts, status.ts
  */
 import { chmodSync, mkdirSync, statSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { join } from 'node:path';
-import { SharedKey, sharedKeyFile } from '../src/backup/authorized-keys.ts';
+import { sharedKeyFile } from '../src/backup/authorized-keys.ts';
 import { summariseAll } from '../src/backup/ceiling.ts';
 import { answerCommand } from '../src/backup/commands.ts';
 import { type Config, help, PROGRAM, readStartConfig, version } from '../src/backup/config.ts';
 import { Crowd } from '../src/backup/crowd.ts';
 import { Destination } from '../src/backup/destination.ts';
+import { Doors } from '../src/backup/doors.ts';
 import { answerSource } from '../src/backup/forced-command.ts';
 import { Guard } from '../src/backup/guard.ts';
-import { History } from '../src/backup/history.ts';
-import { KeySessions } from '../src/backup/key-sessions.ts';
+import { Histories } from '../src/backup/histories.ts';
 import { openViews } from '../src/backup/monitor.ts';
 import { Promotion } from '../src/backup/promotion.ts';
 import { Reports } from '../src/backup/reports.ts';
 import { canSeclude } from '../src/backup/seclusion.ts';
+import { SourceKeys } from '../src/backup/source-keys.ts';
 import { makePrivsepDirectory, ownAddress, Sshd } from '../src/backup/sshd.ts';
 import { HOST_KEY_TYPES, hostKeyFile } from '../src/backup/sshd-options.ts';
 import { Stalls } from '../src/backup/stalls.ts';
@@ -114,10 +115,10 @@ async function configureSshd(config: Config, sshd: Sshd, guard: Guard): Promise<
 
 // ── Step 3: authorized_keys ──────────────────────────────────────────────────────────────────────
 
-/** Gives the key of an earlier start no more than this start does, even while none is shared. */
-function prepareAuthorizedKeys(key: SharedKey): void {
+/** Gives the keys of an earlier start no more than this start does, even while none is shared. */
+function prepareAuthorizedKeys(keys: SourceKeys): void {
   try {
-    key.restrictFormer();
+    keys.restrictFormer();
   } catch (cause) {
     error('key.unrestricted', t`原有公钥的限制未更新: ${reasonOf(cause)}`);
   }
@@ -128,36 +129,21 @@ function prepareAuthorizedKeys(key: SharedKey): void {
 /** How long a try of `KEY_RETRIES` lasts, and how often the shared key is looked at meanwhile, ms. */
 const [TRY_MS, POLL_MS] = [2000, 200];
 
-/** Waits for the key. Without it sshd starts all the same: the key is authorised as soon as it is there. */
-async function waitForKey(config: Config, key: SharedKey, sessions: KeySessions): Promise<void> {
+/** Waits for a key. Without it sshd starts all the same: the key is authorised as soon as it is there. */
+async function waitForKey(config: Config, keys: SourceKeys): Promise<void> {
   log('key.wait', t`等待源端公钥...`);
+  const isToEnd = async () => {
+    await keys.adopt();
+    return keys.isInForce || lifecycle.stopping;
+  };
   for (let attempt = 1; attempt <= config.KEY_RETRIES; attempt++) {
-    if (adoptSharedKey(key, sessions) || lifecycle.stopping) return;
+    if (await isToEnd()) return;
     info('key.retry', t`等待源端生成公钥... (${attempt}/${config.KEY_RETRIES})`, { attempt });
     const deadline = performance.now() + TRY_MS;
-    const isToWait = () => performance.now() < deadline && !adoptSharedKey(key, sessions) && !lifecycle.stopping;
-    while (isToWait()) await lifecycle.pause(POLL_MS);
+    while (performance.now() < deadline && !(await isToEnd())) await lifecycle.pause(POLL_MS);
   }
-  if (key.isInForce || lifecycle.stopping) return;
+  if (keys.isInForce || lifecycle.stopping) return;
   warn('key.missing', t`没有等到源端公钥，先启动 SSH 服务，公钥出现后自动授权: ${escapeText(sharedKeyFile(config))}`);
-}
-
-/** Authorises the shared key where it is new; one that is refused, told once, changes nothing. Returns whether one is in force. */
-function adoptSharedKey(key: SharedKey, sessions: KeySessions): boolean {
-  try {
-    const line = key.findNew();
-    if (line) {
-      if (key.noteSight(line)) log('key.found', t`发现源端公钥，配置授权...`);
-      key.authorize(line);
-      log('key.authorized', t`SSH 免密登录配置完成 ✓`, { fingerprint: key.report() });
-    }
-    key.noteComplaint('');
-  } catch (cause) {
-    const reason = reasonOf(cause);
-    if (key.noteComplaint(reason)) error('key.refused', t`源端公钥未生效: ${reason}`);
-  }
-  sessions.follow();
-  return key.isInForce;
 }
 
 // ── Step 5: sshd ─────────────────────────────────────────────────────────────────────────────────
@@ -182,10 +168,10 @@ function logReady({ SSHD_PORT: port, SSHD_LISTEN }: Config, { pid }: Sshd): void
 // ── Step 6: follow the key ───────────────────────────────────────────────────────────────────────
 
 /** Puts a new key in the old one's place as long as sshd lives, and ends sessions that may not go on, or are too many. */
-async function followSharedKey(key: SharedKey, sessions: KeySessions, sshd: Sshd): Promise<void> {
-  const crowd = new Crowd(sshd);
+async function followSharedKeys(keys: SourceKeys, sshd: Sshd): Promise<void> {
+  const crowd = new Crowd(sshd, () => keys.names());
   while (!lifecycle.stopping) {
-    if (await key.answers()) adoptSharedKey(key, sessions);
+    if (await keys.answers()) await keys.adopt();
     crowd.inspect(performance.now());
     await sshd.nextBeat();
   }
@@ -214,10 +200,13 @@ async function main(): Promise<void> {
   await openLogFile(config);
   lifecycle.onStop(async () => summariseAll());
   const [destination, sshd, reports] = [new Destination(config.DEST_DIR), new Sshd(config), new Reports()];
-  const [key, guard] = [new SharedKey(config), new Guard({ config, destination, sshd, reports })];
-  const [sessions, stalls] = [new KeySessions({ key, guard, sshd }), new Stalls(() => sshd.commands())];
-  const [history, promotion] = [new History(config, guard), new Promotion({ config, guard, key, sshd, reports })];
-  const status = new ServiceStatus({ config, destination, guard, key, sshd, reports, stalls, history, promotion });
+  const [doors, stalls] = [new Doors(config), new Stalls(() => sshd.commands())];
+  doors.onChange(() => reports.keepOnly(doors.list().map(({ name }) => name)));
+  const guard = new Guard({ config, doors, destination, sshd, reports });
+  const [keys, history] = [new SourceKeys({ config, doors, guard, sshd }), new Histories({ config, doors, guard })];
+  const promotion = new Promotion({ config, doors, guard, keys, sshd, reports });
+  const parts = { config, doors, destination, guard, keys, sshd, reports, stalls, history, promotion };
+  const status = new ServiceStatus(parts);
   for (const prepare of [
     () => status.standAlone(),
     async () => lifecycle.background(endLeftovers()),
@@ -227,8 +216,8 @@ async function main(): Promise<void> {
     () => lifecycle.finishFirst(generateHostKeys(config)), // 1
     () => lifecycle.finishFirst(publishHostKeys(config)),
     () => configureSshd(config, sshd, guard), // 2
-    () => prepareAuthorizedKeys(key), // 3
-    () => waitForKey(config, key, sessions), // 4
+    () => prepareAuthorizedKeys(keys), // 3
+    () => waitForKey(config, keys), // 4
     () => reports.listen(sshd.sessionFiles.reports),
   ]) {
     await prepare();
@@ -237,8 +226,8 @@ async function main(): Promise<void> {
   await startSshd(sshd); // 5
   status.enterService();
   logReady(config, sshd);
-  lifecycle.background(Promise.all([guard.watch(), stalls.keep(), sessions.keep(), history.keep(), promotion.keep()]));
-  await followSharedKey(key, sessions, sshd); // 6
+  lifecycle.background(Promise.all([guard.watch(), stalls.keep(), keys.keep(), history.keep(), promotion.keep()]));
+  await followSharedKeys(keys, sshd); // 6
 }
 
 /** Runs the program. */

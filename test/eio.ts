@@ -18,10 +18,11 @@ export const mayFail = isRoot && existsSync('/dev/fuse') && spawnSync(PYTHON, ['
 if (!mayFail) console.warn('SKIPPED: a disk that fails: needs root, /dev/fuse and python3-fusepy');
 
 const PROGRAM = `
-import errno, os, sys, fusepy
+import errno, os, sys, time, fusepy
 root, place, faults = sys.argv[1:4]
 class Disk(fusepy.Operations):
     def __call__(self, op, path, *args):
+        while f'hang {op} {path}' in open(faults).read().split('\\n'): time.sleep(0.02)
         if f'{op} {path}' in open(faults).read().split('\\n'): raise fusepy.FuseOSError(errno.EIO)
         try: return getattr(self, op)(root + path, *args)
         except OSError as cause: raise fusepy.FuseOSError(cause.errno)
@@ -60,9 +61,12 @@ export async function eioAt(place: string) {
   return {
     /** What is on the disk, for those who know the way past it. */
     real,
-    /** Has these operations fail from now on, and no others: `readdir /d`. */
+    /** Has these operations fail from now on, and no others: `readdir /d`, or come back once they are not named any more: `hang open /f`. */
     fail,
+    /** Has it answer nothing any more, until it is disposed of. */
+    hang: () => server.kill('SIGSTOP'),
     [Symbol.dispose]() {
+      server.kill('SIGCONT');
       spawnSync('umount', ['--lazy', place]);
       server.kill();
     },

@@ -156,6 +156,7 @@ class Disk {
     this.items = [];
     const visit = (directory: string, depth: number) => {
       for (const name of namesIn(directory)) {
+        if (name === RULE_FILE) continue;
         const path = `${directory}/${name}`;
         const type = typeOf(path);
         this.items.push({ path, type, depth });
@@ -642,6 +643,19 @@ const EXPECTED_CODES = [
   ...['EACCES', 'EPERM', 'EBUSY'],
 ];
 
+/** The file that `-F` has rsync read rules from, which nothing else writes to or moves by itself. */
+const RULE_FILE = '.rsync-filter';
+
+/** Gives a directory other rules, or takes them away. */
+function changeRules(disk: Disk, rules: string): void {
+  const path = `${disk.parent()}/${RULE_FILE}`;
+  if (disk.random.chance(0.3)) disk.unlink(path);
+  else disk.edit(`have rules ${JSON.stringify(rules)}`, path, REPLACE, (fd) => writeSync(fd, rules));
+}
+
+/** How often rules change instead of something else. */
+const RULES_CHANGE = 0.02;
+
 /** How many operations come at once, and how long the pause after them is, ms. */
 const BURSTS = [1, 1, 4, 30, 300];
 const PAUSES = [0, 0, 3, 12, 40, 100, 300];
@@ -662,6 +676,8 @@ export class Model {
   private readonly random: Random;
   private chosen: string[] = [];
   private readonly held = new Set<Promise<void>>();
+  /** Makes up what a file of rules holds, where there are any. */
+  rules: ((random: Random) => string) | undefined;
 
   /** `outside` is a directory in the same file system; the sizes are those of what is written, bytes. */
   constructor(seed: number, source: string, outside: string, sizes = SIZES) {
@@ -746,15 +762,18 @@ export class Model {
         await nextTurn(); // for what is held open, and for those who read the output of programs
         this.disk.refresh();
       }
-      this.step(this.choose());
+      const { rules } = this;
+      if (rules && this.random.chance(RULES_CHANGE))
+        this.step('changeRules', (disk) => changeRules(disk, rules(this.random)));
+      else this.step(this.choose());
     }
   }
 
-  private step(operation: string): void {
+  private step(operation: string, work = OPERATIONS[operation]): void {
     this.disk.number++;
     this.disk.operation = operation;
     try {
-      const holding = OPERATIONS[operation]?.(this.disk);
+      const holding = work?.(this.disk);
       if (holding) this.keep(holding);
     } catch (error) {
       skipExpected(error);

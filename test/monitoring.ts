@@ -45,7 +45,7 @@ export const BACKUP_METRICS: Record<string, string[]> = {
   rsync_backup_history_versions: ['source'],
   rsync_backup_promoted: ['source'],
   rsync_backup_healthy: [],
-  rsync_backup_problem: ['problem'],
+  rsync_backup_problem: ['problem', 'source'],
   rsync_backup_shell_allowed: [],
   rsync_backup_start_time_seconds: [],
   rsync_backup_build_info: ['version'],

@@ -123,11 +123,14 @@ export class Pair {
   /**
    * Starts an sshd of the machine's own, which lets the source do what it wants, of a pair that has its keys.
    * @param confinement what stands before the source's key in authorized_keys @param more settings of sshd
+   * @param keys where authorized_keys is, which the user who logs in has to read
    */
-  async startPlainSshd(port = this.port, { confinement = '', more = [] as string[] } = {}): Promise<Program> {
-    const keys = this.path('authorized_keys');
+  async startPlainSshd(
+    port = this.port,
+    { confinement = '', more = [] as string[], keys = this.path('authorized_keys') } = {},
+  ): Promise<Program> {
     const { stdout } = spawnSync('ssh-keygen', ['-y', '-f', this.path('source-ssh', 'id_rsa')], { encoding: 'utf8' });
-    writeFileSync(keys, `${confinement} ${stdout}`.trimStart(), { mode: 0o600 });
+    writeFileSync(keys, `${confinement} ${stdout}`.trimStart(), { mode: 0o644 });
     const settings = [
       `Port=${port}`,
       'ListenAddress=127.0.0.1',
@@ -158,6 +161,23 @@ export class Pair {
       const told = this.programs.map((program) => `${doingOf(program)}\n${program.output}`);
       throw new Error(`${error}\n${told.join('\n---\n')}`);
     });
+  }
+
+  /** Waits until what is deleted in the source is deleted by name on the backup, where a helper must be ready for that. */
+  async deletesByName(directory: string): Promise<void> {
+    const [probe, copy] = ['source', 'backup'].map((root) => this.path(root, directory, 'probe')) as [string, string];
+    const beside = `${copy}-beside`; // a comparison of the directory would delete it
+    for (;;) {
+      writeFileSync(probe, '');
+      await eventually(() => existsSync(copy)); // what was sent before has ended
+      if (existsSync(beside)) break;
+      writeFileSync(beside, '');
+      rmSync(probe);
+      await eventually(() => !existsSync(copy));
+    }
+    rmSync(beside);
+    rmSync(probe);
+    await eventually(() => !existsSync(copy));
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

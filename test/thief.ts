@@ -3,7 +3,7 @@
 import { expect } from 'bun:test';
 import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, lstatSync, mkdirSync, readdirSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { Outcome, Request } from './odd-client.ts';
 import { CHEAP_LOGIN, type Pair, userName } from './pair.ts';
 import { type Answer, answerOf, content } from './processes.ts';
@@ -21,16 +21,23 @@ export function makeKey(path: string, ...args: string[]): void {
 /** Somebody who has got hold of the source's key. */
 export class Thief {
   readonly key: string;
+  /** What they must neither read nor change. */
+  private readonly other: string;
+
+  /** @param name that of the source, '' for one without: what they must not touch is that of another source then, beside theirs */
   constructor(
     readonly pair: Pair,
     readonly user = userName(),
+    name = '',
   ) {
     this.key = pair.path('stolen');
     makeKey(this.key);
-    mkdirSync(pair.path('shared'), { recursive: true });
-    writeFileSync(pair.path('shared', 'id_rsa.pub'), content(`${this.key}.pub`));
-    mkdirSync(pair.path('outside', 'deep'), { recursive: true });
-    writeFileSync(pair.path('outside', 'secret'), 'SECRETWORD:of the backup\n', { mode: 0o600 });
+    const shared = pair.path('shared', name ? `sources/${name}.pub` : 'id_rsa.pub');
+    mkdirSync(dirname(shared), { recursive: true });
+    writeFileSync(shared, content(`${this.key}.pub`));
+    this.other = name ? pair.path('backup', 'outside') : pair.path('outside');
+    mkdirSync(join(this.other, 'deep'), { recursive: true });
+    writeFileSync(join(this.other, 'secret'), 'SECRETWORD:of the backup\n', { mode: 0o600 });
   }
 
   get host(): string {
@@ -68,11 +75,11 @@ export class Thief {
     return JSON.parse(stdout);
   }
 
-  /** What is outside of the backup, to be compared. */
+  /** What is outside of what they may touch, to be compared. */
   get outside(): string[] {
-    const all = ['.', ...readdirSync(this.pair.path('outside'), { recursive: true, encoding: 'utf8' }).sort()];
+    const all = ['.', ...readdirSync(this.other, { recursive: true, encoding: 'utf8' }).sort()];
     return all.map((name) => {
-      const { mode, uid, gid, size, mtimeMs } = lstatSync(this.pair.path('outside', name));
+      const { mode, uid, gid, size, mtimeMs } = lstatSync(join(this.other, name));
       return [name, mode, uid, gid, size, mtimeMs].join(' ');
     });
   }

@@ -18,7 +18,7 @@ export const shown = (path: string) => {
 
 /** Compares two trees by content, type, mode, time and link target; throws with what differs. */
 export function expectEqual(source: string, backup: string, options: string[] = []): true {
-  const args = [...options, '-anc', '--delete', '--itemize-changes', '--out-format=%i %n', `${source}/`, `${backup}/`];
+  const args = ['-anc', '--delete', ...options, '--itemize-changes', '--out-format=%i %n', `${source}/`, `${backup}/`];
   const { stdout, stderr, status } = spawnSync('rsync', args, { encoding: 'utf8' });
   if (status !== 0 || stdout.trim() !== '') throw new Error(`trees differ:\n${stdout}${stderr}`);
   return true;

@@ -7,7 +7,7 @@
  * As rsync writes without such options, into new files, the file systems of most backups keep no size before the content: there, times
  * stay what they are.
  *
- *   const aftermath = new Aftermath(config, root);
+ *   const aftermath = new Aftermath(config, root, []);
  *   await aftermath.settle(); // { files: 12, failed: 0, … }
  *   await aftermath.loosen(); // a source writes in place
  *   await aftermath.leave();
@@ -53,17 +53,21 @@ const UNORDERED = /(^|,)data=writeback(,|$)/;
 
 export class Aftermath {
   private readonly mark: CleanMark;
+  private readonly versions: string;
 
   /**
    * @param root the real path of DEST_DIR, bytes in a latin1 string
+   * @param apart real paths of directories in it that are left alone
    * @param window how long before the last change a file may have been written that is in doubt, ms
    */
   constructor(
     config: Pick<Config, 'HOST_KEY_DIR'>,
     private readonly root: string,
+    private readonly apart: readonly string[],
     private readonly window = WINDOW_MS,
   ) {
     this.mark = new CleanMark(config, root);
+    this.versions = join(root, HISTORY);
   }
 
   /** Has files compared by content that may lack it, unless DEST_DIR was left clean. Returns nothing where no file is in doubt. */
@@ -79,17 +83,50 @@ export class Aftermath {
 
   private async setBackAll(since: number | undefined): Promise<Doubts | undefined> {
     const { root, mark } = this;
-    const newest = await newestIn(root);
+    const newest = await this.findNewest();
     const from = Math.min(newest - this.window, since ?? newest);
     await mark.doubt(from).catch(() => {});
     const doubts = { since: new Date(from), files: 0, failed: 0 };
-    await forEachFile(root, async (path, status) => {
+    await this.forEachFile(async (path, status) => {
       if (!isInDoubt(status, from)) return;
       doubts.files++;
       if (!isSetBack(status) && !(await setBack(path, status))) doubts.failed++;
     });
     if (doubts.files > 0) await exitStatus(startSync(root)).catch(() => {});
     return doubts.files > 0 ? doubts : undefined;
+  }
+
+  /** Finds when a file was changed last, ms since 1970; 0 where there is none, or the clock is behind all of them. */
+  private async findNewest(): Promise<number> {
+    const now = Date.now();
+    let newest = 0;
+    await this.forEachFile((_, { ctimeMs }) => {
+      if (ctimeMs <= now) newest = Math.max(newest, ctimeMs);
+    });
+    return newest;
+  }
+
+  /** Visits all files, in no order. What cannot be looked at cannot be received into, either, and is left out, as are older versions, which nothing is written into. */
+  private async forEachFile(visit: (path: Buffer, status: Stats) => Promise<void> | void): Promise<void> {
+    const directories = [this.root];
+    const look = async (path: string) => {
+      const bytes = Buffer.from(path, 'latin1');
+      const status = await lstat(bytes).catch(() => undefined);
+      if (status?.isDirectory() && !this.isApart(path)) directories.push(path);
+      else if (status?.isFile()) await visit(bytes, status);
+    };
+    for (let directory = directories.pop(); directory !== undefined; directory = directories.pop()) {
+      const names = await readdir(Buffer.from(directory, 'latin1'), { encoding: 'buffer' }).catch(() => []);
+      const parent = directory.replace(/\/?$/, '/');
+      for (let n = 0; n < names.length; n += TOGETHER)
+        await Promise.all(names.slice(n, n + TOGETHER).map((name) => look(parent + name.toString('latin1'))));
+    }
+  }
+
+  private isApart(path: string): boolean {
+    return (
+      this.apart.includes(path) || (path === this.versions && hasHistory(Buffer.from(this.root, 'latin1').toString()))
+    );
   }
 
   /** Remembers that files are written in place, or with holes, before that has got far. */
@@ -120,34 +157,6 @@ async function isOrdered(root: string): Promise<boolean> {
 
 /** Has all of the file system of a directory get to its disk: sync(1), a process that may hang without us. */
 const startSync = (root: string) => start('sync', ['-f', Buffer.from(root, 'latin1').toString()], { stdio: 'ignore' });
-
-/** Finds when a file below a directory was changed last, ms since 1970; 0 where there is none, or the clock is behind all of them. */
-async function newestIn(root: string): Promise<number> {
-  const now = Date.now();
-  let newest = 0;
-  await forEachFile(root, (_, { ctimeMs }) => {
-    if (ctimeMs <= now) newest = Math.max(newest, ctimeMs);
-  });
-  return newest;
-}
-
-/** Visits all files below a directory, in no order. What cannot be looked at cannot be received into, either, and is left out. */
-async function forEachFile(root: string, visit: (path: Buffer, status: Stats) => Promise<void> | void): Promise<void> {
-  const directories = [root];
-  const versions = hasHistory(root) ? join(root, HISTORY) : undefined; // which nothing is written into
-  const look = async (path: string) => {
-    const bytes = Buffer.from(path, 'latin1');
-    const status = await lstat(bytes).catch(() => undefined);
-    if (status?.isDirectory() && path !== versions) directories.push(path);
-    else if (status?.isFile()) await visit(bytes, status);
-  };
-  for (let directory = directories.pop(); directory !== undefined; directory = directories.pop()) {
-    const names = await readdir(Buffer.from(directory, 'latin1'), { encoding: 'buffer' }).catch(() => []);
-    const parent = directory.replace(/\/?$/, '/');
-    for (let n = 0; n < names.length; n += TOGETHER)
-      await Promise.all(names.slice(n, n + TOGETHER).map((name) => look(parent + name.toString('latin1'))));
-  }
-}
 
 /**
  * Whether a file may have been written since then. One with several names that was made and has a time before has only got another name,

@@ -1,5 +1,5 @@
 /**
- * The source's key: what the shared volume holds of it, and its line in authorized_keys, where lines of other people
+ * The key of a source: what the shared volume holds of it, and its line in authorized_keys, where lines of other people
  * stay as they are.
  *
  *   const key = new SharedKey(config);
@@ -15,21 +15,38 @@ import { readSmallFile, replaceFile } from '../service/files.ts';
 import { Glance } from '../service/glance.ts';
 import { fingerprint, MAX_KEY_BYTES, parsePublicKey } from '../service/keys.ts';
 import { error } from '../service/log.ts';
+import { isSourceName } from '../service/source-names.ts';
 import { touch } from '../service/status.ts';
 import { escapeText, Failure, reasonOf, t } from '../service/text.ts';
 import type { Config } from './config.ts';
 import { FORCED_COMMAND } from './forced-command.ts';
-import { PromotionMark } from './promotion-mark.ts';
+import { PromotionMark, promotedIn } from './promotion-mark.ts';
 
 const MIN_RSA_BITS = 2048;
-/** The line above ours in `authorized_keys`. */
+/** The line above ours in `authorized_keys`, for a source without a name and for one that has one. */
 const MARKER = '# start-sshd: the next line is the key from the shared volume and is replaced with it';
+const NAMED_MARKER =
+  /^# start-sshd: the next line is the key from sources\/(.+)\.pub on the shared volume and is replaced with it$/;
+const markerOf = (name: string) => (name ? MARKER.replace('the shared volume', `sources/${name}.pub on $&`) : MARKER);
 
-/** Names the file on the shared volume that holds the source's public key. */
-export const sharedKeyFile = (config: Config) => join(config.SHARED_KEYS_DIR, 'id_rsa.pub');
+/** Finds the name of the source whose key is in the line below, '' for one without a name; nothing where it is no line of ours. */
+function nameIn(marker: string | undefined): string | undefined {
+  if (marker === MARKER) return '';
+  const [, name] = NAMED_MARKER.exec(marker ?? '') ?? [];
+  return name && isSourceName(name) ? name : undefined;
+}
+
+/** Names the directory on the shared volume that holds the public keys of sources with names. */
+export const sourcesDirectory = (config: Pick<Config, 'SHARED_KEYS_DIR'>) => join(config.SHARED_KEYS_DIR, 'sources');
+/** Names the file on the shared volume that holds a source's public key. */
+export const sharedKeyFile = (config: Pick<Config, 'SHARED_KEYS_DIR'>, name = '') =>
+  name ? join(sourcesDirectory(config), `${name}.pub`) : join(config.SHARED_KEYS_DIR, 'id_rsa.pub');
 const authorizedKeysFile = (config: Config) => join(config.SSH_DIR, 'authorized_keys');
 
-/** The key of the source: the one in force, the one that was found last, and why the file was refused last. */
+/** Finds `TYPE BASE64` in a line, whatever its comment. */
+export const bodyOf = (line: string) => line.split(' ', 2).join(' ');
+
+/** The key of a source: the one in force, the one that was found last, and why the file was refused last. */
 export class SharedKey {
   private inForce = '';
   private found = '';
@@ -43,8 +60,12 @@ export class SharedKey {
 
   private readonly glance: Glance;
 
-  constructor(private readonly config: Config) {
-    this.glance = new Glance(sharedKeyFile(config));
+  /** @param name that of the source, '' for one without */
+  constructor(
+    private readonly config: Config,
+    readonly name = '',
+  ) {
+    this.glance = new Glance(sharedKeyFile(config, name));
   }
 
   /** Whether the shared volume answers; that it does not is told once. The key in force stays meanwhile. */
@@ -71,10 +92,10 @@ export class SharedKey {
 
   /**
    * Reads the key on the shared volume, nothing where there is none or that one is in force.
+   * @param content what the file holds, '' where there is none
    * @throws where it is no key file, cannot be read, or its key is too weak
    */
-  findNew(): string | undefined {
-    const content = readSharedKey(this.config);
+  findNew(content = readSharedKey(this.config)): string | undefined {
     return content && content !== this.inForce ? parseSharedKey(content) : undefined;
   }
 
@@ -90,9 +111,25 @@ export class SharedKey {
    * @throws {Failure}
    */
   authorize(line: string): void {
-    authorize(this.config, Buffer.from(line).toString('latin1'));
+    authorize(this.config, Buffer.from(line).toString('latin1'), this.name);
     this.inForce = line;
     this.admit(line);
+  }
+
+  /** Whether a key can log in that is the one of a line, whatever its comment. */
+  holds(line: string): boolean {
+    return this.admitted !== '' && !this.isWithdrawn && bodyOf(this.admitted) === bodyOf(line);
+  }
+
+  /**
+   * Takes the key out of authorized_keys, if it is there.
+   * @throws {Failure}
+   */
+  withdraw(): void {
+    edit(this.config, (content) => pairsIn(content).flatMap((pair) => (pair.name === this.name ? [] : pair.lines)));
+    this.inForce = this.found = this.admitted = this.lines = '';
+    this.suspicion = undefined;
+    touch();
   }
 
   /**
@@ -100,9 +137,9 @@ export class SharedKey {
    * @throws {Failure}
    */
   restrictFormer(): void {
-    const key = formerKey(readAuthorizedKeys(authorizedKeysFile(this.config)));
+    const key = formerKey(readAuthorizedKeys(authorizedKeysFile(this.config)), this.name);
     if (!key) return;
-    authorize(this.config, key);
+    authorize(this.config, key, this.name);
     this.admit(key);
   }
 
@@ -113,7 +150,7 @@ export class SharedKey {
   restrict(): void {
     const { admitted, inForce, config } = this;
     if (!config.ALLOW_SHELL || !admitted || this.isWithdrawn) return;
-    authorize(config, admitted === inForce ? Buffer.from(admitted).toString('latin1') : admitted);
+    authorize(config, admitted === inForce ? Buffer.from(admitted).toString('latin1') : admitted, this.name);
     this.admit(admitted);
   }
 
@@ -173,8 +210,11 @@ export class SharedKey {
   }
 }
 
-/** Reads what the shared key file holds, '' while there is none. @throws {Failure} where it cannot be read, or is no such file */
-function readSharedKey(config: Config): string {
+/**
+ * Reads what the shared key file of a source without a name holds, '' while there is none.
+ * @throws {Failure} where it cannot be read, or is no such file
+ */
+export function readSharedKey(config: Pick<Config, 'SHARED_KEYS_DIR'>): string {
   const file = sharedKeyFile(config);
   try {
     return readSmallFile(file, MAX_KEY_BYTES).trim();
@@ -200,52 +240,96 @@ export function commandOption(words: string[]): string {
   return `command="${command.replaceAll('"', '\\"')}"`;
 }
 
-/** Writes a key's line in `authorized_keys`: what sshd starts for it instead of what it asks for, always where the backup has taken over. */
-export function authorizedLine(config: Config, key: string): string {
-  if (config.ALLOW_SHELL && !new PromotionMark(config).since) return `restrict ${key}`;
+/**
+ * Writes a key's line in `authorized_keys`: what sshd starts for it instead of what it asks for, always where the backup has taken over.
+ * @param name that of its source, '' for one without
+ */
+export function authorizedLine(config: Config, key: string, name = ''): string {
+  const isPromoted = () => promotedIn(new PromotionMark(config).file, join(config.DEST_DIR, name));
+  if (config.ALLOW_SHELL && !isPromoted()) return `restrict ${key}`;
   const script = Bun.main.startsWith('/$bunfs/') ? [] : ['--no-env-file', Bun.main]; // a compiled program is its own script
   const program = process.execPath.replace(/ \(deleted\)$/, ''); // replaced by a newer one since we were started
-  const option = commandOption([program, ...script, FORCED_COMMAND, fingerprint(key)]);
+  const option = commandOption([program, ...script, FORCED_COMMAND, fingerprint(key), ...(name ? [name] : [])]);
   return `restrict,${Buffer.from(option).toString('latin1')} ${key}`;
 }
 
+/** A line of `authorized_keys`, or one of ours with what stands above it and the name of its source. */
+interface Entry {
+  lines: string[];
+  name: string | undefined;
+}
+
+/** What sshd starts for one of ours. */
+const OURS = new RegExp(` ${FORCED_COMMAND} SHA256:\\S+?(?: (\\S+?))?" `);
+
+/** Takes what `authorized_keys` holds apart. A line of ours says whose it is, wherever somebody has put it, but for one that lets in a shell. */
+function pairsIn(content: string): Entry[] {
+  const entries: Entry[] = [];
+  const lines = content.split('\n').filter(Boolean);
+  for (let n = 0; n < lines.length; n++) {
+    const [line = '', next = ''] = lines.slice(n, n + 2);
+    const [own, below] = [OURS.exec(line), OURS.exec(next)];
+    const name = own ? (own[1] ?? '') : nameIn(line);
+    const isWhole = !own && name !== undefined && (below ? (below[1] ?? '') === name : /^restrict\b/.test(next)); // or ours is gone from there
+    entries.push({ lines: isWhole ? [line, next] : [line], name });
+    if (isWhole) n++;
+  }
+  return entries;
+}
+
 /**
- * Puts our line into what `authorized_keys` holds, in place of the last one of ours. It comes first: if a line of
- * somebody else lets the same key in, with other restrictions or none, sshd goes by the first.
+ * Puts our line into what `authorized_keys` holds, in place of the last one of ours for that source, and of one for another source with the
+ * same key. It comes first: if a line of somebody else lets the same key in, with other restrictions or none, sshd goes by the first.
  */
-export function mergeAuthorizedKeys(content: string, line: string, key: string): string {
-  const [type, body] = key.split(' ');
+export function mergeAuthorizedKeys(content: string, line: string, key: string, name = ''): string {
+  const [type, body = ''] = key.split(' ');
   const isOurs = (other: string) => `${other} `.startsWith(`${type} ${body} `);
-  const lines = content.split('\n');
-  const others = lines.filter((other, n) => other !== MARKER && lines[n - 1] !== MARKER && !isOurs(other));
-  return [MARKER, line, ...others.filter(Boolean), ''].join('\n');
+  const others = pairsIn(content).filter(({ lines, name: owner }) =>
+    owner === undefined ? !isOurs(lines[0] ?? '') : owner !== name && !lines.at(-1)?.includes(` ${body}`),
+  );
+  return [markerOf(name), line, ...others.flatMap(({ lines }) => lines), ''].join('\n');
 }
 
 /** Reads all that is authorised, '' where nothing is. */
 const readAuthorizedKeys = (file: string) => (existsSync(file) ? readFileSync(file, 'latin1') : '');
 
 /**
+ * Lists the names of the sources that earlier starts have authorised, '' for one without.
+ * @throws where that cannot be read
+ */
+export const formerNames = (config: Config) => [
+  ...new Set(pairsIn(readAuthorizedKeys(authorizedKeysFile(config))).flatMap(({ name }) => name ?? [])),
+];
+
+/**
  * Authorises a key in place of the one before.
  * @throws {Failure}
  */
-function authorize(config: Config, key: string): void {
+const authorize = (config: Config, key: string, name: string) =>
+  edit(config, (content) => mergeAuthorizedKeys(content, authorizedLine(config, key, name), key, name).split('\n'));
+
+/**
+ * Changes what is authorised.
+ * @throws {Failure}
+ */
+function edit(config: Config, change: (content: string) => string[]): void {
   let file = authorizedKeysFile(config);
   try {
     mkdirSync(config.SSH_DIR, { recursive: true, mode: 0o700 });
     if (existsSync(file)) file = realpathSync(file);
-    const content = mergeAuthorizedKeys(readAuthorizedKeys(file), authorizedLine(config, key), key);
-    replaceFile(file, Buffer.from(content, 'latin1'), 0o600);
+    const lines = change(readAuthorizedKeys(file)).filter(Boolean);
+    if (lines.length === 0 && !existsSync(file)) return;
+    replaceFile(file, Buffer.from([...lines, ''].join('\n'), 'latin1'), 0o600);
   } catch (cause) {
     throw new Failure(t`无法写入 ${escapeText(file)}：${reasonOf(cause)}。请检查 SSH_DIR 的权限和磁盘空间`);
   }
 }
 
-/** Finds the key in the line of ours that an earlier start has left. */
-function formerKey(content: string): string | undefined {
-  const [, rest = ''] = content.split(`${MARKER}\n`);
-  const [line = ''] = rest.split('\n');
-  const [, key] = /^(?:(?:"(?:\\"|(?!\\")[^"])*"|[^" ])+ )?(\S+ AAAA.*)$/.exec(line) ?? []; // options, then the key
-  return key;
+/** Finds the key in the line of ours that an earlier start has left for a source. */
+function formerKey(content: string, name: string): string | undefined {
+  const lines = pairsIn(content).flatMap((entry) => (entry.name === name ? (entry.lines.at(-1) ?? []) : []));
+  const find = (line: string) => /^(?:(?:"(?:\\"|(?!\\")[^"])*"|[^" ])+ )?(\S+ AAAA.*)$/.exec(line)?.[1] ?? []; // options, then the key
+  return lines.flatMap(find)[0];
 }
 
 /** Finds the lines that let a key in. */

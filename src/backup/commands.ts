@@ -6,7 +6,7 @@
  */
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
-import { ask, socketOf } from '../service/control.ts';
+import { answerOf, ask, socketOf } from '../service/control.ts';
 import { parseDuration } from '../service/duration.ts';
 import type { Answer } from '../service/lifecycle.ts';
 import { answerTest } from '../service/reporting.ts';
@@ -23,10 +23,9 @@ const USUAL_LEAVE = '1h';
 export async function answerCommand(args: string[]): Promise<Answer | undefined> {
   if (args.includes('--notify-test')) return testReports();
   if (!args.includes('--allow-restore')) return answerHistory(args) ?? answerPromotion(args);
-  const ms = parseDuration(readDuration(args));
+  const { ms, source } = readLeave(args);
   const statusFile = resolve(process.env.STATUS_FILE || String(variables.STATUS_FILE.default));
-  const { isDone, text } = await ask(socketOf(statusFile), { command: 'allow-restore', ms });
-  return { text: `${text}\n`, status: isDone ? 0 : 1 };
+  return answerOf(await ask(socketOf(statusFile), { command: 'allow-restore', ms, source }));
 }
 
 /** Answers --notify-test: no other variable has to be right for it. @throws {Failure} */
@@ -35,14 +34,15 @@ function testReports(): Promise<Answer> {
   return answerTest(variables, originOf({ DEST_DIR: process.env.DEST_DIR || String(variables.DEST_DIR.default) }));
 }
 
-/** Takes the duration from the arguments. @throws {Failure} */
-function readDuration(args: string[]): string {
+/** Takes the duration, ms, and the source from the arguments. @throws {Failure} */
+function readLeave(args: string[]): { ms: number; source: string | undefined } {
+  const options = { 'allow-restore': { type: 'boolean' }, source: { type: 'string' } } as const;
   try {
-    const options = { 'allow-restore': { type: 'boolean' } } as const;
-    const { positionals } = parseArgs({ args, options, allowPositionals: true });
+    const { positionals, values } = parseArgs({ args, options, allowPositionals: true });
     if (positionals.length > 1) throw new Error(t`--allow-restore 之后应只有一个时长`);
-    return positionals[0] ?? USUAL_LEAVE;
+    return { ms: parseDuration(positionals[0] ?? USUAL_LEAVE), source: values.source };
   } catch (cause) {
+    if (cause instanceof Failure) throw cause;
     throw new Failure(t`用法错误: ${reasonOf(cause)}。请参阅 ${PROGRAM} --help`, 2);
   }
 }

@@ -55,7 +55,7 @@ export const variables = {
   }),
   HOST_KEY_DIR: directory({
     default: '/etc/ssh',
-    desc: t`主机密钥所在目录；缺少的会生成。其中的 destination.json 记着 DEST_DIR 所在的挂载点，shutdown-….json 记着它是否正常停止，promoted-….json 是 --promote 的标记`,
+    desc: t`主机密钥所在目录；缺少的会生成。其中的 destination.json 记着 DEST_DIR 所在的挂载点，destination-….json 记着独占磁盘的源端所在的挂载点，shutdown-….json 记着它是否正常停止，promoted-….json 是 --promote 的标记`,
   }),
   SSHD_PORT: countUpTo(65535)({ default: 22, desc: t`sshd 监听的端口` }),
   SSHD_LISTEN: address({ default: '', desc: t`sshd 监听的 IP 地址，默认为所有地址` }),
@@ -95,10 +95,10 @@ const TAKEN = t`已用于 SSHD_PORT，请使用不同的端口`;
  */
 export function readConfig(env: NodeJS.ProcessEnv, missing: string[] = []) {
   const { config, mistakes } = readVariables(variables, env);
-  const isKnown = !mistakes.some(({ name }) => name === 'HISTORY_DAYS' || name === 'ALLOW_SHELL');
-  if (isKnown && config.HISTORY_DAYS > 0 && config.ALLOW_SHELL)
+  const areKnown = (...names: string[]) => !mistakes.some(({ name }) => names.includes(name));
+  if (areKnown('HISTORY_DAYS', 'ALLOW_SHELL') && config.HISTORY_DAYS > 0 && config.ALLOW_SHELL)
     mistakes.push(mistake('HISTORY_DAYS', env.HISTORY_DAYS ?? '', SHELL));
-  if (config.METRICS_PORT && config.METRICS_PORT === String(config.SSHD_PORT))
+  if (areKnown('METRICS_PORT', 'SSHD_PORT') && config.METRICS_PORT === String(config.SSHD_PORT))
     mistakes.push(mistake('METRICS_PORT', config.METRICS_PORT, TAKEN));
   refuseMistakes(variables, mistakes, missing);
   return config;
@@ -123,10 +123,10 @@ export const readStartConfig = (): Config =>
 export const help = () => t`${PROGRAM} ${version}：运行 sshd，接收 rsync-inotify 的镜像
 
 用法: start-sshd [--help | --version | --check | --status | --healthcheck]
-      start-sshd --history [路径]
-      start-sshd --recover [路径…] --at 时间 --to 空目录
-      start-sshd --allow-restore [时长]
-      start-sshd --promote | --demote
+      start-sshd --history [路径] [--source 名称]
+      start-sshd --recover [路径…] --at 时间 --to 空目录 [--source 名称]
+      start-sshd --allow-restore [时长] [--source 名称]
+      start-sshd --promote | --demote [--source 名称]
       start-sshd --notify-test
   --check         检查配置和所需程序后退出
   --status        显示正在运行的服务的状态
@@ -139,6 +139,8 @@ export const help = () => t`${PROGRAM} ${version}：运行 sshd，接收 rsync-i
                   默认 1h，例如 90s、10m、2h、1d，最长 7d，0s 立即结束；服务停止时也随之结束
   --promote       备份端接管：从现在起不接收镜像，重启后也不，直到 --demote；服务没有运行时同样可用
   --demote        重新接收镜像：源端随即比较全部内容，并以源端的内容为准
+  --source        多个源端（SOURCE_NAME）中的一个：其旧版本、读取和接管都只涉及 DEST_DIR/名称；
+                  --promote 和 --demote 不带 --source 时涉及全部源端
   --notify-test   向 NOTIFY_URL 的每个 URL 发送一份测试报告，并说明收到的应答；退出状态 0 都已接受，1 没有
 
 环境变量（名称、默认值、说明）:

@@ -97,7 +97,7 @@ export function fence(root: string, readable: string[] = []): boolean {
  * directory later cannot be read then, either.
  * @param hidden the name of what may not be read, '' for nothing
  */
-export function fenceForReading(directory: string, hidden: string, readable: string[] = []): boolean {
+export function fenceForReading(directory: string, hidden: string, readable: string[]): boolean {
   const names = hidden ? readdirSync(directory, { encoding: 'buffer' }) : [];
   const shown = names.filter((name) => !name.equals(Buffer.from(hidden)));
   const grants: Grant[] = shown.map((name) => [Buffer.concat([Buffer.from(`${directory}/`), name]), 'reading']);

@@ -120,7 +120,7 @@ function openDestination(directory: string, allowed: string): number {
 export function serveErrands(directory: string, allowed: string, { admit, mayRemove }: Terms): never {
   const { START_SSHD_ADMISSION: file } = process.env;
   const { real, root } = locate(directory, allowed);
-  const history = keepingOf(root);
+  const history = keepingOf(root, real);
   history?.refuse([real]);
   const mark = new ReceiptMark();
   fence(root, file ? [dirname(file)] : []);

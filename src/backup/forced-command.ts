@@ -3,12 +3,25 @@
  * for each session, so that whatever is imported here is paid by every transfer.
  *
  *   SSH_ORIGINAL_COMMAND='rsync --server -vlogDtpre.iLsfxCIvu . /data/backup/' start-sshd --forced-command SHA256:…
+ *   SSH_ORIGINAL_COMMAND='rsync --server -vlogDtpre.iLsfxCIvu . /data/backup/web1/' start-sshd --forced-command SHA256:… web1
  */
 import { readlinkSync, writeSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { isWithin } from '../service/files.ts';
 import { escapeText, t } from '../service/text.ts';
-import { admit, admitKey, admitUnlessPromoted, Barred, KEY_VARIABLE, Promoted, readAdmission } from './admission.ts';
+import {
+  admit,
+  admitKey,
+  admitUnlessPromoted,
+  Barred,
+  endConnection,
+  KEY_VARIABLE,
+  Outdated,
+  ownDirectory,
+  Promoted,
+  readAdmission,
+  SOURCE_VARIABLE,
+} from './admission.ts';
 import { confinedPath, enter, fence, forbidDevices, locate, neededBy, Refusal } from './confinement.ts';
 import type { serveErrands } from './errands.ts';
 import { keepingOf } from './history-door.ts';
@@ -35,7 +48,7 @@ import { asksToRead } from './sender-options.ts';
 import { announce, MAX_SHOWN, sendReport } from './session-reports.ts';
 import { become, MAX_COMMANDS, MAX_HELPERS, MAX_WAITING, takeSlot } from './slots.ts';
 
-/** What sshd starts this program with, and the fingerprint of the key that has logged in. */
+/** What sshd starts this program with, the fingerprint of the key that has logged in, and the name of its source if that has one. */
 export const FORCED_COMMAND = '--forced-command';
 /** What the source asks for where it has moved something: `start-sshd --rename DIRECTORY`. */
 const RENAME = '--rename';
@@ -50,9 +63,10 @@ const ANNOUNCE = '--announce';
 
 /** Answers the source, if that is what the program was started for; returns whether it was. */
 export async function answerSource([flag, directory, ...more]: string[]): Promise<boolean> {
-  if (flag === FORCED_COMMAND)
+  if (flag === FORCED_COMMAND) {
+    if (more[0]) process.env[SOURCE_VARIABLE] = more[0];
     await respond(process.env.SSH_ORIGINAL_COMMAND ?? '', (command) => answerTo(command, directory));
-  else if ((flag === RENAME || flag === IDENTIFY || flag === ERRANDS) && directory && more.length === 0)
+  } else if ((flag === RENAME || flag === IDENTIFY || flag === ERRANDS) && directory && more.length === 0)
     await respond(`start-sshd ${flag} ${directory}`, () => answerShell(flag, directory));
   else if (flag === ANNOUNCE && directory && more.length === 1)
     await respond(`start-sshd ${flag} ${directory}`, () => announce(directory, String(more[0])));
@@ -82,6 +96,7 @@ async function respond(command: string, answer: (command: string) => unknown): P
     const isForUs = command.startsWith('start-sshd ');
     writeSync(2, `${refusal}${echoOf(refusal, cause instanceof Promoted && isForUs)}`);
     await sendReport(kindOf(cause), t`${reason}。命令: ${command.slice(0, MAX_SHOWN)}`);
+    if (cause instanceof Outdated) endConnection();
     process.exit(1);
   }
 }
@@ -108,8 +123,9 @@ function kindOf(cause: unknown) {
 
 /** @throws {Crowded} where as many of a kind run as may */
 function occupy(kind: 'commands' | 'helpers' | 'waiting', most: number): void {
-  const slots = join(dirname(process.env.START_SSHD_ADMISSION ?? ''), kind);
-  if (!takeSlot(slots, most)) throw new Crowded(t`源端密钥的命令已有 ${most} 个在运行，达到上限，请稍后重试`);
+  const { START_SSHD_ADMISSION: file = '', [SOURCE_VARIABLE]: name } = process.env;
+  if (!takeSlot(join(dirname(file), name ? `${kind}@${name}` : kind), most))
+    throw new Crowded(t`源端密钥的命令已有 ${most} 个在运行，达到上限，请稍后重试`);
 }
 
 /**
@@ -128,10 +144,11 @@ function enterService(key: string | undefined): void {
  * @throws {Refusal}
  */
 async function answerTo(command: string, key: string | undefined): Promise<string | number> {
-  const { DEST_DIR, START_SSHD_REPORTS } = process.env;
-  if (!DEST_DIR || !START_SSHD_REPORTS) throw new Refusal(t`只能经由 start-sshd 启动的 sshd 使用`);
+  const { DEST_DIR: served, START_SSHD_REPORTS } = process.env;
+  if (!served || !START_SSHD_REPORTS) throw new Refusal(t`只能经由 start-sshd 启动的 sshd 使用`);
   enterService(key);
   if (!command) throw new Refusal(t`不提供 shell`);
+  const DEST_DIR = ownDirectory();
   const words = parseCommand(command);
   const [program, option, directory = ''] = words;
   if (program === 'echo') return words.slice(1).join(' ');
@@ -187,7 +204,7 @@ async function receive(words: string[], allowed: string): Promise<never> {
   admit();
   const { real, root } = locate(destination, allowed);
   const named = directories.map((directory) => confinedPath(directory, real, root));
-  const keeping = keepingOf(root);
+  const keeping = keepingOf(root, real);
   keeping?.refuse([real, ...named], options);
   const kept = keeping?.wordsFor(real) ?? [];
   const rsync = findProgram('rsync');

@@ -2,28 +2,31 @@
  * Sees to it that sessions receive into the DEST_DIR of the start and into nothing else: a disk may be mounted over it, or
  * not be mounted where it was, and what is mirrored then is not where it is looked for.
  *
- *   const guard = new Guard({ config, destination, sshd, reports });
+ *   const guard = new Guard({ config, doors, destination, sshd, reports });
  *   await guard.settle();
  *   await guard.watch();
  */
-import { randomUUID } from 'node:crypto';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { dirname, join } from 'node:path';
 import { lifecycle } from '../service/lifecycle.ts';
 import { error, log, warn } from '../service/log.ts';
 import { identify, isSameDirectory, readMountinfo } from '../service/mounts.ts';
 import { touch } from '../service/status.ts';
 import { localTime, reasonOf, showPath, t } from '../service/text.ts';
-import { type Admission, isSamePlace, type Place, writeAdmission } from './admission.ts';
+import { isSamePlace, type Place } from './admission.ts';
 import { Aftermath, type Doubts } from './aftermath.ts';
 import type { Config } from './config.ts';
 import { type Destination, placeAt, prepareDestination } from './destination.ts';
+import type { Doors } from './doors.ts';
+import { Entrance } from './entrance.ts';
+import { hasHistory } from './history-door.ts';
+import { HISTORY } from './history-names.ts';
 import { type Home, moveIn } from './home.ts';
 import { describeChange, mountsWithin, pathsMissing } from './inner-mounts.ts';
 import { LinkWatch } from './links.ts';
 import { latin1Of, MountMemory } from './mount-memory.ts';
-import { PromotionMark } from './promotion-mark.ts';
+import { PromotionMarks } from './promotion-marks.ts';
 import type { Reports } from './reports.ts';
 import type { Sshd } from './sshd.ts';
 import { UnmountWatch } from './unmounts.ts';
@@ -39,6 +42,7 @@ export type Trouble = 'replaced' | 'unmounted' | 'failed' | 'unexamined';
 
 interface Parts {
   config: Config;
+  doors: Pick<Doors, 'list'>;
   destination: Destination;
   sshd: Sshd;
   reports: Reports;
@@ -47,9 +51,7 @@ interface Parts {
 export class Guard {
   private trouble: Trouble | undefined;
   private home: Home | undefined;
-  private admission: Admission | undefined;
-  /** The fingerprint of the key whose sessions are let in, '' where none is known. */
-  private key = '';
+  private readonly entrance: Entrance;
   /** What is mounted below DEST_DIR, and the text that this was found in. */
   private below: string[] = [];
   private mountinfo = '';
@@ -58,13 +60,14 @@ export class Guard {
   private readonly links = new LinkWatch(() => lifecycle.background(this.followLink()));
   private readonly unmounts = new UnmountWatch();
   private readonly memory: MountMemory;
-  private readonly promotion: PromotionMark;
+  private readonly promotion: PromotionMarks;
   private aftermath: Aftermath | undefined;
   private readonly name: string;
 
   constructor(private readonly parts: Parts) {
+    this.entrance = new Entrance(() => parts.sshd.sessionFiles.admission);
     this.memory = new MountMemory(parts.config);
-    this.promotion = new PromotionMark(parts.config);
+    this.promotion = new PromotionMarks(parts.config, parts.doors);
     parts.reports.onLoose(() => this.aftermath?.loosen());
     this.name = `DEST_DIR=${parts.config.DEST_DIR}`;
   }
@@ -91,18 +94,31 @@ export class Guard {
     this.home = home;
     this.unmounts.follow(home.root);
     this.bar('unexamined', t`${this.name} 正在核对上次是否正常停止；若没有，先查找断电时可能损坏的文件，然后接收`);
-    this.aftermath = this.promotion.since ? undefined : new Aftermath(this.parts.config, home.root);
+    this.aftermath = this.isPromoted ? undefined : new Aftermath(this.parts.config, home.root, this.findApart(home));
     const doubts = await this.aftermath?.settle();
     if (lifecycle.stopping) return;
     if (doubts) this.tellDoubts(doubts);
     this.open(home); // each session looks whether it is still the same directory
   }
 
+  private get isPromoted(): boolean {
+    return this.promotion.sinceOf(this.promotion.whole) !== undefined;
+  }
+
+  /** Finds what no source writes into: older versions, and the directories of sources in which others write. */
+  private findApart({ root }: Home): string[] {
+    const named = this.parts.doors.list().filter(({ name }) => name);
+    return named.flatMap((door) => {
+      if (this.promotion.sinceOf(door)) return join(root, door.name);
+      return hasHistory(door.directory) ? join(root, door.name, HISTORY) : [];
+    });
+  }
+
   /** Ends what receives, and leaves DEST_DIR marked as clean; for the end of the program. */
   async leave(): Promise<void> {
-    const { trouble, admission, parts } = this;
-    if (trouble || !admission) return;
-    writeAdmission(parts.sshd.sessionFiles.admission, { ...admission, place: null, reason: t`start-sshd 正在停止` });
+    const { trouble, entrance, parts } = this;
+    if (trouble || !entrance.isKnown) return;
+    entrance.close(t`start-sshd 正在停止`);
     if (await parts.sshd.shutDown()) await this.aftermath?.leave().catch(() => {}); // or the next start looks closer
   }
 
@@ -116,6 +132,11 @@ export class Guard {
   /** Begins anew, as another start would, where others have written. */
   async renew(): Promise<void> {
     if (this.home && !this.trouble) await this.examine(this.home);
+  }
+
+  /** Has sources begin anew by themselves, as after another start: others have written into their directories. @throws {Failure} */
+  async renewFor(names: readonly string[]): Promise<void> {
+    this.entrance.renewFor(names);
   }
 
   private tellDoubts({ since, files, failed }: Doubts): void {
@@ -145,20 +166,27 @@ export class Guard {
   }
 
   /**
-   * Lets in sessions of this key alone from now on, those of connections that there are among them.
+   * Lets in sessions of this key alone from now on, of those of a source, those of connections that there are among them.
    * @param key its fingerprint
+   * @param name the name of the source, '' for one without
    * @throws {Failure}
    */
-  admitKey(key: string): void {
-    this.key = key;
-    if (!this.admission) return;
-    this.admission = { ...this.admission, key };
-    writeAdmission(this.parts.sshd.sessionFiles.admission, this.admission);
+  admitKey(key: string, name = ''): void {
+    this.entrance.admitKey(key, name);
   }
+
+  /** Has nothing be received of a source, or again where no reason is given; returns whether that is news. @throws {Failure} */
+  barSource = (name: string, reason: string): boolean => this.entrance.bar(name, reason);
 
   /** Tells why nothing is received. */
   report(): Trouble | null {
     return this.trouble ?? null;
+  }
+
+  /** Whether DEST_DIR is at this moment the directory that sessions are let into: it may have gone since it was looked at last. */
+  async isAtHome(): Promise<boolean> {
+    const place = this.trouble ? null : await placeAt(this.parts.config.DEST_DIR);
+    return Boolean(place && this.home && isSamePlace(this.home.place, place));
   }
 
   // ── Which directory it is ──────────────────────────────────────────────────────────────────────
@@ -302,30 +330,19 @@ export class Guard {
   }
 
   private begin(place: Place | null, reason: string): number {
-    const { sshd } = this.parts;
-    this.admission = { start: randomUUID(), boot: bootId(), place, reason, key: this.key };
-    writeAdmission(sshd.sessionFiles.admission, this.admission);
+    this.entrance.begin(place, reason);
     touch();
-    return sshd.endSessions();
+    return this.parts.sshd.endSessions();
   }
 
   /** Writes anew what sessions go by where somebody has removed it, as cleaners of /tmp do; without it nothing would be received. */
   private async restoreFiles(): Promise<void> {
     const { sshd, reports } = this.parts;
     const { admission, reports: socket } = sshd.sessionFiles;
-    if (!this.admission || (existsSync(admission) && !reports.isRemoved)) return;
+    if (!this.entrance.isKnown || (existsSync(admission) && !reports.isRemoved)) return;
     sshd.restoreDirectory();
-    writeAdmission(admission, this.admission);
+    this.entrance.write();
     if (reports.isRemoved) await reports.listen(socket);
     warn('sshd.files_restored', t`${dirname(admission)} 中的文件被删除，例如被清理临时文件的程序，已重新写入`);
-  }
-}
-
-/** Finds the kernel's name of this boot. */
-function bootId(): string {
-  try {
-    return readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim();
-  } catch {
-    return 'unknown';
   }
 }

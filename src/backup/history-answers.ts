@@ -8,8 +8,11 @@ import { join, relative, resolve } from 'node:path';
 import { parseArgs } from 'node:util';
 import { isWithin, realPath } from '../service/files.ts';
 import type { Answer } from '../service/lifecycle.ts';
+import { isSourceName } from '../service/source-names.ts';
 import { escapeText, Failure, localTime, reasonOf, showPath, t } from '../service/text.ts';
 import { PROGRAM, readConfig } from './config.ts';
+import { doorFor } from './door-choice.ts';
+import { Doors } from './doors.ts';
 import { Archive, type Version } from './history-archive.ts';
 import { hasHistory } from './history-door.ts';
 import { Listing } from './history-listing.ts';
@@ -39,6 +42,7 @@ function read(args: string[]) {
     recover: { type: 'boolean' },
     at: { type: 'string' },
     to: { type: 'string' },
+    source: { type: 'string' },
   } as const;
   try {
     return parseArgs({ args, options, allowPositionals: true });
@@ -47,18 +51,32 @@ function read(args: string[]) {
   }
 }
 
-/** Opens what there is of DEST_DIR. @throws {Failure} */
-function openArchive(): { archive: Archive; root: string } {
-  const { DEST_DIR } = readConfig(process.env);
+interface Opened {
+  archive: Archive;
+  root: string;
+  /** The directories of all sources. */
+  directories: string[];
+}
+
+/**
+ * Opens what there is of a source. Where its disk has come from another backup, nothing else is known here of it.
+ * @param name of the source @throws {Failure}
+ */
+function openArchive(name: string | undefined): Opened {
+  const config = readConfig(process.env);
+  const doors = new Doors(config).list();
+  const stray = name && isSourceName(name) && hasHistory(join(config.DEST_DIR, name)) ? name : undefined;
+  const isKnown = doors.some((door) => door.name === name);
+  const directory = stray && !isKnown ? join(config.DEST_DIR, stray) : doorFor(doors, name).directory;
   try {
-    const root = realpathSync(DEST_DIR);
-    return { archive: new Archive(latin1(root)), root };
+    const root = realpathSync(directory);
+    return { archive: new Archive(latin1(root)), root, directories: doors.map((door) => door.directory) };
   } catch (cause) {
-    throw new Failure(t`无法读取 DEST_DIR=${DEST_DIR}：${reasonOf(cause)}`);
+    throw new Failure(t`无法读取 DEST_DIR=${directory}：${reasonOf(cause)}`);
   }
 }
 
-/** Takes a path relative to DEST_DIR, or a whole one within it. @throws {Failure} */
+/** Takes a path relative to the directory of a source, or a whole one within it. @throws {Failure} */
 function pathWithin(root: string, word: string): string {
   const path = resolve(root, word);
   if (!isWithin(path, root)) throw usage(t`${escapeText(word)} 不在 DEST_DIR=${root} 之内`);
@@ -67,9 +85,15 @@ function pathWithin(root: string, word: string): string {
 
 // ── --history ────────────────────────────────────────────────────────────────────────────────────
 
-function list(words: string[], { at, to }: { at?: string; to?: string }): Answer {
+interface Wish {
+  at?: string;
+  to?: string;
+  source?: string;
+}
+
+function list(words: string[], { at, to, source }: Wish): Answer {
   if (words.length > 1 || at !== undefined || to !== undefined) throw usage(t`应为 --history [路径]`);
-  const { archive, root } = openArchive();
+  const { archive, root } = openArchive(source);
   using _ = archive;
   const path = pathWithin(root, words[0] ?? '.');
   const isWanted = (it: string) => path === '' || isWithin(it, path) || isWithin(path, it);
@@ -101,13 +125,13 @@ export function readTime(text: string, now = Date.now()): number {
 
 const daysOf = (year = '', month = '') => new Date(Date.UTC(Number(year), Number(month), 0)).getUTCDate();
 
-function recover(words: string[], { at, to }: { at?: string; to?: string }): Answer {
+function recover(words: string[], { at, to, source }: Wish): Answer {
   if (!at || !to) throw usage(t`应为 --recover [路径…] --at 时间 --to 目录`);
   const time = readTime(at);
-  const { archive, root } = openArchive();
+  const { archive, root, directories } = openArchive(source);
   using _ = archive;
   const paths = words.map((word) => pathWithin(root, word)).filter(Boolean);
-  const target = prepareTarget(to, root);
+  const target = prepareTarget(to, root, directories);
   using recovery = new Recovery(archive, { at: time, to: latin1(target), paths });
   const recovered = recovery.run();
   const isEarly = time < (archive.since ?? Number.POSITIVE_INFINITY);
@@ -115,15 +139,17 @@ function recover(words: string[], { at, to }: { at?: string; to?: string }): Ans
   return { text: `${lines.join('\n')}\n`, status: recovered.failed.count > 0 ? 1 : 0 };
 }
 
-/** Makes the directory to recover into. @throws {Failure} where it is not empty, or the mirror would delete what is in it */
-function prepareTarget(to: string, root: string): string {
+/** Makes the directory to recover into. @throws {Failure} where it is not empty, or a mirror would delete what is in it */
+function prepareTarget(to: string, root: string, directories: readonly string[]): string {
   const path = resolve(to);
   let target: string;
   try {
     const real = realPath(path);
     const place = join(root, HISTORY, RECOVERED);
-    if (isWithin(real, root) && !(hasHistory(root) && isWithin(real, place) && real !== place))
-      throw new Failure(t`它在 DEST_DIR=${root} 之内，下一次镜像会删除它（${place} 之下的目录除外）`);
+    const isApart = hasHistory(root) && isWithin(real, place) && real !== place;
+    const mirrored = [root, ...directories.map(realPath)].find((directory) => isWithin(real, directory));
+    if (mirrored !== undefined && !isApart)
+      throw new Failure(t`它在 DEST_DIR=${mirrored} 之内，下一次镜像会删除它（${place} 之下的目录除外）`);
     mkdirSync(path, { recursive: true, mode: 0o700 });
     target = realpathSync(path);
     if (readdirSync(target).length > 0) throw new Failure(t`目录不是空的`);

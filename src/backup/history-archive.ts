@@ -2,7 +2,7 @@
  * Reads what is in DEST_DIR and in its history, for --history and --recover.
  *
  *   using archive = new Archive('/data/backup');
- *   for (const version of archive.versions()) version.path;
+ *   archive.visitCurrent(() => true, ({ path }) => console.log(path));
  */
 import { type BigIntStats, readFileSync } from 'node:fs';
 import { isWithin } from '../service/files.ts';

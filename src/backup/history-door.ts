@@ -3,7 +3,7 @@
  *
  *   const keeping = keepingOf(root);
  *   keeping?.refuse(real, options);
- *   become(rsync, ['rsync', '--server', ...options, ...(keeping?.wordsFor(real) ?? []), '.', real]);
+ *   become(rsync, ['rsync', '--server', ...options, ...(keeping?.wordsFor(real) ?? []), '.', real], process.env);
  */
 import {
   linkSync,
@@ -56,7 +56,12 @@ function namesIn(path: string): string[] | undefined {
 
 /** Whether older versions are in a DEST_DIR, those of another time among them. @param root its real path */
 export function hasHistory(root: string): boolean {
-  return lstatSync(join(root, HISTORY, MARK), { throwIfNoEntry: false }) !== undefined;
+  try {
+    return lstatSync(join(root, HISTORY, MARK), { throwIfNoEntry: false }) !== undefined;
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === 'ENOTDIR') return false; // it is a single file
+    throw cause;
+  }
 }
 
 /**
@@ -232,10 +237,16 @@ export class Keeper implements Disposable {
 /** How many batches were done by this process. */
 let batches = 0;
 
-/** Says what is to become of older versions in a DEST_DIR; nothing where there are none, and none are kept. @throws where that is not possible */
-export function keepingOf(root: string): Keeping | undefined {
+/**
+ * Says what is to become of older versions in a DEST_DIR; nothing where there are none, and none are kept. Where all was moved into a
+ * directory, for a source that gets a name and is not known by it yet, its history is there, and what it mirrors must not delete that.
+ * @param root the real path of DEST_DIR @param real that of what is mirrored into
+ * @throws where that is not possible
+ */
+export function keepingOf(root: string, real = root): Keeping | undefined {
   const isOn = Boolean(process.env[HISTORY_VARIABLE]);
-  if (isOn) makeHistory(root);
+  const own = isOn && !hasHistory(root) && hasHistory(real) ? real : root;
+  if (isOn) makeHistory(own);
   else noteLost(join(root, HISTORY, MARK), Date.now());
-  return isOn || hasHistory(root) ? new Keeping(root, isOn) : undefined;
+  return isOn || hasHistory(root) ? new Keeping(own, isOn) : undefined;
 }

@@ -45,7 +45,7 @@ const statusAt = ({ at, name }: Target) =>
   lstatSync(Buffer.concat([Buffer.from(`${at}/`), name]), { throwIfNoEntry: false, bigint: true });
 const statusOf = (entry: Entry) => statusAt(targetOf(entry));
 
-export class Guard {
+export class HistoryGuard {
   private readonly top: Held;
   /** Where all versions are, and those of this session, as the kernel names that now: DEST_DIR may be moved. */
   private history = '';
@@ -174,7 +174,7 @@ export class Guard {
 export async function runGuarded(rsync: string, words: string[], place: Place): Promise<number | undefined> {
   const filter = Filter.install();
   if (!filter) return undefined;
-  const guard = new Guard(filter, place);
+  const guard = new HistoryGuard(filter, place);
   const [argv0 = rsync, ...args] = words;
   const child = spawn(rsync, args, { argv0, stdio: 'inherit' });
   const ended = exitStatus(child);

@@ -3,7 +3,7 @@
  * replaced or removed.
  *
  *   const found = new Lookup(at, moves);
- *   found.add({ path: 'a/b', born: 10, until: 20, isExact: true, slot: undefined, origin });
+ *   found.add({ path: 'a/b', born: 10, until: 20, isExact: true, origin });
  *   found.chosen(); // the path at that time, and what it was
  */
 import { type Move, Moves } from './history-moves.ts';

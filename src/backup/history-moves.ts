@@ -3,7 +3,7 @@
  *
  *   const journal = new MovesJournal('/data/backup/.history/now-4711-83120.moves');
  *   journal.around('old', 'new', () => rename());
- *   movesIn(bytes); // [{ time: 1795889034123, from: 'old', to: 'new' }]
+ *   movesIn(bytes, 0); // [{ time: 1795889034123, from: 'old', to: 'new' }]
  */
 import { closeSync, constants, ftruncateSync, openSync, writeSync } from 'node:fs';
 

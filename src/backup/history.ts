@@ -2,37 +2,33 @@
  * Sees to older versions in DEST_DIR/.history while the service runs: a process of its own names, thins out and removes them, and it is
  * told here what they cost.
  *
- *   const history = new History(config, guard);
- *   await history.keep();
+ *   const history = new History(config);
+ *   await history.look(); // again and again
  *   history.report(); // { days: 30, versions: 1200, bytes: 52428800 }
  */
 import { createHash } from 'node:crypto';
 import { lstat, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { lifecycle } from '../service/lifecycle.ts';
 import { warn } from '../service/log.ts';
 import { exitStatus, limit, start, tailOf } from '../service/processes.ts';
 import { touch } from '../service/status.ts';
-import { escapeText, lastLine, localTime, reasonOf, t } from '../service/text.ts';
+import { escapeText, lastLine, reasonOf, t } from '../service/text.ts';
 import type { Config } from './config.ts';
-import type { Guard } from './guard.ts';
 import { HistoryClock } from './history-clock.ts';
 import { entryOf, HISTORY } from './history-names.ts';
 import { goneOf } from './history-sessions.ts';
 import { type Orders, type Outcome, TEND } from './history-tender.ts';
-import { canAsk } from './seccomp.ts';
 
-/** After how many beats it is looked again for sessions that have kept something and have ended. */
-const LOOK_EVERY = 2;
 /** How long a process that names them is not started again, ms: it takes 0.1 s of CPU, and a version itself says when it was replaced. */
 const SETTLE_MS = 10_000;
-/** How often versions are thinned out and removed, and the time is written down, ms. */
-const THIN_MS = 600_000;
-
-const UNGUARDED = t`内核不支持 seccomp 的通知（Linux 5.19 起），或被容器占用或禁止（Docker 23 以前）：不是 rsync 的客户端可能使一次传输丢掉它自己刚保留的旧版本。请升级内核或容器引擎，或另做 DEST_DIR 的快照`;
+/** How often versions are thinned out and removed, and the time is written down, ms; the second where nothing has been kept since, for there may be many sources. */
+const [THIN_MS, IDLE_MS] = [600_000, 3_600_000];
 
 export class History {
   private readonly clock: HistoryClock;
+  private isBegun = false;
+  /** By how much the clock of the machine is behind the time that has really passed, ms. */
+  lag = 0;
   private counted: { versions: number; bytes: number } | undefined;
   private thinned: { stamp: number; uptime: number } | undefined;
   private tended = Number.NEGATIVE_INFINITY;
@@ -41,25 +37,9 @@ export class History {
   /** What the last process has left of it: when something was made or named there last, and what sessions keep on keeping. */
   private left: Pick<Outcome, 'changed' | 'open'> = { changed: '', open: [] };
 
-  /** @param guard says whether DEST_DIR is the one that it should be */
-  constructor(
-    private readonly config: Pick<Config, 'DEST_DIR' | 'HISTORY_DAYS' | 'HOST_KEY_DIR'>,
-    private readonly guard: Pick<Guard, 'report'>,
-  ) {
+  constructor(private readonly config: Pick<Config, 'DEST_DIR' | 'HISTORY_DAYS' | 'HOST_KEY_DIR'>) {
     const name = createHash('sha256').update(config.DEST_DIR).digest('hex').slice(0, 16);
     this.clock = new HistoryClock(join(config.HOST_KEY_DIR, `history-${name}.json`));
-  }
-
-  /** Sees to them as long as the program runs. */
-  async keep(): Promise<void> {
-    if (this.config.HISTORY_DAYS === 0) return;
-    this.clock.begin(this.clock.isKnown ? undefined : await this.newest());
-    if (!canAsk()) warn('history.unguarded', UNGUARDED);
-    lifecycle.onStop(async () => this.saveTime());
-    while (!lifecycle.stopping) {
-      if (this.guard.report() === null) await this.look();
-      await lifecycle.nextBeat(LOOK_EVERY);
-    }
   }
 
   /** Tells what older versions cost; null where none are kept. */
@@ -85,15 +65,19 @@ export class History {
     return status && String(status.mtimeNs);
   }
 
-  private async look(): Promise<void> {
+  /** Has them tended where there is something to do. */
+  async look(): Promise<void> {
+    if (!this.isBegun) this.clock.begin(this.clock.isKnown ? undefined : await this.newest());
+    this.isBegun = true;
     const changed = await this.changed(); // there may be a million names, which are not listed here
+    if (changed === undefined) return;
     const now = this.clock.now();
-    const isDue = !this.thinned || performance.now() - this.thinned.uptime >= THIN_MS;
-    if (isDue) this.saveTime();
     const isNew = changed !== this.left.changed || goneOf(this.left.open).length > 0;
+    const isDue = !this.thinned || performance.now() - this.thinned.uptime >= (isNew ? THIN_MS : IDLE_MS);
+    if (isDue) this.saveTime();
     const isToSettle = performance.now() - this.tended >= SETTLE_MS && isNew;
-    if (changed === undefined || !(isDue || isToSettle)) return;
-    this.tellClock(now.stamp - now.time);
+    if (!(isDue || isToSettle)) return;
+    this.lag = now.stamp - now.time;
     const since = isDue ? (this.thinned?.stamp ?? 0) : null;
     const orders = { days: this.config.HISTORY_DAYS, ...now, since, isToCount: !this.counted };
     const outcome = await tend(orders, this.config.DEST_DIR);
@@ -122,13 +106,6 @@ export class History {
       warn('history.failed', t`无法整理 ${place} 中的旧版本：${escapeText(failure)}。请检查权限和磁盘`);
   }
 
-  private tellClock(lag: number): void {
-    const hours = Math.round(lag / 3_600_000);
-    if (!this.isNews('clock', hours === 0 ? '' : String(hours))) return;
-    const what = t`本机时钟与实际经过的时间相差约 ${Math.abs(hours)} 小时（现在显示 ${localTime(new Date())}）`;
-    warn('history.clock', t`${what}：旧版本按实际经过的时间保留，不会因此提前删除。请检查时钟`, { hours });
-  }
-
   /** Whether something is to be told: it is there, and was not told last. */
   private isNews(kind: string, text: string): boolean {
     const isNews = text !== '' && this.told.get(kind) !== text;
@@ -136,7 +113,9 @@ export class History {
     return isNews;
   }
 
-  private saveTime(): void {
+  /** Writes down how late it is, for the next start. */
+  saveTime(): void {
+    if (!this.isBegun) return;
     try {
       this.clock.save();
     } catch (cause) {

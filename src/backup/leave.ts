@@ -1,7 +1,8 @@
 /**
- * For how long the source may read DEST_DIR, because somebody on this machine has said so. It is a state of the running service, and ends
- * with it.
+ * For how long a source may read its directory, because somebody on this machine has said so. It is a state of the running service, and
+ * ends with it.
  *
+ *   const leave = new Leave('web1');
  *   leave.give(3_600_000);
  *   leave.attend(socket, '/data/backup'); // a session that reads: its connection ends when it may no longer
  */
@@ -12,6 +13,7 @@ import { log } from '../service/log.ts';
 import { touch } from '../service/status.ts';
 import { escapeText, localTime, t } from '../service/text.ts';
 import { Ceiling, LAST } from './ceiling.ts';
+import { about, fieldsOf } from './doors.ts';
 
 /** How many reads are told an hour: a restore has two. */
 const MAX_TOLD = 100;
@@ -23,9 +25,20 @@ const FORBIDDEN = 'forbidden';
 export class Leave {
   private until: Date | undefined;
   private end: NodeJS.Timeout | undefined;
-  private readonly ceiling = new Ceiling(t`源端的读取`, MAX_TOLD);
+  private readonly ceiling: Ceiling;
   /** The sessions that read now. */
   private readonly readers = new Set<Socket>();
+  private readonly place: string;
+
+  /** @param name of the source, '' for the one without a name */
+  constructor(private readonly name = '') {
+    this.place = name ? `DEST_DIR/${name}` : 'DEST_DIR';
+    this.ceiling = new Ceiling(about(name, t`源端的读取`), MAX_TOLD);
+  }
+
+  private tell(event: string, text: string, fields: Record<string, unknown> = {}): void {
+    log(event, about(this.name, text), { ...fields, ...fieldsOf(this.name) });
+  }
 
   /** Lets the source read from now on, for so long, ms; what was allowed before counts no more. 0 ends it at once. */
   give(ms: number): void {
@@ -37,7 +50,8 @@ export class Leave {
     this.until = new Date(Date.now() + ms);
     this.end = setTimeout(() => this.withdraw(t`已到期`), ms).unref();
     const until = localTime(this.until);
-    log('restore.allowed', t`允许源端读取 DEST_DIR 以恢复数据，到 ${until} 为止`, { until: this.until.toISOString() });
+    const fields = { until: this.until.toISOString() };
+    this.tell('restore.allowed', t`允许源端读取 ${this.place} 以恢复数据，到 ${until} 为止`, fields);
     touch();
   }
 
@@ -46,7 +60,7 @@ export class Leave {
     this.until = undefined;
     const count = this.readers.size;
     const broken = count > 0 ? t`，已中断 ${count} 个正在进行的读取` : '';
-    log('restore.ended', t`恢复的许可${how}：源端不能再读取 DEST_DIR${broken}`, { reading: count });
+    this.tell('restore.ended', t`恢复的许可${how}：源端不能再读取 ${this.place}${broken}`, { reading: count });
     for (const reader of this.readers) reader.destroy();
     this.readers.clear();
     touch();
@@ -60,10 +74,11 @@ export class Leave {
     }
     this.readers.add(socket);
     const turn = this.ceiling.count();
-    const about = `${escapeText(what)}${turn === 'last' ? LAST : ''}`;
-    if (turn !== 'omitted') log('restore.reading', t`源端开始读取 ${about}`);
+    const shown = `${escapeText(what)}${turn === 'last' ? LAST : ''}`;
+    if (turn !== 'omitted') this.tell('restore.reading', t`源端开始读取 ${shown}`);
     socket.once('close', () => {
-      if (this.readers.delete(socket) && turn !== 'omitted') log('restore.read', t`源端读取 ${escapeText(what)} 结束`);
+      if (this.readers.delete(socket) && turn !== 'omitted')
+        this.tell('restore.read', t`源端读取 ${escapeText(what)} 结束`);
       touch();
     });
     socket.write(`${ALLOWED}\n`);
@@ -74,8 +89,10 @@ export class Leave {
   readonly allow: Command = async ({ ms }) => {
     if (typeof ms !== 'number' || !(ms >= 0 && ms <= MAX_DURATION_MS)) return { isDone: false, text: t`时长无效` };
     this.give(ms);
-    if (!this.until) return { isDone: true, text: t`恢复的许可已结束：源端不能读取 DEST_DIR` };
-    return { isDone: true, text: t`源端现在可以读取 DEST_DIR，到 ${localTime(this.until)} 为止` };
+    const text = this.until
+      ? t`源端现在可以读取 ${this.place}，到 ${localTime(this.until)} 为止`
+      : t`恢复的许可已结束：源端不能读取 ${this.place}`;
+    return { isDone: true, text: about(this.name, text) };
   };
 
   /** Tells until when the source may read, and how many sessions do. */

@@ -38,10 +38,11 @@ export class MountMemory {
   private readonly directory: string;
 
   constructor(
-    { HOST_KEY_DIR, DEST_DIR }: Config,
+    { HOST_KEY_DIR, DEST_DIR }: Pick<Config, 'HOST_KEY_DIR' | 'DEST_DIR'>,
     private readonly mountsNow: () => Mount[] = () => parseMountinfo(readMountinfo()),
+    name = 'destination.json',
   ) {
-    this.file = join(HOST_KEY_DIR, 'destination.json');
+    this.file = join(HOST_KEY_DIR, name);
     this.directory = DEST_DIR;
   }
 

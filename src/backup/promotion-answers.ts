@@ -5,16 +5,18 @@
  */
 import { existsSync, readFileSync, realpathSync } from 'node:fs';
 import { resolve } from 'node:path';
-import { ask, NoService, type Reply, socketOf } from '../service/control.ts';
+import { parseArgs } from 'node:util';
+import { answerOf, ask, NoService, type Reply, socketOf } from '../service/control.ts';
 import type { Answer } from '../service/lifecycle.ts';
 import { endGroups } from '../service/processes.ts';
-import { escapeText, Failure, t } from '../service/text.ts';
-import { parseFlags } from '../service/variables.ts';
-import { SharedKey } from './authorized-keys.ts';
+import { escapeText, Failure, reasonOf, t } from '../service/text.ts';
+import { SOURCE_VARIABLE } from './admission.ts';
+import { formerNames, SharedKey } from './authorized-keys.ts';
 import { CleanMark } from './clean-mark.ts';
 import { type Config, PROGRAM, readConfig, variables } from './config.ts';
-import { describeDemoted, describeNoMark, describePromoted, UNFINISHED } from './promotion.ts';
-import { PromotionMark } from './promotion-mark.ts';
+import { Doors } from './doors.ts';
+import { describeUnfinished } from './promotion.ts';
+import { PromotionMarks, type Scope } from './promotion-marks.ts';
 import { haveMembers, straysOf } from './strays.ts';
 
 /** How long the service may take, ms: it ends all that runs for the source. */
@@ -27,31 +29,50 @@ const ASK_MS = 15_000;
 export async function answerPromotion(args: string[]): Promise<Answer | undefined> {
   const flag = args.find((it) => it === '--promote' || it === '--demote');
   if (!flag) return undefined;
-  const { promote, demote } = parseFlags(PROGRAM, ['promote', 'demote']);
+  const { promote, demote, source } = read(args);
   if (promote && demote)
     throw new Failure(t`用法错误: --promote 和 --demote 不能同时使用。请参阅 ${PROGRAM} --help`, 2);
   const command = promote ? 'promote' : 'demote';
   const statusFile = resolve(process.env.STATUS_FILE || String(variables.STATUS_FILE.default));
-  const { isDone, text } = await ask(socketOf(statusFile), { command }, ASK_MS).catch((cause) => {
-    if (cause instanceof NoService) return withoutService(command, readConfig(process.env));
+  const reply = await ask(socketOf(statusFile), { command, source }, ASK_MS).catch((cause) => {
+    if (cause instanceof NoService) return withoutService(command, source, readConfig(process.env));
     throw cause;
   });
-  return { text: `${text}\n`, status: isDone ? 0 : 1 };
+  return answerOf(reply);
 }
 
-/** Makes or removes the mark by itself. @throws {Failure} where no service would go by it */
-async function withoutService(command: 'promote' | 'demote', config: Config): Promise<Reply> {
-  const mark = new PromotionMark(config);
+function read(args: string[]) {
+  const options = { promote: { type: 'boolean' }, demote: { type: 'boolean' }, source: { type: 'string' } } as const;
+  try {
+    return parseArgs({ args, options }).values;
+  } catch (cause) {
+    throw new Failure(t`用法错误: ${reasonOf(cause)}。请参阅 ${PROGRAM} --help`, 2);
+  }
+}
+
+/**
+ * Makes or removes the mark by itself.
+ * @param source whose it is; nothing for all of DEST_DIR @throws {Failure} where no service would go by it
+ */
+async function withoutService(
+  command: 'promote' | 'demote',
+  source: string | undefined,
+  config: Config,
+): Promise<Reply> {
   checkThatItIsRead(config);
-  if (command === 'demote' && !mark.since) return { isDone: true, text: describeNoMark(config.DEST_DIR) };
-  if (command === 'promote') mark.put();
-  else mark.remove();
-  if (config.ALLOW_SHELL) new SharedKey(config).restrictFormer(); // whom another sshd may let in, too
-  const rest = t`服务没有运行，或 STATUS_FILE 不同；${escapeText(mark.file)} 从下次启动起生效`;
-  if (command === 'demote') return { isDone: true, text: `${describeDemoted(config.DEST_DIR)}\n${rest}` };
-  const isDone = await endCommandsInto(config.DEST_DIR);
-  const done = describePromoted(config.DEST_DIR, mark.since ?? new Date());
-  return { isDone, text: isDone ? `${done}\n${rest}` : UNFINISHED };
+  const marks = new PromotionMarks(config, new Doors(config));
+  const scope = marks.find(source);
+  if (command === 'demote' && !marks.isMarked(scope)) return { isDone: true, text: marks.describeNoMark(scope) };
+  if (command === 'promote') marks.of(scope).put();
+  else marks.remove(scope);
+  if (config.ALLOW_SHELL)
+    // whom another sshd may let in, too
+    for (const name of formerNames(config)) new SharedKey(config, name).restrictFormer();
+  const rest = t`服务没有运行，或 STATUS_FILE 不同；${escapeText(marks.of(scope).file)} 从下次启动起生效`;
+  if (command === 'demote') return { isDone: true, text: `${marks.describeDemoted(scope)}\n${rest}` };
+  const isDone = await endCommandsOf(config, scope);
+  const done = marks.describePromoted(scope, marks.sinceOf(scope) ?? new Date());
+  return { isDone, text: isDone ? `${done}\n${rest}` : describeUnfinished(scope.name) };
 }
 
 /** Makes sure that these are the variables of a service: a mark elsewhere would keep nobody from anything. @throws {Failure} */
@@ -64,8 +85,12 @@ function checkThatItIsRead(config: Config): void {
 }
 
 /** Ends what a service that cannot be asked, or was killed, has let in; resolves with whether nothing of it is left. */
-async function endCommandsInto(directory: string): Promise<boolean> {
-  const groups = straysOf((_, pid) => variablesOf(pid).includes(`DEST_DIR=${directory}`));
+async function endCommandsOf({ DEST_DIR }: Config, { name }: Scope): Promise<boolean> {
+  const wanted = [`DEST_DIR=${DEST_DIR}`, ...(name ? [`${SOURCE_VARIABLE}=${name}`] : [])];
+  const groups = straysOf((_, pid) => {
+    const found = variablesOf(pid);
+    return wanted.every((it) => found.includes(it));
+  });
   await endGroups(groups);
   return !haveMembers(groups);
 }

@@ -30,14 +30,24 @@ export function promotedSince(file: string): Date | undefined {
   return found.mtime;
 }
 
+const nameFor = (directory: string) =>
+  `promoted-${new Bun.CryptoHasher('sha256').update(directory).digest('hex').slice(0, 16)}.json`;
+
+/**
+ * Says since when nothing is mirrored into a directory.
+ * @param whole the file of the mark of all of DEST_DIR, beside which that of the directory would be
+ * @throws where it cannot be known whether either is there
+ */
+export const promotedIn = (whole: string, directory: string): Date | undefined =>
+  promotedSince(whole) ?? promotedSince(join(dirname(whole), nameFor(directory)));
+
 export class PromotionMark {
   readonly file: string;
   private readonly directory: string;
 
-  /** Several services may have the same host keys: each DEST_DIR has a mark of its own. */
+  /** Several services may have the same host keys, and several sources a directory each: each DEST_DIR has a mark of its own. */
   constructor({ HOST_KEY_DIR, DEST_DIR }: Pick<Config, 'HOST_KEY_DIR' | 'DEST_DIR'>) {
-    const name = new Bun.CryptoHasher('sha256').update(DEST_DIR).digest('hex').slice(0, 16);
-    this.file = join(HOST_KEY_DIR, `promoted-${name}.json`);
+    this.file = join(HOST_KEY_DIR, nameFor(DEST_DIR));
     this.directory = DEST_DIR;
   }
 
@@ -47,13 +57,13 @@ export class PromotionMark {
   }
 
   /** Makes it, and has it get to its disk; one that is there stays. @throws {Failure} */
-  put(): void {
+  put(since = new Date()): void {
     this.change(() => {
       if (this.since) return;
       const temporary = `${this.file}.${process.pid}.tmp`;
       rmSync(temporary, { force: true }); // of one that was cut short
       const descriptor = openSync(temporary, 'wx', 0o600);
-      writeSync(descriptor, `${JSON.stringify({ directory: this.directory, since: new Date() })}\n`);
+      writeSync(descriptor, `${JSON.stringify({ directory: this.directory, since })}\n`);
       flush(descriptor);
       renameSync(temporary, this.file);
     });

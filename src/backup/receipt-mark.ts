@@ -7,16 +7,18 @@
  */
 import { constants, futimesSync, openSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { SOURCE_VARIABLE } from './admission.ts';
 
-const markIn = (directory: string) => join(directory, 'received');
+const markIn = (directory: string, name: string) => join(directory, name ? `received@${name}` : 'received');
 
 export class ReceiptMark {
   private readonly file: number | undefined;
 
-  /** Opens it, for the session may be fenced off from it later on. @param admission a file beside it, if there is one */
-  constructor(admission = process.env.START_SSHD_ADMISSION) {
+  /** Opens it, for the session may be fenced off from it later on. @param admission a file beside it, if there is one @param name of the source, '' for one without */
+  constructor(admission = process.env.START_SSHD_ADMISSION, name = process.env[SOURCE_VARIABLE] ?? '') {
+    if (!admission) return;
     try {
-      if (admission) this.file = openSync(markIn(dirname(admission)), constants.O_WRONLY | constants.O_CREAT, 0o600);
+      this.file = openSync(markIn(dirname(admission), name), constants.O_WRONLY | constants.O_CREAT, 0o600);
     } catch {} // nothing is lost but this
   }
 
@@ -27,6 +29,6 @@ export class ReceiptMark {
   }
 }
 
-/** Tells when a session last began to receive something, or made ready to; nothing where none has. */
-export const receivedAt = (directory: string): Date | undefined =>
-  statSync(markIn(directory), { throwIfNoEntry: false })?.mtime;
+/** Tells when a session of a source last began to receive something, or made ready to; nothing where none has. */
+export const receivedAt = (directory: string, name = ''): Date | undefined =>
+  statSync(markIn(directory, name), { throwIfNoEntry: false })?.mtime;

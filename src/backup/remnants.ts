@@ -10,13 +10,13 @@
  */
 import { constants, readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { type FileHandle, lstat, open, readFile, realpath, stat, unlink } from 'node:fs/promises';
-import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isWithin } from '../service/files.ts';
 import { lifecycle } from '../service/lifecycle.ts';
 import { warn } from '../service/log.ts';
-import { startedBy } from '../service/processes.ts';
+import { commandLineOf, startedBy } from '../service/processes.ts';
 import { reasonOf, showPath, t } from '../service/text.ts';
+import { isAbsence } from './admission.ts';
 import { HISTORY } from './history-names.ts';
 import { readLong } from './receiver-options.ts';
 import { PLACE } from './renames.ts';
@@ -97,7 +97,7 @@ export class Remnants {
   /** Notes what a process writes. What it wrote before stays noted: at its end, its files are closed before it is gone. */
   private async note(pid: number): Promise<void> {
     const start = startOf(pid);
-    if (start === undefined || !cleansUp(wordsOf(pid))) return;
+    if (start === undefined || !cleansUp(commandLineOf(pid))) return;
     const files = await writtenBy(pid);
     if (files.length > 0 && startOf(pid) === start) this.writers.set(pid, { start, files });
   }
@@ -123,8 +123,12 @@ export class Remnants {
 /** Says where DEST_DIR has what a process has open, which may see it in mounts of its own; nothing where it is elsewhere, or an older version. */
 function pathWithin(root: string, seen: string): string | undefined {
   const path = seen.startsWith(`${STAGE}/`) ? seen.slice(STAGE.length) : seen;
-  return root && isWithin(path, root) && !isWithin(path, join(root, HISTORY)) ? path : undefined;
+  return root && isWithin(path, root) && !isVersion(path, root) ? path : undefined;
 }
+
+/** Whether a path is that of an older version, or of one of a source that has a directory of its own. */
+const isVersion = (path: string, root: string) =>
+  path.slice(root.length).split('/').filter(Boolean).slice(0, 2).includes(HISTORY);
 
 /** Lists a process and all that it has started. */
 const withAllStarted = (pid: number): number[] => [pid, ...startedBy(pid).flatMap(withAllStarted)];
@@ -137,14 +141,6 @@ function startOf(pid: number): string | undefined {
     return 'ZX'.includes(state) ? undefined : start;
   } catch {
     return undefined;
-  }
-}
-
-function wordsOf(pid: number): string[] {
-  try {
-    return readFileSync(`/proc/${pid}/cmdline`, 'latin1').split('\0').slice(0, -1);
-  } catch {
-    return []; // it has ended
   }
 }
 
@@ -201,9 +197,6 @@ async function unfinishedAt(pid: number, number: string, path: string): Promise<
   if (!status.isFile() || status.nlink !== 1n) return undefined;
   return { path, device: status.dev, inode: status.ino, birth: status.birthtimeNs };
 }
-
-const isAbsence = (cause: unknown) =>
-  ['ENOENT', 'ENOTDIR', 'ELOOP'].includes((cause as NodeJS.ErrnoException).code ?? '');
 
 /**
  * Removes a file if it is still what it was under its path. No link is followed on the way, whoever may put one there meanwhile.

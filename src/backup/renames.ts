@@ -109,7 +109,7 @@ function* readPairs(): Generator<[from: string, to: string]> {
  */
 export function renameIn(directory: string, allowed: string): number {
   const { real, root } = locate(directory, allowed);
-  const history = keepingOf(root);
+  const history = keepingOf(root, real);
   history?.refuse([real]);
   if (enter(real, root) !== './') return 0; // there is nothing yet
   using keeper = history?.keeper(real);

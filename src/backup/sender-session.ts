@@ -17,7 +17,7 @@ import { HISTORY, RECOVERED } from './history-names.ts';
 import { ALLOWED } from './leave.ts';
 import { findProgram } from './programs.ts';
 import { parseSender } from './sender-options.ts';
-import { MAX_SHOWN } from './session-reports.ts';
+import { headOf, MAX_SHOWN } from './session-reports.ts';
 
 /** How long the service may take to say whether it is allowed, ms. */
 const ASK_MS = 5000;
@@ -33,7 +33,7 @@ async function obtainLeave(what: string): Promise<AbortSignal> {
   const over = new AbortController();
   const socket = connect(process.env.START_SSHD_REPORTS ?? '').setEncoding('utf8');
   socket.on('error', () => {}).once('close', () => over.abort());
-  socket.write(`sending\n${what.slice(0, MAX_SHOWN).replaceAll('\n', '?')}\n`);
+  socket.write(`${headOf('sending')}${what.slice(0, MAX_SHOWN).replaceAll('\n', '?')}\n`);
   const late = setTimeout(() => socket.destroy(), ASK_MS);
   const [answer] = await once(socket, 'data', { signal: over.signal }).catch(() => ['']);
   clearTimeout(late);

@@ -8,6 +8,7 @@ import { homedir } from 'node:os';
 import { resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { t } from '../service/text.ts';
+import { SOURCE_VARIABLE } from './admission.ts';
 import { Refusal } from './confinement.ts';
 
 /** How much is told of a command that is refused, characters. */
@@ -31,6 +32,12 @@ type Kind =
   | 'unblocked'
   | 'announced';
 
+/** Begins a report: what it is about, and from which source if that has a name. */
+export function headOf(kind: Kind | 'sending'): string {
+  const { [SOURCE_VARIABLE]: name } = process.env;
+  return `${name ? `${kind}@${name}` : kind}\n`;
+}
+
 /**
  * Tells the service; returns what it answers, '' where it does not.
  * node:net is loaded only here: it takes half as long as all that a session does without it.
@@ -39,7 +46,9 @@ export async function sendReport(kind: Kind, message: string): Promise<string> {
   const { START_SSHD_REPORTS: service } = process.env;
   if (!service) return '';
   const { connect } = await import('node:net');
-  const socket = connect(service).setEncoding('utf8').end(`${kind}\n${message}`);
+  const socket = connect(service)
+    .setEncoding('utf8')
+    .end(`${headOf(kind)}${message}`);
   let answer = '';
   socket.on('data', (chunk: string) => {
     answer = `${answer}${chunk}`.slice(0, 4 * MAX_SHOWN);

@@ -3,7 +3,7 @@
  * that was.
  *
  *   if (!takeSlot('/run/start-sshd-x/slots', MAX_COMMANDS)) throw new Refusal('…');
- *   return become('/usr/bin/rsync', ['rsync', '--server', …]); // which holds it on
+ *   return become('/usr/bin/rsync', ['rsync', '--server', …], process.env); // which holds it on
  */
 import { ptr } from 'bun:ffi';
 import { closeSync, constants, openSync } from 'node:fs';

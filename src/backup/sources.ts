@@ -7,6 +7,7 @@
 import { log, warn } from '../service/log.ts';
 import { escapeText, t } from '../service/text.ts';
 import { Ceiling, LAST } from './ceiling.ts';
+import { about, fieldsOf } from './doors.ts';
 
 /** Who is not heard for so long is gone, ms: sources speak every two minutes. */
 const FORGET_MS = 300_000;
@@ -36,9 +37,15 @@ export class Sources {
   private known: Known[] = [];
   /** The directories of which it was told that there are two. */
   private readonly told = new Set<string>();
-  private readonly ceiling = new Ceiling(t`同时镜像到同一目录的源端`, MAX_LINES);
+  private readonly ceiling: Ceiling;
 
-  constructor(private readonly now = () => performance.now()) {}
+  /** @param door the name of those that log in by the same key, which may say of any directory that they mirror into it */
+  constructor(
+    private readonly door = '',
+    private readonly now = () => performance.now(),
+  ) {
+    this.ceiling = new Ceiling(about(door, t`同时镜像到同一目录的源端`), MAX_LINES);
+  }
 
   /** Takes down that a source lives, tells where there are two, and returns the names of the others. */
   note({ directory, instance, name }: Announcement): string[] {
@@ -75,13 +82,14 @@ export class Sources {
       const what = t`多个 rsync-inotify 同时镜像到 ${escapeText(directory)}：${who}`;
       const turn = this.ceiling.count();
       const advice = t`。它们会互相覆盖和删除，请只保留一个${turn === 'last' ? LAST : ''}`;
-      if (turn !== 'omitted') warn('mirror.doubled', `${what}${advice}`, { directory, sources });
+      if (turn !== 'omitted')
+        warn('mirror.doubled', about(this.door, `${what}${advice}`), { directory, sources, ...fieldsOf(this.door) });
     }
     for (const directory of this.told) {
       if (doubled.some((it) => it.directory === directory)) continue;
       this.told.delete(directory);
-      if (this.ceiling.count() !== 'omitted')
-        log('mirror.single', t`只有一个 rsync-inotify 镜像到 ${escapeText(directory)} 了 ✓`, { directory });
+      const what = about(this.door, t`只有一个 rsync-inotify 镜像到 ${escapeText(directory)} 了 ✓`);
+      if (this.ceiling.count() !== 'omitted') log('mirror.single', what, { directory, ...fieldsOf(this.door) });
     }
   }
 }

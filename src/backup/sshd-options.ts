@@ -92,9 +92,17 @@ export function sessionOptions(config: Config, user: string, files: SessionFiles
 /** How long a login may take, seconds. */
 export const LOGIN_SECONDS = 20;
 /** How many may be logging in at a time; from half of that on, every second one more is turned away. */
-export const MAX_STRANGERS = 40;
-/** Options since OpenSSH 8.5: how many of those may come from one address, for IPv6 from one network, so that one alone locks nobody out. */
-export const SOMETIMES_KNOWN = ['PerSourceMaxStartups 10', 'PerSourceNetBlockSize 32:64'];
+export const MAX_STRANGERS = 120;
+/**
+ * Options that an sshd may not know yet, by the release that brought them.
+ *
+ * Since OpenSSH 8.5: how many of those may come from one address, for IPv6 from one network, so that one alone locks nobody out. After a
+ * restart all sources come at once, and fifty of them may share an address (NAT): who is turned away tries again within seconds.
+ *
+ * Since 9.8, sshd shuts out for minutes an address from which some have failed to log in, or have only looked whether it is there: one source
+ * whose key is not in force yet would lock out all others at its address. Nobody guesses a key, and what strangers cost is limited above.
+ */
+export const SOMETIMES_KNOWN = [['PerSourceMaxStartups 30', 'PerSourceNetBlockSize 32:64'], ['PerSourcePenalties no']];
 
 /** Lists what holds before anybody has logged in. PAM works for root only, and lets a root without a password in by key. */
 export function serverOptions(config: Config, user: string, strictModes: 'yes' | 'no'): string[] {
@@ -107,7 +115,7 @@ export function serverOptions(config: Config, user: string, strictModes: 'yes' |
     'PidFile none',
     'LogLevel INFO',
     `LoginGraceTime ${LOGIN_SECONDS}`,
-    `MaxStartups 20:50:${MAX_STRANGERS}`,
+    `MaxStartups ${MAX_STRANGERS / 2}:50:${MAX_STRANGERS}`,
     'ClientAliveInterval 10', // a source that is silent for 30 s is cut; OpenSSH 9.2 takes twice as long
     'ClientAliveCountMax 2',
     'KexAlgorithms -diffie-hellman-group1-*,diffie-hellman-group14-*,diffie-hellman-group-exchange-*,ecdh-sha2-*',

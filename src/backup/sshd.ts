@@ -17,6 +17,7 @@ import { endChildren, endGroups, startedBy, startOnLeash } from '../service/proc
 import { escapeText, Failure, t } from '../service/text.ts';
 import { Ceiling, LAST } from './ceiling.ts';
 import type { Config } from './config.ts';
+import { Owners } from './owners.ts';
 import { findProgram } from './programs.ts';
 import { receivedAt } from './receipt-mark.ts';
 import { openRecords } from './records.ts';
@@ -31,7 +32,7 @@ import {
   sessionOptions,
   strictModesFor,
 } from './sshd-options.ts';
-import { haveMembers, straysOf } from './strays.ts';
+import { haveMembers, keyOf, straysOf } from './strays.ts';
 import { VisitLog } from './visits.ts';
 
 /** How many lines of sshd are passed on an hour: those that say who has logged in, and the others, which any scanner brings about. */
@@ -50,6 +51,7 @@ export class Sshd {
   /** The sessions that are being ended. */
   private ending: Promise<void> = Promise.resolve();
   private remnants: Remnants | undefined;
+  private readonly owners = new Owners((pid) => commandsBelow(pid));
   private readonly visits = new VisitLog();
   private readonly logins = new Ceiling(t`sshd 的登录记录`, MAX_LOGINS_TOLD);
   private readonly words = new Ceiling(t`sshd 的其他输出`, MAX_WORDS_TOLD);
@@ -94,9 +96,11 @@ export class Sshd {
     this.command = [findProgram('sshd') ?? 'sshd', '-f', file, '-p', String(config.SSHD_PORT)];
     const write = (options: string[]) =>
       writeFileSync(file, [`Include ${configWord(sessionFile)}`, ...options, ''].join('\n'));
-    write([...server, ...SOMETIMES_KNOWN]);
-    if (await isAccepted(this.command)) server.push(...SOMETIMES_KNOWN);
-    else write(server);
+    for (const options of SOMETIMES_KNOWN) {
+      write([...server, ...options]);
+      if (await isAccepted(this.command)) server.push(...options);
+    }
+    write(server);
     await includeMachineConfig(file, [...server, ...session], this.command, user);
   }
 
@@ -186,9 +190,9 @@ export class Sshd {
     return this.connections().length;
   }
 
-  /** Tells when a session last began to receive something, or made ready to; nothing where none has. */
-  get received(): Date | undefined {
-    return this.directory ? receivedAt(this.directory) : undefined;
+  /** Tells when a session of a source last began to receive something, or made ready to; nothing where none has. */
+  receivedOf(name: string): Date | undefined {
+    return this.directory ? receivedAt(this.directory, name) : undefined;
   }
 
   /** Lists the processes that lead what runs for sessions: each is started by one of sshd's own. */
@@ -201,19 +205,30 @@ export class Sshd {
     return commandsBelow(connection);
   }
 
+  /** Finds the fingerprint of the key of each connection, as far as something has run over it. */
+  owned(): ReadonlyMap<number, string> {
+    return this.owners.look(this.connections());
+  }
+
+  /** Ends the connections of one key with what runs for them, or ran for one that is gone; of ALLOW_SHELL, where nobody can tell, all. */
+  endSessionsOf(fingerprint: string): number {
+    return this.end(this.connectionsOf(fingerprint), this.strays(fingerprint));
+  }
+
   /** Ends all connections with what runs for them, or ran for one that is gone; sshd itself goes on. Returns how many there were. */
   endSessions(): number {
-    const connections = new Set([1, 2, 3].flatMap(() => this.connections())); // one that ends meanwhile may hide the next (proc(5))
-    return this.end([...connections], this.strays());
+    return this.end(this.connectionsOf(), this.strays());
   }
 
   /**
    * Ends them, and waits for that, and for what it leaves to be removed.
+   * @param fingerprint of a key, of whose sessions alone this is to be so
    * @returns how many connections there were, and whether nothing is left of what ran when it was called
    */
-  async endSessionsForGood(): Promise<{ sessions: number; isOver: boolean }> {
-    const groups = [...this.connections().flatMap(withAllStarted), ...this.strays()];
-    const sessions = this.endSessions();
+  async endSessionsForGood(fingerprint?: string): Promise<{ sessions: number; isOver: boolean }> {
+    const [connections, strays] = [this.connectionsOf(fingerprint), this.strays(fingerprint)];
+    const groups = [...connections.flatMap(withAllStarted), ...strays];
+    const sessions = this.end(connections, strays);
     let isPending = true;
     const ending = this.ending.finally(() => {
       isPending = false;
@@ -223,10 +238,20 @@ export class Sshd {
     return { sessions, isOver: !haveMembers(groups) };
   }
 
-  /** Lists the groups of all that runs for the source's key, also where its connection is gone. */
-  private strays(): number[] {
+  /** Lists connections, those of one key or all: one that ends meanwhile may hide the next (proc(5)). */
+  private connectionsOf(fingerprint?: string): number[] {
+    const found = [...new Set([1, 2, 3].flatMap(() => this.connections()))];
+    if (fingerprint === undefined || this.config.ALLOW_SHELL) return found;
+    const owned = this.owners.look(found);
+    return found.filter((pid) => owned.get(pid) === fingerprint);
+  }
+
+  /** Lists the groups of all that runs for a source's key, one or any, also where its connection is gone. */
+  private strays(fingerprint?: string): number[] {
     const { admission } = this.sessionFiles;
-    return straysOf((file) => file === admission);
+    const isOwn = (pid: string) =>
+      fingerprint === undefined || this.config.ALLOW_SHELL || keyOf(Number(pid)) === fingerprint;
+    return straysOf((file, pid) => file === admission && isOwn(pid));
   }
 
   /** Ends some connections with what runs for them; returns how many. */

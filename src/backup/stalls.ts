@@ -5,10 +5,9 @@
  *   const stalls = new Stalls(() => sshd.commands());
  *   lifecycle.background(stalls.keep());
  */
-import { readFileSync } from 'node:fs';
 import { lifecycle } from '../service/lifecycle.ts';
 import { log, warn } from '../service/log.ts';
-import { type Doing, endGroups, observe, startedBy } from '../service/processes.ts';
+import { commandLineOf, type Doing, endGroups, observe, startedBy } from '../service/processes.ts';
 import { touch } from '../service/status.ts';
 import { t } from '../service/text.ts';
 import { FORCED_COMMAND } from './forced-command.ts';
@@ -141,7 +140,7 @@ const mayKeepWaiting = (word: string) => /^-[^\We]*c|^--checksum$|^--append$/.te
 export function activityOf(pid: number): Activity | undefined {
   const found = observe(pid);
   if (!found) return undefined;
-  const words = wordsOf(pid);
+  const words = commandLineOf(pid);
   const isRsync = words[0] === 'rsync' && words.includes('--server');
   const isPrompt = isRsync && !words.some(mayKeepWaiting);
   const isReceiving = isRsync || words.some((word) => word.includes(FORCED_COMMAND));
@@ -152,12 +151,4 @@ export function activityOf(pid: number): Activity | undefined {
     isPrompt,
     read: Number(/\brchar: (\d+)/.exec(found.done)?.[1] ?? 0),
   };
-}
-
-function wordsOf(pid: number): string[] {
-  try {
-    return readFileSync(`/proc/${pid}/cmdline`, 'latin1').split('\0');
-  } catch {
-    return []; // it has ended
-  }
 }

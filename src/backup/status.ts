@@ -1,7 +1,7 @@
 /**
  * What operators look at: the state of the backup as a file, and what --status and --healthcheck make of it.
  *
- *   const status = new ServiceStatus({ config, destination, key, sshd, reports });
+ *   const status = new ServiceStatus({ config, doors, destination, guard, keys, sshd, reports, stalls, history, promotion });
  *   await status.publishFirst();
  */
 import { hostname } from 'node:os';
@@ -23,14 +23,25 @@ import {
   touch,
 } from '../service/status.ts';
 import { escapeText, Failure, inUnits, localTime, t, table } from '../service/text.ts';
-import type { SharedKey } from './authorized-keys.ts';
 import { type Config, originOf, PROGRAM, variables, version } from './config.ts';
 import type { Destination } from './destination.ts';
+import { doorFor } from './door-choice.ts';
+import type { Doors } from './doors.ts';
 import type { Guard, Trouble } from './guard.ts';
-import type { History } from './history.ts';
-import type { Promotion } from './promotion.ts';
+import type { Histories } from './histories.ts';
+import { type Promotion, sourceIn } from './promotion.ts';
 import type { Reports } from './reports.ts';
 import type { Shortage } from './room.ts';
+import type { SourceKeys } from './source-keys.ts';
+import {
+  aboutSources,
+  describeSources,
+  latestOf,
+  promotionSighting,
+  restoreOf,
+  sightingsOfSources,
+  sourcesOf,
+} from './source-status.ts';
 import type { Sshd } from './sshd.ts';
 import type { Stalls } from './stalls.ts';
 
@@ -40,13 +51,14 @@ const FIRST_MS = 1000;
 /** The parts of the service that tell of themselves. */
 interface Parts {
   config: Config;
+  doors: Pick<Doors, 'list'>;
   destination: Destination;
   guard: Guard;
-  key: SharedKey;
+  keys: Pick<SourceKeys, 'report' | 'fingerprintOf'>;
   sshd: Sshd;
   reports: Reports;
   stalls: Pick<Stalls, 'report'>;
-  history: Pick<History, 'report'>;
+  history: Pick<Histories, 'report' | 'of'>;
   promotion: Pick<Promotion, 'report' | 'commands' | 'unlessPromoted'>;
 }
 
@@ -66,9 +78,12 @@ export class ServiceStatus {
 
   /** Sees to it that no other service writes the same file, and obeys commands. @throws {Failure} where one does */
   async standAlone(): Promise<void> {
-    const { config, promotion, reports } = this.parts;
+    const { config, doors, promotion, reports } = this.parts;
     try {
-      const allow = promotion.unlessPromoted(reports.leave.allow);
+      const allow = promotion.unlessPromoted((request, gone) => {
+        const { name } = doorFor(doors.list(), sourceIn(request));
+        return reports.of(name).leave.allow(request, gone);
+      });
       const commands = { ...promotion.commands, 'allow-restore': allow };
       lifecycle.onExit(await serveAlone(config.STATUS_FILE, commands));
     } catch (cause) {
@@ -108,7 +123,8 @@ export class ServiceStatus {
 
   /** Pulls the state from all parts. */
   report() {
-    const { config, destination, guard, key, sshd, reports, stalls, history, promotion } = this.parts;
+    const { config, destination, guard, keys, sshd, reports, stalls, history, promotion } = this.parts;
+    const sources = sourcesOf(this.parts);
     return {
       program: PROGRAM,
       version,
@@ -119,16 +135,17 @@ export class ServiceStatus {
       phase: this.phase,
       sshd: sshd.report(),
       destination: { ...destination.report(), trouble: guard.report() },
-      key: key.report(),
+      key: keys.report(),
       sessions: sshd.countSessions(),
-      received: sshd.received?.toISOString() ?? null,
+      received: latestOf(sources.map(({ received }) => received)),
       stalled: stalls.report(),
       refused: reports.report(),
       shell: config.ALLOW_SHELL,
-      restore: reports.leave.report(),
-      doubled: reports.sources.report(),
+      restore: restoreOf(sources),
+      doubled: reports.doubled,
       history: history.report(),
       promoted: promotion.report(),
+      sources,
       errors: complaints,
     };
   }
@@ -176,13 +193,17 @@ function shortageOf({ destination: { shortage, free_bytes } }: Status): string {
 const describeDoubled = ({ directory, sources }: Status['doubled'][0]) =>
   `${escapeText(directory)} (${sources.map(escapeText).join(t`、`)})`;
 
+/** Lists the sources that have names. */
+const namedIn = ({ sources }: Status) => (sources ?? []).filter(({ name }) => name); // an older service tells of none
+
 /** Lists what is wrong, nothing where the backup can take a mirror. */
 export function problemsOf(status: Status, now = Date.parse(status.updated)): Problem[] {
   if (status.phase === 'stopped') return ['stopped'];
   if (ageOf(status, now).isStale) return ['stale'];
   if (status.phase === 'starting') return ['starting'];
   const problems: Problem[] = [];
-  if (!status.key) problems.push('no_key');
+  const named = namedIn(status);
+  if (named.length > 0 ? named.some(({ key }) => !key) : !status.key) problems.push('no_key');
   if (troubleOf(status)) problems.push('destination');
   if (shortageOf(status)) problems.push('disk_full');
   if (status.stalled) problems.push('stalled');
@@ -191,7 +212,7 @@ export function problemsOf(status: Status, now = Date.parse(status.updated)): Pr
 }
 
 /** Puts what is wrong into words. */
-function sightingsOf(status: Status, now: number): Sighting[] {
+export function sightingsOf(status: Status, now = Date.parse(status.updated)): Sighting[] {
   const words: Record<Problem, string> = {
     starting: t`正在启动`,
     stopped: t`服务已停止`,
@@ -202,24 +223,37 @@ function sightingsOf(status: Status, now: number): Sighting[] {
     disk_full: t`目标目录 ${status.destination.directory} ${shortageOf(status)}`,
     stalled: t`目标目录 ${status.destination.directory} 所在的磁盘没有应答`,
   };
-  return problemsOf(status, now).map((problem) => ({ problem, text: words[problem] }));
+  const named = sightingsOfSources(namedIn(status), describeDoubled);
+  return problemsOf(status, now).flatMap((problem) => {
+    const own = named.filter((sighting) => sighting.problem === problem);
+    return own.length > 0 ? own : [{ problem, text: words[problem] }];
+  });
 }
+
+/** How many of the things that are wrong are told in a line. */
+const MAX_TOLD = 5;
 
 /** Says in a line whether the backup can take a mirror, or why not. */
 export function judge(status: Status, now = Date.now()): { healthy: boolean; line: string } {
   const problems = sightingsOf(status, now).map(({ text }) => text);
-  if (problems.length > 0) return { healthy: false, line: t`不健康: ${problems.join(t`；`)}` };
+  const more = problems.length > MAX_TOLD ? [t`…另有 ${problems.length - MAX_TOLD} 个问题，见 --status`] : [];
+  const told = [...problems.slice(0, MAX_TOLD), ...more];
+  if (told.length > 0) return { healthy: false, line: t`不健康: ${told.join(t`；`)}` };
   if (status.promoted)
     return { healthy: true, line: t`健康: 备份端已接管，自 ${localTime(status.promoted)} 起不接收镜像` };
-  return { healthy: true, line: t`健康: SSH 服务运行中，${status.sessions} 个连接` };
+  const line = t`健康: SSH 服务运行中，${status.sessions} 个连接`;
+  return { healthy: true, line: `${line}${aboutSources(namedIn(status))}` };
 }
 
 /** Sees of a state what is to be reported: that the backup has taken over is worth it, though it is no fault. */
-export function look(status: Status) {
+export function look(status: Status): { sightings: Sighting[]; isHealthy: boolean; isPartial: boolean } {
   const now = Date.parse(status.updated);
   const promoted = { problem: 'promoted', text: t`备份端已接管，不接收镜像，直到执行 start-sshd --demote` };
+  const taken = namedIn(status)
+    .filter((source) => source.promoted)
+    .map(promotionSighting);
   return {
-    sightings: [...sightingsOf(status, now), ...(status.promoted ? [promoted] : [])],
+    sightings: [...sightingsOf(status, now), ...(status.promoted ? [promoted] : taken)],
     isHealthy: judge(status, now).healthy,
     isPartial: status.phase === 'starting',
   };
@@ -261,17 +295,19 @@ const describePromotion = ({ promoted }: Status): string[][] =>
 export function describe(status: Status): string {
   const { sshd, destination, key, sessions, received, refused, errors } = status;
   const trouble = troubleOf(status) || shortageOf(status);
+  const named = namedIn(status);
   const rows = table([
     [t`SSH 服务`, t`PID ${sshd.pid ?? '–'}，${sshd.listen ?? t`所有地址`}，端口 ${sshd.port}`],
     [t`目标目录`, `${destination.directory}${trouble && t`（${trouble}）`}`],
-    [t`源端公钥`, key ?? '–'],
+    ...(named.length > 0 ? [] : [[t`源端公钥`, key ?? '–']]),
     ...describePromotion(status),
     [t`连接`, String(sessions)],
     [t`最近接收`, received ? localTime(received) : '–'],
     [t`拒绝的命令`, String(refused)],
     ...(sshd.unlisted_logins > 0 ? [[t`日志未逐条记录的登录`, String(sshd.unlisted_logins)]] : []),
-    ...describeLeave(status),
+    ...(named.length > 0 ? [] : describeLeave(status)),
     ...describeHistory(status),
   ]);
-  return [describeProgram(status), judge(status).line, '', ...rows, ...describeComplaints(errors), ''].join('\n');
+  const lines = [...rows, ...describeSources(named), ...describeComplaints(errors), ''];
+  return [describeProgram(status), judge(status).line, '', ...lines].join('\n');
 }

@@ -10,6 +10,7 @@ import { warn } from '../service/log.ts';
 import { endGroups } from '../service/processes.ts';
 import { t } from '../service/text.ts';
 import { KEY_VARIABLE } from './admission.ts';
+import { FORCED_COMMAND } from './forced-command.ts';
 
 /** When it is looked for what another service has left behind, once more, ms: its sshd and its directory may be about to go. */
 const ONCE_MORE_MS = 5000;
@@ -28,6 +29,17 @@ export function straysOf(isMeant: (admission: string, pid: string) => boolean): 
     return find(KEY_VARIABLE) && admission && isMeant(admission, pid) ? groupOf(pid) : [];
   });
   return [...new Set(groups)];
+}
+
+/** Finds the fingerprint of the key that a command runs for: what it has become knows it, and it was started with it. Nothing where it is none. */
+export function keyOf(pid: number): string | undefined {
+  const known = readOrNothing(`/proc/${pid}/environ`)
+    .split('\0')
+    .find((it) => it.startsWith(`${KEY_VARIABLE}=`));
+  if (known) return known.slice(KEY_VARIABLE.length + 1);
+  const words = readOrNothing(`/proc/${pid}/cmdline`).split('\0');
+  const at = words.indexOf(FORCED_COMMAND);
+  return at < 0 ? undefined : words[at + 1];
 }
 
 /** Finds the group of a process, and the one that has started it: proc(5), stat. */

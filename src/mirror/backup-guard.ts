@@ -3,7 +3,7 @@
  * directory may lack what was mirrored before, so that everything is compared at once. One that has taken over receives nothing, and is
  * asked now and then whether that is so still.
  *
- *   const guard = new BackupGuard({ host, state, connection, remembered, compareAll });
+ *   const guard = new BackupGuard({ host, state, connection, remembered, compareAll }, askBackup);
  */
 import type { EventEmitter } from 'node:events';
 import { quote } from 'shlex';
@@ -11,11 +11,11 @@ import { lifecycle } from '../service/lifecycle.ts';
 import { exitStatus, limit, start, tailOf } from '../service/processes.ts';
 import { touch } from '../service/status.ts';
 import { t } from '../service/text.ts';
-import { type Host, loginOf } from './config.ts';
+import { type Host, isDaemon, loginOf } from './config.ts';
 import type { Connection } from './connection.ts';
 import { saysPromoted } from './faults.ts';
 import type { Outcome } from './rsync.ts';
-import { sshArgs, UNREACHABLE } from './ssh.ts';
+import { sshArgs, tryLogin, UNREACHABLE } from './ssh.ts';
 import type { TargetState } from './target-state.ts';
 
 /** How long the backup may take to say what it is, ms. */
@@ -56,10 +56,10 @@ export class BackupGuard {
   /** The next time that a backup that has taken over is asked. */
   private next: NodeJS.Timeout | undefined;
 
-  /** @param ask asks the backup what it is; a stand-in serves tests */
+  /** @param ask asks the backup what it is: `askBackup`, but for a daemon, which says nothing */
   constructor(
     private readonly parts: Parts,
-    private readonly ask = askBackup,
+    private readonly ask: typeof askBackup,
   ) {
     const { connection, state } = parts;
     connection.on('lost', () => {
@@ -164,6 +164,21 @@ export async function askBackup(
   if (status === 0) return ANSWER.exec(said)?.slice(1).join(' ');
   if (saysPromoted(complaint)) return PROMOTED;
   return status > 128 ? UNASKED : undefined; // ssh could not connect, or was ended
+}
+
+/** How start-sshd begins what it says of a command that it does not run, whose exit status is 1 then. */
+const REFUSED = /^start-sshd: /m;
+
+/**
+ * Tries to log in, and where the source has a name, whether it is let into its directory: the backup knows a key by its former name for up to
+ * a second after that was changed. Exit status 0 says that it works.
+ */
+export async function tryEntrance(host: Host, connection: Route): ReturnType<typeof tryLogin> {
+  const login = await tryLogin(host, connection.findRoute());
+  if (login.exitCode !== 0 || !host.config.SOURCE_NAME || isDaemon(host)) return login;
+  const { status, complaint } = await consult(host, connection, `start-sshd --identify ${quote(host.directory)}`);
+  const isRefused = status === 1 && REFUSED.test(complaint) && !saysPromoted(complaint);
+  return isRefused ? { exitCode: status, signal: null, stderr: complaint } : login;
 }
 
 /** Has the backup run a command, and tells the end of what it says; nothing where it refuses, fails or does not answer in time. */

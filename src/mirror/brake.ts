@@ -172,7 +172,7 @@ export class Brake extends EventEmitter {
     return needed <= limit && limit <= this.limit;
   }
 
-  /** Has a sync weighed more closely that would have deleted more than its limit. @param done what it has done so far */
+  /** Has a sync weighed more closely that would have deleted more than its limit, by what it has done so far. */
   reconsider({ deleted }: Entries): void {
     this.cut = deleted ?? (this.cut ?? 0) + this.limit;
     const fields = { count: this.cut };

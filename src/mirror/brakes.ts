@@ -7,8 +7,8 @@ import { Allowance } from './allowance.ts';
 import { Brake } from './brake.ts';
 import type { Batch } from './changes.ts';
 import { type Host, parseLimit } from './config.ts';
-import type { Connection } from './connection.ts';
 import { Forecast } from './forecast.ts';
+import type { Link } from './link.ts';
 import { Losses } from './losses.ts';
 import type { Memory } from './memory.ts';
 import type { Mounts } from './mounts.ts';
@@ -22,7 +22,7 @@ interface Surroundings {
   memory: Memory;
   mounts: Mounts;
   state: TargetState;
-  connection: Connection;
+  connection: Link;
 }
 
 /** Makes the brake of a target. */

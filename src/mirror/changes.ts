@@ -230,6 +230,11 @@ export function changeIn(batch: Batch, path: string): Change | undefined {
   return dated > 0 ? { ...UNKNOWN, dated } : undefined;
 }
 
+/** Whether a path, or something that it lies in, is still to be looked at as a whole. */
+export function isUnseen(batches: readonly Batch[], path: string): boolean {
+  return withParents(path).some((it) => batches.some((batch) => batch.get(it)?.tree));
+}
+
 /** Finds when the first change of a batch was seen, infinity where none is known. */
 export function oldestOf(batch: Batch): number {
   let oldest = Number.POSITIVE_INFINITY;

@@ -7,11 +7,12 @@
  */
 import { resolve } from 'node:path';
 import { parseArgs } from 'node:util';
-import { ask, type Command, type Request, serveAlone, socketOf } from '../service/control.ts';
+import { answerOf, ask, type Command, type Request, serveAlone, socketOf } from '../service/control.ts';
 import { MAX_DURATION_MS, parseDuration } from '../service/duration.ts';
 import { type Answer, lifecycle } from '../service/lifecycle.ts';
 import { info, warn } from '../service/log.ts';
 import { answerTest } from '../service/reporting.ts';
+import { isSourceName } from '../service/source-names.ts';
 import { escapeText, Failure, reasonOf, showPath, t } from '../service/text.ts';
 import { parseFlags } from '../service/variables.ts';
 import { Barrier } from './barrier.ts';
@@ -135,8 +136,7 @@ export function commandsFor({ backups, guard, mounts, source, watch }: Holders):
 /** Has the service do something. @param ms how long the command may take @throws {Failure} where no service runs */
 async function askService(request: Request, ms?: number): Promise<Answer> {
   const statusFile = resolve(process.env.STATUS_FILE || String(variables.STATUS_FILE.default));
-  const { isDone, text } = await ask(socketOf(statusFile), request, ms);
-  return { text: `${text}\n`, status: isDone ? 0 : 1 };
+  return answerOf(await ask(socketOf(statusFile), request, ms));
 }
 
 /** For how long nothing is sent where nobody says. */
@@ -188,8 +188,7 @@ function readDuration(name: string, args: readonly string[]): string | undefined
 /** Answers --notify-test: no other variable has to be right for it. @throws {Failure} */
 function testReports(): Promise<Answer> {
   parseFlags('rsync-inotify', ['notify-test']);
-  return answerTest(
-    variables,
-    originOf({ SOURCE_DIR: absoluteSource(process.env.SOURCE_DIR || String(variables.SOURCE_DIR.default)) }),
-  );
+  const { SOURCE_DIR: given, SOURCE_NAME: name = '' } = process.env;
+  const SOURCE_DIR = absoluteSource(given || String(variables.SOURCE_DIR.default));
+  return answerTest(variables, originOf({ SOURCE_DIR, SOURCE_NAME: isSourceName(name) ? name : '' }));
 }

@@ -6,11 +6,12 @@
  */
 import type { ChildProcess } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
+import { lifecycle } from '../service/lifecycle.ts';
 import { readLines } from '../service/lines.ts';
 import { exitStatus, start } from '../service/processes.ts';
 import { Failure, showPath, t } from '../service/text.ts';
 import { UNKNOWN } from './changes.ts';
-import type { Host } from './config.ts';
+import { type Host, isDaemon } from './config.ts';
 import { statusOf } from './connection.ts';
 import { type Differences, parseDifference, pathBelow } from './differences.ts';
 import { ECHO, Faults } from './faults.ts';
@@ -19,7 +20,7 @@ import { limitTalk, meaningOf, outcomeOf } from './rsync.ts';
 import { withoutQuiet } from './rsync-options.ts';
 import { hideRules, keepRules, LIST_OPTIONS, listOf, rulesOf } from './scopes.ts';
 import type { Source } from './source.ts';
-import { notePrecision, type Route, rsyncArgs } from './ssh.ts';
+import { noteLimits, type Route, rsyncArgs } from './ssh.ts';
 
 /** What rsync is told after the user's options: to change nothing, to tell all that it would change, and not to give up. */
 const VERIFY_OPTIONS = [
@@ -29,6 +30,8 @@ const VERIFY_OPTIONS = [
 /** What is said besides why it failed: what follows from that, and ssh's frames and greetings. */
 const NO_REASON =
   /^(rsync error:|rsync: connection unexpectedly closed|@|Warning: Permanently added|kex_exchange_identification:|.*UNKNOWN port 65535)/;
+/** How often it is tried to find room at a daemon that takes few rsyncs at a time, and how long after another, ms. */
+const [MAX_REFUSALS, ROOM_MS] = [10, 500];
 /** How many differences of a target are told at most, and how long their paths may be altogether, characters. */
 const MAX_DIFFERENCES = 100_000;
 const MAX_PATHS = 50_000_000;
@@ -66,7 +69,7 @@ export class Comparison {
   async run(paths?: ReadonlyMap<string, unknown>): Promise<Differences> {
     const mark = `${randomUUID()} `; // nothing else that rsync prints begins like that
     const rsync = await this.startRsync([...VERIFY_OPTIONS, `--out-format=${mark}%i %n`], paths);
-    const { isCoarse } = this.host.precision;
+    const { isCoarse, refusals } = this.host.peer;
     const found: Differences = new Map();
     let said = '';
     let isOld = false;
@@ -79,12 +82,17 @@ export class Comparison {
     readLines(rsync.stderr, (line) => {
       if (!NO_REASON.test(line) && line !== ECHO) said = line.slice(0, MAX_REASON);
       faults.read(`${line}\n`);
-      notePrecision(this.host, line);
+      noteLimits(this.host, line);
       talk.weigh(faults, this.host.plan);
     });
     const status = await exitStatus(rsync);
     talk.check();
-    if (this.host.precision.isCoarse !== isCoarse) return this.run(paths);
+    if (this.host.peer.isCoarse !== isCoarse) return this.run(paths);
+    if (this.host.peer.refusals > refusals && refusals < MAX_REFUSALS) {
+      await lifecycle.pause(ROOM_MS); // an rsync of the service may need it at this moment
+      return this.run(paths);
+    }
+    said = isDaemon(this.host) && faults.refusal ? t`备份端${faults.refusal}` : showPath(said);
     this.checkStatus(await statusOf(status, this.host, () => this.route), said);
     if (!this.files) throw new Failure(t`rsync 没有说明比较了多少文件，请检查 RSYNC_OPTS`);
     if (isOld) throw new Failure(t`rsync 没有说明差异是什么，请检查两端 rsync 版本`);
@@ -122,13 +130,13 @@ export class Comparison {
 
   /** How ssh gets to the target: nothing is shared. */
   private get route(): Route {
-    return { knownHosts: this.hostKeys.refresh() };
+    return isDaemon(this.host) ? {} : { knownHosts: this.hostKeys.refresh() };
   }
 
   private checkStatus(status: number, said: string): void {
     const kind = outcomeOf(status);
     if (kind === 'done') return;
-    const reason = t`${meaningOf(status)} (退出码: ${status})：${showPath(said)}`;
+    const reason = t`${meaningOf(status)} (退出码: ${status})：${said}`;
     if (kind !== 'partial') throw new Failure(reason);
     this.reasons.add(reason);
   }

@@ -1,18 +1,17 @@
 /**
  * The variables of rsync-inotify, and what follows from them for each target.
  *
- *   const config = readConfig({ SOURCE_DIR: '/srv/web/', DEST_HOST: 'me@backup' });
- *   const [host] = hostsOf(config);
+ *   const hosts = hostsOf(readConfig({ SOURCE_DIR: '/srv/web/', DEST_HOST: 'me@backup' }));
+ *   hosts.map(destinationOf); // ['me@backup:/data/backup/']
  */
 import { accessSync, constants, lstatSync, statSync } from 'node:fs';
-import { isIPv6 } from 'node:net';
 import { hostname } from 'node:os';
-import { dirname, join, resolve } from 'node:path';
+import { join, resolve } from 'node:path';
 import { type CleanedEnv, makeExactValidator } from 'envalid';
 import { version } from '../../package.json';
-import { isWithin, realPath } from '../service/files.ts';
 import { reportVariables } from '../service/receivers.ts';
 import type { Origin } from '../service/report-words.ts';
+import { isSourceName, NAME_FORM } from '../service/source-names.ts';
 import { escapeText, t, wordsOf } from '../service/text.ts';
 import { homeDirectory } from '../service/user.ts';
 import {
@@ -23,17 +22,16 @@ import {
   file,
   flag,
   logVariables,
-  type Mistake,
-  mistake,
-  readVariables,
-  refuseMistakes,
   seconds,
   webVariables,
 } from '../service/variables.ts';
+import { type Limits, withoutLimits } from './daemon-settings.ts';
+import { DAEMON_PORT, type Destination, parseDestination, parseOne } from './destinations.ts';
 import { type Plan, parseWords, planFor } from './options.ts';
-import { complaintsAbout, complaintsAboutSource } from './rsync-options.ts';
+import { ownOptionsOf, readOwnOptions } from './own-options.ts';
+import { complaintsAbout } from './rsync-options.ts';
 
-const target = checked(parseTarget);
+const target = checked(parseOne);
 const targets = checked((value) => wordsOf(value).forEach(parseDestination));
 
 const sourceDirectory = makeExactValidator<string>((value) => {
@@ -66,6 +64,8 @@ const rsyncOptions = checked((value) => {
   if (complaints.length > 0) throw new Error(complaints.join(t`；`));
 });
 
+const ownOptions = checked(readOwnOptions);
+
 const sshOptions = checked(parseWords);
 
 /** How much may be deleted on a target within an hour. */
@@ -81,6 +81,10 @@ export function parseLimit(value: string): Limit {
 }
 const limit = checked(parseLimit);
 
+const sourceName = checked((value) => {
+  if (value && !isSourceName(value)) throw new Error(t`应为${NAME_FORM}，例如 web1`);
+});
+
 const relativeDirectories = makeExactValidator<string[]>((value) => {
   const paths = value.split(':').filter(Boolean);
   const isRelative = (path: string) => !/(^|\/)\.{0,2}\//.test(path.replace(/\/?$/, '/'));
@@ -90,13 +94,27 @@ const relativeDirectories = makeExactValidator<string[]>((value) => {
 
 export const variables = {
   SOURCE_DIR: sourceDirectory({ default: '/data/source/', desc: t`源目录；结尾有无斜杠的含义与 rsync 相同` }),
-  DEST_HOST: target({ default: 'rsync-backup', desc: t`目标主机，[user@]host，省略用户时为 root` }),
-  DEST_HOSTS: targets({ default: '', desc: t`多个目标，以空格或逗号分隔：[user@]host[:dir]；设置后取代 DEST_HOST` }),
+  DEST_HOST: target({
+    default: 'rsync-backup',
+    desc: t`目标主机，[user@]host，省略用户时为 root；rsync 守护进程写作 rsync://[user@]host[:port]/module/dir`,
+  }),
+  DEST_HOSTS: targets({
+    default: '',
+    desc: t`多个目标，以空格或逗号分隔：[user@]host[:dir] 或 rsync://…；设置后取代 DEST_HOST`,
+  }),
   DEST_DIR: remoteDirectory({ default: '/data/backup/', desc: t`目标主机上的目录` }),
   RSYNC_OPTS: rsyncOptions({ default: '-avz --delete', desc: t`rsync 选项；可用引号，不做任何展开` }),
+  DEST_RSYNC_OPTS: ownOptions({
+    default: '',
+    desc: t`个别目标另加的 rsync 选项，写在“目标:”之后，接在 RSYNC_OPTS 后面，例如 nas: --no-A pi: --bwlimit=500`,
+  }),
   SSH_OPTS: sshOptions({
     default: '-o StrictHostKeyChecking=no',
     desc: t`ssh 选项，例如 -p 2222；其中指定的端口在各处生效`,
+  }),
+  RSYNC_PASSWORD_FILE: file({
+    default: '',
+    desc: t`rsync:// 目标的密码文件，只有当前用户可读，例如 /run/secrets/rsync-password`,
   }),
   SYNC_INTERVAL: seconds({ default: 5, desc: t`同步间隔（秒），可带小数，0 = 不间隔；这段时间内最多开始一次同步` }),
   MAX_RETRIES: countUpTo(1_000_000)({ default: 10, desc: t`等待 SSH 和测试登录的最大重试次数，每次 5 秒` }),
@@ -111,6 +129,10 @@ export const variables = {
     desc: t`一小时内在一个目标上最多删除多少，超出则暂缓删除：文件数、上次全量比较时文件数的百分比（不少于 1000 个文件）或 off`,
   }),
   RENAME_ON_TARGET: flag({ default: true, desc: t`true = 目录树内移动的文件和目录在目标上直接重命名，不再传输` }),
+  SOURCE_NAME: sourceName({
+    default: '',
+    desc: t`多个源端镜像到同一备份时本源端的名称：公钥发布为 sources/名称.pub，镜像位于各目标目录下以它命名的目录`,
+  }),
   SHARED_KEYS_DIR: directory({ default: '/shared-keys', desc: t`用来交换公钥的共享卷` }),
   SSH_DIR: directory({ default: join(homeDirectory(), '.ssh'), desc: t`密钥对所在目录` }),
   STATUS_FILE: file({
@@ -131,108 +153,72 @@ export const variables = {
 export type Config = CleanedEnv<typeof variables>;
 
 /** Says who reports. */
-export const originOf = ({ SOURCE_DIR }: Pick<Config, 'SOURCE_DIR'>): Origin => ({
+export const originOf = ({ SOURCE_DIR, SOURCE_NAME }: Pick<Config, 'SOURCE_DIR' | 'SOURCE_NAME'>): Origin => ({
   ...{ program: 'rsync-inotify', version, host: hostname(), directory: SOURCE_DIR },
-  place: t`源目录: ${escapeText(SOURCE_DIR)}`,
+  place: `${t`源目录: ${escapeText(SOURCE_DIR)}`}${SOURCE_NAME && t`，源端名称: ${SOURCE_NAME}`}`,
 });
 
-/** Reads the variables, those of them that are right, and what is wrong with the others and with files of ours. */
-export function readEnvironment(env: NodeJS.ProcessEnv) {
-  const { config, mistakes } = readVariables(variables, env);
-  const isRight = (name: string) => mistakes.every((other) => other.name !== name);
-  return {
-    config,
-    isRight,
-    mistakes: [...mistakes, ...mistakesInFiles(config, isRight), ...mistakesInSource(env, config, isRight)],
-  };
-}
-
-/** Finds what is wrong with a source under the options. */
-function mistakesInSource(env: NodeJS.ProcessEnv, config: Config, isRight: (name: string) => boolean): Mistake[] {
-  if (!isRight('SOURCE_DIR') || !isRight('RSYNC_OPTS')) return [];
-  const given = env.SOURCE_DIR || config.SOURCE_DIR;
-  const complaints = complaintsAboutSource(parseWords(config.RSYNC_OPTS), given);
-  return complaints.map((complaint) => mistake('SOURCE_DIR', given, complaint));
-}
-
-/**
- * Reads the variables. What only rsync and ssh can say of their options is asked by `checkConfig`.
- * @throws {Failure} a line for every variable that is wrong (status 2)
- */
-export function readConfig(env: NodeJS.ProcessEnv): Config {
-  const { config, mistakes } = readEnvironment(env);
-  refuseMistakes(variables, mistakes);
-  return config;
-}
-
-/** Reads `[user@]host`, where the host may be an IPv6 address with or without brackets. @throws on anything else */
-export function parseTarget(value: string): { user: string; host: string } {
-  const form = /^(?:([\w.][\w.-]*)@)?(?:\[([^\]]+)\]|([\w.:%][\w.:%-]*))$/;
-  const [, user = 'root', bracketed, plain = ''] = form.exec(value) ?? [];
-  const host = bracketed ?? plain;
-  const isName = /^[\w.-]+$/.test(plain);
-  if (!isName && !isIPv6(host.replace(/%\w+$/, ''))) {
-    throw new Error(t`应为 [user@]host，例如 root@rsync-backup 或 192.0.2.7；端口写在 SSH_OPTS 里`);
-  }
-  return { user, host };
-}
-
-/** Reads `[user@]host[:dir]`, where an IPv6 address needs brackets before a directory. @throws on anything else */
-function parseDestination(word: string) {
-  const form = /^((?:[^@:[\]]+@)?(?:\[[^\]]+\]|[^@:[\]]+)):([^:]+)$/;
-  const [, given = word, path = ''] = form.exec(word) ?? [];
-  try {
-    return { given, ...parseTarget(given), directory: path };
-  } catch {
-    throw new Error(
-      t`${escapeText(word)} 应为 [user@]host[:dir]，例如 root@rsync-backup:/data/backup/；IPv6 地址须加方括号`,
-    );
-  }
+/** Lists the targets as they are given, each with its options. */
+export function placesOf({ DEST_HOST, DEST_HOSTS, RSYNC_OPTS, DEST_RSYNC_OPTS }: Config) {
+  const several = wordsOf(DEST_HOSTS).map(parseDestination);
+  const places = several.length > 0 ? several : [parseOne(DEST_HOST)];
+  const all = readOwnOptions(DEST_RSYNC_OPTS);
+  return places.map((place) => {
+    const own = ownOptionsOf(place, all);
+    return { ...place, own, options: [RSYNC_OPTS, own].filter(Boolean).join(' ') };
+  });
 }
 
 /** A target as the variables describe it: all words are parsed. */
-export interface Host {
+export interface Host extends Destination {
+  /** The variables, of which RSYNC_OPTS are those of this target. */
   readonly config: Config;
-  /** What DEST_HOST or DEST_HOSTS say, without a directory. */
-  readonly given: string;
-  readonly user: string;
-  /** A name or an address without brackets. */
-  readonly host: string;
-  readonly directory: string;
+  /** Options of rsync that only this target has, '' if none. */
+  readonly own: string;
   readonly plan: Plan;
   readonly sshWords: readonly string[];
   /** Settings besides ours that this machine's ssh knows (`knownSettings`). */
   readonly sshSettings: readonly string[];
-  /** Whether the other side takes times in whole seconds only, as far as it has been heard. */
-  readonly precision: { isCoarse: boolean };
+  /** What the other side takes, as far as it has been heard. */
+  readonly peer: Limits;
 }
+
+/** Says what a source mirrors into that has a name, or none. */
+const placeFor = (base: string, name: string) => (name ? `${base.replace(/\/*$/, '/')}${name}/` : base);
 
 /** Lists the targets, one at least. */
 export function hostsOf(config: Config, sshSettings: readonly string[] = []): Host[] {
-  const [plan, sshWords] = [planFor(config), parseWords(config.SSH_OPTS)];
-  const several = wordsOf(config.DEST_HOSTS).map(parseDestination);
-  const places =
-    several.length > 0 ? several : [{ given: config.DEST_HOST, ...parseTarget(config.DEST_HOST), directory: '' }];
-  return places.map((place) => {
+  return placesOf(config).map(({ options, ...place }) => {
+    const its = { ...config, RSYNC_OPTS: options };
     return {
-      config,
+      config: its,
       ...place,
-      directory: place.directory || config.DEST_DIR,
-      plan,
-      sshWords,
+      directory: placeFor(place.directory || config.DEST_DIR, config.SOURCE_NAME),
+      plan: planFor(its, { hasHelper: !isDaemon(place) }),
+      sshWords: parseWords(config.SSH_OPTS),
       sshSettings,
-      precision: { isCoarse: false },
+      peer: withoutLimits(),
     };
   });
 }
+
+/** Whether a target is an rsync daemon, to which no ssh leads: nothing there does us any service but rsync. */
+export const isDaemon = ({ daemonPort }: Pick<Destination, 'daemonPort'>) => daemonPort !== undefined;
 
 /** Says where ssh logs in. */
 export const loginOf = ({ user, host }: Host) => `${user}@${host}`;
 
 /** Names the target to rsync. */
-export function destinationOf({ user, host, directory: path }: Host): string {
-  return `${user}@${host.includes(':') ? `[${host}]` : host}:${path}`;
+export function destinationOf({ user, host, directory: path, daemonPort }: Host): string {
+  const place = host.includes(':') ? `[${host}]` : host;
+  if (daemonPort === undefined) return `${user}@${place}:${path}`;
+  const port = daemonPort === DAEMON_PORT ? '' : `:${daemonPort}`;
+  return `rsync://${user && `${user}@`}${place}${port}/${path.replace(/^\/+/, '')}`;
 }
+
+/** Says what the target's own rsync calls the directory: a daemon leaves the module out. */
+export const placeOnTarget = (host: Pick<Host, 'directory' | 'daemonPort'>) =>
+  isDaemon(host) ? host.directory.replace(/^\/*[^/]*/, '') || '/' : host.directory;
 
 /** Names the target to people. */
 export const nameOf = (host: Host) => escapeText(destinationOf(host));
@@ -242,30 +228,6 @@ export function absoluteSource(path: string): string {
   const contents = /(^|\/)\.{0,2}$/.test(path);
   const absolute = resolve(path);
   return contents && absolute !== '/' ? `${absolute}/` : absolute;
-}
-
-/** Whether writing a file would be seen as a change. */
-export function isWatched({ SOURCE_DIR, WATCH_EXCLUDE }: Config, path: string): boolean {
-  try {
-    const place = realPath(dirname(path));
-    const lies = (root: string) => isWithin(place, realPath(root));
-    return lies(SOURCE_DIR) && !WATCH_EXCLUDE.some((name) => lies(resolve(SOURCE_DIR, name)));
-  } catch {
-    return false; // a link that leads nowhere: nothing can be written there
-  }
-}
-
-/** Finds what is wrong with files of ours: one that is watched would cause a sync, which would have it written again. */
-function mistakesInFiles(config: Config, isRight: (name: string) => boolean): Mistake[] {
-  if (!isRight('SOURCE_DIR') || !isRight('WATCH_EXCLUDE')) return [];
-  const names = (['STATUS_FILE', 'LOG_FILE', 'METRICS_FILE'] as const).filter((name) => isRight(name) && config[name]);
-  const watched = names.filter((name) => isWatched(config, config[name]));
-  const shared = names.filter((name) => names.some((other) => other < name && config[other] === config[name]));
-  const tell = (advice: string) => (name: (typeof names)[number]) => mistake(name, config[name], advice);
-  return [
-    ...watched.map(tell(t`不能位于 SOURCE_DIR 之内，否则每次写入都会触发同步；或将其目录加入 WATCH_EXCLUDE`)),
-    ...shared.map(tell(t`已用于另一个变量，请使用不同的文件`)),
-  ];
 }
 
 /** Writes the text of --help. */

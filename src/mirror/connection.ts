@@ -5,16 +5,18 @@
  *   lifecycle.background(connection.keep());
  */
 import type { ChildProcess } from 'node:child_process';
-import { EventEmitter } from 'node:events';
 import { existsSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { lifecycle, newBackoff } from '../service/lifecycle.ts';
+import { lifecycle } from '../service/lifecycle.ts';
 import { children, signalGroup, startOnLeash, tailOf } from '../service/processes.ts';
-import { touch } from '../service/status.ts';
-import { Failure, reasonOf, t } from '../service/text.ts';
-import { type Host, isWatched, loginOf } from './config.ts';
+import { Failure, t } from '../service/text.ts';
+import { describeTaken } from './claims.ts';
+import { type Host, loginOf } from './config.ts';
+import { isWatched } from './environment.ts';
 import { type HostKeys, temporaryDirectory } from './host-keys.ts';
+import { keyFile, publicHalfOf } from './keys.ts';
+import { Link } from './link.ts';
 import { type Route, reasonOfSsh, sshArgs, tryLogin, UNREACHABLE } from './ssh.ts';
 import type { TargetState } from './target-state.ts';
 
@@ -36,22 +38,21 @@ export async function statusOf(status: number, host: Host, findRoute: () => Rout
   return answer?.exitCode === UNREACHABLE ? UNREACHABLE : status;
 }
 
-/** Emits `tried` after each try to connect, `connected` and `lost`. */
-export class Connection extends EventEmitter {
-  /** Where it is shared, while it stands. */
-  socket: string | undefined;
-  /** A directory that goes with it, in which files may be put down that nobody watches. */
-  directory: string | undefined;
-  private hasStood = false;
-  /** What was opened before it is kept up. */
-  private ahead: ChildProcess | undefined;
+export class Connection extends Link<ChildProcess> {
+  protected readonly words = {
+    failed: (why: string) => t`无法建立共享的 SSH 连接，将自动重试：${why}`,
+    lost: (what: string) => t`${what}，正在重新连接...`,
+    restored: t`SSH 连接已恢复 ✓`,
+  };
+  /** Whether it was told that another one has our name. */
+  private isTakenTold = false;
 
   constructor(
-    private readonly host: Host,
+    host: Host,
     private readonly hostKeys: HostKeys,
-    private readonly state: TargetState,
+    state: TargetState,
   ) {
-    super();
+    super(host, state);
   }
 
   /** Finds how ssh gets to the backup. Where nothing is shared, it connects by itself: the host keys are read anew. @throws {Failure} */
@@ -60,57 +61,17 @@ export class Connection extends EventEmitter {
     return { socket, knownHosts: socket ? hostKeys.file : hostKeys.refresh() };
   }
 
-  /**
-   * Opens it before it is kept up: the test of the login then needs no login of its own, and what waits for work gets ready meanwhile.
-   * Where that fails, the test says why.
-   */
-  async openAhead(): Promise<void> {
-    this.ahead = await this.open().catch(() => undefined);
-    if (this.ahead) this.emit('connected');
+  protected override prepare(): Promise<void> {
+    return this.hostKeys.look();
   }
 
-  /** Takes what was opened ahead, if it still stands. */
-  private takeAhead(): ChildProcess | undefined {
-    const { ahead } = this;
-    this.ahead = undefined;
-    if (ahead && !children.has(ahead)) this.emit('lost');
-    return ahead && children.has(ahead) ? ahead : undefined;
+  protected override settle(): void {
+    this.hostKeys.forgetRefusal();
+    this.isTakenTold = false;
   }
 
-  /** Opens it, and anew whenever it ends; tries again soon after the backup has come or gone. */
-  async keep(): Promise<void> {
-    let backoff = newBackoff();
-    let wasUp = false;
-    for (let isLost = false; !lifecycle.stopping; isLost = true) {
-      await this.hostKeys.look();
-      const open = () =>
-        this.open().catch((cause) => {
-          if (isLost || lifecycle.stopping) return;
-          this.state.warn('connection.failed', t`无法建立共享的 SSH 连接，将自动重试：${reasonOf(cause)}`);
-        });
-      const ahead = this.takeAhead();
-      const ssh = ahead ?? (await open());
-      if (ssh) this.state.up = this.hasStood = true;
-      else if (this.state.up || !this.hasStood) this.state.up = await this.answers().catch(() => false);
-      touch();
-      this.emit('tried');
-      if (this.state.up !== wasUp) backoff = newBackoff();
-      wasUp = this.state.up;
-      if (ssh) {
-        if (isLost) this.state.log('connection.restored', t`SSH 连接已恢复 ✓`);
-        this.state.voice.noteReached();
-        this.hostKeys.forgetRefusal();
-        if (!ahead) this.emit('connected');
-        await this.outlast(ssh, this.socket ?? '');
-      } else {
-        await lifecycle.pause(backoff.next().value);
-      }
-    }
-  }
-
-  /** Whether a login works without it. @throws {Failure} where nothing is known any more of the host's keys */
-  private async answers(): Promise<boolean> {
-    return (await tryLogin(this.host, this.findRoute())).exitCode === 0;
+  protected stands(ssh: ChildProcess): boolean {
+    return children.has(ssh);
   }
 
   /** Says what an rsync's exit status means where ssh could not connect. */
@@ -118,17 +79,14 @@ export class Connection extends EventEmitter {
     return this.socket ? status : statusOf(status, this.host, () => this.findRoute());
   }
 
-  /** Resolves when it has ended, or is to be made anew. */
-  private async outlast(ssh: ChildProcess, socket: string): Promise<void> {
+  protected async outlast(ssh: ChildProcess): Promise<string> {
+    const { socket = '' } = this;
     const isRemoved = await this.isRemoved(ssh, socket);
-    this.socket = undefined;
-    this.state.up = false;
-    this.emit('lost');
+    return isRemoved ? t`共享的 SSH 连接的套接字 ${socket} 被删除，例如被清理临时文件的程序` : t`SSH 连接已断开`;
+  }
+
+  protected close(ssh: ChildProcess): void {
     signalGroup(ssh, 'SIGTERM');
-    if (lifecycle.stopping) return;
-    const what = isRemoved ? t`共享的 SSH 连接的套接字 ${socket} 被删除，例如被清理临时文件的程序` : t`SSH 连接已断开`;
-    this.state.absence.begin(performance.now());
-    this.state.warn('connection.lost', t`${what}，正在重新连接...`);
   }
 
   /**
@@ -153,7 +111,7 @@ export class Connection extends EventEmitter {
   }
 
   /** Resolves once it stands. @throws {Failure} with the last words of ssh */
-  private async open(): Promise<ChildProcess> {
+  protected async open(): Promise<ChildProcess> {
     const knownHosts = this.hostKeys.refresh();
     const directory = temporaryDirectory(this.host.config);
     const socket = join(directory, 'ssh');
@@ -172,7 +130,19 @@ export class Connection extends EventEmitter {
       await sleep(10);
     }
     signalGroup(ssh, 'SIGKILL');
-    this.hostKeys.explain(said());
+    await this.explain(said());
     throw new Failure(reasonOfSsh(said()) || t`超时`);
+  }
+
+  /** Tells, once until a connection stands, why the backup is not trusted, or does not take our key, as far as that is known. */
+  override async explain(said: string): Promise<void> {
+    this.hostKeys.explain(said);
+    const { SHARED_KEYS_DIR, SOURCE_NAME } = this.host.config;
+    if (!SOURCE_NAME || this.isTakenTold || !said.includes('Permission denied')) return;
+    const line = await publicHalfOf(keyFile(this.host.config)).catch(() => undefined);
+    const taken = line && describeTaken(SHARED_KEYS_DIR, SOURCE_NAME, line);
+    if (!taken || this.isTakenTold) return;
+    this.isTakenTold = true;
+    this.state.error('key.taken', taken, { source: SOURCE_NAME });
   }
 }

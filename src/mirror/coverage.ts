@@ -29,12 +29,11 @@ export class Coverage {
     private readonly root: string,
     private readonly terrain: Terrain,
     private readonly unwatched: Pick<Unwatched, 'update'>,
-    private readonly list = listDirectories,
   ) {}
 
   /** Finds directories that a watcher has missed; those that cannot be watched are told of instead. */
   async inspect(watcher: Pick<Watcher, 'listInodes'>): Promise<string[]> {
-    const directories = await this.list(this.root, this.terrain);
+    const directories = await listDirectories(this.root, this.terrain);
     const inodes = directories && (await watcher.listInodes().catch(() => undefined));
     if (!directories || !inodes) return [];
     const { without, spare } = await this.compare(directories, inodes);

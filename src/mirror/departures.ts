@@ -8,12 +8,15 @@
  */
 import type { Stats } from 'node:fs';
 import { withParents } from '../service/files.ts';
+import type { Kind } from './events.ts';
 
 /** Finds what the source has at a path. */
 type Look = (path: string) => Stats | undefined;
 
 /** How many are kept at most; beyond, nothing is known of any. */
 export const MAX_DEPARTURES = 100_000;
+/** Of how many directories that have come last it is kept where they came from. */
+export const MAX_EXPLAINED = 1000;
 
 interface Departure {
   /** Where it went within the source, nothing where it is not known to be there. */
@@ -26,6 +29,8 @@ export class Departures {
   private readonly places = new Map<string, Departure>();
   /** Directories of which it is not known where they went. */
   private readonly lost = new Set<string>();
+  /** Directories that were made, or moved from a place that is known: nothing that is lost is there under such a name. */
+  private readonly explained = new Set<string>();
   /** How many things were moved away so far. */
   private count = 0;
   /** How many files arrived elsewhere in the source since this was set to 0: infinitely many where directories are among them. */
@@ -33,14 +38,38 @@ export class Departures {
   /** Whether there were more than are kept. */
   isIncomplete = false;
 
+  /** Notes an event of a directory. */
+  note(path: string, kind: Kind): void {
+    if (kind === 'create') this.explain(path);
+    if (kind === 'moved_from') this.leave(path);
+    if (kind === 'delete' || kind === 'moved_to') this.explained.delete(path); // what was in it has gone before
+  }
+
   /** Notes that a directory was moved away. */
   leave(path: string): void {
     this.set(path, undefined);
+    for (const place of this.explained)
+      if (place === path || place.startsWith(`${path}/`)) this.explained.delete(place);
   }
 
-  /** Notes where something went that was moved within the source. */
-  arrive(from: string, to: string): void {
-    this.arrived += this.lost.has(from) ? Number.POSITIVE_INFINITY : 1;
+  /** Notes that a directory has come, and from where is known. */
+  private explain(path: string): void {
+    this.explained.delete(path);
+    this.explained.add(path);
+    const [oldest = ''] = this.explained;
+    if (this.explained.size > MAX_EXPLAINED) this.explained.delete(oldest);
+  }
+
+  /** Whether it is known of a directory where it came from. */
+  isExplained(path: string): boolean {
+    return this.explained.has(path);
+  }
+
+  /** Notes where something went that was moved within the source. @param isKnown whether it had long been where it was */
+  arrive(from: string, to: string, isKnown = true): void {
+    const isDirectory = this.lost.has(from);
+    this.arrived += isDirectory ? Number.POSITIVE_INFINITY : 1;
+    if (isDirectory && isKnown) this.explain(to);
     this.set(from, to);
   }
 
@@ -134,7 +163,8 @@ export class Search {
     const isIn = (place: string) => this.look(place + rest) !== undefined;
     const known = this.found.get(lost) ?? { places: [], tries: 0 };
     this.found.set(lost, known);
-    if (known.places.length === 0 && known.tries++ < MAX_TRIES) known.places = this.arrivals.filter(isIn);
+    const tells = rest !== '' || known.tries === 0; // of one in which there was something, its name says nothing
+    if (tells && known.places.length === 0 && known.tries++ < MAX_TRIES) known.places = this.arrivals.filter(isIn);
     return known.places.some(isIn);
   }
 }

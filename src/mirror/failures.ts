@@ -34,6 +34,8 @@ export function tellFailures(faults: Fault[], { state, look }: Parts): void {
 /** Says what to do about a fault, where that is known. */
 function adviceFor({ kind, text, code = 0, atTarget }: Fault): string {
   if (text.startsWith('filename overflows')) return t`，其中有过长的路径，请缩短路径，或移走嵌套过深的目录`;
+  if (text.startsWith('daemon refused'))
+    return t`，守护进程的 rsyncd.conf 以 exclude 或 filter 排除了它，请在 RSYNC_OPTS 中也排除`;
   if (kind === 'reading' && !atTarget) return t`，请检查源目录中它的权限或磁盘`;
   if (code === 28) return t`，请检查目标的磁盘空间和 inode`;
   if (code === 122) return t`，请检查目标的磁盘配额`;

@@ -6,10 +6,10 @@
  *   faults.read('rsync: [receiver] write failed on "/data/backup/a": No space left on device (28)\n');
  *   faults.list; // [{ path: 'a', kind: 'content', text: 'No space left on device', code: 28 }]
  */
-import { withParents } from '../service/files.ts';
 import { showPath, t } from '../service/text.ts';
+import { refusalOf, saysLittle } from './daemon-words.ts';
 import { unescapeName } from './differences.ts';
-import type { Source } from './source.ts';
+import { pathsIn, refusedIn } from './told-paths.ts';
 
 /**
  * `reading` is what the source could not be read of, for which rsync leaves deletions undone; `content` what the backup could not
@@ -37,8 +37,6 @@ const MAX_ATTRIBUTE_LINES = 5;
 const MAX_LINES = 200;
 /** How many lines about other faults are looked at of an rsync: that the faults are not all known is certain long before. */
 const MAX_LOOKS = 10_000;
-/** How many readings of a line are tried: where a name holds that many quotes, it stays unknown. */
-const MAX_READINGS = 100;
 /** How much may come that is none of what rsync complains of, characters, until it is taken for talk without end. */
 export const MAX_CHATTER = 1_000_000;
 /** What a line of it counts at least, characters: each makes an entry of the log. */
@@ -58,6 +56,10 @@ const OWN_REFUSAL =
 const CONVERSION = /^\[(\w+)\] cannot convert (?:filename|symlink data for): (.*) \(([^()]+)\)$/;
 /** What rrsync says where one rsync has the directory for itself: ours is one that waits. */
 const LOCKED = 'rrsync error: Another instance of rrsync is already accessing this directory.';
+/** What an rsync says that was built without something, and by which option it is not needed; and a sudo that somebody is to answer. */
+const LACKING = /^rsync: (ACLs|extended attributes|hard links) are not supported on this server$/;
+const NOT_NEEDED: Record<string, string> = { ACLs: '--no-A', 'extended attributes': '--no-X', 'hard links': '--no-H' };
+const ASKING = /^sudo: a (password|terminal) is required/;
 /** What start-sshd says comes from where rsync's own errors come from. */
 const REFUSAL = 'start-sshd: ';
 /** What it says, in each language that a backup may speak, where that has taken over, and where it refuses an option of rsync. */
@@ -72,6 +74,8 @@ export const saysOption = (said = '') => OF_AN_OPTION.test(said);
 /** How much of it is kept, bytes. */
 const MAX_REFUSAL = 2000;
 const CHANGING = /^ERROR: (.*) failed verification -- update discarded\.$/;
+/** What a daemon has a filter of its own for. */
+const UNWANTED = /^ERROR: daemon refused to receive (?:file|directory) "(.*)"$/;
 /** Lines that say no more than that a connection has ended or that there were errors before. */
 const NO_FAULT =
   /^(rsync error: |rsync warning: |WARNING: |file has vanished: |IO error encountered|cannot delete non-empty directory|skipping non-regular file|$)|connection unexpectedly closed|\] (write|read) error: |\(see previous errors\)/;
@@ -82,8 +86,6 @@ const OF_ATTRIBUTES =
   /^(chown|chgrp|failed to (set|modify) (times|permissions) on|set_acl|change_sacl_perms|rsync_xal_set|set_xattr_acl|copy_xattrs|failed to (re-)?(read|write) xattr|delete of stat xattr)\b/;
 const OF_READING =
   /^(opendir|readdir|readlink_stat|link_stat|send_files|read errors mapping|get_acl|get_xattr|symlink has|filename overflows|skipping overly)/;
-/** How long a path in the source is at least whose name below it is too long for a path, bytes: far less than the limit of 4096. */
-const DEEP = 2048;
 /** A file that rsync writes to until it is whole. */
 const TEMPORARY = /^(.*\/)?\.([^/]+)\.[A-Za-z0-9]{6}$/s;
 
@@ -105,7 +107,7 @@ export class Faults {
   readonly attributes = new Map<Attribute, Fault>();
   /** Whether every fault is known by its path. */
   isComplete = true;
-  /** Why start-sshd on the backup does not do what it is asked for, in its own words, safe to print. */
+  /** Why start-sshd, or an rsync daemon, on the backup does not do what it is asked for, safe to print. */
   refusal: string | undefined;
   private rest = '';
   private passed = 0;
@@ -186,19 +188,29 @@ export class Faults {
   /** Takes in a line; returns whether it may be passed on. */
   private take(line: string): boolean {
     const [, who, what = '', text = '', code] = SYSTEM_ERROR.exec(line) ?? [];
+    const refused = refusalOf(line);
+    if (refused !== undefined) this.refusal = refused;
+    if (saysLittle(line)) return false;
     if (NO_FAULT.test(line)) return true;
     if (line.endsWith(LOCKED))
       this.refusal = t`的 rrsync 一次只允许一个 rsync，请在 authorized_keys 中为 rrsync 加上 -no-lock`;
+    const [, lacked = ''] = LACKING.exec(line) ?? [];
+    if (lacked)
+      this.refusal = t`的 rsync 不支持 ${lacked}，请在 RSYNC_OPTS 或只为此目标在 DEST_RSYNC_OPTS 中写 ${NOT_NEEDED[lacked] ?? ''}`;
+    if (ASKING.test(line)) this.refusal = t`的 sudo 要求输入密码，请在 sudoers 中以 NOPASSWD 允许 rsync`;
     if (line === ECHO) return false;
     if (line.startsWith(REFUSAL)) this.refusal = showPath(line.slice(REFUSAL.length, MAX_REFUSAL));
     if (what && OF_ATTRIBUTES.test(what) && who !== 'sender') return this.takeAttribute(what, text, Number(code));
+    if (refused !== undefined) return true;
     const [, refusal = '', named = ''] = OWN_REFUSAL.exec(line) ?? [];
     const [, changing] = CHANGING.exec(line) ?? [];
+    const [, unwanted] = UNWANTED.exec(line) ?? [];
     const [, side, odd, why = ''] = CONVERSION.exec(line) ?? [];
     if (what.startsWith('delete_file')) this.addUndeleted(pathsIn(what), text, Number(code));
     else if (what) this.add(pathsIn(what), this.kindOf(what, who), text, Number(code), isTarget(who));
     else if (refusal) this.add(refusedIn(refusal, named), this.kindOf(refusal, who), refusal, undefined);
     else if (changing) this.add([changing], 'content', 'failed verification', undefined);
+    else if (unwanted !== undefined) this.add([unwanted], 'content', 'daemon refused to receive', undefined);
     else if (odd !== undefined) this.add([odd.replace(/^"|"$/g, '')], this.kindOf('', side), why, undefined);
     else if (line.startsWith('rsync: ')) this.isComplete = false;
     return true;
@@ -253,78 +265,3 @@ export class Faults {
 
 /** Whether a process of rsync runs on the target. */
 const isTarget = (who: string | undefined) => who === 'generator' || who === 'receiver';
-
-/**
- * Lists what may be meant as a path in what rsync says, for a name may hold quotes itself: `rename "/b/.a.x1y2z3" -> "a"`,
- * `send_files failed to open "/s/a"`, `delete_file: unlink(a/b) failed`, `set_acl: sys_acl_set_file(a, ACL_TYPE_ACCESS)`.
- */
-export function pathsIn(what: string): string[] {
-  const opening = what.indexOf('"');
-  const [start, ends] = opening >= 0 ? [opening + 1, /"/g] : [what.indexOf('(') + 1, /,|\)/g];
-  if (start === 0) return [];
-  const rest = what.slice(start);
-  const places = [...rest.matchAll(ends)].map(({ index }) => index);
-  if (places.length > MAX_READINGS) places.splice(MAX_READINGS - 1, places.length - MAX_READINGS); // the longest is the last one
-  return places.map((index) => rest.slice(0, index));
-}
-
-/** Lists what may be meant where rsync refuses a path: nothing can look at one that is too long, but at a directory above it. */
-function refusedIn(refusal: string, named: string): string[] {
-  const path = named.replace(/^"|"$/g, '');
-  if (!refusal.startsWith('filename overflows')) return [path];
-  return withParents(path).filter((it) => it.length >= DEEP);
-}
-
-/** How many components of a path are left out at most until it is known below the source. */
-const MAX_LEFT_OUT = 40;
-
-/**
- * Makes a function that finds the path below the source of what rsync names: what is in the source it names in full, what is on the
- * backup in full or relative to where it is. For what lies in a directory that may not be entered, that directory is found.
- * @param directory the destination
- */
-export function locatorFor(
-  source: Pick<Source, 'root' | 'realRoot' | 'prefix' | 'look' | 'isReadable' | 'isUnknown'>,
-  directory: string,
-) {
-  const destination = `${Buffer.from(directory).toString('latin1').replace(/\/+$/, '')}/`;
-  // Without a slash behind SOURCE_DIR its own name stands first on the target, and with -R all of its path.
-  const starts = ['', source.prefix.slice(1), source.root.replace(/^\/+/, '')];
-  const find = (path: string) =>
-    starts
-      .flatMap((start) => (path.startsWith(start) ? path.slice(start.length) : []))
-      .find((it) => source.look(it) || source.isUnknown(it));
-  return (told: string): string | undefined => {
-    const roots = [source.root, `${source.realRoot}/`, destination];
-    const root = roots.find((it) => told.startsWith(it)) ?? '';
-    let path = told.slice(root.length).replace(/^(\.?\/)+|(\/\.?)+$/g, '');
-    if (path.split('/').includes('..')) return undefined; // the backup may say anything: this would be sent from beside the source
-    if (path === '.' || (path === '' && root)) return '';
-    const closed = root && root !== destination ? closedAbove(source, path) : undefined;
-    if (closed !== undefined) return closed;
-    // Only in a full path that begins with none of these is it not known where the source begins.
-    if (path && (root || !told.startsWith('/'))) return find(path);
-    for (let n = 0; path && n < MAX_LEFT_OUT; n++) {
-      if (source.look(path)) return path;
-      path = path.includes('/') ? path.slice(path.indexOf('/') + 1) : '';
-    }
-    return undefined;
-  };
-}
-
-/** Makes a function that finds the path below the source of what is not there any more, which the backup names relative to where it is. */
-export function namerFor({ root, prefix }: Pick<Source, 'root' | 'prefix'>) {
-  const starts = [root.replace(/^\/+/, ''), prefix.slice(1)];
-  return (told: string): string | undefined => {
-    if (!told || told.startsWith('/') || told.split('/').includes('..')) return undefined;
-    const start = starts.find((it) => told.startsWith(it));
-    return start === undefined ? undefined : told.slice(start.length).replace(/\/+$/, '') || undefined;
-  };
-}
-
-/** Finds the directory above a path that may not be entered, if there is one. */
-function closedAbove({ look, isReadable }: Pick<Source, 'look' | 'isReadable'>, path: string): string | undefined {
-  if (look(path)) return undefined;
-  const [nearest] = withParents(path).filter((it) => it !== path && look(it));
-  return nearest && !isReadable(nearest) ? nearest : undefined;
-}

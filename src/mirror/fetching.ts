@@ -2,7 +2,7 @@
  * The rsyncs of a restore: one that fetches, and one that compares by checksum what has come with what the backup has.
  *
  *   const { status } = await fetchAll(job);
- *   const { differences } = await compareAll(job);
+ *   const { differences } = await compareAll(job, false);
  */
 import type { ChildProcess } from 'node:child_process';
 import { randomUUID } from 'node:crypto';

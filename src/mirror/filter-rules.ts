@@ -12,7 +12,7 @@ import { isWithin } from '../service/files.ts';
 import { cwd } from '../service/processes.ts';
 import { compilePattern, type Pattern } from './filter-pattern.ts';
 import type { Option } from './rsync-options.ts';
-import { MAX_RULES_BYTES, readLines } from './rule-lines.ts';
+import { MAX_RULES_BYTES, readRuleLines } from './rule-lines.ts';
 
 /** How long a pattern may be that rsync does not discard, bytes (MAXPATHLEN). */
 const MAX_PATTERN = 4095;
@@ -101,7 +101,7 @@ function writeOut({ name, value = '' }: Option): Written[] | undefined {
   if (name === '-f' || name === '--filter') return [{ option: '--filter', text: bytesOf(value) }];
   if (name === '--exclude' || name === '--include') return [{ option: name, text: bytesOf(value) }];
   try {
-    return readLines(resolve(cwd, value)).map((text) => ({ option: name.replace('-from', ''), text }));
+    return readRuleLines(resolve(cwd, value)).map((text) => ({ option: name.replace('-from', ''), text }));
   } catch {
     return undefined;
   }
@@ -155,6 +155,14 @@ export class FilterRules {
     return this.rules.find(decides)?.includes === false;
   }
 
+  /**
+   * Whether the source itself is left out with names on a list, to which it merely belongs: there it is a directory like any other one, which
+   * `- *` excludes, too.
+   */
+  get hidesSource(): boolean {
+    return this.isHidden('.', true);
+  }
+
   /** Whether rsync deletes nothing at a path that is gone. */
   isProtected(path: string, isDirectory: boolean): boolean {
     const decides = (rule: Rule) => rule.protects && rule.matches(path, isDirectory);
@@ -197,15 +205,16 @@ export function readRules(options: readonly Option[]): FilterRules | undefined {
   if (options.some(isOther) || written.includes(undefined)) return undefined;
   const kinds = options.some(({ name }) => name === '--delete-excluded') ? KINDS_DELETING : KINDS;
   let rules: Rule[] = [];
-  const words: string[] = [];
+  let words: string[] = [];
   for (const { option, text } of written.flatMap((it) => it ?? [])) {
     const rule =
       option === '--filter' ? readRule(text, kinds) : readOldRule(text, option === '--include' ? '+' : '-', kinds);
     const bytes = Buffer.from(text, 'latin1');
     if (rule === undefined || !isUtf8(bytes) || text.includes('\0')) return undefined; // it cannot be an argument
-    words.push(`${option}=${bytes}`);
-    if (rule === 'clear') rules = [];
-    else if (rule !== 'none') rules.push(rule);
+    if (rule === 'clear')
+      [rules, words] = [[], []]; // else it would take back those of ours, too
+    else words.push(`${option}=${bytes}`);
+    if (typeof rule === 'object') rules.push(rule);
   }
   const implied = ruleForPartial(options, kinds);
   if (implied === undefined || words.join('').length > MAX_RULES_BYTES) return undefined;

@@ -19,12 +19,21 @@ const MAX_MS = 3_600_000;
 const MAX_PATHS = 1000;
 
 const ATTRIBUTES: Record<Attribute, { name: string; advice: string }> = {
-  owner: { name: t`属主`, advice: t`请在 RSYNC_OPTS 中加入 --no-owner --no-group（或使用 --chown、--fake-super）` },
-  group: { name: t`属组`, advice: t`请在 RSYNC_OPTS 中加入 --no-group（或使用 --chown、--fake-super）` },
-  mode: { name: t`权限`, advice: t`请在 RSYNC_OPTS 中加入 --no-perms` },
-  times: { name: t`修改时间`, advice: t`请在 RSYNC_OPTS 中加入 --omit-dir-times，或检查目标上的权限` },
-  acl: { name: 'ACL', advice: t`请去掉 RSYNC_OPTS 中的 -A` },
-  xattr: { name: t`扩展属性`, advice: t`请去掉 RSYNC_OPTS 中的 -X` },
+  owner: {
+    name: t`属主`,
+    advice: t`请在 RSYNC_OPTS 或 DEST_RSYNC_OPTS 中加入 --no-owner --no-group（或使用 --chown、--fake-super）`,
+  },
+  group: {
+    name: t`属组`,
+    advice: t`请在 RSYNC_OPTS 或 DEST_RSYNC_OPTS 中加入 --no-group（或使用 --chown、--fake-super）`,
+  },
+  mode: { name: t`权限`, advice: t`请在 RSYNC_OPTS 或 DEST_RSYNC_OPTS 中加入 --no-perms` },
+  times: {
+    name: t`修改时间`,
+    advice: t`请在 RSYNC_OPTS 或 DEST_RSYNC_OPTS 中加入 --omit-dir-times，或检查目标上的权限`,
+  },
+  acl: { name: 'ACL', advice: t`请去掉 RSYNC_OPTS 中的 -A，或只为此目标在 DEST_RSYNC_OPTS 中写 --no-A` },
+  xattr: { name: t`扩展属性`, advice: t`请去掉 RSYNC_OPTS 中的 -X，或只为此目标在 DEST_RSYNC_OPTS 中写 --no-X` },
 };
 
 /** What it works with. */
@@ -62,7 +71,7 @@ export class Flaws {
       if (state.unsettable.has(attribute)) continue;
       state.unsettable.add(attribute);
       const { name, advice } = ATTRIBUTES[attribute];
-      const what = t`目标上不能设置${name}，例如 ${showPath(path)}：${escapeText(text)}。内容已同步，但它的权限和时间可能也没有设置，会再次传输`;
+      const what = t`目标上不能设置${name}，例如 ${showPath(path) || './'}：${escapeText(text)}。内容已同步，但它的权限和时间可能也没有设置，会再次传输`;
       const message = t`${what}；若目标的文件系统不支持，${advice}`;
       state.warn('file.unsettable', message, { attribute, path: decodePath(path) });
     }

@@ -6,18 +6,19 @@
 import type { ChildProcess } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { rmSync } from 'node:fs';
+import { lifecycle } from '../service/lifecycle.ts';
 import { readLines } from '../service/lines.ts';
 import { exitStatus, runWithin, start } from '../service/processes.ts';
 import { Failure, lastLine, reasonOf, t } from '../service/text.ts';
 import type { Host } from './config.ts';
-import type { Connection } from './connection.ts';
 import { parseDifference, pathBelow } from './differences.ts';
 import { Faults } from './faults.ts';
 import { temporaryDirectory } from './host-keys.ts';
+import type { Link } from './link.ts';
 import { LIMITED, limitTalk, meaningOf, outcomeOf, passOn } from './rsync.ts';
 import { withoutQuiet } from './rsync-options.ts';
 import { LOST_AND_FOUND, type Source } from './source.ts';
-import { notePrecision, rsyncArgs, UNREACHABLE } from './ssh.ts';
+import { noteLimits, rsyncArgs, UNREACHABLE } from './ssh.ts';
 import { ENDED_MS, Standstill } from './standstill.ts';
 import type { TargetState } from './target-state.ts';
 
@@ -49,7 +50,7 @@ interface Answer {
 interface Parts {
   host: Host;
   source: Pick<Source, 'base' | 'root' | 'prefix' | 'isEmpty'>;
-  connection: Pick<Connection, 'findRoute' | 'statusOf'>;
+  connection: Pick<Link, 'findRoute' | 'statusOf'>;
   state: Pick<TargetState, 'name' | 'warn' | 'log' | 'stalledSince' | 'voice'>;
   /** The rules by which rsync leaves copies of mounts alone. */
   rules: () => string[];
@@ -91,7 +92,7 @@ export class Forecast {
     this.faults = faults;
     const hear = (bytes: string) => {
       const shown = faults.read(bytes);
-      notePrecision(host, bytes);
+      noteLimits(host, bytes);
       talk.weigh(faults, host.plan);
       return shown;
     };
@@ -99,6 +100,7 @@ export class Forecast {
     rsync.stdin?.end(names);
     using _ = new Standstill(rsync, { state, isPrompt: !host.plan.comparesContent });
     const status = await exitStatus(rsync);
+    await lifecycle.pause(host.peer.settleMs);
     talk.check();
     return status;
   }
@@ -133,10 +135,12 @@ export class Forecast {
 
   /** Compares the backup with an empty directory: rsync tells by status 25 that it would have to delete. */
   private async compareWith(empty: string) {
-    const words = ['-r', '--delete', '--max-delete=0', '--dry-run', `--exclude=${LOST_AND_FOUND}`];
     const { host, connection } = this.parts;
+    const question = ['-r', '--delete', '--max-delete=0', '--dry-run', `--exclude=${LOST_AND_FOUND}`];
+    const words = [...question, ...host.plan.startWords];
     const answer = await runWithin(ENDED_MS)`rsync ${rsyncArgs(host, connection.findRoute(), [], empty, words)}`;
-    notePrecision(host, answer.stderr);
+    noteLimits(host, answer.stderr);
+    await lifecycle.pause(host.peer.settleMs);
     return answer;
   }
 }

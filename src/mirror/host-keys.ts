@@ -147,7 +147,7 @@ export class HostKeys {
           t`${where} 中没有有效的主机密钥，无法确认备份主机的身份。`,
           this.file
             ? t`备份端的 start-sshd 启动时会公布它们，请检查共享卷；若备份端确实不再公布，请清空该目录并重启服务`
-            : t`备份端的 start-sshd 启动时会公布它们，请检查共享卷；没有共享卷时，请将备份端的 host_keys 复制过来`,
+            : t`备份端的 start-sshd 启动时会公布它们，请检查共享卷；没有共享卷时，请将备份端的 host_keys 复制过来；备份端没有 start-sshd 时（例如 NAS），请将它的主机公钥写入该目录`,
         ];
     this.target.error('host_key.refused', t`${what}已拒绝连接，没有发送任何数据。${advice}`);
   }

@@ -13,7 +13,7 @@ import type { Config } from './config.ts';
 import { type Event, FORMAT, WATCHED_EVENTS } from './events.ts';
 import { startInotifywait, type Watcher } from './inotifywait.ts';
 import type { Places } from './places.ts';
-import type { Plan, Terrain } from './terrain.ts';
+import type { Terrain, WatchPlan } from './terrain.ts';
 
 /** How often it is tried at once to start one in another way. */
 const MAX_TRIES = 6;
@@ -24,10 +24,10 @@ const MAX_GROUPS = 8;
 const OPTIONS = [...WATCHED_EVENTS.flatMap((event) => ['-e', event.toLowerCase()]), '--format', FORMAT, '--no-newline'];
 
 /** Writes the arguments of each inotifywait that is needed. @param root what stands before each path */
-export function commandsFor(
+export function argumentsFor(
   { SOURCE_DIR, WATCH_EXCLUDE }: Pick<Config, 'SOURCE_DIR' | 'WATCH_EXCLUDE'>,
   root: string,
-  plan: Plan | undefined,
+  plan: WatchPlan | undefined,
 ): string[][] {
   const exclusions = WATCH_EXCLUDE.map((path) => `@${resolve(SOURCE_DIR, path)}`);
   if (!plan) return [['-m', '-r', ...OPTIONS, ...exclusions, '--', SOURCE_DIR]];
@@ -49,7 +49,7 @@ export const watcherFor =
   (tell: (event: Event) => void): Watcher =>
     new Inotifywaits(
       terrain,
-      (plan) => withFiles(commandsFor(config, root, plan), places.files),
+      (plan) => withFiles(argumentsFor(config, root, plan), places.files),
       (words) => startInotifywait(words, places.spread(tell)),
     );
 
@@ -63,7 +63,7 @@ export class Inotifywaits extends EventEmitter implements Watcher {
 
   constructor(
     private readonly terrain: Pick<Terrain, 'plan' | 'explore' | 'calm' | 'limitDepth'>,
-    private readonly commands: (plan: Plan | undefined) => string[][],
+    private readonly argumentsOf: (plan: WatchPlan | undefined) => string[][],
     private readonly startOne: (words: string[]) => Watcher,
   ) {
     super();
@@ -72,9 +72,9 @@ export class Inotifywaits extends EventEmitter implements Watcher {
 
   private async establish(): Promise<void> {
     for (let tries = 1; ; tries++) {
-      const commands = this.commands(await this.terrain.plan());
+      const lists = this.argumentsOf(await this.terrain.plan());
       if (this.isEnded) throw new Failure(t`监控已停止`);
-      const parts = commands.map((words) => this.startOne(words));
+      const parts = lists.map((words) => this.startOne(words));
       this.parts = parts;
       for (const part of parts) part.once('exit', (code, signal) => this.noticeEnd(parts, code, signal));
       try {

@@ -10,6 +10,7 @@ import { replaceFile } from '../service/files.ts';
 import { generateKeyPair, holdsKey } from '../service/keys.ts';
 import { run } from '../service/processes.ts';
 import { escapeText, Failure, reasonOf, t } from '../service/text.ts';
+import { claimName, leaveNames } from './claims.ts';
 import type { Config } from './config.ts';
 
 /** Names the file of the private key. */
@@ -43,12 +44,15 @@ export async function publicHalfOf(key: string): Promise<string> {
 }
 
 /** Puts the public half into the shared volume. @throws {Failure} */
-export function sharePublicKey({ SHARED_KEYS_DIR }: Config, line: string): void {
+export function sharePublicKey({ SHARED_KEYS_DIR, SOURCE_NAME }: Config, line: string): void {
   try {
     mkdirSync(SHARED_KEYS_DIR, { recursive: true, mode: 0o755 });
     const shared = join(SHARED_KEYS_DIR, 'id_rsa.pub');
-    if (!holdsKey(shared, line)) replaceFile(shared, line, 0o644);
+    if (SOURCE_NAME) claimName(SHARED_KEYS_DIR, SOURCE_NAME, line);
+    else if (!holdsKey(shared, line)) replaceFile(shared, line, 0o644);
+    leaveNames(SHARED_KEYS_DIR, SOURCE_NAME, line);
   } catch (cause) {
+    if (cause instanceof Failure) throw cause;
     const where = `SHARED_KEYS_DIR=${escapeText(SHARED_KEYS_DIR)}`;
     throw new Failure(t`无法写入 ${where}：${reasonOf(cause)}。请检查共享卷的挂载和权限`);
   }

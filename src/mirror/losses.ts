@@ -68,13 +68,14 @@ export class Losses {
     return { ...answer, tally, moved };
   }
 
-  /** Finds the directories that are new, those that wait for the next batch among them. */
+  /** Finds the directories that are new and came nobody knows from where, those that wait for the next batch among them. */
   private async findArrivals(batch: Batch): Promise<string[]> {
     const { state, look, survey } = this.parts;
     const changes = [...batch, ...state.changes.waiting].filter(([path, change]) => path !== '' && isNew(change));
     const arrived = changes.filter(([path]) => look(path)?.isDirectory());
     const found = await survey(new Map(arrived.map(([path]) => [path, TREE])));
-    const isTree = ([, scope]: [string, Scope]) => scope === 'tree' || scope === 'inside';
+    const isTree = ([path, scope]: [string, Scope]) =>
+      (scope === 'tree' || scope === 'inside') && !state.departures.isExplained(path);
     return [...(found ?? [])].filter(isTree).map(([path]) => path);
   }
 }

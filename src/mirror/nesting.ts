@@ -11,7 +11,7 @@ import { isWithin, realPath } from '../service/files.ts';
 import { run } from '../service/processes.ts';
 import { escapeText, Failure, t } from '../service/text.ts';
 import { askBackup, askRemote } from './backup-guard.ts';
-import { type Host, nameOf } from './config.ts';
+import { type Host, isDaemon, nameOf } from './config.ts';
 import type { Connection } from './connection.ts';
 import { filterWords } from './options.ts';
 import { rulesOf } from './scopes.ts';
@@ -30,6 +30,7 @@ const OVERLAY = '794c7630:';
  * @throws {Failure} with exit status 2
  */
 export async function refuseNested(host: Host, connection: Route): Promise<void> {
+  if (isDaemon(host)) return; // where its module lies is not known
   const reason = await reasonToRefuse(host, connection).catch(() => undefined); // the source may be gone this moment
   if (!reason) return;
   throw new Failure(t`配置错误: ${nameOf(host)} 就在本机上，${reason}。请更改 DEST_DIR 或 SOURCE_DIR`, 2);

@@ -8,7 +8,15 @@ import { resolve } from 'node:path';
 import { split } from 'shlex';
 import { t, wordsOf } from '../service/text.ts';
 import { type FilterRules, isFilterOption, partialDirOf, RulesInForce, readRules } from './filter-rules.ts';
-import { isDeleting, isSet, type Option, parseOptions, withoutDeleting, withoutOptions } from './rsync-options.ts';
+import {
+  isDeleting,
+  isSet,
+  type Option,
+  parseOptions,
+  withoutDeleting,
+  withoutOptions,
+  withoutUndone,
+} from './rsync-options.ts';
 
 /** How rsync is told what to look at. */
 export type Method = 'list' | 'rules' | 'full';
@@ -30,11 +38,15 @@ const wordSet = (list: string) => new Set(wordsOf(list));
 const FILTERS = wordSet('-f -F --filter --exclude --exclude-from --include --include-from');
 /** Other rules name a file in each directory that holds more of them. */
 const SIMPLE_RULE = /^([-+PHSR]|(exclude|include|protect|hide|show|risk)\b)/;
+/** Rules that let rsync delete what they do not have it send. */
+const RISKING_RULE = /^(R|risk\b|(\+|include)[^ _]*r)/;
+/** Whether rules of ours that come behind a rule keep what they leave out, whatever that one matches. */
+export const isSafeBefore = (rule: string) => SIMPLE_RULE.test(rule) && !RISKING_RULE.test(rule);
 /** Other options that mean the same for names on a list as for the whole tree. */
 const FOR_LISTS = wordSet(
   `-a -r -l -p -t -g -o -D -v -q -h -z -W -P -c -u -S -i -I -A -X -E -O -J -b -y -s -x -H -4 -6 -8
   --archive --recursive --links --perms --times --group --owner --devices --specials --acls --xattrs --executability
-  --verbose --quiet --human-readable --progress --stats --itemize-changes --8-bit-output --no-motd --compress --whole-file
+  --verbose --quiet --human-readable --progress --stats --itemize-changes --8-bit-output --motd --no-motd --compress --whole-file
   --checksum --update --inplace --append --append-verify --sparse --preallocate --partial --fsync --backup --numeric-ids
   --super --fake-super --omit-dir-times --omit-link-times --ignore-times --size-only --existing --ignore-existing --delete
   --del --delete-before --delete-during --delete-delay --delete-after --force --ignore-errors --safe-links --munge-links
@@ -127,14 +139,19 @@ export function costlyOptions(words: readonly string[]): string[] {
   return alone.length > 0 ? alone : names.filter((name) => !isAsking((option) => option.name === name));
 }
 
+/** What takes back all rules before it, those of ours among them. */
+const CLEARS = /^(!|clear)$/;
+
 /**
  * Finds the rules of options whose `-F` changes nothing, where a list can do them justice; nothing where it cannot, or there is no `-F`.
  * Rules in files would have to be arguments, and so come before those of `-F`.
  */
 function rulesWithoutFiles(words: readonly string[]): FilterRules | undefined {
   const rest = withoutOptions(words, ({ name }) => name === '-F');
-  const isInFile = parseOptions(words).some(({ name }) => name.endsWith('-from'));
-  if (rest.join('\0') === words.join('\0') || isInFile || isPruning(parseOptions(words))) return undefined;
+  const isOther = ({ name, value }: Option) =>
+    name.endsWith('-from') || (isFilterOption({ name, value }) && CLEARS.test(value ?? ''));
+  if (rest.join('\0') === words.join('\0') || parseOptions(words).some(isOther) || isPruning(parseOptions(words)))
+    return undefined;
   const rules = readRules(parseOptions(rest));
   return rules && methodFor(rest, rules) === 'list' ? rules : undefined;
 }
@@ -174,12 +191,18 @@ function traitsOf(options: Option[]) {
     /** Whether rsync may be told how large a file may be, and will say which are larger. */
     mayLimitSize: !has('--max-size', '-q', '--quiet', '--stderr', '--msgs2stderr'),
     hasFilters: options.some(({ name }) => FILTERS.has(name)),
+    /** Whether rules behind those of the options keep what they leave out. */
+    mayLeaveOut: options.every(({ name, value = '' }) => !/^(-f|--filter)$/.test(name) || isSafeBefore(value)),
     asksForStats: has('--stats', '--info') || options.filter(({ name }) => /^(-v|--verbose)$/.test(name)).length > 1,
     /** Whether a side reads whole files before it says anything. */
     comparesContent: has('-c', '--checksum'),
     /** Whether files count as the same by size and time. */
     trustsTimes: !has('-c', '--checksum', '-I', '--ignore-times', '--size-only'),
     timesOut: has('--timeout'),
+    /** How the other side's rsync is started, which any rsync has to say. */
+    startWords: options
+      .filter(({ name }) => name === '--rsync-path')
+      .map(({ name, value }) => `${name}=${value ?? ''}`),
     /** Where rsync itself keeps older versions, if that is said. */
     backupDirectory: options.findLast(({ name }) => name === '--backup-dir')?.value,
     isVerbose: isSet(options, ['-v', '--verbose'], ['--no-v', '--no-verbose']),
@@ -198,9 +221,9 @@ function traitsOf(options: Option[]) {
   };
 }
 
-/** Works out all that follows from the options. */
-export function planFor({ RSYNC_OPTS, SSH_OPTS, RENAME_ON_TARGET }: Options) {
-  const given = parseWords(RSYNC_OPTS);
+/** Works out all that follows from the options. @param hasHelper whether something on the target may do more than rsync does */
+export function planFor({ RSYNC_OPTS, SSH_OPTS, RENAME_ON_TARGET }: Options, { hasHelper = true } = {}) {
+  const given = withoutUndone(parseWords(RSYNC_OPTS));
   const safe = withoutDangerous(given);
   const options = parseOptions(safe);
   const traits = traitsOf(options);
@@ -222,11 +245,13 @@ export function planFor({ RSYNC_OPTS, SSH_OPTS, RENAME_ON_TARGET }: Options) {
       unruled,
       /** The options for which each change costs a comparison of everything. */
       costly: method === 'full' && !unruled ? costlyOptions(safe) : [],
-      mayRename: RENAME_ON_TARGET && method === 'list' && traits.deletes && !isAgainstRenames,
+      mayRename: hasHelper && RENAME_ON_TARGET && method === 'list' && traits.deletes && !isAgainstRenames,
       /** Whether rsync may delete by names: with -x, what is mounted in the backup, which it would not go into, is where it starts then. */
       mayDeleteByNames: (method === 'list' || unruled !== undefined) && !(traits.deletes && traits.isOneFileSystem),
       /** Whether the backup may be asked to delete what is gone by its name. */
-      mayRemove: method === 'list' && traits.deletes && !isAgainstRemovals,
+      mayRemove: hasHelper && method === 'list' && traits.deletes && !isAgainstRemovals,
+      /** The rule that a list needs before all others, so that the source itself is mirrored with it. */
+      listRules: (rules.known ?? unruled)?.hidesSource ? ['--filter=+s /.'] : [],
       /** What is known of the filters, nothing where there are none or it is not sure what they mean. */
       filters: rules.known?.isEmpty ? undefined : rules.known,
     };

@@ -10,9 +10,9 @@ import { Failure, t } from '../service/text.ts';
 import type { Carried } from './beside.ts';
 import type { Brake } from './brake.ts';
 import type { Host } from './config.ts';
-import type { Connection } from './connection.ts';
+import type { Link } from './link.ts';
 import type { Mounts } from './mounts.ts';
-import { LIST_OPTIONS, listOf, type Scope } from './scopes.ts';
+import { listOf, type Scope } from './scopes.ts';
 import type { Source } from './source.ts';
 import type { TargetState } from './target-state.ts';
 import { Transfers } from './transfers.ts';
@@ -22,7 +22,7 @@ interface Parts {
   source: Source;
   mounts: Mounts;
   state: TargetState;
-  connection: Connection;
+  connection: Link;
   brake: Brake;
   /** Whether rsync sees a path as a file with one name. */
   isSingle: (path: string) => boolean;
@@ -61,13 +61,13 @@ export class OwnLine {
     if (!paths.every(isSingle)) throw new Failure(t`文件已改变`);
     const scopes = new Map(paths.map((path): [string, Scope] => [path, 'entry']));
     const { transfers } = this;
-    return transfers.finish(transfers.startComparing(LIST_OPTIONS), { names: listOf(scopes, source.prefix) });
+    return transfers.finish(transfers.startComparing(transfers.listOptions), { names: listOf(scopes, source.prefix) });
   }
 }
 
 /** What is known of the shared connection, to go another way: reports of rsync lie apart from the others. */
 class Apart {
-  constructor(private readonly connection: Pick<Connection, 'socket' | 'directory' | 'findRoute'>) {}
+  constructor(private readonly connection: Pick<Link, 'socket' | 'directory' | 'findRoute'>) {}
 
   get socket(): string | undefined {
     return this.connection.socket;

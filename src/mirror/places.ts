@@ -4,7 +4,7 @@
  * are mounted there by themselves, of which the directory that they are in tells nothing.
  *
  *   await places.refresh();
- *   const watcher = startInotifywait(config, places, tell);
+ *   const watcher = startInotifywait([...words, ...places.files], places.spread(tell));
  */
 import { isUtf8 } from 'node:buffer';
 import { lstat } from 'node:fs/promises';

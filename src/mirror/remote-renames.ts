@@ -1,7 +1,7 @@
 /**
  * Has the backup rename what was renamed in the source, so that it need not be sent once more.
  *
- *   const renames = new RemoteRenames({ host, state, connection, prefix: '/' });
+ *   const renames = new RemoteRenames({ host, state, connection, errands, prefix: '/' });
  *   await renames.repeat(moves, attempt);
  */
 import { once } from 'node:events';
@@ -37,6 +37,9 @@ interface Parts {
   /** What stands before a path of the source in the backup, with a slash before it. */
   prefix: string;
 }
+
+/** The exit status of a shell that does not find a command; not every one says so in its last line. */
+const NOT_FOUND = 127;
 
 export class RemoteRenames {
   /** Whether the backup knows how to rename, as far as it has been asked. */
@@ -93,6 +96,7 @@ export class RemoteRenames {
     limit(ssh, { ms: ENDED_MS, told });
     using _ = new Standstill(ssh, { state, isPrompt: true });
     const [code] = await once(ssh, 'close');
+    if (code === NOT_FOUND) return { status: code, renamed: 0, said: t`备份端没有 start-sshd` };
     if (excess) return { status: EXCESSIVE, renamed: 0, said: excess };
     return { status: code ?? UNREACHABLE, renamed: Number(renamed()), said: lastLine(said()) };
   }

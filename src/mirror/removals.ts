@@ -15,7 +15,7 @@ import { type Errands, MAX_ORDERS } from './errands.ts';
 import { Hollows } from './hollows.ts';
 import type { Mounts } from './mounts.ts';
 import { passOn } from './rsync.ts';
-import { NOTHING, type Scope, type Scopes } from './scopes.ts';
+import { NO_NAME, type Scope, type Scopes } from './scopes.ts';
 import type { Source } from './source.ts';
 import type { TargetState } from './target-state.ts';
 import type { Transfers } from './transfers.ts';
@@ -160,7 +160,7 @@ export function withoutRemoved(scopes: Scopes, removed: readonly Gone[]): Scopes
     const parent = parentOf(path);
     rest.delete(path);
     if (parent === '')
-      rest.set(isHollow ? NOTHING : path, 'entry'); // any name there, even of nothing, has rsync mirror the source itself, too
+      rest.set(isHollow ? NO_NAME : path, 'entry'); // any name there, even of nothing, has rsync mirror the source itself, too
     else if (!rest.has(parent)) rest.set(parent, 'directory');
   }
   return rest;

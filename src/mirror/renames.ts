@@ -20,14 +20,16 @@ export interface Half {
 
 export class Renames {
   private readonly halves = new Map<string, Half>();
-  /** The cookies of the last ones that were complete: while a watcher takes the place of another one, both tell of each. */
-  private readonly told = new Set<string>();
+  /** From where the last ones went that were complete, by their cookies: while a watcher takes the place of another one, both tell of each. */
+  private readonly told = new Map<string, string>();
 
-  /** Takes the first half. */
-  begin(cookie: string, from: string, isCertain: boolean): void {
-    if (this.told.has(cookie)) return;
+  /** Takes the first half; returns whether it is not merely told once more. */
+  begin(cookie: string, from: string, isCertain: boolean): boolean {
+    const before = this.told.get(cookie);
+    if (before !== undefined) return before !== from; // one of the watchers may have an old name for a directory
     this.halves.set(cookie, { from, isCertain });
     dropOldest(this.halves, MAX_HALVES);
+    return true;
   }
 
   /** Takes the second half; returns the first one, nothing where there was none. */
@@ -35,14 +37,14 @@ export class Renames {
     const half = this.halves.get(cookie);
     if (!half) return undefined;
     this.halves.delete(cookie);
-    this.told.add(cookie);
+    this.told.set(cookie, half.from);
     dropOldest(this.told, MAX_TOLD);
     return half;
   }
 }
 
 /** Drops the oldest entry beyond `most`. */
-function dropOldest(kept: Map<string, unknown> | Set<string>, most: number): void {
+function dropOldest(kept: Map<string, unknown>, most: number): void {
   const [oldest] = kept.keys();
   if (oldest !== undefined && kept.size > most) kept.delete(oldest);
 }

@@ -1,7 +1,7 @@
 /**
  * What `--restore` is asked to fetch, from where and to where, and what rsync is told of it.
  *
- *   const wish = readWish(['--restore', 'web', '--to', '/tmp/web']); // { paths: ['web'], from: undefined, to: '/tmp/web' }
+ *   const wish = readWish(['--restore', 'web', '--to', '/tmp/web'], '/data/source/'); // { paths: ['web'], from: undefined, to: '/tmp/web' }
  *   placesIn('/data/backup/', wish); // ['/data/backup/./web']
  */
 import { isAbsolute, join, relative, resolve } from 'node:path';

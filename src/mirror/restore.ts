@@ -14,7 +14,7 @@ import { lockDirectory, lockFile } from '../service/locks.ts';
 import { detail, error, heading, info, log, warn } from '../service/log.ts';
 import { escapeText, Failure, reasonOf, showPath, t } from '../service/text.ts';
 import { checkConfig, type LocatedHost } from './check.ts';
-import { type Config, nameOf } from './config.ts';
+import { type Config, isDaemon, nameOf } from './config.ts';
 import { describeDifference } from './differences.ts';
 import { type Came, compareAll, fetchAll, type Job } from './fetching.ts';
 import { HostKeys } from './host-keys.ts';
@@ -24,7 +24,7 @@ import { carriedWords, keepsOwners, placeOn, placesIn, readWish, type Wish } fro
 import { BUSY, COMPLETE, markRestored, PAUSE } from './restoring.ts';
 import { meaningOf } from './rsync.ts';
 import { LOST_AND_FOUND, Source } from './source.ts';
-import { type Route, reasonOfSsh, tryLogin } from './ssh.ts';
+import { type Route, reasonOfLogin, tryLogin } from './ssh.ts';
 
 /** How long a login is tried, ms: the backup has to take a new key first. */
 const [REACH_MS, REACH_ANEW_MS] = [10_000, 60_000];
@@ -41,7 +41,7 @@ export async function answerRestore(args: readonly string[]): Promise<Answer | u
   checkRights(hosts);
   using _ = place;
   const isPaused = place.isLive && (await pauseService(config, hosts));
-  const isNew = await ensureKey(config);
+  const isNew = !hosts.every(isDaemon) && (await ensureKey(config));
   const routes = await reachAll(hosts, isNew ? REACH_ANEW_MS : REACH_MS);
   fenceOff([['/', 'running'], [place.to, 'anything'], ...DEVICES]); // whatever the backup sends
   const isEqual = await fetchFromAny(routes, wish, place);
@@ -113,7 +113,7 @@ function checkRights(hosts: LocatedHost[]): void {
   if (missing.length === 0) return;
   const names = missing.map(([name]) => name).join(t`、`);
   throw new Failure(
-    t`没有权能 ${names}，无法恢复文件的属主。容器中请先停止源端，再执行 docker compose run --rm --cap-add CHOWN --cap-add FOWNER --cap-add FSETID --cap-add MKNOD --cap-add SETFCAP rsync-source rsync-inotify --restore`,
+    t`没有权能 ${names}，无法恢复文件的属主。容器中请先停止源端，再执行 docker compose run --rm --cap-add CHOWN --cap-add FOWNER --cap-add FSETID --cap-add MKNOD --cap-add SETFCAP rsync-source rsync-inotify --restore，其后的参数与这次相同`,
   );
 }
 
@@ -172,12 +172,12 @@ async function reachAll(hosts: LocatedHost[], ms: number): Promise<Reached[]> {
 async function reach(host: LocatedHost, ms: number): Promise<Reached | undefined> {
   const hostKeys = new HostKeys(host.config, { error }, host.address.jump);
   for (const latest = performance.now() + ms; ; await lifecycle.pause(RETRY_MS)) {
-    const route = { knownHosts: hostKeys.refresh() };
+    const route = isDaemon(host) ? {} : { knownHosts: hostKeys.refresh() };
     const result = await tryLogin(host, route);
     if (result.exitCode === 0) return { host, route };
     if (performance.now() < latest) continue;
     hostKeys.explain(result.stderr);
-    const reason = reasonOfSsh(result.stderr) || reasonOf(result);
+    const reason = reasonOfLogin(host, result.stderr) || reasonOf(result);
     warn('restore.unreachable', t`无法登录 ${nameOf(host)}：${reason}`, { target: nameOf(host) });
     return undefined;
   }

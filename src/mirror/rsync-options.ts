@@ -55,7 +55,7 @@ function readWord(word: string): Option[] {
 }
 
 /** Reads words one after the other, each with the value that it takes from behind it. */
-function groupsOf(words: readonly string[]): Group[] {
+export function groupsOf(words: readonly string[]): Group[] {
   const groups: Group[] = [];
   const rest = [...words];
   for (let word = rest.shift(); word !== undefined; word = rest.shift()) {
@@ -82,6 +82,43 @@ export function withoutOptions(words: readonly string[], isUnwanted: (option: Op
     if (kept.length === 0) return [];
     const value = kept.at(-1)?.value;
     return [`-${kept.map(({ name }) => name.slice(1)).join('')}`, ...(value === undefined ? [] : [value])];
+  });
+}
+
+/** Settings that are off unless an option sets them, so that one that is unset again (`--no-NAME`) may as well not be there. */
+const SWITCHES = [
+  ...['-A --acls', '-X --xattrs', '-H --hard-links', '-O --omit-dir-times', '-J --omit-link-times', '-S --sparse'],
+  ...['-c --checksum', '-i --itemize-changes', '-m --prune-empty-dirs', '-x --one-file-system', '-y --fuzzy'],
+  ...[
+    '--append --append-verify',
+    '--bwlimit',
+    '--delay-updates',
+    '--force',
+    '--ignore-errors',
+    '--inplace',
+    '--mkpath',
+  ],
+  ...['--numeric-ids', '--open-noatime', '--timeout'],
+].map((names) => {
+  const setting = wordsOf(names);
+  return { setting, unsetting: setting.map((name) => `--no-${name.replace(/^-+/, '')}`) };
+});
+
+/**
+ * Takes out of a list of words what later ones undo, as `-A … --no-A` does, and what undoes it: all that is known of options is then
+ * what rsync makes of them, too. What -a sets, and what is set otherwise if nothing is said, stays.
+ */
+export function withoutUndone(words: readonly string[]): string[] {
+  const options = parseOptions(words);
+  const has = (...names: string[]) => options.some(({ name }) => names.includes(name));
+  const keepsModes = has('-a', '--archive', '-p', '--perms') && !has('--no-p', '--no-perms'); // -A says -p, too
+  let place = 0;
+  return withoutOptions(words, ({ name }) => {
+    const later = options.slice(++place);
+    return SWITCHES.some(({ setting, unsetting }) => {
+      if (setting[0] === '-A' && !keepsModes) return false;
+      return unsetting.includes(name) || (setting.includes(name) && later.some((it) => unsetting.includes(it.name)));
+    });
   });
 }
 
@@ -133,6 +170,7 @@ const NO_MIRROR: Record<string, string> = {
   '--dparam': IS_SERVICE,
   '--detach': IS_SERVICE,
   '--no-detach': IS_SERVICE,
+  '--password-file': t`rsync:// 目标的密码文件请写入 RSYNC_PASSWORD_FILE`,
   '--remove-source-files': TAKES_AWAY,
   '--remove-sent-files': TAKES_AWAY,
 };
@@ -168,7 +206,7 @@ const LONG_DASH = /^-*(?!-)[\p{Pd}\u2212]/u;
 const SHORT_ONES = /^[aAcDEghHiIklLmNoOpPrRStuUvWxXyz]{1,7}$/;
 
 /** Says what is wrong with a word that rsync would take for a file. */
-function complaintAboutFile(word: string): string {
+export function complaintAboutFile(word: string): string {
   const shown = escapeText(word);
   if (LONG_DASH.test(word)) {
     const name = word.replace(/^[\p{Pd}\u2212]+/u, '');

@@ -12,7 +12,7 @@ import { drawLine, drawsLines, info, isJson, writeLine, writeTogether } from '..
 import { limit } from '../service/processes.ts';
 import { Failure, inUnits, reasonOf, t } from '../service/text.ts';
 import { Everything, type Selection } from './excerpt.ts';
-import { type Faults, MAX_CHATTER } from './faults.ts';
+import { type Faults, MAX_CHATTER, saysPromoted } from './faults.ts';
 import type { Move } from './moves.ts';
 import type { Plan } from './options.ts';
 import { type Progress, parseProgress, progressFilter } from './progress.ts';
@@ -79,6 +79,10 @@ const KINDS: Record<number, OutcomeKind> = {
   23: 'partial',
   [LIMITED]: 'limited',
   [UNREACHABLE]: 'unreachable',
+  // Of a daemon: it has refused before it was told anything, or does not answer.
+  5: 'unreachable',
+  10: 'unreachable',
+  35: 'unreachable',
 };
 
 /** Decides what an exit status of rsync says about a sync. */
@@ -114,7 +118,7 @@ export function addTotals(one: Totals, other: Totals): Totals {
 export const hasRun = (status: number) => !['failed', 'unreachable'].includes(outcomeOf(status));
 
 /** Exit statuses of an rsync whose connection was gone, though not of such a one alone. */
-const DISCONNECTED = [12, 20, 30, UNREACHABLE];
+const DISCONNECTED = [10, 12, 20, 30, UNREACHABLE];
 /** Whether an rsync may have lost its connection. */
 export const mayBeDisconnected = (status: number) => DISCONNECTED.includes(status);
 
@@ -133,7 +137,7 @@ export function describeFailure(cause: unknown) {
 /** Exit codes of rsync(1) and ssh(1): what they mean and what to do. */
 const EXIT_CODES: Record<number, string> = {
   1: t`语法或用法错误，请检查 RSYNC_OPTS`,
-  2: t`协议不兼容，请检查两端 rsync 版本`,
+  2: t`协议不兼容，请检查两端 rsync 版本，以及备份端的登录 shell 是否在执行命令时自己也输出内容`,
   3: t`选择输入输出文件或目录出错，请检查目录和权限`,
   4: t`不支持请求的操作，请检查两端 rsync 版本`,
   5: t`启动客户端与服务器协议出错，请检查备份端`,
@@ -168,10 +172,14 @@ export const NOT_SENT: Outcome = {
   reason: t`暂停期间没有同步`,
 };
 
-/** Says for people why a sync has failed: where the backup has said why it refuses, that tells more than the status that comes of it. */
+/**
+ * Says for people why a sync has failed: where the backup has said why it refuses, that tells more than the status that comes of it. That it
+ * has taken over is told by itself.
+ */
 export function describeFailed({ status, reason, faults }: Pick<Outcome, 'status' | 'reason' | 'faults'>): string {
   if (reason !== undefined || status === null) return reason ?? '';
-  return t`同步失败 (退出码: ${status})：${faults?.refusal ? t`备份端${faults.refusal}` : meaningOf(status)}`;
+  const refusal = saysPromoted(faults?.refusal) ? undefined : faults?.refusal;
+  return t`同步失败 (退出码: ${status})：${refusal ? t`备份端${refusal}` : meaningOf(status)}`;
 }
 
 /**

@@ -15,7 +15,7 @@ import { cwd } from '../service/processes.ts';
 import { escapeText, t } from '../service/text.ts';
 import { homeDirectory } from '../service/user.ts';
 import { ALL } from './changes.ts';
-import type { Config } from './config.ts';
+import type { Config, Host } from './config.ts';
 import { parseWords } from './options.ts';
 import { type Option, parseOptions } from './rsync-options.ts';
 import type { TargetState } from './target-state.ts';
@@ -108,6 +108,12 @@ export class RuleFiles {
 
   constructor(private readonly config: Pick<Config, 'RSYNC_OPTS' | 'SOURCE_DIR'>) {
     this.named = ruleFilesOf(config);
+  }
+
+  /** Makes one for the options of all targets: what is changed counts for each of them. */
+  static ofAll(hosts: readonly Pick<Host, 'config'>[]): RuleFiles {
+    const lists = new Set(hosts.map(({ config }) => config.RSYNC_OPTS));
+    return new RuleFiles({ SOURCE_DIR: hosts[0]?.config.SOURCE_DIR ?? '', RSYNC_OPTS: [...lists].join(' ') });
   }
 
   /** Says what the options mean now, the same text as long as they mean the same. */

@@ -2,7 +2,7 @@
  * Reads a file of filter rules line by line, as rsync does, but none that rsync would refuse to read: what is in it is shown to all
  * users of this machine, among the arguments of a process.
  *
- *   readLines('/etc/excludes'); // ['*.tmp', '/cache/']
+ *   readRuleLines('/etc/excludes'); // ['*.tmp', '/cache/']
  */
 import { closeSync, constants, fstatSync, lstatSync, openSync, readFileSync, readlinkSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
@@ -37,7 +37,7 @@ function follow(path: string, links = MAX_LINKS): string {
  * @param path an absolute path
  * @throws where it is not there, is no plain file, is too large, or may be what somebody else has put in its place
  */
-export function readLines(path: string): string[] {
+export function readRuleLines(path: string): string[] {
   const place = follow(path);
   const fd = openSync(place, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   try {

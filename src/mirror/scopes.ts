@@ -19,7 +19,7 @@ export const LIST_OPTIONS = [
   '--no-prune-empty-dirs', // a directory that is listed without what is in it would be taken for an empty one
 ];
 /** A name of nothing: any name has rsync mirror the attributes of the source itself, too. */
-export const NOTHING = '.rsync-inotify-nothing';
+export const NO_NAME = '.rsync-inotify-nothing';
 /** How much rules may be passed as arguments, bytes. */
 const MAX_RULES = 200_000;
 
@@ -34,7 +34,7 @@ export function listOf(scopes: Scopes, prefix: string): Buffer {
     if (scope === 'entry' && isListedAround(path, scopes)) continue;
     if (scope === 'entry' || scope === 'directory') names.add(path);
     else if (scope === 'gone') names.add(path.includes('/') ? path.replace(/[^/]*$/, '') : '');
-    else if (scope === 'hollow') names.add(parentOf(path) || NOTHING);
+    else if (scope === 'hollow') names.add(parentOf(path) || NO_NAME);
     else names.add(`${path}/`);
   }
   const start = prefix === '/' ? './' : prefix; // the dot has rsync mirror the attributes of the source itself, too
@@ -51,7 +51,10 @@ function isListedAround(path: string, scopes: Scopes): boolean {
 export const mayDelete = (scopes: Scopes) =>
   [...scopes.values()].some((scope) => scope !== 'entry' && scope !== 'directory');
 
-/** Writes the same as rules that come after the user's, which thereby still exclude what they exclude; nothing where they are too long. */
+/**
+ * Writes the same as rules that come after the user's, which thereby still exclude what they exclude; nothing where they are too long.
+ * They name both sides: under `--delete-excluded`, what one leaves out would be deleted otherwise.
+ */
 export function rulesOf(scopes: Scopes, prefix: string): string[] | undefined {
   const patterns = new Set<string>();
   for (const [path, scope] of scopes) {
@@ -60,7 +63,7 @@ export function rulesOf(scopes: Scopes, prefix: string): string[] | undefined {
     for (let n = 1; n <= parts.length; n++) patterns.add(patternOf(`/${parts.slice(0, n).join('/')}`));
     if (scope !== 'directory') patterns.add(patternOf(`${prefix}${path}`, '/***'));
   }
-  const rules = [...[...patterns].map((text) => `--include=${text}`), '--exclude=*'];
+  const rules = [...[...patterns].map((text) => `--filter=+rs ${text}`), '--filter=-rs *'];
   return rules.join('').length > MAX_RULES ? undefined : rules;
 }
 

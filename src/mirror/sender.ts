@@ -11,13 +11,14 @@ import type { Beside } from './beside.ts';
 import type { Brake } from './brake.ts';
 import { ByContent, forgetDates, joined } from './by-content.ts';
 import { type Batch, oldestOf } from './changes.ts';
-import type { Host } from './config.ts';
-import type { Connection } from './connection.ts';
+import { type Host, isDaemon } from './config.ts';
 import { Errands } from './errands.ts';
 import { leaveRoom } from './foothold.ts';
+import type { Link } from './link.ts';
 import type { Mounts } from './mounts.ts';
 import type { Move } from './moves.ts';
-import { isNearRules, RULE_FILE } from './near-rules.ts';
+import { isAtRisk, isNearRules, RULE_FILE } from './near-rules.ts';
+import { Peer } from './peer.ts';
 import { Pruning } from './pruning.ts';
 import { RemoteRenames } from './remote-renames.ts';
 import { Removals } from './removals.ts';
@@ -31,11 +32,13 @@ import {
   type Outcome,
   type Sent,
 } from './rsync.ts';
-import { LIST_OPTIONS, listOf, mayDelete, mayReplace, NOTHING, rulesOf, type Scopes } from './scopes.ts';
+import { LIST_OPTIONS, listOf, mayDelete, mayReplace, NO_NAME, rulesOf, type Scopes } from './scopes.ts';
 import type { Source } from './source.ts';
+import { noteLimits } from './ssh.ts';
 import type { TargetState } from './target-state.ts';
 import { type Transfer, Transfers } from './transfers.ts';
 import { leaveOut, looksAround } from './unsent.ts';
+import { Untold } from './untold.ts';
 import { Waiting } from './waiting.ts';
 import { WholeTree } from './whole-tree.ts';
 
@@ -65,12 +68,12 @@ export class Sender {
   private readonly waiting: Waiting<Transfer>;
   private readonly errands: Errands;
   private readonly renames: RemoteRenames;
+  private readonly untold: Untold;
   private readonly removals: Removals;
   private readonly pruning: Pruning;
   private readonly transfers: Transfers;
   private readonly byContent: ByContent;
-  /** Whether it was told that times are compared in whole seconds only. */
-  private isCoarse = false;
+  private readonly peer: Peer;
   private readonly wholeTree: WholeTree;
 
   constructor(
@@ -78,7 +81,7 @@ export class Sender {
     private readonly source: Source,
     private readonly mounts: Mounts,
     private readonly state: TargetState,
-    private readonly connection: Connection,
+    private readonly connection: Link,
     private readonly brake: Brake,
     private readonly beside: Pick<Beside, 'clear' | 'isInTheWayOf' | 'touchesMoves' | 'takeTotals'>,
   ) {
@@ -91,8 +94,13 @@ export class Sender {
       start: () => this.transfers.startWaiting(),
       mayStart: () => !lifecycle.stopping && connection.socket !== undefined && host.plan.mayArm && !state.isPromoted,
       intervalMs: host.config.SYNC_INTERVAL * 1000,
+      room: () => host.peer.room - 1, // one for what cannot wait
+      hear: (said) => noteLimits(host, said),
     });
+    this.peer = new Peer({ host, state, endWaiting: () => this.waiting.endAll('SIGKILL') }); // by SIGTERM, rsync takes 0.4 s
+    if (isDaemon(host)) lifecycle.background(this.waiting.keepUsable((it) => !this.transfers.isCut(it)));
     const { errands } = this;
+    this.untold = new Untold(state);
     this.removals = new Removals({ host, source, mounts, state, errands, brake, transfers });
     this.pruning = new Pruning({ host, source, state, removals: this.removals, isHidden: this.isHidden });
     this.wholeTree = new WholeTree({ host, source, state, transfers: this.transfers });
@@ -131,7 +139,7 @@ export class Sender {
     const { state } = this;
     state.unsent.name(batch, state.changes.waiting);
     const attempt: Attempt = { mode: isWhole ? 'full' : 'incremental', unrepeated: [] };
-    const result = await this.sendInPrecision(() =>
+    const result = await this.peer.sendWithin(() =>
       this.transfers
         .run(ceiling, () => this.sendBatch(batch, attempt))
         .then(async (sent) => ({ ...sent, status: await this.connection.statusOf(sent.status) }))
@@ -143,21 +151,6 @@ export class Sender {
     await this.brake.record(batch, outcome);
     state.unsent.end(outcome, state.held === undefined && state.unmirrored.size === 0);
     return outcome;
-  }
-
-  /** Has what is sent be sent once more where the other side has just refused to take times to the nanosecond. */
-  private async sendInPrecision<T>(send: () => Promise<T>): Promise<T> {
-    const { precision } = this.host;
-    const { isCoarse } = precision;
-    const result = await send();
-    if (precision.isCoarse && !this.isCoarse) {
-      this.isCoarse = true;
-      this.state.warn(
-        'times.coarse',
-        t`备份端的 rsync 早于 3.1.3 或受 rrsync 限制，不接受纳秒精度：文件时间只比较到整秒；变化的文件不论时间一律发送`,
-      );
-    }
-    return precision.isCoarse === isCoarse ? result : send();
   }
 
   /** Whether an rsync that mirrors nothing comes to a good end, so that one that does not has met with something that it cannot mirror. */
@@ -199,9 +192,10 @@ export class Sender {
     if (hasNewRules) this.brake.distrust(); // they may exclude what --delete-excluded would delete
     const nowhere = { scopes: undefined, isList: false, rest: batch };
     const { scopes, isList, rest } = hasNewRules ? nowhere : await this.surveyClear(batch);
-    if (scopes && rest.size === 0 && batch.size > 0 && this.state.up) return this.defer(batch, scopes);
+    if (scopes && rest.size === 0 && this.state.up) return this.defer(batch, scopes);
     const names = scopes && isList ? listOf(scopes, this.source.prefix) : undefined;
-    const rules = scopes && !names ? rulesOf(scopes, this.source.prefix) : undefined;
+    const mayHaveRules = scopes && !names && this.host.plan.mayLeaveOut && !isAtRisk(this.source, scopes);
+    const rules = mayHaveRules ? rulesOf(scopes, this.source.prefix) : undefined;
     if (!scopes || !(names || rules)) {
       attempt.mode = 'full';
       return this.compare(batch);
@@ -218,14 +212,15 @@ export class Sender {
   /** Sends nothing now, for a target lacks nothing but the time of directories. */
   private defer(batch: Batch, scopes: Scopes): Sent {
     const since = Math.min(oldestOf(batch), performance.now());
-    const directories = [...scopes.keys()].map((path) => (path === NOTHING ? '' : path));
+    const directories = [...scopes.keys()].map((path) => (path === NO_NAME ? '' : path));
     this.state.later.defer(directories, since);
     return { status: 0 };
   }
 
-  /** Finds what rsync has to look at for a batch, once nothing is on its way that it might touch. */
+  /** Finds what rsync has to look at for a batch, once nothing is on its way that it might touch, and events have told of what has gone. */
   private async surveyClear(batch: Batch): Promise<Surveyed> {
-    const surveyed = await this.survey(batch);
+    let surveyed = await this.survey(batch);
+    if (surveyed.scopes && (await this.untold.putBack(batch, surveyed.scopes))) surveyed = await this.survey(batch);
     if (!surveyed.scopes || !this.beside.isInTheWayOf(surveyed.scopes)) return surveyed;
     await this.beside.clear();
     return this.survey(batch);
@@ -314,7 +309,7 @@ export class Sender {
     const armed = isTooEarly ? undefined : this.waiting.take((it) => this.transfers.isUpToDate(it));
     if (armed) {
       const started = performance.now();
-      const sending = this.transfers.finish(armed, { names });
+      const sending = this.transfers.finish(armed, { names, mayBeLost: isDaemon(this.host) });
       if (this.waiting.isPressed) this.arm();
       const sent = await sending;
       this.waiting.noteWork(performance.now() - started);

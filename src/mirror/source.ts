@@ -4,7 +4,7 @@
  *
  *   const source = new Source('/data/source/');
  *   source.check();
- *   const scopes = await source.survey(batch, (path) => mounts.isHidden(path));
+ *   const scopes = await source.survey(batch, { isHidden: (path) => mounts.isHidden(path) });
  */
 import type { ChildProcess } from 'node:child_process';
 import {

@@ -3,7 +3,7 @@
  *
  *   const spell = new Spell();
  *   if (spell.tellsChange('/data/a MODIFY', now)) info(…); // otherwise it is counted
- *   spell.summarise(now);                                  // { changes: 5800, syncs: 58, … }
+ *   spell.summarise();                                     // { changes: 5800, syncs: 58, … }
  */
 
 /**

@@ -3,12 +3,13 @@
  *
  *   run`ssh ${sshArgs(host, { knownHosts })} ${loginOf(host)} ${'echo ok'}`;
  */
-import { connect } from 'node:net';
+import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { run, runWithin } from '../service/processes.ts';
 import { Failure, lastLine, reasonOf, t } from '../service/text.ts';
-import { destinationOf, type Host, loginOf } from './config.ts';
+import { destinationOf, type Host, isDaemon, loginOf } from './config.ts';
+import { reasonOfDaemon, roomIn } from './daemon-words.ts';
 
 /** The exit status of ssh, and of an rsync over it, where it could not connect or log in. */
 export const UNREACHABLE = 255;
@@ -88,11 +89,18 @@ export function quoteForRsh(word: string): string {
  */
 const TO_THE_NANOSECOND = '--modify-window=-1';
 /** What the other side says where it refuses it: `rsync: -@-1: unknown option`, and rrsync does not say which option it means. */
-const REFUSED_PRECISION = /(^|[\s'"])-@-1\b|\binvalid rsync-command syntax or options/m;
+const REFUSED_PRECISION = /(^|[\s'"])-@-1\b|\binvalid rsync-command syntax or options|\brefuse --modify-window\b/m;
 
-/** Takes in what the other side says: where it does not take times to the nanosecond, it gets whole seconds from then on. */
-export function notePrecision({ precision }: Host, said: string): void {
-  precision.isCoarse ||= REFUSED_PRECISION.test(said);
+/**
+ * Takes in what the other side says: where it does not take times to the nanosecond, it gets whole seconds from then on; and a daemon may
+ * have room for a few rsyncs only.
+ */
+export function noteLimits({ peer }: Host, said: string): void {
+  peer.isCoarse ||= REFUSED_PRECISION.test(said);
+  const room = roomIn(said);
+  if (room === undefined) return;
+  peer.room = room;
+  peer.refusals++;
 }
 
 /**
@@ -108,12 +116,24 @@ export function rsyncArgs(
   source = host.config.SOURCE_DIR,
   words: readonly string[] = host.plan.words,
 ): string[] {
-  return [...precisionOf(host), ...words, ...extra, '-e', rshFor(host, route), '--', source, destinationOf(host)];
+  const before = [...(host.peer.isCoarse ? [] : [TO_THE_NANOSECOND]), ...defaultsFor(host)];
+  return [...before, ...words, ...extra, ...wayTo(host, route), '--', source, destinationOf(host)];
 }
 
-const precisionOf = ({ precision }: Host) => (precision.isCoarse ? [] : [TO_THE_NANOSECOND]);
+/** How long an rsync may take to reach a daemon, seconds. */
+const CONNECT_S = 15;
+
+/** Lists what holds unless the user's options say otherwise: a daemon's greeting to people would be in the log with each change. */
+const defaultsFor = (host: Host) => (isDaemon(host) ? ['--no-motd', `--contimeout=${CONNECT_S}`] : []);
 
 /** Says to rsync how it gets to the backup. */
+function wayTo(host: Host, route: Route): string[] {
+  if (!isDaemon(host)) return ['-e', rshFor(host, route)];
+  const { RSYNC_PASSWORD_FILE: password } = host.config;
+  return password ? [`--password-file=${password}`] : [];
+}
+
+/** Says to rsync what ssh it gets to the backup by. */
 const rshFor = (host: Host, route: Route) => ['ssh', ...sshArgs(host, route)].map(quoteForRsh).join(' ');
 
 /**
@@ -126,8 +146,9 @@ export function fetchArgs(
   words: readonly string[],
   { from: [first = '', ...more], to }: { from: string[]; to: string },
 ): string[] {
-  const places = [destinationOf({ ...host, directory: first }), ...more.map((place) => `:${place}`)];
-  return [TO_THE_NANOSECOND, ...words, '-e', rshFor(host, route), '--', ...places, to];
+  const others = more.map((place) => (isDaemon(host) ? `::${place}` : `:${place}`));
+  const places = [destinationOf({ ...host, directory: first }), ...others];
+  return [TO_THE_NANOSECOND, ...defaultsFor(host), ...words, ...wayTo(host, route), '--', ...places, to];
 }
 
 /** What ssh says where the ssh or the program has ended that it connects through; of why, it says nothing. */
@@ -144,60 +165,88 @@ export function reasonOfSsh(said: string): string {
   return t`经由跳板机或 ProxyCommand 连接失败：${lastLine(lines.join('\n')) || lastLine(said)}`;
 }
 
+/** Says why a try to log in has failed, '' where nothing says it. */
+export const reasonOfLogin = (host: Host, said: string) => (isDaemon(host) ? reasonOfDaemon(said) : reasonOfSsh(said));
+
 /** How long a login may take that works, ms. */
 const LOGIN_MS = 60_000;
 
+/** How a login went; why it failed is what was said last on `stderr`. */
+type Login = Pick<Awaited<ReturnType<typeof run>>, 'exitCode' | 'signal' | 'stderr'>;
+
 /**
  * Tries to log in, within so many ms: exit status 0 says that it works. A key that may start nothing but rsync, as rrsync has it,
- * cannot be tried otherwise than by an rsync.
+ * and a shell that says something by itself, which rsync would take for the other rsync, cannot be tried otherwise than by an rsync,
+ * nor can a daemon.
  */
-export async function tryLogin(host: Host, route: Route, ms = LOGIN_MS) {
+export async function tryLogin(host: Host, route: Route, ms = LOGIN_MS): Promise<Login> {
+  if (isDaemon(host)) return tryRsync(host, route, ms);
   const login = await runWithin(ms)`ssh ${sshArgs(host, route)} ${loginOf(host)} ${'echo ok'}`;
-  if (login.exitCode === null || [0, UNREACHABLE].includes(login.exitCode)) return login;
+  const { exitCode, stdout } = login;
+  if (exitCode === null || exitCode === UNREACHABLE || (exitCode === 0 && /^ok\r?\n?$/.test(stdout))) return login;
   const rsync = await tryRsync(host, route, ms);
-  return rsync.exitCode === 0 ? rsync : login;
+  if (rsync.exitCode === 0 || rsync.exitCode === UNREACHABLE) return rsync;
+  return exitCode === 0 ? { exitCode: rsync.exitCode, signal: rsync.signal, stderr: noiseOf(stdout) } : login;
+}
+
+/** Says what a shell has said besides the answer. */
+function noiseOf(said: string): string {
+  const noise = lastLine(said.replace(/ok\s*$/, ''));
+  return t`备份端的登录 shell 在执行命令时自己也输出内容（${noise}），rsync 因此无法工作；请让 ~/.bashrc 等文件只在交互登录时输出`;
 }
 
 /** Has an rsync look at DEST_DIR that has nothing to send; once more where the other side has to be told less for it. */
 async function tryRsync(host: Host, route: Route, ms: number): ReturnType<ReturnType<typeof runWithin>> {
-  const { isCoarse } = host.precision;
-  const result = await runWithin(ms)`rsync ${rsyncArgs(host, route, ['--dry-run', '--files-from=/dev/null'], '/', [])}`;
-  notePrecision(host, result.stderr);
-  return host.precision.isCoarse === isCoarse ? result : tryRsync(host, route, ms);
+  const { isCoarse } = host.peer;
+  const args = rsyncArgs(host, route, ['--dry-run', '--files-from=/dev/null'], '/', host.plan.startWords);
+  const result = await runWithin(ms)`rsync ${args}`;
+  noteLimits(host, result.stderr);
+  return host.peer.isCoarse === isCoarse ? result : tryRsync(host, route, ms);
 }
 
 /** How often sshd is looked for while it is waited for, ms. */
 const POLL_MS = 200;
 
-/** Whether an SSH server greets within that time, ms. */
-export async function answersWithin(ms: number, host: string, port: number): Promise<boolean> {
+/** How servers greet, SSH's perhaps behind other lines (RFC 4253, 4.2). */
+const GREETINGS = { ssh: /^SSH-/m, daemon: /^@RSYNCD: /m };
+/** How a target greets that is one of these. */
+export const greetingOf = (host: Pick<Host, 'daemonPort'>) => GREETINGS[isDaemon(host) ? 'daemon' : 'ssh'];
+
+/** Whether a server greets within that time, ms. */
+export async function answersWithin(
+  ms: number,
+  host: string,
+  port: number,
+  greeting = GREETINGS.ssh,
+): Promise<boolean> {
   const deadline = performance.now() + ms;
   while (performance.now() < deadline) {
-    if (await greets(host, port, deadline - performance.now())) return true;
+    const socket = await greeted(host, port, deadline - performance.now(), greeting);
+    socket?.destroy();
+    if (socket) return true;
     await sleep(POLL_MS);
   }
   return false;
 }
 
-/** How much a server may say before it greets, characters. */
+/** How much a server may say before it greets, and with that behind it until it is asked something, characters. */
 const MAX_GREETING = 65_536;
 
-/** Tries once: a port that is merely open (a proxy's, say) is not enough. */
-function greets(host: string, port: number, ms: number): Promise<boolean> {
+/** Tries once: a port that is merely open (a proxy's, say) is not enough. Resolves with the connection, which stands still open. */
+export function greeted(host: string, port: number, ms: number, form: RegExp): Promise<Socket | undefined> {
   return new Promise((settle) => {
     const socket = connect({ host, port });
-    const done = (answer: boolean) => {
+    const done = (isGreeted: boolean) => {
       clearTimeout(timer);
-      socket.destroy();
-      settle(answer);
+      if (!isGreeted) socket.destroy();
+      settle(isGreeted ? socket : undefined);
     };
     const timer = setTimeout(done, Math.min(ms, 2000), false);
     let greeting = '';
     socket.setEncoding('latin1').on('data', (chunk: string) => {
       greeting += chunk;
-      if (/^SSH-/m.test(greeting))
-        done(true); // other lines may come first (RFC 4253, 4.2)
-      else if (greeting.length > MAX_GREETING) done(false);
+      if (form.test(greeting)) done(true);
+      if (greeting.length > MAX_GREETING) socket.destroy();
     });
     socket.once('error', () => done(false)).once('close', () => done(false));
   });

@@ -8,6 +8,7 @@ import { version } from '../../package.json';
 import type { Sighting } from '../service/incidents.ts';
 import { language } from '../service/language.ts';
 import type { Aside } from '../service/report-words.ts';
+import { backupCommand } from '../service/source-names.ts';
 import { ageOf, complaints, describeComplaints, describeProgram, readStatusFile } from '../service/status.ts';
 import { escapeText, Failure, inUnits, localTime, reasonOf, t, table } from '../service/text.ts';
 import type { Announcer } from './announcer.ts';
@@ -60,6 +61,7 @@ export class Service {
       updated: new Date().toISOString(),
       phase: this.phase,
       source: config.SOURCE_DIR,
+      source_name: config.SOURCE_NAME || null,
       source_found: this.isSourceFound,
       source_moved: this.isMoving(),
       mounts: mounts.report(),
@@ -171,7 +173,7 @@ export function sightingsOf(status: Status, now = Date.parse(status.updated)): S
     moved: t`源目录指向了新的位置，正在重新同步`,
     mount: t`挂载点不见了，它在备份上的内容保持不变:`,
     deletions: t`删除过多，已暂缓，确认后请执行 rsync-inotify --accept-deletions:`,
-    promoted: t`备份端已接管，不接收镜像，直到在备份端执行 start-sshd --demote:`,
+    promoted: t`备份端已接管，不接收镜像，直到在备份端执行 ${backupCommand('--demote', status.source_name)}:`,
     pause: t`暂停应已结束，却仍未继续同步，请执行 rsync-inotify --resume:`,
     rivals: t`另一个 rsync-inotify 也在镜像到目标，请只保留一个:`,
     watcher: t`监控进程不在运行，正在重新启动`,
@@ -256,10 +258,12 @@ function showFailed({ count, since, paths }: NonNullable<Status['targets'][0]['f
   return t`自 ${localTime(since)} 起有 ${count} 个路径无法同步：${some}`;
 }
 
-/** Says what each change costs because of options, and for how long the backup keeps older versions. */
-function showTraits({ target, costly_options: options, history_days: days }: Status['targets'][0]): string[] {
+/** Says which options it has besides, what each change costs because of options, and for how long the backup keeps older versions. */
+function showTraits(traits: Status['targets'][0]): string[] {
+  const { target, costly_options: options, history_days: days, rsync_options: own } = traits;
   const costly = t`RSYNC_OPTS 中的选项 ${options?.join(' ')} 不能逐个文件执行，每次变化都进行全量同步`;
   return [
+    ...(own ? [t`${target} 另加的 rsync 选项（DEST_RSYNC_OPTS）: ${own}`] : []),
     ...(options?.length > 0 ? [`${target} ${costly}`] : []),
     ...(days ? [t`${target} 备份端保留 ${days} 天内的旧版本 (HISTORY_DAYS)`] : []),
   ];
@@ -297,6 +301,7 @@ function showStatus(status: Status): string {
   const lines = [
     describeProgram(status),
     judge(status, now).line,
+    ...(status.source_name ? [t`源端名称: ${status.source_name}`] : []),
     t`源目录: ${status.source}，监控 ${watch.directories} 个目录，${watch.events} 个事件，重启 ${watch.restarts} 次，溢出 ${watch.overflows} 次`,
     ...showUnwatched(watch.unwatched),
     '',

@@ -7,13 +7,12 @@
  */
 import { EventEmitter } from 'node:events';
 import type { Stats } from 'node:fs';
-import { withParents } from '../service/files.ts';
 import { lifecycle } from '../service/lifecycle.ts';
 import { drawLine, drawsLines, type Entry, error, heading, log, warn } from '../service/log.ts';
 import { touch } from '../service/status.ts';
 import { escapeText, showPath, t } from '../service/text.ts';
 import { Absence } from './absence.ts';
-import { type Batch, Changes, isWritten, oldestOf, UNKNOWN } from './changes.ts';
+import { type Batch, Changes, isUnseen, isWritten, oldestOf, UNKNOWN } from './changes.ts';
 import { Dating } from './dating.ts';
 import { Departures } from './departures.ts';
 import type { Event } from './events.ts';
@@ -34,7 +33,6 @@ import { Voice } from './voice.ts';
 const NAMED = 5;
 
 const PROMOTED = t`备份端已接管 (start-sshd --promote)，不接收镜像：变化暂不同步，每分钟查看一次`;
-const DEMOTED = t`备份端重新接收镜像 (start-sshd --demote) ✓，立即进行一次全量比较`;
 
 /**
  * Emits `synced` with each outcome, `promoted` where the backup has taken over, and `demoted` when it receives again; `hurried` where
@@ -88,6 +86,7 @@ export class TargetState extends EventEmitter {
   mayHoldMore = () => false;
   /** Lists the options for which each change costs a comparison of everything. */
   costlyOptions: () => string[] = () => [];
+  ownOptions: string | null = null; // for rsync, where they are not those for all targets
   /** How many days the backup keeps older versions, as far as it says. */
   historyDays: number | undefined;
   /** The deletions that wait for somebody to let them through. */
@@ -103,13 +102,14 @@ export class TargetState extends EventEmitter {
   readonly voice: Voice;
 
   /**
-   * @param isOneOfMany whether people need its name to tell it from others
-   * @param spell what the log has room for
+   * @param isOneOfMany whether people need its name to tell it from others @param spell what the log has room for
+   * @param demotion the command on the backup that has it receive again
    */
   constructor(
     readonly name: string,
     readonly isOneOfMany: boolean,
     spell = new Spell(),
+    private readonly demotion = 'start-sshd --demote',
   ) {
     super();
     this.voice = new Voice(spell, this.absence, this);
@@ -139,7 +139,6 @@ export class TargetState extends EventEmitter {
     // One that was renamed, rewritten and given its old time again would pass for what the target has.
     if (event.kind === 'attrib' && this.lacking.some((batch) => isWritten(batch.get(path) ?? UNKNOWN)))
       this.moves.delete(path);
-    if (event.kind === 'moved_from' && event.isDirectory) this.departures.leave(path);
     if (event.isDirectory && (event.kind === 'moved_from' || event.kind === 'delete')) this.later.forget(path);
     const dated = this.dating.after(path, event, this.lacking, this.mayHoldMore());
     const sent = [this.batch, this.beside, this.withheld, this.failed.waiting];
@@ -151,8 +150,7 @@ export class TargetState extends EventEmitter {
   /** Notes a rename, where it is certain that the target has what was renamed, in its old place. */
   noteMove(move: Move): void {
     const isReplaced = (batch: Batch) => batch.get(move.from)?.replaced && !this.moves.has(move.from);
-    const isUnseen = (batch: Batch) => withParents(move.from).some((path) => batch.get(path)?.tree);
-    if (!this.mirrored || this.lacking.some((batch) => isReplaced(batch) || isUnseen(batch))) return;
+    if (!this.mirrored || isUnseen(this.lacking, move.from) || this.lacking.some(isReplaced)) return;
     if (this.mixed?.batch !== this.batch) this.mixed = { batch: this.batch, paths: replacedBelow([this.batch]) };
     const isMixed = this.mixed.paths.has(move.from) || replacedBelow([this.beside]).has(move.from);
     this.moves.add({ ...move, isExposed: this.syncing || this.beside.size > 0, isMixed });
@@ -283,7 +281,7 @@ export class TargetState extends EventEmitter {
     if (this.isPromoted) return;
     this.promotedSince = Date.now();
     this.unsent.doubt(); // others write there
-    this.error('backup.promoted', t`${PROMOTED}。若要恢复镜像，请在备份端执行 start-sshd --demote`);
+    this.error('backup.promoted', t`${PROMOTED}。若要恢复镜像，请在备份端执行 ${this.demotion}`);
     this.emit('promoted');
     touch();
   }
@@ -292,7 +290,7 @@ export class TargetState extends EventEmitter {
   demote(): void {
     if (!this.isPromoted) return;
     this.promotedSince = undefined;
-    this.log('backup.demoted', DEMOTED);
+    this.log('backup.demoted', t`备份端重新接收镜像 (start-sshd --demote) ✓，立即进行一次全量比较`);
     this.emit('demoted');
     touch();
   }
@@ -320,6 +318,7 @@ export class TargetState extends EventEmitter {
       promoted: this.promotedSince === undefined ? null : new Date(this.promotedSince).toISOString(),
       rivals: this.rivals,
       costly_options: this.costlyOptions(),
+      rsync_options: this.ownOptions,
       history_days: this.historyDays ?? null,
       history: this.lastHour.report(),
     };

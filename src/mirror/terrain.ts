@@ -34,7 +34,7 @@ interface Obstacle {
 }
 
 /** What inotifywait is to watch in place of all of the source; paths in it, as bytes in latin1 strings. */
-export interface Plan {
+export interface WatchPlan {
   /** What it must not enter. */
   exclusions: string[];
   /** What is watched by itself. */
@@ -67,7 +67,7 @@ export class Terrain {
   }
 
   /** Says what is to be watched; nothing where there is no obstacle any more, so that it is all of the source. */
-  async plan(): Promise<Plan | undefined> {
+  async plan(): Promise<WatchPlan | undefined> {
     const breathe = breather();
     for (const [path, known] of this.obstacles) {
       await breathe();

@@ -2,20 +2,23 @@
  * The rsyncs that are started for a target, which never transfer the same path at a time: each leaves alone what must be left
  * alone, and is ended where that comes to be more while it runs.
  *
- *   await transfers.run(async () => transfers.finish(transfers.start(options)));
+ *   await transfers.run(undefined, async () => transfers.finish(transfers.start(options)));
  *   transfers.done; // what the rsyncs of that sync have done
  */
 import type { ChildProcess } from 'node:child_process';
 import { join } from 'node:path';
 import { startHeard } from '../service/intake.ts';
+import { lifecycle } from '../service/lifecycle.ts';
 import { holdOpen, keepMounted, mayKeepMounted } from '../service/mounts.ts';
 import { cwd, exitStatus, signalGroup, start } from '../service/processes.ts';
 import { Failure, t } from '../service/text.ts';
 import type { Brake } from './brake.ts';
-import type { Host } from './config.ts';
-import type { Connection } from './connection.ts';
-import { Faults, locatorFor, namerFor } from './faults.ts';
+import { type Host, isDaemon, placeOnTarget } from './config.ts';
+import { withoutLoss } from './daemon-words.ts';
+import { Faults } from './faults.ts';
 import { Foothold, mayFindFiles } from './foothold.ts';
+import { Hangups } from './hangup.ts';
+import type { Link } from './link.ts';
 import type { Mounts } from './mounts.ts';
 import { Report } from './report.ts';
 import {
@@ -34,12 +37,15 @@ import {
 import { LIST_OPTIONS } from './scopes.ts';
 import { type LeftOut, SizeLimit } from './size-limit.ts';
 import type { Source } from './source.ts';
-import { notePrecision, rsyncArgs } from './ssh.ts';
+import { noteLimits, rsyncArgs } from './ssh.ts';
 import { Stalls, Standstill } from './standstill.ts';
 import type { TargetState } from './target-state.ts';
+import { locatorFor, namerFor } from './told-paths.ts';
 
 /** How often it is looked at whether a mount has gone while an rsync runs, ms. */
 const LOOK_MS = 50;
+/** How many rsyncs the other side has room for at least where several transfer at a time, and others wait. */
+export const MIN_ROOM = 4;
 /** Where an rsync looks that has to be told where the source is. */
 const ROOT = '/';
 
@@ -66,6 +72,8 @@ interface Way {
   names?: Buffer | undefined;
   filter?: Filter;
   isPrompt?: boolean;
+  /** Whether its connection may be lost already, which is not told then. */
+  mayBeLost?: boolean;
 }
 
 /** What rsyncs are started with. */
@@ -73,7 +81,7 @@ interface Parts {
   host: Host;
   source: Source;
   mounts: Mounts;
-  connection: Pick<Connection, 'socket' | 'directory' | 'findRoute'>;
+  connection: Pick<Link, 'socket' | 'directory' | 'findRoute'>;
   brake: Brake;
   state: Pick<TargetState, 'name' | 'unmirrored' | 'unsettable' | 'warn' | 'log' | 'stalledSince' | 'voice'>;
 }
@@ -94,11 +102,12 @@ export class Transfers {
   /** The rsyncs that transfer. */
   private readonly running = new Set<Transfer>();
   private readonly stalls: Stalls;
+  private readonly hangups = new Hangups();
 
   constructor(private readonly parts: Parts) {
     const { host, source } = parts;
     this.isPinned = source.prefix === '/' && host.plan.mayPin;
-    this.locate = locatorFor(source, host.directory);
+    this.locate = locatorFor(source, placeOnTarget(host));
     this.stalls = new Stalls(parts.state);
   }
 
@@ -146,7 +155,8 @@ export class Transfers {
     if (limit < host.plan.maxDelete) options.push(`--max-delete=${limit}`);
     const size = isForLater ? undefined : this.size;
     if (size) options.push(...size.options);
-    const words = [...rules, ...own, ...rules]; // the user's may hold one that clears those before
+    const first = extra.includes('--files-from=-') ? host.plan.listRules : [];
+    const words = [...first, ...rules, ...own, ...rules]; // the user's may hold one that clears those before
     const args = rsyncArgs(host, connection.findRoute(), [...extra, ...options], place.from, words);
     const [kept, rsync] = [!isForLater && this.mayKeepMounts ? this.mounted : [], ['rsync', ...args]];
     const command = kept.length > 0 ? keepMounted(this.parts.source.realRoot, kept, place.cwd, rsync) : rsync;
@@ -183,8 +193,8 @@ export class Transfers {
   }
 
   /** The options of one that is given names. Where times are whole seconds, what an event has named is sent whatever its time. */
-  private get listOptions(): string[] {
-    return this.parts.host.precision.isCoarse ? [...LIST_OPTIONS, '--ignore-times'] : LIST_OPTIONS;
+  get listOptions(): string[] {
+    return this.parts.host.peer.isCoarse ? [...LIST_OPTIONS, '--ignore-times'] : LIST_OPTIONS;
   }
 
   /** Where an rsync starts that looks at the source, or at what that lies in, and what it looks at there. */
@@ -227,7 +237,12 @@ export class Transfers {
     const { rules, words, limit, size } = armed;
     const { brake } = this.parts;
     const hasSameWords = `${[...rules, ...words]}` === `${[...this.protection(), ...brake.words]}`;
-    return this.holdsSource(armed) && hasSameWords && size === this.size && brake.suits(limit);
+    return !this.isCut(armed) && this.holdsSource(armed) && hasSameWords && size === this.size && brake.suits(limit);
+  }
+
+  /** Whether a daemon has hung up on one that waits. */
+  isCut({ rsync }: Transfer): boolean {
+    return isDaemon(this.parts.host) && this.hangups.hasHungUp(rsync);
   }
 
   /** Whether an rsync that was started in the source is in what the source is. */
@@ -251,9 +266,11 @@ export class Transfers {
     return this.parts.brake.limit;
   }
 
-  /** Whether nothing is to be left alone or out, and rsyncs share a connection. */
+  /** Whether nothing is to be left alone or out, and there is room for several rsyncs over a connection that stands. */
   get isUnhindered(): boolean {
-    return !this.size && this.protection().length === 0 && this.parts.connection.socket !== undefined;
+    const { connection, host } = this.parts;
+    const isFree = host.peer.room >= MIN_ROOM && connection.socket !== undefined;
+    return isFree && !this.size && this.protection().length === 0;
   }
 
   /** Ends an rsync that might delete what it must not. */
@@ -280,7 +297,7 @@ export class Transfers {
    */
   async finish(
     transfer: Transfer,
-    { names, filter, isPrompt = !this.parts.host.plan.comparesContent }: Way = {},
+    { names, filter, isPrompt = !this.parts.host.plan.comparesContent, mayBeLost = false }: Way = {},
   ): Promise<Sent> {
     const { rsync } = transfer;
     const { state, host } = this.parts;
@@ -296,8 +313,8 @@ export class Transfers {
     const isLimited = rsync.stderr ? hearLimit(rsync.stderr) : () => false;
     const hear = (bytes: string) => {
       flush(); // what it has said before is told before
-      const shown = faults.read(explain(bytes));
-      notePrecision(host, bytes);
+      const shown = faults.read(explain(mayBeLost ? withoutLoss(bytes) : bytes));
+      noteLimits(host, bytes);
       talk.weigh(faults, host.plan);
       return shown;
     };
@@ -306,6 +323,7 @@ export class Transfers {
     using _standstill = new Standstill(rsync, { state: this.stalls.add(), isPrompt });
     this.running.add(transfer);
     const status = await exitStatus(rsync).finally(() => this.running.delete(transfer));
+    await lifecycle.pause(host.peer.settleMs);
     talk.check();
     const { totals, limit, isOutdated } = transfer;
     const told = names ? { ...totals, listed: undefined } : totals; // of names it has listed these, and not all that there is

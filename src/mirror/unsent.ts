@@ -14,7 +14,7 @@ import { parentOf, withParents } from '../service/files.ts';
 import type { Batch, Change } from './changes.ts';
 import type { Event } from './events.ts';
 import type { Plan } from './options.ts';
-import { mayDelete, NOTHING, type Scopes } from './scopes.ts';
+import { mayDelete, NO_NAME, type Scopes } from './scopes.ts';
 
 /** How many of what was named to syncs are kept of which no marker has told that all is told; beyond, anything may have been sent. */
 const MAX_RECENT = 16;
@@ -124,11 +124,11 @@ export function leaveOut(
   const isTime = prefix === '/' && scopes.get('') === 'directory' && batch.get('')?.kind === undefined;
   if (out.size === 0 && !isTime) return { scopes, batch };
   const rest = new Map(scopes);
-  if (isTime && rest.delete('')) rest.set(NOTHING, 'entry'); // what is in the source itself need not be listed for that
+  if (isTime && rest.delete('')) rest.set(NO_NAME, 'entry'); // what is in the source itself need not be listed for that
   for (const path of out) {
     const parent = parentOf(path);
     rest.delete(path);
-    if (parent === '') rest.set(NOTHING, 'entry');
+    if (parent === '') rest.set(NO_NAME, 'entry');
     else if (!rest.has(parent)) rest.set(parent, 'directory');
   }
   // What has changed in a directory that was renamed may be told under its old name.

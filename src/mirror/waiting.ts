@@ -7,6 +7,7 @@
  */
 import type { ChildProcess } from 'node:child_process';
 import type { Readable } from 'node:stream';
+import { lifecycle } from '../service/lifecycle.ts';
 import { children, signalGroup } from '../service/processes.ts';
 
 /** How many wait at most: with one that transfers and the sessions beside it, that is well below the ten of sshd's `MaxSessions`. */
@@ -28,6 +29,9 @@ const LONG_MS = 300;
 /** What ssh says where the server has no room for another session in a connection (`MaxSessions`); it then makes a connection by itself. */
 const REFUSED = 'Session open refused by peer';
 
+/** How often it is looked whether those that wait can still be used, in beats of a second. */
+const LOOK_BEATS = 2;
+
 /** What waits. */
 interface Armed {
   rsync: ChildProcess;
@@ -41,6 +45,10 @@ interface Parts<T extends Armed> {
   mayStart: () => boolean;
   /** How long there is between two syncs at least, ms. */
   intervalMs: number;
+  /** How many may be there, besides what may be known of that here. */
+  room?: () => number;
+  /** Takes in what one says while it waits. */
+  hear?: (said: string) => void;
 }
 
 export class Waiting<T extends Armed> {
@@ -84,7 +92,7 @@ export class Waiting<T extends Armed> {
   }
 
   private get hasRoom(): boolean {
-    return this.idle.length + this.used.size < this.room;
+    return this.idle.length + this.used.size < Math.min(this.room, this.parts.room?.() ?? this.room);
   }
 
   private add(): void {
@@ -132,6 +140,7 @@ export class Waiting<T extends Armed> {
       for (let chunk: Buffer | null = stderr.read(); chunk; chunk = stderr.read()) said.push(chunk);
       if (!this.idle.includes(armed)) return;
       const all = Buffer.concat(said);
+      this.parts.hear?.(all.toString('latin1'));
       const others = this.idle.length + this.used.size - 1;
       const isRefused = others > 0 && all.includes(REFUSED);
       if (isRefused) this.room = others;
@@ -167,6 +176,15 @@ export class Waiting<T extends Armed> {
     }
   }
 
+  /** Has new ones wait in place of those that cannot be used any more, before they are needed; until a request to stop. */
+  async keepUsable(isUsable: (armed: T) => boolean): Promise<void> {
+    while (!lifecycle.signal.aborted) {
+      await lifecycle.nextBeat(LOOK_BEATS);
+      for (const armed of this.idle) if (!isUsable(armed)) this.end(armed);
+      this.fill();
+    }
+  }
+
   /** Whether the next one is to be started before the sync is over that was just begun: it would be missed. */
   get isPressed(): boolean {
     return this.wanted > 1;
@@ -193,8 +211,8 @@ export class Waiting<T extends Armed> {
   }
 
   /** Ends all: they wait for names and do not notice that their connection is lost, or have rules that are none any more. */
-  endAll(): void {
-    for (const armed of this.idle) this.end(armed);
+  endAll(signal: NodeJS.Signals = 'SIGTERM'): void {
+    for (const armed of this.idle) this.end(armed, signal);
   }
 
   /** Forgets how many sessions the server has room for, and that some did not live long: it may be another one. */

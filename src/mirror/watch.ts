@@ -2,7 +2,7 @@
  * Who watches the source when, and what is in doubt: a watcher, and another one in its place whenever it may not see
  * everything. It misses what happens in a new directory before it watches that, and misnames what is in one that was renamed.
  *
- *   const watch = new Watch(parts, (tell) => startInotifywait(config, tell));
+ *   const watch = new Watch(parts, watcherFor(config, places, root, terrain));
  *   await watch.start();
  *   lifecycle.background(watch.keep());
  */
@@ -15,7 +15,7 @@ import { error, log, warn } from '../service/log.ts';
 import { touch } from '../service/status.ts';
 import { reasonOf, t } from '../service/text.ts';
 import type { Announcer } from './announcer.ts';
-import { TREE } from './changes.ts';
+import { isUnseen, TREE } from './changes.ts';
 import type { Config } from './config.ts';
 import { Coverage } from './coverage.ts';
 import type { Doubts } from './doubts.ts';
@@ -88,10 +88,10 @@ export class Watch extends EventEmitter {
     private readonly startWatcher: (tell: (event: Event) => void) => Watcher,
   ) {
     super();
-    this.markers = new Markers(parts.doubts, () => this.doubt(''));
+    this.markers = new Markers(parts.doubts, () => this.distrust(''));
     for (const { unsent } of parts.targets) unsent.marker = this.markers.pass;
     lifecycle.signal.addEventListener('abort', () => this.watcher?.end());
-    parts.unwatched.on('open', (path: string) => this.doubt(path));
+    parts.unwatched.on('open', (path: string) => this.distrust(path));
   }
 
   report() {
@@ -104,7 +104,7 @@ export class Watch extends EventEmitter {
   /** Starts a watcher; resolves when its watches stand and what was in doubt before is settled. @throws {Failure} */
   async start(): Promise<void> {
     this.parts.source.check();
-    for (const path of await this.parts.places.refresh()) this.doubt(path);
+    for (const path of await this.parts.places.refresh()) this.distrust(path);
     const number = ++this.started;
     const began = new Date();
     const watcher = this.startWatcher((event) => this.receive(event, number));
@@ -128,7 +128,7 @@ export class Watch extends EventEmitter {
     const began = performance.now();
     const missed = await this.parts.coverage.inspect(watcher);
     this.inspection = performance.now() - began;
-    if (watcher === this.watcher) for (const path of missed) this.doubt(path);
+    if (watcher === this.watcher) for (const path of missed) this.distrust(path);
   }
 
   private noticeDeath(watcher: Watcher, code: number | null, signal: NodeJS.Signals | null): void {
@@ -140,7 +140,7 @@ export class Watch extends EventEmitter {
       signal,
     });
     this.restarts++;
-    this.doubt('');
+    this.distrust('');
     this.emit('lost');
   }
 
@@ -158,7 +158,7 @@ export class Watch extends EventEmitter {
       return;
     }
     const isSelf = kind === 'delete_self' || kind === 'move_self';
-    if (kind === 'unmount' || (isSelf && path === '')) this.doubt(path);
+    if (kind === 'unmount' || (isSelf && path === '')) this.distrust(path);
     if (isSelf) return; // its parent has told as well, and under the right name
     this.events++;
     const isArrival = kind === 'create' || kind === 'moved_to';
@@ -170,17 +170,18 @@ export class Watch extends EventEmitter {
     if (kind === 'delete' && isDirectory && this.parts.unwatched.has(path)) this.lookInto([path]);
     if (kind === 'attrib' && isDirectory) lifecycle.background(this.parts.unwatched.retry(path));
     // One that was moved away is still watched, wherever it is now.
-    if (isDirectory && (isArrival || kind === 'moved_from')) this.doubt(path);
+    if (isDirectory && (isArrival || kind === 'moved_from')) this.distrust(path);
   }
 
   /** Hands a change to every target. */
   private note(path: string, event: Event, found: Stats | undefined, isSure: boolean): void {
     const { source, targets, announcer, doubts } = this.parts;
+    const { kind, cookie } = event;
+    const isFirst = kind !== 'moved_from' || this.renames.begin(cookie, path, !doubts.covers(path));
+    if (event.isDirectory && isFirst) for (const { departures } of targets) departures.note(path, kind);
     const isNew = targets.map((target) => target.note(path, event, found, isSure));
     if (isNew.includes(true)) announcer.announce(source.root + path, event.names);
-    const { kind, cookie } = event;
     if (kind === 'create' || kind === 'moved_to') for (const { moves } of targets) moves.forget(path, cookie);
-    if (kind === 'moved_from') this.renames.begin(cookie, path, !doubts.covers(path));
     if (kind === 'moved_to') this.noteRename(path, cookie, found);
   }
 
@@ -193,7 +194,7 @@ export class Watch extends EventEmitter {
     const identity = found && identityOf(found); // it may have been renamed again
     for (const target of this.parts.targets) {
       target.changes.rename(from, to);
-      target.departures.arrive(from, to);
+      target.departures.arrive(from, to, isCertain && !isUnseen(target.lacking, from));
       target.unmirrored.move(from, to);
       if (isRepeatable) target.noteMove({ from, to, cookie, identity });
     }
@@ -225,15 +226,11 @@ export class Watch extends EventEmitter {
         t`inotify 事件队列溢出，有变化未被看到，将重新建立监控并全量同步。可增大 sysctl fs.inotify.max_queued_events`,
       );
     }
-    this.doubt('');
+    this.distrust('');
   }
 
   /** Has a directory, or all of the source, watched and looked at anew. */
   distrust(path: string): void {
-    this.doubt(path);
-  }
-
-  private doubt(path: string): void {
     this.isRecovering ||= path === '';
     this.parts.doubts.add(path, this.started);
   }
@@ -252,7 +249,7 @@ export class Watch extends EventEmitter {
 
   /** Replaces the watcher whenever something is in doubt, but spends no more than a tenth of the time on it. */
   async keep(): Promise<void> {
-    lifecycle.background(this.parts.places.keep((path) => this.doubt(path)));
+    lifecycle.background(this.parts.places.keep((path) => this.distrust(path)));
     let backoff = newBackoff();
     let rest = SILENCE_MS;
     let least = rest; // of it, where no watcher sees anything meanwhile
@@ -306,7 +303,7 @@ export class Watch extends EventEmitter {
     if (!watcher) return;
     if (this.watcher === watcher) {
       this.lose(watcher);
-      this.doubt('');
+      this.distrust('');
     }
     const isSilent = await watcher.waitForSilence(SILENCE_MS, MAX_SILENCE_MS);
     if (!isSilent && watcher.isStopped) return watcher.giveUp();

@@ -42,7 +42,15 @@ export interface Request {
 export interface Reply {
   isDone: boolean;
   text: string;
+  /** Whether it was not, because it was asked for in a wrong way. */
+  isMistaken?: boolean;
 }
+
+/** What a program prints of a reply, and the status that it ends with. */
+export const answerOf = ({ isDone, isMistaken, text }: Reply) => ({
+  text: `${text}\n`,
+  status: isDone ? 0 : isMistaken ? 2 : 1,
+});
 
 /** Does what it is asked for. `gone` is aborted when nobody waits for the reply any more. */
 export type Command = (request: Request, gone: AbortSignal) => Promise<Reply>;
@@ -156,12 +164,18 @@ async function enter(path: string): Promise<Socket> {
 async function answer(socket: Socket, commands: Record<string, Command>): Promise<void> {
   const gone = new AbortController();
   socket.on('error', () => {}).once('close', () => gone.abort());
-  const reply = await obey(socket, commands, gone.signal).catch((cause) => ({ isDone: false, text: reasonOf(cause) }));
+  const reply = await obey(socket, commands, gone.signal).catch(describeFailure);
   await showNow(); // what was done is seen by whoever looks once he has the reply
   socket.end(`${JSON.stringify({ ...reply, text: reply.text.slice(0, MAX_TEXT) })}\n`);
   await sleep(PATIENCE_MS, undefined, { signal: gone.signal, ref: false }).catch(() => {});
   socket.destroy(); // whoever does not read it has had time to
 }
+
+const describeFailure = (cause: unknown): Reply => ({
+  isDone: false,
+  text: reasonOf(cause),
+  isMistaken: cause instanceof Failure && cause.status === 2,
+});
 
 async function obey(socket: Socket, commands: Record<string, Command>, gone: AbortSignal): Promise<Reply> {
   const request = JSON.parse(await readLine(socket, PATIENCE_MS));
@@ -203,8 +217,8 @@ export async function ask(path: string, request: Request, ms = PATIENCE_MS): Pro
   try {
     socket = await enter(path);
     socket.write(`${JSON.stringify(request)}\n`);
-    const { isDone, text } = JSON.parse(await readLine(socket, ms));
-    return { isDone: isDone === true, text: String(text) };
+    const { isDone, isMistaken, text } = JSON.parse(await readLine(socket, ms));
+    return { isDone: isDone === true, ...(isMistaken === true ? { isMistaken } : {}), text: String(text) };
   } catch (cause) {
     const what = t`${explain(cause)} (${escapeText(path)}：${reasonOf(cause)})`;
     throw isAbsence(cause) ? new NoService(what) : new Failure(what);

@@ -45,14 +45,87 @@ export const english: Record<string, string> = {
     '{0}. The other targets are mirrored as usual; this one joins by itself once it is back',
   '配置有效，所需程序齐全 ✓\n': 'Configuration is valid, required programs are present ✓\n',
   'Rsync + Inotify 自动化实时同步服务': 'Rsync + Inotify: automatic real-time sync',
-  '版本: 自动化 v{0}': 'Version: automatic v{0}',
+  '版本: 自动化 v1.0': 'Version: automatic v1.0',
   '配置信息：': 'Configuration:',
   '  源目录: {0}': '  Source directory: {0}',
   '  目标主机: {0}': '  Target host: {0}',
   '  目标目录: {0}': '  Target directory: {0}',
   '  Rsync 选项: {0}': '  Rsync options: {0}',
+  '  Rsync 选项 ({0}): {1}': '  Rsync options ({0}): {1}',
   '  同步间隔: {0}秒': '  Sync interval: {0} s',
   '  最大重试: {0}次': '  Maximum tries: {0}',
+
+  // src/mirror/destinations.ts, daemon-settings.ts
+  'rsync 守护进程应写作 rsync://[user@]host[:port]/module/dir，不用 host::module':
+    'an rsync daemon is written as rsync://[user@]host[:port]/module/dir, not as host::module',
+  'URL 中不能写密码：请写入文件，由 RSYNC_PASSWORD_FILE 指明':
+    'a URL must hold no password: put it into a file, and name that in RSYNC_PASSWORD_FILE',
+  '应为 rsync://[user@]host[:port]/module[/dir]，例如 rsync://backup@nas/mirror/web/':
+    'should be rsync://[user@]host[:port]/module[/dir], for example rsync://backup@nas/mirror/web/',
+  '{0}；IPv6 地址须加方括号': '{0}; IPv6 addresses need brackets',
+  '{0}；端口应在 1 到 65535 之间': '{0}; the port should be between 1 and 65535',
+  '{0}；缺少模块名，它是守护进程的 rsyncd.conf 中方括号里的名称':
+    '{0}; the name of the module is missing, which stands in brackets in the rsyncd.conf of the daemon',
+  '{0}；模块中的目录不能以 - 开头，守护进程会把它当作选项':
+    '{0}; the directory in the module must not begin with -, for the daemon would take it for an option',
+  '{0}；模块和目录不能包含通配符 *?[、反斜杠、控制字符，也不能有 . 或 .. 一级':
+    '{0}; module and directory must not contain wild cards (*?[), backslashes, control characters, or . or .. as a part',
+  '文件不存在；请建立它（只有一行密码，chmod 600），容器中还要挂载它':
+    'there is no such file; make it (one line with the password, chmod 600), and mount it where this is a container',
+  '当前用户不能读取它 ({0})；请 chown 给运行服务的用户并 chmod 600':
+    'this user cannot read it ({0}); chown it to the user of the service, and chmod 600',
+  '其他用户可以读写它，rsync 因此拒绝使用；请 chmod 600':
+    'other users may read or write it, for which rsync refuses it; chmod 600',
+  '它属于用户 {0}，以 root 运行的 rsync 只用属于 root 的；请 chown root':
+    'it belongs to user {0}, and an rsync that runs as root takes only one of root; chown root',
+  '文件中没有密码；请写入一行密码': 'there is no password in it; write one line with it',
+  '不能包含 --port：rsync:// 目标的端口写在 URL 里，例如 rsync://nas:8730/mirror/':
+    'must not hold --port: the port of an rsync:// target stands in its URL, rsync://nas:8730/mirror/ for example',
+  'rsync:// 目标的密码文件请写入 RSYNC_PASSWORD_FILE':
+    'the password file for rsync:// targets belongs in RSYNC_PASSWORD_FILE',
+
+  // src/mirror/daemon-words.ts, behind the name of the backup
+  '的 rsync 守护进程没有空余的连接 (max connections = {0})：请稍候，或在 rsyncd.conf 中调大它':
+    'has an rsync daemon without a connection to spare (max connections = {0}): wait, or raise it in rsyncd.conf',
+  '的 rsync 守护进程不接受模块 {0} 的用户或密码：请检查 URL 中的用户、RSYNC_PASSWORD_FILE，以及那里 secrets file 中的密码和它的权限 (600)':
+    'has an rsync daemon that does not accept the user or the password for module {0}: check the user in the URL, RSYNC_PASSWORD_FILE, and in the secrets file there the password, and its mode (600)',
+  '的 rsync 守护进程没有模块 {0}：请检查 URL，模块名在 rsyncd.conf 的方括号里':
+    'has an rsync daemon without a module {0}: check the URL; the names of modules stand in brackets in rsyncd.conf',
+  '的 rsync 守护进程不许本机访问模块 {0}：请检查 rsyncd.conf 的 hosts allow 和 hosts deny':
+    'has an rsync daemon that does not let this machine into module {0}: check hosts allow and hosts deny in rsyncd.conf',
+  '的 rsync 守护进程不能进入模块 ({0})：请检查 rsyncd.conf 的 path、use chroot、uid 和 gid':
+    'has an rsync daemon that cannot enter the module ({0}): check path, use chroot, uid and gid in rsyncd.conf',
+  '的模块只读：请在 rsyncd.conf 中为它设置 read only = no':
+    'has a module that is read only: set read only = no for it in rsyncd.conf',
+  '的模块只能写入，不能读取：请在 rsyncd.conf 中为它设置 write only = no':
+    'has a module that is write only: set write only = no for it in rsyncd.conf',
+  '的 rsync 守护进程不接受 rsync 选项 {0} (refuse options)：请在 rsyncd.conf 中放行，若是 RSYNC_OPTS 中的也可去掉':
+    'has an rsync daemon that refuses the rsync option {0} (refuse options): allow it in rsyncd.conf, or remove it from RSYNC_OPTS if it is there',
+  '的 rsync 守护进程拒绝：{0}': 'has an rsync daemon that refuses: {0}',
+
+  // src/mirror/login-words.ts, daemon-link.ts, peer.ts
+  '等待 rsync 守护进程就绪': 'Waiting for the rsync daemon',
+  'rsync 守护进程未就绪: {0}。请检查它是否运行、主机名和端口是否正确':
+    'The rsync daemon is not ready: {0}. Check that it is running and that the host name and port are right',
+  'rsync 守护进程已就绪 ✓': 'The rsync daemon is ready ✓',
+  'rsync 守护进程重试... ({0}/{1})': 'Trying the rsync daemon again... ({0}/{1})',
+  '测试登录 rsync 守护进程': 'Testing the login to the rsync daemon',
+  '登录 rsync 守护进程的测试失败 (退出码: {0})：{1}':
+    'The test of the login to the rsync daemon failed (exit code: {0}): {1}',
+  'rsync 守护进程重试... ({0}/{1})：{2}': 'Trying the rsync daemon again... ({0}/{1}): {2}',
+  '登录 rsync 守护进程的测试成功 ✓': 'Test of the login to the rsync daemon passed ✓',
+  '无法连接 rsync 守护进程，将自动重试：{0}': 'Cannot connect to the rsync daemon, trying again by itself: {0}',
+  'rsync 守护进程的连接已恢复 ✓': 'Connection to the rsync daemon restored ✓',
+  '{0} 没有应答': '{0} does not answer',
+  '与 rsync 守护进程的连接已断开': 'The connection to the rsync daemon was lost',
+  'rsync 守护进程的模块最多同时接受 {0} 个连接 (max connections)，等待变化的 rsync 因此不超过 {1} 个':
+    'The module of the rsync daemon takes {0} connections at a time (max connections), so no more than {1} rsyncs wait for changes',
+  '{0}，每次变化可能要先建立连接。设为 4 或更多就不受影响':
+    '{0}, and each change may have to be preceded by a connection. With 4 or more, that makes no difference',
+
+  // src/mirror/option-warnings.ts, of daemons
+  'rsync:// 目标的连接没有加密：文件内容和名称以明文经过网络，只有密码以质询应答的方式核对，也无法验证对方的身份。请改用 ssh 目标，或让它经由 VPN 或加密隧道':
+    'Connections to rsync:// targets are not encrypted: contents and names of files cross the network as clear text, only the password is checked by challenge and response, and the identity of the other side cannot be verified. Use an ssh target, or lead it through a VPN or an encrypted tunnel',
 
   // scripts/start-sshd.ts
   'SSH 主机密钥已存在 ✓': 'SSH host keys exist ✓',
@@ -253,8 +326,8 @@ export const english: Record<string, string> = {
   '挂载点不见了，它在备份上的内容保持不变:': 'a mount point is gone; what the backup holds of it is kept as it is:',
   '删除过多，已暂缓，确认后请执行 rsync-inotify --accept-deletions:':
     'too many deletions, which are held; if they are meant, run rsync-inotify --accept-deletions:',
-  '备份端已接管，不接收镜像，直到在备份端执行 start-sshd --demote:':
-    'the backup has taken over and receives no mirror until start-sshd --demote is run there:',
+  '备份端已接管，不接收镜像，直到在备份端执行 {0}:':
+    'the backup has taken over and receives no mirror until {0} is run there:',
   '暂停应已结束，却仍未继续同步，请执行 rsync-inotify --resume:':
     'the pause should have ended, but syncing has not resumed; run rsync-inotify --resume:',
   '另一个 rsync-inotify 也在镜像到目标，请只保留一个:':
@@ -288,6 +361,7 @@ export const english: Record<string, string> = {
   '自 {0} 起有 {1} 个路径无法同步：{2}': 'since {0}, paths that cannot be mirrored ({1}): {2}',
   'RSYNC_OPTS 中的选项 {0} 不能逐个文件执行，每次变化都进行全量同步':
     'RSYNC_OPTS have {0}, which does not work for single files: each change costs a full sync',
+  '{0} 另加的 rsync 选项（DEST_RSYNC_OPTS）: {1}': '{0} has rsync options of its own (DEST_RSYNC_OPTS): {1}',
   '{0} 备份端保留 {1} 天内的旧版本 (HISTORY_DAYS)': '{0} the backup keeps older versions for {1} days (HISTORY_DAYS)',
   '  {0}：{1}，自 {2} 起': '  {0}: {1}, since {2}',
   '无法监控 {0} 处，其中的变化由全量同步镜像：':
@@ -354,11 +428,19 @@ export const english: Record<string, string> = {
   '应为 SOURCE_DIR 下目录的相对路径，以冒号分隔，例如 cache:var/tmp':
     'should be directories below SOURCE_DIR as relative paths, separated by colons, for example cache:var/tmp',
   '源目录；结尾有无斜杠的含义与 rsync 相同': 'source directory; a slash at the end means what it means to rsync',
-  '目标主机，[user@]host，省略用户时为 root': 'target host, [user@]host; the user is root if left out',
-  '多个目标，以空格或逗号分隔：[user@]host[:dir]；设置后取代 DEST_HOST':
-    'several targets, separated by spaces or commas: [user@]host[:dir]; takes the place of DEST_HOST',
+  '目标主机，[user@]host，省略用户时为 root；rsync 守护进程写作 rsync://[user@]host[:port]/module/dir':
+    'target host, [user@]host; the user is root if left out; an rsync daemon is rsync://[user@]host[:port]/module/dir',
+  '多个目标，以空格或逗号分隔：[user@]host[:dir] 或 rsync://…；设置后取代 DEST_HOST':
+    'several targets, separated by spaces or commas: [user@]host[:dir] or rsync://…; takes the place of DEST_HOST',
+  'rsync:// 目标的密码文件，只有当前用户可读，例如 /run/secrets/rsync-password':
+    'file with the password for rsync:// targets, which only its user may read, for example /run/secrets/rsync-password',
+  '不能包含 -e：rsync:// 目标不经由 ssh': 'must not contain -e: no ssh leads to rsync:// targets',
+  '配置错误: {0} 不能与 rsync:// 目标一起使用，请去掉它':
+    'Configuration error: {0} does not go together with rsync:// targets, remove it',
   目标主机上的目录: 'directory on the target host',
   'rsync 选项；可用引号，不做任何展开': 'rsync options; may be quoted, nothing is expanded',
+  '个别目标另加的 rsync 选项，写在“目标:”之后，接在 RSYNC_OPTS 后面，例如 nas: --no-A pi: --bwlimit=500':
+    'rsync options of single targets, behind "TARGET:", which come after RSYNC_OPTS, e.g. nas: --no-A pi: --bwlimit=500',
   'ssh 选项，例如 -p 2222；其中指定的端口在各处生效':
     'ssh options, for example -p 2222; the port in them counts everywhere',
   '同步间隔（秒），可带小数，0 = 不间隔；这段时间内最多开始一次同步':
@@ -388,6 +470,11 @@ export const english: Record<string, string> = {
     '{0} should be [user@]host[:dir], for example root@rsync-backup:/data/backup/; IPv6 addresses need brackets',
   '不能位于 SOURCE_DIR 之内，否则每次写入都会触发同步；或将其目录加入 WATCH_EXCLUDE':
     'must not be within SOURCE_DIR, or each write to it would cause a sync; or add its directory to WATCH_EXCLUDE',
+  '应以“目标:”开头，后接它的 rsync 选项，例如 nas: --no-A --no-X pi: --bwlimit=500':
+    'must begin with "TARGET:", followed by its rsync options, e.g. nas: --no-A --no-X pi: --bwlimit=500',
+  '{0}；目标名须以冒号结尾': '{0}; the name of a target ends with a colon',
+  '没有名为 {0} 的目标，现有目标为 {1}': 'no target is called {0}; there are {1}',
+  '目标 {0} 出现了多次；请把它的选项写在一处': 'the target {0} is named more than once; write its options in one place',
   '已用于另一个变量，请使用不同的文件': 'is used by another variable already; use different files',
   [`rsync-inotify {0}：把一个目录树的每次变化实时镜像到备份主机
 
@@ -465,6 +552,8 @@ Exit status: 0 stopped by SIGTERM/SIGINT/SIGHUP; 1 a step of the start failed or
 
   // src/mirror/ssh.ts
   'ssh 没有说明它是否支持 {0}：{1}': 'ssh did not say whether it supports {0}: {1}',
+  '备份端的登录 shell 在执行命令时自己也输出内容（{0}），rsync 因此无法工作；请让 ~/.bashrc 等文件只在交互登录时输出':
+    'the login shell of the backup prints something of its own when it runs a command ({0}), with which rsync cannot work; have ~/.bashrc and the like print in interactive logins only',
   '经由跳板机或 ProxyCommand 连接失败：{0}': 'cannot connect through the jump host or ProxyCommand: {0}',
 
   // src/mirror/check.ts
@@ -582,6 +671,10 @@ Exit status: 0 stopped by SIGTERM/SIGINT/SIGHUP; 1 a step of the start failed or
   // src/mirror/faults.ts
   'rsync: （同一次同步中更多的此类错误不再逐行显示）\n':
     'rsync: (further errors of this kind in the same sync are not shown line by line)\n',
+  '的 rsync 不支持 {0}，请在 RSYNC_OPTS 或只为此目标在 DEST_RSYNC_OPTS 中写 {1}':
+    'has an rsync without {0}: write {1} into RSYNC_OPTS, or for this target alone into DEST_RSYNC_OPTS',
+  '的 sudo 要求输入密码，请在 sudoers 中以 NOPASSWD 允许 rsync':
+    'has a sudo that asks for a password: allow rsync with NOPASSWD in sudoers',
   '的 rrsync 一次只允许一个 rsync，请在 authorized_keys 中为 rrsync 加上 -no-lock':
     'has an rrsync that lets only one rsync run at a time; add -no-lock to rrsync in authorized_keys there',
 
@@ -589,7 +682,8 @@ Exit status: 0 stopped by SIGTERM/SIGINT/SIGHUP; 1 a step of the start failed or
   '另有 {0} 行 rsync 输出未逐条列出': '{0} more lines of rsync are not listed',
   '无法启动 rsync：{0}': 'cannot start rsync: {0}',
   '语法或用法错误，请检查 RSYNC_OPTS': 'syntax or usage error: check RSYNC_OPTS',
-  '协议不兼容，请检查两端 rsync 版本': 'protocol incompatibility: check the versions of rsync on both sides',
+  '协议不兼容，请检查两端 rsync 版本，以及备份端的登录 shell 是否在执行命令时自己也输出内容':
+    'protocol incompatibility: check the versions of rsync on both sides, and whether the login shell of the backup prints something of its own when it runs a command',
   '选择输入输出文件或目录出错，请检查目录和权限':
     'errors selecting input/output files, dirs: check the directories and their permissions',
   '不支持请求的操作，请检查两端 rsync 版本':
@@ -636,8 +730,7 @@ Exit status: 0 stopped by SIGTERM/SIGINT/SIGHUP; 1 a step of the start failed or
     'The backup has taken over (start-sshd --promote) and receives no mirror: changes are not synced for now, and it is asked again every minute',
   '备份端重新接收镜像 (start-sshd --demote) ✓，立即进行一次全量比较':
     'The backup receives the mirror again (start-sshd --demote) ✓; comparing everything with it once, now',
-  '{0}。若要恢复镜像，请在备份端执行 start-sshd --demote':
-    '{0}. To mirror again, run start-sshd --demote on the backup',
+  '{0}。若要恢复镜像，请在备份端执行 {1}': '{0}. To mirror again, run {1} on the backup',
 
   // src/mirror/markers.ts
   服务正在停止: 'the service is stopping',
@@ -681,8 +774,8 @@ Exit status: 0 stopped by SIGTERM/SIGINT/SIGHUP; 1 a step of the start failed or
     'There is no valid host key in {0}, so the identity of the backup host cannot be verified.',
   '备份端的 start-sshd 启动时会公布它们，请检查共享卷；若备份端确实不再公布，请清空该目录并重启服务':
     'start-sshd on the backup publishes them at its start: check the shared volume; if the backup really does not publish any more, empty this directory and restart the service',
-  '备份端的 start-sshd 启动时会公布它们，请检查共享卷；没有共享卷时，请将备份端的 host_keys 复制过来':
-    'start-sshd on the backup publishes them at its start: check the shared volume; without a shared volume, copy host_keys of the backup here',
+  '备份端的 start-sshd 启动时会公布它们，请检查共享卷；没有共享卷时，请将备份端的 host_keys 复制过来；备份端没有 start-sshd 时（例如 NAS），请将它的主机公钥写入该目录':
+    'start-sshd on the backup publishes them at its start: check the shared volume; without a shared volume, copy host_keys of the backup here; of a backup without start-sshd, such as a NAS, put the public host key into this directory',
   '{0}已拒绝连接，没有发送任何数据。{1}': '{0} The connection was refused, and no data was sent. {1}',
 
   // src/mirror/connection.ts
@@ -743,6 +836,7 @@ Exit status: 0 stopped by SIGTERM/SIGINT/SIGHUP; 1 a step of the start failed or
   '同步又有进展 ✓': 'The sync makes progress again ✓',
 
   // src/mirror/remote-renames.ts
+  '备份端没有 start-sshd': 'there is no start-sshd on the backup',
   '目标不支持重命名 ({0})，移动的内容将再次传输':
     'The target does not support renaming ({0}); what was moved is transferred again',
   '已在目标上重命名 {0} 项，无需再次传输': 'Renamed on the target without transferring again: {0}',
@@ -792,16 +886,18 @@ Exit status: 0 stopped by SIGTERM/SIGINT/SIGHUP; 1 a step of the start failed or
     'there was more and more to delete during the sync; the rest of it stays on the backup, and the sync is tried again',
 
   // src/mirror/flaws.ts
-  '请在 RSYNC_OPTS 中加入 --no-owner --no-group（或使用 --chown、--fake-super）':
-    'add --no-owner --no-group to RSYNC_OPTS (or use --chown, --fake-super)',
-  '请在 RSYNC_OPTS 中加入 --no-group（或使用 --chown、--fake-super）':
-    'add --no-group to RSYNC_OPTS (or use --chown, --fake-super)',
-  '请在 RSYNC_OPTS 中加入 --no-perms': 'add --no-perms to RSYNC_OPTS',
+  '请在 RSYNC_OPTS 或 DEST_RSYNC_OPTS 中加入 --no-owner --no-group（或使用 --chown、--fake-super）':
+    'add --no-owner --no-group to RSYNC_OPTS or DEST_RSYNC_OPTS (or use --chown, --fake-super)',
+  '请在 RSYNC_OPTS 或 DEST_RSYNC_OPTS 中加入 --no-group（或使用 --chown、--fake-super）':
+    'add --no-group to RSYNC_OPTS or DEST_RSYNC_OPTS (or use --chown, --fake-super)',
+  '请在 RSYNC_OPTS 或 DEST_RSYNC_OPTS 中加入 --no-perms': 'add --no-perms to RSYNC_OPTS or DEST_RSYNC_OPTS',
   修改时间: 'modification time',
-  '请在 RSYNC_OPTS 中加入 --omit-dir-times，或检查目标上的权限':
-    'add --omit-dir-times to RSYNC_OPTS, or check the permissions on the target',
-  '请去掉 RSYNC_OPTS 中的 -A': 'remove -A from RSYNC_OPTS',
-  '请去掉 RSYNC_OPTS 中的 -X': 'remove -X from RSYNC_OPTS',
+  '请在 RSYNC_OPTS 或 DEST_RSYNC_OPTS 中加入 --omit-dir-times，或检查目标上的权限':
+    'add --omit-dir-times to RSYNC_OPTS or DEST_RSYNC_OPTS, or check the permissions on the target',
+  '请去掉 RSYNC_OPTS 中的 -A，或只为此目标在 DEST_RSYNC_OPTS 中写 --no-A':
+    'remove -A from RSYNC_OPTS, or write --no-A into DEST_RSYNC_OPTS for this target alone',
+  '请去掉 RSYNC_OPTS 中的 -X，或只为此目标在 DEST_RSYNC_OPTS 中写 --no-X':
+    'remove -X from RSYNC_OPTS, or write --no-X into DEST_RSYNC_OPTS for this target alone',
   '目标上不能设置{0}，例如 {1}：{2}。内容已同步，但它的权限和时间可能也没有设置，会再次传输':
     'The target cannot set this attribute: {0}, for example of {1}: {2}. The content is mirrored, but its permissions and times may not be set either, so that it is transferred again',
   '{0}；若目标的文件系统不支持，{1}': '{0}; if the file system of the target does not support it, {1}',
@@ -815,6 +911,8 @@ Exit status: 0 stopped by SIGTERM/SIGINT/SIGHUP; 1 a step of the start failed or
   '另有 {0} 个路径无法同步，未逐条列出': '{0} more paths cannot be mirrored; they are not listed one by one',
   '，其中有过长的路径，请缩短路径，或移走嵌套过深的目录':
     '; there are paths in it that are too long: shorten them, or move directories away that are nested too deeply',
+  '，守护进程的 rsyncd.conf 以 exclude 或 filter 排除了它，请在 RSYNC_OPTS 中也排除':
+    ': the rsyncd.conf of the daemon leaves it out by exclude or filter; exclude it in RSYNC_OPTS, too',
   '，请检查源目录中它的权限或磁盘': '; check its permissions in the source directory, or the disk',
   '，请检查目标的磁盘空间和 inode': '; check the disk space and the inodes of the target',
   '，请检查目标的磁盘配额': '; check the disk quota on the target',
@@ -920,8 +1018,8 @@ Exit status: 0 stopped by SIGTERM/SIGINT/SIGHUP; 1 a step of the start failed or
   '只恢复其中的路径，请逐一指明；要在现有内容之上恢复全部（例如继续中断的恢复），请指明 .（rsync-inotify --restore .）':
     'To restore only some paths, name each of them; to restore everything over what is there (to go on with a restore that was interrupted, for example), name . (rsync-inotify --restore .)',
   '目录不是空的。{0}': 'the directory is not empty. {0}',
-  '没有权能 {0}，无法恢复文件的属主。容器中请先停止源端，再执行 docker compose run --rm --cap-add CHOWN --cap-add FOWNER --cap-add FSETID --cap-add MKNOD --cap-add SETFCAP rsync-source rsync-inotify --restore':
-    'The capability {0} is missing, so the owners of files cannot be restored. With containers, stop the source first, then run docker compose run --rm --cap-add CHOWN --cap-add FOWNER --cap-add FSETID --cap-add MKNOD --cap-add SETFCAP rsync-source rsync-inotify --restore',
+  '没有权能 {0}，无法恢复文件的属主。容器中请先停止源端，再执行 docker compose run --rm --cap-add CHOWN --cap-add FOWNER --cap-add FSETID --cap-add MKNOD --cap-add SETFCAP rsync-source rsync-inotify --restore，其后的参数与这次相同':
+    'The capability {0} is missing, so the owners of files cannot be restored. With containers, stop the source first, then run docker compose run --rm --cap-add CHOWN --cap-add FOWNER --cap-add FSETID --cap-add MKNOD --cap-add SETFCAP rsync-source rsync-inotify --restore and the same arguments behind it',
   '服务由另一个用户（{0}）运行，请以该用户执行 --restore，或用 --to 恢复到源目录之外':
     'The service is run by another user ({0}): run --restore as that user, or use --to to restore outside the source directory',
   '正在运行的服务没有暂停，不能恢复到源目录：{0}':
@@ -990,8 +1088,8 @@ Exit status: 0 stopped by SIGTERM/SIGINT/SIGHUP; 1 a step of the start failed or
     'should be the full path of a directory; ~ is not expanded, and neither double quotes nor control characters are allowed',
   '应为 0 到 9999 之间的天数': 'should be a number of days from 0 to 9999',
   'authorized_keys 所在目录；其他人的公钥保留不变': 'where authorized_keys is; the keys of others in it are kept',
-  '主机密钥所在目录；缺少的会生成。其中的 destination.json 记着 DEST_DIR 所在的挂载点，shutdown-….json 记着它是否正常停止，promoted-….json 是 --promote 的标记':
-    'where the host keys are; missing ones are generated. In it, destination.json remembers the mount point of DEST_DIR, shutdown-….json whether it was left cleanly, and promoted-….json is the mark of --promote',
+  '主机密钥所在目录；缺少的会生成。其中的 destination.json 记着 DEST_DIR 所在的挂载点，destination-….json 记着独占磁盘的源端所在的挂载点，shutdown-….json 记着它是否正常停止，promoted-….json 是 --promote 的标记':
+    'where the host keys are; missing ones are generated. In it, destination.json remembers the mount point of DEST_DIR, destination-….json that of a source that has a disk for itself, shutdown-….json whether it was left cleanly, and promoted-….json is the mark of --promote',
   'sshd 监听的端口': 'port on which sshd listens',
   'sshd 监听的 IP 地址，默认为所有地址': 'IP address on which sshd listens; all addresses if not set',
   '接收镜像的目录，启动时若不存在则创建，除非它原来所在的磁盘没有挂载':
@@ -1010,10 +1108,10 @@ Exit status: 0 stopped by SIGTERM/SIGINT/SIGHUP; 1 a step of the start failed or
   [`{0} {1}：运行 sshd，接收 rsync-inotify 的镜像
 
 用法: start-sshd [--help | --version | --check | --status | --healthcheck]
-      start-sshd --history [路径]
-      start-sshd --recover [路径…] --at 时间 --to 空目录
-      start-sshd --allow-restore [时长]
-      start-sshd --promote | --demote
+      start-sshd --history [路径] [--source 名称]
+      start-sshd --recover [路径…] --at 时间 --to 空目录 [--source 名称]
+      start-sshd --allow-restore [时长] [--source 名称]
+      start-sshd --promote | --demote [--source 名称]
       start-sshd --notify-test
   --check         检查配置和所需程序后退出
   --status        显示正在运行的服务的状态
@@ -1026,6 +1124,8 @@ Exit status: 0 stopped by SIGTERM/SIGINT/SIGHUP; 1 a step of the start failed or
                   默认 1h，例如 90s、10m、2h、1d，最长 7d，0s 立即结束；服务停止时也随之结束
   --promote       备份端接管：从现在起不接收镜像，重启后也不，直到 --demote；服务没有运行时同样可用
   --demote        重新接收镜像：源端随即比较全部内容，并以源端的内容为准
+  --source        多个源端（SOURCE_NAME）中的一个：其旧版本、读取和接管都只涉及 DEST_DIR/名称；
+                  --promote 和 --demote 不带 --source 时涉及全部源端
   --notify-test   向 NOTIFY_URL 的每个 URL 发送一份测试报告，并说明收到的应答；退出状态 0 都已接受，1 没有
 
 环境变量（名称、默认值、说明）:
@@ -1035,10 +1135,10 @@ Exit status: 0 stopped by SIGTERM/SIGINT/SIGHUP; 1 a step of the start failed or
 `]: `{0} {1}: runs sshd, to receive the mirror of rsync-inotify
 
 Usage: start-sshd [--help | --version | --check | --status | --healthcheck]
-       start-sshd --history [PATH]
-       start-sshd --recover [PATH…] --at TIME --to EMPTY_DIRECTORY
-       start-sshd --allow-restore [DURATION]
-       start-sshd --promote | --demote
+       start-sshd --history [PATH] [--source NAME]
+       start-sshd --recover [PATH…] --at TIME --to EMPTY_DIRECTORY [--source NAME]
+       start-sshd --allow-restore [DURATION] [--source NAME]
+       start-sshd --promote | --demote [--source NAME]
        start-sshd --notify-test
   --check         check the configuration and the required programs, then exit
   --status        show the state of the running service
@@ -1052,6 +1152,8 @@ Usage: start-sshd [--help | --version | --check | --status | --healthcheck]
   --promote       the backup takes over: from now on it receives no mirror, nor after a restart, until --demote;
                   works without a running service, too
   --demote        receive the mirror again: the source then compares everything, and what the source has counts
+  --source        one of several sources (SOURCE_NAME): older versions, reading and the takeover then concern
+                  DEST_DIR/NAME alone; --promote and --demote without it concern all sources
   --notify-test   send a test report to each URL of NOTIFY_URL and say what came back; exit status 0 all have accepted it, 1 not
 
 Environment variables (name, default, meaning):
@@ -1098,11 +1200,12 @@ Exit status: 0 stopped by SIGTERM/SIGINT/SIGHUP; 1 a step of the start failed, a
     'in a restore, the rsync command should have one directory, or paths in one directory',
 
   // src/backup/admission.ts
-  '备份端已接管 (start-sshd --promote)，不接收镜像，直到在备份端执行 start-sshd --demote':
-    'the backup has taken over (start-sshd --promote) and receives no mirror until start-sshd --demote is run on the backup',
+  '备份端已接管 (start-sshd --promote)，不接收镜像，直到在备份端执行 {0}':
+    'the backup has taken over (start-sshd --promote) and receives no mirror until {0} is run on the backup',
   '无法写入 {0}：{1}。请检查磁盘空间': 'Cannot write {0}: {1}. Check the disk space',
   '只能经由 start-sshd 启动的 sshd 使用': 'may only be used through an sshd that start-sshd has started',
   登录所用的公钥已不再有效: 'the public key of this login is no longer in force',
+  '这个连接所属的 start-sshd 已停止': 'the start-sshd that this connection belongs to has stopped',
 
   // src/backup/history-door.ts
   '{0} 已存在，却不是 start-sshd 的版本目录：请在源端改名或排除它，并从备份中移走':
@@ -1136,14 +1239,13 @@ Exit status: 0 stopped by SIGTERM/SIGINT/SIGHUP; 1 a step of the start failed, a
 
   // src/backup/leave.ts
   源端的读取: 'Reads by the source',
-  '允许源端读取 DEST_DIR 以恢复数据，到 {0} 为止': 'The source may read DEST_DIR to restore data until {0}',
+  '允许源端读取 {0} 以恢复数据，到 {1} 为止': 'The source may read {0} to restore data until {1}',
   '，已中断 {0} 个正在进行的读取': '; reads that were cut off: {0}',
-  '恢复的许可{0}：源端不能再读取 DEST_DIR{1}':
-    'The permission to restore {0}: the source can no longer read DEST_DIR{1}',
+  '恢复的许可{0}：源端不能再读取 {1}{2}': 'The permission to restore {0}: the source can no longer read {1}{2}',
   '源端开始读取 {0}': 'The source begins to read {0}',
   '源端读取 {0} 结束': 'The source has finished reading {0}',
-  '恢复的许可已结束：源端不能读取 DEST_DIR': 'The permission to restore has ended: the source cannot read DEST_DIR',
-  '源端现在可以读取 DEST_DIR，到 {0} 为止': 'The source may now read DEST_DIR, until {0}',
+  '恢复的许可已结束：源端不能读取 {0}': 'The permission to restore has ended: the source cannot read {0}',
+  '源端现在可以读取 {0}，到 {1} 为止': 'The source may now read {0}, until {1}',
 
   // src/backup/reports.ts
   '目标目录不区分文件名的大小写，rsync 若在传输之后删除，会误删只改了大小写的文件：--delete-after 和 --delete-delay 按 --delete-during 执行':
@@ -1296,13 +1398,16 @@ Exit status: 0 stopped by SIGTERM/SIGINT/SIGHUP; 1 a step of the start failed, a
   '{0} 中的文件被删除，例如被清理临时文件的程序，已重新写入':
     'Files in {0} were deleted, by a cleaner of temporary files for example; they were written again',
 
+  // src/backup/promotion-marks.ts
+  '{0}（全部源端）': '{0} (all sources)',
+
   // src/backup/promotion.ts
-  '备份端已接管，源端的一切命令都被拒绝，也不能恢复。请先停止源端的服务，再执行 start-sshd --demote，然后重新执行本命令；或从本机用 rsync-inotify 镜像到源端':
-    'The backup has taken over and refuses all commands of the source, so nothing can be restored either. Stop the service of the source first, run start-sshd --demote, then run this command again; or mirror from this host to the source with rsync-inotify',
-  '接管标记已写入，但源端的命令还没有全部结束（例如磁盘没有应答），仍可能写入。请稍后再次执行 start-sshd --promote':
-    'The mark of the takeover is written, but some commands of the source have not ended yet (the disk does not answer, for example) and may still write. Run start-sshd --promote again in a while',
-  '备份端已接管 DEST_DIR={0}，自 {1} 起：不接收镜像，直到 start-sshd --demote':
-    'The backup has taken over DEST_DIR={0}, since {1}: it receives no mirror until start-sshd --demote',
+  '备份端已接管，源端的一切命令都被拒绝，也不能恢复。请先停止源端的服务，再执行 {0}，然后重新执行本命令；或从本机用 rsync-inotify 镜像到源端':
+    'The backup has taken over and refuses all commands of the source, so nothing can be restored either. Stop the service of the source first, run {0}, then run this command again; or mirror from this host to the source with rsync-inotify',
+  '接管标记已写入，但源端的命令还没有全部结束（例如磁盘没有应答），仍可能写入。请稍后再次执行 {0}':
+    'The mark of the takeover is written, but some commands of the source have not ended yet (the disk does not answer, for example) and may still write. Run {0} again in a while',
+  '备份端已接管 DEST_DIR={0}，自 {1} 起': 'The backup has taken over DEST_DIR={0}, since {1}',
+  '{0}：不接收镜像，直到 {1}': '{0}: it receives no mirror until {1}',
   'DEST_DIR={0} 重新接收镜像：源端随即比较全部内容，并以源端的内容为准':
     'DEST_DIR={0} receives the mirror again: the source then compares everything, and what the source has counts',
   'DEST_DIR={0} 没有被接管，照常接收镜像': 'DEST_DIR={0} was not taken over; it receives the mirror as usual',
@@ -1368,6 +1473,32 @@ Exit status: 0 stopped by SIGTERM/SIGINT/SIGHUP; 1 a step of the start failed, a
   '  … 另有 {0} 个': '  … and {0} more',
   '{0} 个文件{1}:': '{1} ({0}):',
 
+  // src/backup/door-choice.ts
+  ' 等 {0} 个': ' and others, {0} in all',
+  '用法错误: 本备份端有多个源端，请用 --source 指明一个：{0}。请参阅 {1} --help':
+    'Usage error: this backup has several sources; name one of them with --source: {0}. See {1} --help',
+  '已知的源端：{0}': 'The sources that are known: {0}',
+  '本备份端没有带名称（SOURCE_NAME）的源端': 'This backup has no source with a name (SOURCE_NAME)',
+  '用法错误: 没有名为 {0} 的源端。{1}': 'Usage error: there is no source named {0}. {1}',
+
+  // src/backup/source-status.ts
+  '没有源端 {0} 的公钥，它无法登录（若已不再使用，请移走 {1}）':
+    'there is no public key of the source {0}, which cannot log in (if it is not used any more, move {1} away)',
+  '多个名为 {0} 的 rsync-inotify 同时镜像到 {1}，请只保留一个':
+    'several rsync-inotify named {0} mirror into {1} at the same time; keep only one of them',
+  '备份端已接管源端 {0}，不接收它的镜像，直到执行 {1}':
+    'the backup has taken over from the source {0} and receives no mirror of it until {1}',
+  '已接管，自 {0} 起': 'taken over since {0}',
+  没有公钥: 'no key',
+  重复: 'doubled',
+  '允许恢复，到 {0} 为止': 'may restore until {0}',
+  正常: 'well',
+  '，{0} 个源端': ', sources: {0}',
+  '，其中 {0} 个已被接管': ', taken over: {0}',
+  源端: 'source',
+  公钥: 'key',
+  '…另有 {0} 个问题，见 --status': '… and {0} more problems, see --status',
+
   // src/backup/promotion-answers.ts
   '用法错误: --promote 和 --demote 不能同时使用。请参阅 {0} --help':
     'Usage error: --promote and --demote cannot be used together. See {0} --help',
@@ -1432,4 +1563,59 @@ Exit status: 0 stopped by SIGTERM/SIGINT/SIGHUP; 1 a step of the start failed, a
   '无法发送 ({0})': 'it cannot be sent ({0})',
   '应为以 http:// 或 https:// 开头的完整 URL': 'should be a full URL that begins with http:// or https://',
   '配置错误: {0}=***：{1}': 'Configuration error: {0}=***: {1}',
+  // several sources: src/backup/source-keys.ts, doors.ts, door-rooms.ts, src/mirror/claims.ts
+  '{0} 不存在或不是目录，不接收镜像：请在备份端检查，移走占用此名称的文件或链接':
+    '{0} is missing or no directory, so nothing is received: check it on the backup, and move away a file or link of that name',
+  '{0} 是链接或文件，不是目录。请在备份端移走它，或改用另一个 SOURCE_NAME':
+    '{0} is a link or a file and no directory. Move it away on the backup, or choose another SOURCE_NAME',
+  '{0} 没有应答，请检查磁盘': '{0} does not answer; check the disk',
+  '源端 {0}：{1}': 'Source {0}: {1}',
+  '已断开它的 {0} 个连接及其命令': 'its {0} connections were ended with their commands',
+  '{0}。现公钥: {1}。若不是有意更换，请检查共享卷':
+    '{0}. The key is now {1}. If nobody has meant to replace it, check the shared volume',
+  '{0} 已不是原来的目录：{1}，由源端重新比较':
+    '{0} is another directory than before: {1}, and the source compares anew',
+  '其中有 {0} 个公钥文件，只查看前 {1} 个，请删除不再使用的':
+    'there are {0} files of public keys in it, of which the first {1} are looked at; delete those that are no longer used',
+  '源端的名称应为{0}': 'The name of a source must be {0}',
+  未生效的源端公钥: 'public keys of sources that are not in force',
+  要用已有名称的主机: 'hosts that want a name that another one has',
+  '另一台主机也要用这个名称，它的公钥 {0}（{1}）没有生效，生效的仍是 {2}':
+    'Another host wants this name, too; its key {0} ({1}) is not in force, that is {2} as before',
+  '请给它另一个 SOURCE_NAME；若它已不再需要这个名称，请删除共享卷中的 sources/{0}{1}':
+    'Give it another SOURCE_NAME; if it does not need the name any more, delete sources/{0}{1} on the shared volume',
+  '无法记下源端的名称：{0}。请检查 HOST_KEY_DIR 的权限和磁盘空间':
+    'Cannot remember the name of the source: {0}. Check the permissions of HOST_KEY_DIR and the disk space',
+  '忽略了 {0}：{1}': 'Ignored {0}: {1}',
+  '源端 {0} 的目录已移走，由没有名字的源端取代':
+    'The directory of source {0} was moved away, and a source without a name takes its place',
+  '与源端 {0} 只有大小写或末尾的点不同，在 exFAT 等磁盘上是同一个目录。请改用另一个 SOURCE_NAME':
+    'The name differs from that of source {0} in letter case or in dots at the end only, which is the same directory on exFAT and other disks. Choose another SOURCE_NAME',
+  '源端已有 {0} 个，达到上限': 'There are {0} sources already, which is the limit',
+  '该公钥已用于源端 {0}。每个源端须有自己的密钥对（SSH_DIR），不能复制':
+    'This key is in force for source {0}. Each source needs a key pair of its own (SSH_DIR) that is no copy',
+  '没有名字的源端改用名称 {0}': 'The source without a name is called {0} from now on',
+  '源端 {0} 改用名称 {1}': 'Source {0} is called {1} from now on',
+  '源端 {0} 的公钥文件和目录都已移走': 'Both the key file and the directory of source {0} were moved away',
+  '{0}：公钥 {1} 不再用于它，已断开 {2} 个连接':
+    '{0}: the key {1} is no longer in force for it, and {2} connections were ended',
+  '没有名字的源端会删除具名源端（{0}）在 {1} 之下的备份':
+    'A source without a name would delete what the sources with names ({0}) have below {1}',
+  '{0}。请给它设置 SOURCE_NAME；若要改为只有它一个，请先删除共享卷中 sources/ 里的公钥文件，并移走这些名称的目录':
+    '{0}. Set SOURCE_NAME for it; if it is to be the only one, delete the key files in sources/ on the shared volume first, and move the directories of these names away',
+  '已有一个没有名字的源端镜像到 {0}，它会删除具名源端的备份。请给它也设置 SOURCE_NAME；若它已不再使用，请删除共享卷中的 id_rsa.pub':
+    'A source without a name mirrors into {0} and would delete what a source with a name has there. Set SOURCE_NAME for that one, too; if it is no longer used, delete id_rsa.pub on the shared volume',
+  'SOURCE_NAME={0} 已被占用: {1}': 'SOURCE_NAME={0} is taken: {1}',
+  '请改用另一个 SOURCE_NAME；若由本机取代原来的源端，请先停止它，再删除该文件，然后重启本服务':
+    'Choose another SOURCE_NAME; if this host takes the place of that source, stop that one first, then delete the file and restart this service',
+  '{0} 中是另一个源端的公钥 {1}（{2}），本机的是 {3}。{4}':
+    '{0} holds the public key {1} of another source ({2}), and that of this host is {3}. {4}',
+  '{0} 不是公钥文件。{1}': '{0} is no file of a public key. {1}',
+  '应为{0}，例如 web1': 'must be {0}, e.g. web1',
+  '多个源端镜像到同一备份时本源端的名称：公钥发布为 sources/名称.pub，镜像位于各目标目录下以它命名的目录':
+    "this source's name where several mirror to one backup: its key is published as sources/NAME.pub, and its mirror lies in the directory of that name on each target",
+  '，源端名称: {0}': ', source name: {0}',
+  '源端名称: {0}': 'Source name: {0}',
+  '1 到 64 个字母、数字和 . _ -，不以 . 或 - 开头':
+    '1 to 64 letters, digits and . _ -, without . or - at its beginning',
 };

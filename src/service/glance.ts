@@ -6,6 +6,7 @@
  */
 import { closeSync, constants, open } from 'node:fs';
 import { lstat, readdir } from 'node:fs/promises';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 
@@ -30,10 +31,17 @@ export class Glance {
   }
 }
 
-/** Looks at what is to be read, as reading does: what only tells of it may be known without the disk. */
+/** Among how many of a directory's entries a file is looked for that can be opened. */
+const MAX_ENTRIES = 20;
+
+/** Looks at what is to be read, as reading does: what only tells of it may be known without the disk, and so may be what a directory lists. */
 async function look(path: string): Promise<void> {
   const found = await lstat(path);
-  if (found.isDirectory()) await readdir(path);
-  if (!found.isFile()) return;
-  closeSync(await promisify(open)(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK));
+  if (found.isFile())
+    closeSync(await promisify(open)(path, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK));
+  if (!found.isDirectory()) return;
+  for (const name of (await readdir(path)).slice(0, MAX_ENTRIES)) {
+    const file = join(path, name);
+    if ((await lstat(file)).isFile()) return look(file);
+  }
 }

@@ -28,11 +28,16 @@ const isTexts = (it: unknown) => Array.isArray(it) && it.every((item) => typeof 
 
 function isIncident(it: unknown): it is Incident {
   if (!isRecord(it)) return false;
-  const { problem, target = '', text, since, gone = 0, wrong, calm, told } = it;
+  const { problem, target = '', source = '', text, since, gone = 0, wrong, calm, told } = it;
   const isTime = (item: unknown) => Number.isFinite(item) && Math.abs(Number(item)) < 1e15;
   const isSpan = (item: unknown) => isTime(item) && Number(item) >= 0;
   return (
-    isTime(since) && isTime(gone) && isSpan(wrong) && isSpan(calm) && isTexts([problem, target, text]) && isTexts(told)
+    isTime(since) &&
+    isTime(gone) &&
+    isSpan(wrong) &&
+    isSpan(calm) &&
+    isTexts([problem, target, source, text]) &&
+    isTexts(told)
   );
 }
 

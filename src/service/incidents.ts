@@ -11,6 +11,8 @@ export interface Sighting {
   problem: string;
   /** What it is about, if not all of the program. */
   target?: string | undefined;
+  /** The name of the source that it is about, where there are several; the text names it, too. */
+  source?: string | undefined;
   /** Tells it from others of the same name; it is not shown, for it may be the name of a file. */
   part?: string | undefined;
   /** What it is, for people, without names of files. */
@@ -21,6 +23,7 @@ export interface Sighting {
 export interface Incident {
   problem: string;
   target?: string | undefined;
+  source?: string | undefined;
   text: string;
   since: number;
   /** When it was gone, unless it is there. */
@@ -62,7 +65,7 @@ export interface Moment {
   isPartial?: boolean;
 }
 
-const keyOf = ({ problem, target = '', part = '' }: Sighting) => [problem, target, part].join('\n');
+const keyOf = ({ problem, target = '', source = '', part = source }: Sighting) => [problem, target, part].join('\n');
 
 export class IncidentLog {
   private readonly calm: number;
@@ -99,9 +102,9 @@ export class IncidentLog {
       if (sighting) Object.assign(incident, { text: sighting.text, gone: undefined, calm: 0 });
       else this.settle(key, incident, now);
     }
-    for (const [key, { problem, target, text }] of seen) {
+    for (const [key, { problem, target, source, text }] of seen) {
       if (Object.keys(this.data.open).length >= MAX_OPEN) break;
-      this.data.open[key] = { problem, target, text, since: now, wrong: 0, calm: 0, told: [] };
+      this.data.open[key] = { problem, target, source, text, since: now, wrong: 0, calm: 0, told: [] };
     }
   }
 

@@ -61,7 +61,7 @@ class Lifecycle {
     return work;
   }
 
-  /** Runs on its own what never ends by itself: if it fails, the program does. */
+  /** Has work go on that nobody waits for, some of it until the end: if it fails, the program does. */
   background(work: Promise<unknown>): void {
     void work.catch((cause) => this.fail(cause));
   }
@@ -166,9 +166,9 @@ function stopSignals(): string[] {
 
 export const lifecycle = new Lifecycle();
 
-/** Gives waits of 1, 2, 4 … 60 s, in ms. */
-export function* newBackoff(): Generator<number, never> {
-  for (let ms = 1000; ; ms = Math.min(2 * ms, 60_000)) yield ms;
+/** Gives waits of 1, 2, 4 … 60 s, in ms. @param most how long one lasts at most, ms */
+export function* newBackoff(most = 60_000): Generator<number, never> {
+  for (let ms = 1000; ; ms = Math.min(2 * ms, most)) yield ms;
 }
 export type Backoff = ReturnType<typeof newBackoff>;
 

@@ -2,7 +2,7 @@
  * Mounts and file systems: what is mounted below a directory, and whether a directory is still the one that it was.
  * Paths are bytes in latin1 strings.
  *
- *   const [mount] = mountsBelow(readMounts(), '/data/source');
+ *   const [mount] = mountsBelow(parseMountinfo(readMountinfo()), '/data/source');
  *   const identity = await identify(mount.path);
  */
 import { type BigIntStats, closeSync, openSync, readSync } from 'node:fs';

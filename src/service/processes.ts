@@ -155,11 +155,21 @@ export function startedBy(pid: number): number[] {
   }
 }
 
+/** How long a process may take to stand still once it is stopped, ms: one that waits for a disk may take for ever. */
+const HALT_MS = 100;
+
+/** Stops a process; resolves once it stands still, for what it does at that moment, such as to start another one, is done first. */
+async function halt(pid: number): Promise<void> {
+  sendSignal(pid, 'SIGSTOP');
+  const isMoving = () => (observe(pid)?.doing ?? 'stopped') !== 'stopped';
+  for (const deadline = performance.now() + HALT_MS; isMoving() && performance.now() < deadline; ) await sleep(1);
+}
+
 /** Ends all programs of ours with what they have started, sessions of sshd among them, each of which leads a group: by SIGTERM, then by SIGKILL. */
 export async function endChildren(): Promise<void> {
   const own = [...children].flatMap(({ pid }) => pid ?? []);
-  for (const pid of own) sendSignal(pid, 'SIGSTOP'); // or an sshd might start a session that is not known below, and outlives it
-  const led = own.flatMap(startedBy);
+  await Promise.all(own.map(halt)); // or an sshd might start a session that is not known below, and outlives it
+  const led = [...new Set([1, 2, 3].flatMap(() => own.flatMap(startedBy)))]; // one that ends meanwhile may hide the next (proc(5))
   for (const pid of startedBy(process.pid)) if (!own.includes(pid)) sendSignal(pid, 'SIGKILL'); // ssh-keygen-lite hands out no process
   for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
     const running = [...children];
@@ -198,6 +208,15 @@ export function observe(pid: number): { doing: Doing; done: string } | undefined
     return { doing: DOING[state] ?? 'working', done: `${pid} ${user} ${system} ${transferredBy(pid)}` };
   } catch {
     return undefined;
+  }
+}
+
+/** The words that a process was started with, bytes in latin1 strings; none where it has ended. */
+export function commandLineOf(pid: number): string[] {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'latin1').split('\0').slice(0, -1);
+  } catch {
+    return [];
   }
 }
 

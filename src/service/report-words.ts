@@ -77,12 +77,13 @@ function titleOf({ program, host }: Origin, begun: Incident[], ended: Incident[]
 const iso = (time: number) => new Date(time).toISOString();
 
 /** What programs get of an incident. */
-function entryOf({ problem, target, text, since, gone }: Incident, isOver: boolean, now: number) {
+function entryOf({ problem, target, source, text, since, gone }: Incident, isOver: boolean, now: number) {
   const end = isOver ? (gone ?? now) : now;
   return {
     event: isOver ? 'recovered' : 'problem',
     problem,
     ...(target ? { target } : {}),
+    ...(source ? { source } : {}),
     text: alone(text),
     since: iso(since),
     ...(isOver ? { until: iso(end) } : {}),

@@ -1,7 +1,7 @@
 /**
  * Reports what goes wrong and when it is well again, to each receiver by itself: one that hangs or refuses holds up nobody.
  *
- *   const reporter = new Reporter({ receivers, after: 120_000, origin, memory });
+ *   const reporter = new Reporter({ receivers, after: 120_000, origin, memory, wake: touch });
  *   reporter.observe(sightings, isPartial);
  */
 

@@ -1,8 +1,8 @@
 /**
  * URLs that hold tokens: whoever has one may write where it leads, so that nothing but its host may be seen of it.
  *
- *   const url = parseSecretUrl('https://hooks.slack.com/services/T0/B0/XXXX');
- *   veil('no such hook: XXXX', [url]); // 'no such hook: ***'
+ *   const url = parseSecretUrl('https://hooks.slack.com/services/T0/B0/token');
+ *   veil('no such hook: token', [url]); // 'no such hook: ***'
  */
 import { onOneLine, t } from './text.ts';
 

@@ -104,12 +104,16 @@ export const webVariables = (pages: string) => ({
 
 export const colourVariable = { NO_COLOR: str({ default: '', desc: t`设置为任意值 = 日志不带颜色` }) };
 
+/** Whether a value may have a password in the URL of an rsync daemon, wherever else that is wrong. */
+export const showsPassword = (value: string) => /rsync:\/*[^\s/@[]*:(?!\d*(?:[/\s,]|$))/i.test(value);
+
 /** Says what is wrong with the value of a variable. */
 export const mistake = (name: string, value: string, advice: string): Mistake => ({
   name,
-  message: SECRETS.includes(name)
-    ? t`配置错误: ${name}=***：${advice}`
-    : t`配置错误: ${name}="${escapeText(value)}"：${advice}`,
+  message:
+    SECRETS.includes(name) || showsPassword(value)
+      ? t`配置错误: ${name}=***：${advice}`
+      : t`配置错误: ${name}="${escapeText(value)}"：${advice}`,
 });
 
 /**

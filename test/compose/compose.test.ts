@@ -2,9 +2,10 @@ import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from '
 import { spawnSync } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join, normalize } from 'node:path';
 import { docker } from '../docker.ts';
 import { Model } from '../model.ts';
+import { blockBelow } from '../pages.ts';
 import { eventually, freePort } from '../processes.ts';
 import { ROOT } from '../project.ts';
 
@@ -15,7 +16,7 @@ function obstacle(): string {
   if (spawnSync('docker', ['compose', 'version']).status !== 0) return 'docker compose v2 is not installed';
   if (spawnSync('docker', ['info']).status !== 0) return 'no Docker engine runs';
   const { stdout } = spawnSync('docker', ['ps', '-a', '--format', '{{.Names}}'], { encoding: 'utf8' });
-  if (/^rsync-(source|backup2?)$/m.test(stdout)) return 'containers named rsync-source or rsync-backup exist already';
+  if (/^rsync-(source|backup)2?$/m.test(stdout)) return 'containers named rsync-source or rsync-backup exist already';
   return '';
 }
 
@@ -53,10 +54,19 @@ const services = (...files: string[]) =>
 /** A copy of what a user clones, so that a .env of the tests touches nobody's. */
 let project = '';
 
+/** What has become of the containers: one that ends takes along what was started in it (137). */
+const describeEnd = () =>
+  ['ps -a', 'logs --timestamps --tail 40']
+    .map((args) => spawnSync('docker', ['compose', ...args.split(' ')], { cwd: project, encoding: 'utf8' }).stdout)
+    .join('\n');
+
 /** Runs `docker compose …` in the project, as a user does. */
 function compose(...args: string[]): string {
   const { stdout, stderr, status } = spawnSync('docker', ['compose', ...args], { cwd: project, encoding: 'utf8' });
-  if (status !== 0) throw new Error(`docker compose ${args.join(' ')} (${status})\n${stdout}${stderr}`);
+  if (status !== 0)
+    throw new Error(
+      `docker compose ${args.join(' ')} (${status})\n${stdout}${stderr}${status === 137 ? describeEnd() : ''}`,
+    );
   return stdout + stderr;
 }
 
@@ -66,13 +76,6 @@ const inSource = (command: string) => inService('rsync-source', command);
 const inBackup = (command: string) => inService('rsync-backup', command);
 const logsOf = (service: string) => docker(['logs', service]);
 const count = (text: string, part: string) => text.split(part).length - 1;
-
-/** The commands of a section of README.md. */
-function commandsOf(heading: string): string {
-  const text = readFileSync(join(ROOT, 'README.md'), 'utf8');
-  const [, block = ''] = /```bash\n([\s\S]*?)```/.exec(text.slice(text.indexOf(`\n### ${heading}\n`))) ?? [];
-  return block;
-}
 
 /** Waits until a service has logged a line more often than it had; with its log when it does not. */
 async function logs(service: string, line: string, before = 0): Promise<void> {
@@ -149,14 +152,19 @@ describe.skipIf(reason !== '')('docker compose', () => {
   beforeAll(() => {
     project = mkdtempSync(join(tmpdir(), 'rsync-inotify-compose-'));
     for (const name of [
+      'compose.base.yml',
       'compose.yml',
+      'compose.monitoring-base.yml',
       'compose.monitoring.yml',
       'compose.backup.yml',
       'compose.backup-monitoring.yml',
       'compose.multi.yml',
+      'compose.sources.yml',
+      'compose.reversed-source.yml',
       'monitoring',
       'rsync_inotify.dockerfile',
       '.dockerignore',
+      'packaging',
       'package.json',
       'bun.lockb',
       'bunfig.toml',
@@ -239,11 +247,11 @@ describe.skipIf(reason !== '')('docker compose', () => {
     expect(compose('exec', '-T', 'rsync-backup', 'start-sshd', '--status')).toContain('健康: SSH 服务运行中');
   });
 
-  test('the README’s archive of the backup holds all that happened before, and nothing changes meanwhile', () => {
+  test('the page’s archive of the backup holds all that happened before, and nothing changes meanwhile', () => {
     const write = 'for n in {1..400}; do date +%N >/data/source/hot; sleep 0.05; done';
     compose('exec', '-d', 'rsync-source', 'bash', '-c', write);
     inSource('mkdir /data/source/archived; cd /data/source/archived; for n in {1..300}; do echo $n >$n; done');
-    const { status, stdout, stderr } = spawnSync('sh', ['-c', commandsOf('Sync and pause')], {
+    const { status, stdout, stderr } = spawnSync('sh', ['-c', blockBelow('Sync and pause')], {
       cwd: project,
       encoding: 'utf8',
     });
@@ -303,6 +311,16 @@ describe.skipIf(reason !== '')('docker compose', () => {
     expect(inSource(rules(`/tmp/empty/ ${backup}`))).toBe('');
     expect(inBackup('ls /etc')).not.toContain('new');
     inSource('rm /data/source/etc /data/source/.f');
+  });
+
+  test('an address from which many fail to log in is not shut out, for sources may share it', async () => {
+    const fail = 'ssh -n -i /tmp/unknown/key -o IdentitiesOnly=yes -o StrictHostKeyChecking=no root@rsync-backup 2>&1';
+    const tries = `mkdir -p /tmp/unknown; [ -e /tmp/unknown/key ] || ssh-keygen -q -t ed25519 -N '' -f /tmp/unknown/key
+      for n in {1..10}; do nc -z rsync-backup 22; ${fail} || true; done`;
+    expect(count(inSource(tries), 'Permission denied (publickey)')).toBe(10); // more than OpenSSH 9.8 and later bear by themselves
+    await isMirrored('by-another', 'of the same address');
+    compose('restart', '--timeout', '5', 'rsync-source'); // logs in anew
+    await isMirrored('by-another', 'that logs in');
   });
 
   test('a restart of either container loses nothing', async () => {
@@ -536,6 +554,7 @@ describe.skipIf(reason !== '')('docker compose', () => {
       expect(inSecond('ls /data/backup')).toBe('both\nmissed\n');
       await eventually(() => compose('exec', '-T', 'rsync-source', 'rsync-inotify', '--healthcheck')); // throws if not
 
+      await logs('rsync-source', '备份端已重新启动，或目标目录已更换，立即进行一次全量比较'); // in which nothing is renamed
       inSource('head -c 1000000 /dev/urandom >/data/source/large');
       await eventually(() => inSecond('ls /data/backup').includes('large'));
       await eventually(
@@ -548,6 +567,160 @@ describe.skipIf(reason !== '')('docker compose', () => {
       expect(compose('exec', '-T', 'rsync-source', 'rsync-inotify', '--verify').match(/相同/g)).toHaveLength(2);
     } finally {
       compose('down', '--volumes', '--timeout', '5');
+      writeFileSync(join(project, '.env'), '');
+    }
+  });
+
+  test('compose.sources.yml adds a second source: each is mirrored by itself, and `down -v` leaves nothing of either', async () => {
+    compose('down', '--volumes', '--timeout', '5');
+    writeFileSync(join(project, '.env'), 'COMPOSE_FILE=compose.yml:compose.sources.yml\nSYNC_INTERVAL=0\nNO_COLOR=1\n');
+    const inSecond = (command: string) => inService('rsync-source2', command);
+    const allOfProject = () =>
+      [
+        ['ps', '-a'],
+        ['volume', 'ls'],
+        ['network', 'ls'],
+      ]
+        .flatMap((list) => docker([...list, '--format', '{{.Labels}}']).split('\n'))
+        .filter((labels) =>
+          labels.split(',').includes(`com.docker.compose.project=${basename(project).toLowerCase()}`),
+        );
+    const arrives = (path: string) =>
+      eventually(() => inBackup(`cat /data/backup/${path}`).trim() === path, 60_000).catch((error) => {
+        throw new Error(`${error}\n${compose('logs')}`);
+      });
+    try {
+      compose('up', '-d');
+      expect(inspect('rsync-source2', '{{.Image}}')).toBe(inspect('rsync-source', '{{.Image}}'));
+      for (const service of ['rsync-source', 'rsync-source2']) await logs(service, RUNNING);
+      inSource('echo web1/page >/data/source/page');
+      inSecond('echo web2/page >/data/source/page; mkdir /data/source/own; echo web2/own/file >/data/source/own/file');
+      await Promise.all(['web1/page', 'web2/page', 'web2/own/file'].map(arrives));
+      expect(inBackup('ls -A /data/backup')).toBe('web1\nweb2\n');
+      expect(allOfProject()).toHaveLength(3 + 7 + 1); // containers, volumes and the network
+
+      compose('stop', 'rsync-source');
+      inSecond('echo web2/more >/data/source/more; rm -r /data/source/own');
+      await arrives('web2/more');
+      await eventually(() => inBackup('ls /data/backup/web2') === 'more\npage\n');
+      expect(inBackup('cat /data/backup/web1/page')).toBe('web1/page\n');
+      compose('start', 'rsync-source');
+      await eventually(() => compose('exec', '-T', 'rsync-source', 'rsync-inotify', '--healthcheck')); // throws if not
+      for (const [service, name] of [
+        ['rsync-source', 'web1'],
+        ['rsync-source2', 'web2'],
+      ] as const)
+        expect(compose('exec', '-T', service, 'rsync-inotify', '--verify')).toContain(`/data/backup/${name}/ 相同`);
+    } finally {
+      compose('down', '--volumes', '--timeout', '5');
+      expect(allOfProject()).toEqual([]);
+      writeFileSync(join(project, '.env'), '');
+    }
+  });
+
+  test('docs/several-sources.md gives the one source a name, sends nothing again, and retires one of two', async () => {
+    const files = () =>
+      inBackup("cd /data/backup; find . -name .history -prune -o -type f -printf '%i %f\\n' | sort").trim();
+    const ask = (service: string, ...args: string[]) => compose('exec', '-T', service, ...args);
+    const isHealthy = (service: string) => eventually(() => ask(service, 'rsync-inotify', '--healthcheck'), 60_000);
+    const follow = (title: string) => {
+      const { status, output } = shell(blockBelow(title));
+      if (status !== 0) throw new Error(`${title} (${status})\n${output}\n${compose('logs')}`);
+    };
+    const shell = (code: string) => {
+      const { status, stdout, stderr } = spawnSync('bash', ['-ec', code], { cwd: project, encoding: 'utf8' });
+      return { status, output: stdout + stderr };
+    };
+    compose('down', '--volumes', '--timeout', '5');
+    writeFileSync(join(project, '.env'), 'SYNC_INTERVAL=0\nHISTORY_DAYS=1\nNO_COLOR=1\n');
+    try {
+      compose('up', '-d');
+      await logs('rsync-source', RUNNING);
+      for (const content of ['first', 'second']) {
+        inSource(`mkdir -p /data/source/dir; echo ${content} >/data/source/page; echo of all >/data/source/dir/file`);
+        ask('rsync-source', 'rsync-inotify', '--sync');
+      }
+      const before = files();
+      follow('Existing data');
+      await isHealthy('rsync-source');
+      expect(ask('rsync-source', 'rsync-inotify', '--verify')).toContain('/data/backup/web1/ 相同');
+      expect(files()).toBe(before);
+      expect(ask('rsync-backup', 'start-sshd', '--history', '--source', 'web1')).toContain(' page\n');
+      expect(inBackup('ls -A /data/backup')).toBe('web1\n');
+
+      writeFileSync(join(project, '.env'), 'COMPOSE_FILE=compose.yml:compose.sources.yml\n', { flag: 'a' });
+      compose('up', '-d');
+      await isHealthy('rsync-source2');
+      expect(inBackup('start-sshd --status; cat ~/.ssh/authorized_keys')).toContain('web2');
+      follow('When a source goes');
+      await eventually(() => !inBackup('cat ~/.ssh/authorized_keys; ls /data/backup').includes('web2'), 60_000);
+      expect(inBackup('ls /data/backup/.retired')).toBe('web2\n');
+      inSource('echo after >/data/source/page');
+      await eventually(() => inBackup('cat /data/backup/web1/page') === 'after\n');
+    } finally {
+      compose('down', '--volumes', '--timeout', '5');
+      writeFileSync(join(project, '.env'), '');
+    }
+  });
+
+  test('compose.reversed-source.yml mirrors back what the backup has of the source that .env names', () => {
+    const environmentWith = (lines: string) => {
+      writeFileSync(join(project, '.env'), lines);
+      return services('compose.reversed-source.yml')['reversed-source'].environment;
+    };
+    const placeWith = (lines: string) => normalize(environmentWith(lines).SOURCE_DIR);
+    try {
+      expect(placeWith('')).toBe('/data/backup/');
+      expect(placeWith('SOURCE_NAME=web1\n')).toBe('/data/backup/web1/');
+      expect(placeWith('SOURCE_NAME=web1\nDEST_DIR=/mnt/disk\n')).toBe('/mnt/disk/web1/');
+      expect(environmentWith('SOURCE_NAME=web1\n')).toMatchObject({ SOURCE_NAME: '', DEST_DIR: '/data/source/' });
+    } finally {
+      writeFileSync(join(project, '.env'), '');
+    }
+  });
+
+  test('the recipe’s several trees are mirrored side by side, and one that is not mounted empties no copy', async () => {
+    const [recipe, volume] = [blockBelow('Several trees'), `rsync-inotify-test-photos-${process.pid}`];
+    const ours = recipe.replace('/srv/www', './www').replace('album_photos', volume);
+    const useOverride = (text: string) => writeFileSync(join(project, 'compose.override.yml'), text);
+    const copy = () => inBackup('cd /data/backup && find . -mindepth 1 -type f | sort').trim().split('\n');
+    const tells = async (line: RegExp) => {
+      await logs('rsync-source', RUNNING);
+      expect(logsOf('rsync-source')).toMatch(line);
+      await eventually(() => inSource('rsync-inotify --healthcheck || true').includes('不健康: 挂载点不见了'));
+    };
+    writeFileSync(join(project, '.env'), 'SYNC_INTERVAL=0\nNO_COLOR=1\n');
+    mkdirSync(join(project, 'www'));
+    writeFileSync(join(project, 'www', 'index.html'), 'page');
+    docker(['volume', 'create', volume]);
+    try {
+      useOverride(ours);
+      compose('up', '-d');
+      await logs('rsync-source', RUNNING);
+      inSource('echo photo >/data/source/photos/1.jpg');
+      await eventually(() => `${copy()}` === './photos/1.jpg,./www/index.html');
+
+      useOverride(ours.replace('"photos:/data/source/photos"', ''));
+      compose('up', '-d');
+      await tells(/\[ERROR .*\] 源目录下的挂载点 photos 不见了/);
+      inSource('echo more >/data/source/www/more.html');
+      await eventually(() => copy().includes('./www/more.html'));
+      expect(copy()).toEqual(['./photos/1.jpg', './www/index.html', './www/more.html']);
+
+      compose('stop', 'rsync-source');
+      rmSync(join(project, 'www'), { recursive: true }); // as if its disk were not mounted: Docker makes an empty one
+      useOverride(ours);
+      compose('up', '-d');
+      await tells(/\[ERROR .*\] 源目录下的挂载点 www 换成了另一个空的文件系统/);
+      inSource('rm /data/source/photos/1.jpg; echo photo >/data/source/photos/2.jpg');
+      await eventually(() => copy().includes('./photos/2.jpg') && !copy().includes('./photos/1.jpg'));
+      expect(copy()).toEqual(['./photos/2.jpg', './www/index.html', './www/more.html']);
+      expect(compose('exec', '-T', 'rsync-source', 'rsync-inotify', '--accept-deletions')).toContain('www');
+      await eventually(() => `${copy()}` === './photos/2.jpg');
+    } finally {
+      rmSync(join(project, 'compose.override.yml'));
+      compose('down', '--volumes', '--timeout', '5');
+      docker(['volume', 'rm', volume]);
       writeFileSync(join(project, '.env'), '');
     }
   });

@@ -7,6 +7,7 @@ import {
   mkdirSync,
   mkdtempSync,
   readdirSync,
+  readFileSync,
   renameSync,
   rmSync,
   symlinkSync,
@@ -17,6 +18,7 @@ import type { IVolume } from 'kubernetes-models/v1/Volume';
 import { buildImage, docker, dockerObstacle } from '../docker.ts';
 import { backup, COMMANDS, podOf, service, source } from '../manifests.ts';
 import { eventually } from '../processes.ts';
+import { ROOT } from '../project.ts';
 
 setDefaultTimeout(120_000);
 
@@ -28,16 +30,16 @@ const IMAGE = `${NAME}:latest`;
 const containers = { source: `${NAME}-source`, backup: `${NAME}-backup`, application: `${NAME}-application` };
 let directory = '';
 
-/** The commands of the manifest's comment, with a kubectl that keeps what it is told to create as directories. */
-function makeKeys(): void {
+/** The commands of the manifest's comment, or others, with a kubectl that keeps what it is told to create as directories. */
+function makeKeys(commands = COMMANDS): void {
   const kubectl = `kubectl() {
     [ "$2" = configmap ] || shift
-    name=$3; mkdir -p "../$name"; shift 3
-    for option; do cp "\${option#--from-file=}" "../$name/"; done
+    object=$3; mkdir -p "../$object"; shift 3
+    for option; do file=\${option#--from-file=}; cp "\${file#*=}" "../$object/\${file%%=*}"; done
   }`;
   rmSync(join(directory, 'work'), { recursive: true, force: true });
   mkdirSync(join(directory, 'work'));
-  const input = ['set -e', kubectl, ...COMMANDS].join('\n');
+  const input = ['set -e', kubectl, ...commands].join('\n');
   const { status, stderr } = spawnSync('sh', { input, cwd: join(directory, 'work'), encoding: 'utf8' });
   expect(status, stderr).toBe(0);
 }
@@ -81,7 +83,8 @@ function mountsOf(workload: Workload, name: string, isFlat: boolean): string[] {
     const volume = pod.volumes?.find((one) => one.name === volumeName);
     if (volume?.emptyDir) return ['--mount', `type=volume,dst=${mountPath},${EMPTY_DIR}`];
     const isFile = volume?.secret || volume?.configMap;
-    const from = isFile ? project(volume, name, isFlat) : `${NAME}-${volumeName}`;
+    const claim = volume?.persistentVolumeClaim?.claimName ?? volumeName;
+    const from = isFile ? project(volume, name, isFlat) : `${NAME}-${claim}`;
     return ['-v', `${from}:${mountPath}${readOnly ? ':ro' : ''}`];
   });
 }
@@ -91,7 +94,7 @@ function run(workload: Workload, name: string, hostname: string, isFlat = false)
   const { container, env } = podOf(workload);
   const { readOnlyRootFilesystem, allowPrivilegeEscalation, capabilities } = container.securityContext ?? {};
   const [program = '', ...args] = container.command ?? [];
-  const aliases = [hostname, service.metadata?.name ?? ''].slice(0, workload === backup ? 2 : 1);
+  const aliases = [hostname, ...(workload.kind === backup.kind ? [service.metadata?.name ?? ''] : [])];
   const variables = { ...env, NO_COLOR: '1', ...(isFlat ? { SHARED_KEYS_DIR: '/shared-keys' } : {}) };
   docker([
     ...['run', '-d', '--name', name, '--hostname', hostname, '--network', NAME],
@@ -104,6 +107,25 @@ function run(workload: Workload, name: string, hostname: string, isFlat = false)
     ...mountsOf(workload, name, isFlat),
     ...['--entrypoint', program, IMAGE, ...args],
   ]);
+}
+
+/** What docs/several-sources.md has for several sources: commands, and what stands in config maps in the place of id_rsa.pub. */
+const PAGE = readFileSync(join(ROOT, 'docs', 'several-sources.md'), 'utf8').replace(/[\s\S]*^## On Kubernetes$/m, '');
+const blockOf = (language: string) => new RegExp(`\`\`\`${language}\\n([\\s\\S]*?)\`\`\``).exec(PAGE)?.[1] ?? '';
+const COMMANDS_FOR_NAMES = blockOf('bash');
+
+/** A workload where there are several sources: that of the one with the name, as the page says. */
+function named<W extends Workload>(workload: W, name = ''): W {
+  const copy = structuredClone(workload);
+  const { pod, container } = podOf(copy);
+  for (const { configMap } of pod.volumes ?? [])
+    configMap?.items?.splice(0, 1, ...(Bun.YAML.parse(blockOf('yaml')) as { key: string; path: string }[]));
+  for (const { secret, persistentVolumeClaim: claim } of name ? (pod.volumes ?? []) : []) {
+    if (secret) secret.secretName = `rsync-source-${name}`;
+    if (claim) claim.claimName = `data-of-${name}`;
+  }
+  if (name) container.env?.push({ name: 'SOURCE_NAME', value: name });
+  return copy;
 }
 
 const logsOf = (container: string) => docker(['logs', container]);
@@ -132,14 +154,15 @@ describe.skipIf(reason !== '')('the pods of deploy/kubernetes.yml', () => {
       .split('\n')
       .filter(Boolean);
     if (names.length > 0) docker(['rm', '-fv', ...names]);
-    for (const volume of ['backup', 'source']) spawnSync('docker', ['volume', 'rm', `${NAME}-${volume}`]);
+    for (const volume of docker(['volume', 'ls', '-q', '--filter', `name=${NAME}`]).split('\n'))
+      spawnSync('docker', ['volume', 'rm', volume]);
     docker(['network', 'rm', NAME]);
     docker(['image', 'rm', IMAGE]);
     rmSync(directory, { recursive: true });
   });
 
   test('mirror what an application writes, with the keys that the commands make, mounted as the kubelet does', async () => {
-    const application = ['--name', containers.application, '-v', `${NAME}-source:/data`, IMAGE];
+    const application = ['--name', containers.application, '-v', `${NAME}-source-data:/data`, IMAGE];
     docker(['run', '-d', '--init', '--network', NAME, ...application, 'sleep', '600']);
     shell(containers.application, 'echo before >/data/first');
     run(source, containers.source, 'rsync-source-0');
@@ -185,5 +208,27 @@ describe.skipIf(reason !== '')('the pods of deploy/kubernetes.yml', () => {
     const refusal = '源端公钥未生效: /shared-keys/id_rsa.pub：应为不超过 16384 字节的普通文件';
     await eventually(() => logsOf(name).includes(refusal)).catch(withLogs);
     docker(['rm', '-fv', name]);
+  });
+
+  test('of several sources with names, as the page says, are mirrored each into the directory of its name', async () => {
+    docker(['rm', '-fv', containers.backup, containers.source]);
+    docker(['volume', 'rm', `${NAME}-backup`]);
+    makeKeys([...COMMANDS, COMMANDS_FOR_NAMES]);
+    const names = ['web1', 'web2'];
+    run(named(backup), containers.backup, 'rsync-backup-0');
+    for (const name of names) {
+      run(named(source, name), `${containers.source}-${name}`, `rsync-source-${name}-0`);
+      // The claim is that of an application, which alone may write to it.
+      docker(['run', '--rm', '-v', `${NAME}-data-of-${name}:/data`, IMAGE, 'sh', '-c', `echo ${name} >/data/page`]);
+    }
+    for (const name of names)
+      await eventually(() => shell(containers.backup, `cat /data/backup/${name}/page`) === `${name}\n`).catch(
+        (error) => {
+          throw new Error([error, logsOf(containers.backup), logsOf(`${containers.source}-${name}`)].join('\n'));
+        },
+      );
+    expect(shell(containers.backup, 'ls -A /data/backup')).toBe('web1\nweb2\n');
+    for (const name of [containers.backup, ...names.map((it) => `${containers.source}-${it}`)])
+      expect(logsOf(name)).not.toMatch(/WARN|ERROR/);
   });
 });

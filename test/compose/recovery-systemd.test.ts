@@ -1,102 +1,56 @@
 /** The commands of docs/recovery.md for two hosts with systemd, each of which is a container of its own here. */
 
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from 'bun:test';
-import { spawnSync } from 'node:child_process';
-import { cpSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
-import { buildImage, docker, dockerObstacle } from '../docker.ts';
+import { docker } from '../docker.ts';
 import { eventually } from '../processes.ts';
-import { ROOT } from '../project.ts';
 import { type Side, stepsOf } from '../recovery-page.ts';
 import { begin, type Hosts, play, tellStories } from '../recovery-stories.ts';
+import { buildHost, removeHost, SystemdHost, systemdObstacle } from '../systemd-host.ts';
 
 setDefaultTimeout(240_000);
 
-/** Where control groups of version 2 are, which systemd asks for: some machines have them beside those of version 1. */
-const groups = ['/sys/fs/cgroup', '/sys/fs/cgroup/unified'].find((path) =>
-  existsSync(join(path, 'cgroup.controllers')),
-);
-const reason = process.env.RECOVERY_SYSTEMD
-  ? dockerObstacle() || (groups ? '' : 'there are no control groups of version 2')
-  : 'it takes minutes, and is run where RECOVERY_SYSTEMD is set';
+const reason = systemdObstacle('RECOVERY_SYSTEMD');
 if (reason) console.warn(`SKIPPED: docs/recovery.md with systemd: ${reason}`);
 
 const NAME = `rsync-inotify-test-systemd-${process.pid}`;
-const IMAGE = `${NAME}:latest`;
-const PROGRAMS = `${NAME}-programs:latest`;
 const SIDES = ['source', 'backup'] as const;
 /** The network that the page has for keepalived. */
 const NETWORK = { subnet: '192.0.2.0/24', source: '192.0.2.11', backup: '192.0.2.12', moving: '192.0.2.10' };
 
-/** Debian with the programs and units as README.md installs them, where root may log in from one host to the other. */
-const HOST = `FROM ${PROGRAMS} AS programs
-FROM debian:trixie-slim
-RUN apt-get update && apt-get install -y --no-install-recommends rsync openssh-client openssh-server inotify-tools \\
-      systemd systemd-sysv dbus iproute2 keepalived \\
- && rm -rf /var/lib/apt/lists/*
-RUN install -d -m 700 /root/.ssh && ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/id_ed25519 \\
+/** Root may log in from one host to the other. */
+const MORE = `RUN install -d -m 700 /root/.ssh && ssh-keygen -q -t ed25519 -N '' -f /root/.ssh/id_ed25519 \\
  && cp /root/.ssh/id_ed25519.pub /root/.ssh/authorized_keys \\
  && echo "*.example.org $(cut -d ' ' -f 1,2 /etc/ssh/ssh_host_ed25519_key.pub)" >/etc/ssh/ssh_known_hosts
-COPY --from=programs /usr/local/bin/rsync-inotify /usr/local/bin/start-sshd /usr/local/bin/
-COPY *.service /etc/systemd/system/
-COPY *.env /etc/rsync-inotify/
-RUN mkdir -p /data/source /data/backup && echo SYNC_INTERVAL=0 >>/etc/rsync-inotify/rsync-inotify.env
-ENV container=docker
-CMD ["/sbin/init"]
-`;
-
-function buildHost(): void {
-  buildImage(PROGRAMS);
-  const context = mkdtempSync(join(tmpdir(), 'rsync-inotify-host-'));
-  for (const name of ['rsync-inotify', 'start-sshd'].flatMap((it) => [`${it}.service`, `${it}.env`]))
-    cpSync(join(ROOT, 'packaging', name), join(context, name));
-  writeFileSync(join(context, 'Dockerfile'), HOST);
-  docker(['build', '-q', '-t', IMAGE, context]);
-  rmSync(context, { recursive: true });
-}
-
-/** What systemd needs in a container, and keepalived, and what the units give that no container has by itself. */
-const RIGHTS = [
-  ...['SYS_ADMIN', 'NET_ADMIN', 'DAC_READ_SEARCH'].flatMap((right) => ['--cap-add', right]),
-  ...['--security-opt', 'seccomp=unconfined', '--security-opt', 'apparmor=unconfined'],
-  ...['--cgroupns', 'host', '-v', `${groups}:/sys/fs/cgroup:rw`, '--tmpfs', '/run', '--tmpfs', '/tmp'],
-];
+RUN mkdir -p /data/source /data/backup && echo SYNC_INTERVAL=0 >>/etc/rsync-inotify/rsync-inotify.env`;
 
 class Machines implements Hosts {
   readonly kind = 'systemd';
+  private readonly hosts = {
+    source: new SystemdHost(`${NAME}-source`),
+    backup: new SystemdHost(`${NAME}-backup`),
+  };
 
   async boot(): Promise<void> {
     docker(['network', 'create', '--subnet', NETWORK.subnet, NAME]);
     for (const side of SIDES) {
       const place = ['--network', NAME, '--ip', NETWORK[side], '--network-alias', `${side}.example.org`];
-      docker(['run', '-d', '--name', this.name(side), '--hostname', side, ...place, ...RIGHTS, IMAGE]);
+      this.hosts[side].start(`${NAME}:latest`, ['--hostname', side, ...place]);
     }
-    for (const side of SIDES) await this.isUp(side);
+    for (const side of SIDES) await this.hosts[side].isUp();
     this.do('backup', "sed -i 's,^#HISTORY_DAYS=,HISTORY_DAYS=,' /etc/rsync-inotify/start-sshd.env");
   }
 
   name(side: Side): string {
-    return `${NAME}-${side}`;
-  }
-
-  isUp(side: Side): Promise<unknown> {
-    return eventually(
-      () => /^(running|degraded)/.test(this.run(side, 'systemctl is-system-running || true').output),
-      60_000,
-    );
+    return this.hosts[side].name;
   }
 
   run(side: Side, code: string) {
-    const shell = spawnSync('docker', ['exec', this.name(side), 'bash', '-ec', code], { encoding: 'utf8' });
-    return { status: shell.status, output: shell.stdout + shell.stderr };
+    return this.hosts[side].run(code);
   }
 
   /** @throws where it fails */
   do(side: Side, code: string): string {
-    const { status, output } = this.run(side, code);
-    if (status !== 0) throw new Error(`${code} (${status})\n${output}\n${this.run(side, 'journalctl -n 50').output}`);
-    return output;
+    return this.hosts[side].do(code);
   }
 
   inTree(side: Side, script: string): string {
@@ -119,7 +73,7 @@ class Machines implements Hosts {
   }
 
   end(): void {
-    docker(['rm', '-f', ...SIDES.map((side) => this.name(side))]);
+    for (const side of SIDES) this.hosts[side].end();
     docker(['network', 'rm', NAME]);
   }
 }
@@ -133,14 +87,14 @@ describe.skipIf(reason !== '')('docs/recovery.md with systemd', () => {
     });
 
   beforeAll(async () => {
-    buildHost();
+    buildHost(NAME, ['keepalived'], MORE);
     await hosts.boot();
     await begin(hosts);
   });
 
   afterAll(() => {
     hosts.end();
-    docker(['image', 'rm', IMAGE, PROGRAMS]);
+    removeHost(NAME);
   });
 
   tellStories(hosts);

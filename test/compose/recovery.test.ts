@@ -70,7 +70,7 @@ class Containers implements Hosts {
     for (const name of readdirSync(ROOT).filter((it) => /^compose\..*yml$/.test(it))) {
       const text = readFileSync(join(ROOT, name), 'utf8').replaceAll('rsync-inotify:latest', IMAGE);
       mkdirSync(this.path(side, 'keys'), { recursive: true });
-      writeFileSync(this.path(side, name), text.replace(/^ +service: rsync-source\n/gm, `$&${ROUTES}`));
+      writeFileSync(this.path(side, name), text.replace(/^ +extends: .*service: rsync-source.*\n/gm, `$&${ROUTES}`));
     }
     cpSync(join(ROOT, 'keys', '.gitignore'), this.path(side, 'keys', '.gitignore'));
     const settings = { COMPOSE_PROJECT_NAME: projectOf(side), SYNC_INTERVAL: 0, KEY_RETRIES: 1, ...this.ports };
@@ -120,7 +120,7 @@ class Containers implements Hosts {
     docker(['volume', 'create', ...OWN_FILE_SYSTEM, DISK]);
     this.trees.source = DISK;
     this.inTree('source', 'chmod 755 .');
-    this.edit('compose.yml', 'source-data:/data/source', 'disk:/data/source');
+    this.edit('compose.source.yml', 'source-data:/data/source', 'disk:/data/source');
     this.edit('compose.source.yml', /^volumes:\n/m, `$&  disk: { external: true, name: ${DISK} }\n`);
   }
 

@@ -4,6 +4,7 @@ import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } 
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { buildImage, docker, dockerObstacle } from '../docker.ts';
+import { blockAfter } from '../pages.ts';
 import { eventually, freePort } from '../processes.ts';
 import { ROOT } from '../project.ts';
 
@@ -14,7 +15,6 @@ if (reason) console.warn(`SKIPPED: two hosts without a shared volume: ${reason}`
 
 const NAME = `rsync-inotify-test-hosts-${process.pid}`;
 const IMAGE = `${NAME}:latest`;
-const README = readFileSync(join(ROOT, 'README.md'), 'utf8');
 let port = 0;
 
 /** A host of its own, as far as Docker goes: a clone of the project, volumes and a network that nobody else has. */
@@ -22,7 +22,7 @@ class Host {
   readonly directory = mkdtempSync(join(tmpdir(), 'rsync-inotify-host-'));
 
   constructor(readonly side: 'source' | 'backup') {
-    for (const name of ['compose.yml', `compose.${side}.yml`]) {
+    for (const name of ['compose.base.yml', 'compose.yml', `compose.${side}.yml`]) {
       const text = readFileSync(join(ROOT, name), 'utf8');
       writeFileSync(this.path(name), text.replaceAll('rsync-inotify:latest', IMAGE));
     }
@@ -96,12 +96,6 @@ async function arrives(name: string): Promise<void> {
   });
 }
 
-/** What README.md has in the block that comes after some words of it. */
-function block(words: string): string {
-  const [, text = ''] = /```\w+\n([\s\S]*?)```/.exec(README.slice(README.indexOf(words))) ?? [];
-  return text;
-}
-
 describe.skipIf(reason !== '')('two hosts that share no volume', () => {
   beforeAll(async () => {
     buildImage(IMAGE);
@@ -169,21 +163,28 @@ describe.skipIf(reason !== '')('two hosts that share no volume', () => {
     await arrives('fourth');
   });
 
-  test('mirror with keys that were made beforehand and are mounted as secrets, as README.md says', async () => {
+  test('mirror with keys that were made beforehand and are mounted as secrets, as docs/two-hosts.md says', async () => {
     for (const host of [source, backup]) {
       host.down();
       rmSync(host.path('keys'), { recursive: true });
     }
-    const { status, stderr } = spawnSync('sh', ['-ec', block('make them on a machine that you trust')], {
-      cwd: source.directory,
-      encoding: 'utf8',
-    });
+    const { status, stderr } = spawnSync(
+      'sh',
+      ['-ec', blockAfter('make them on a machine that you trust', 'docs/two-hosts')],
+      {
+        cwd: source.directory,
+        encoding: 'utf8',
+      },
+    );
     expect(status, stderr).toBe(0);
     for (const name of ['keys', 'secrets']) cpSync(source.path(name), backup.path(name), { recursive: true });
     rmSync(backup.path('secrets', 'id_rsa'));
     for (const type of ['rsa', 'ecdsa', 'ed25519']) rmSync(source.path('secrets', `rsync-backup.${type}`));
-    writeFileSync(source.path('compose.override.yml'), block('They are mounted'));
-    writeFileSync(backup.path('compose.override.yml'), block('  id_rsa: {file: secrets/id_rsa}\n```'));
+    writeFileSync(source.path('compose.override.yml'), blockAfter('They are mounted', 'docs/two-hosts'));
+    writeFileSync(
+      backup.path('compose.override.yml'),
+      blockAfter('  id_rsa: {file: secrets/id_rsa}\n```', 'docs/two-hosts'),
+    );
     for (const host of [source, backup]) {
       expect(readFileSync(host.path('compose.override.yml'), 'utf8')).toStartWith(
         `# compose.override.yml on the ${host.side}`,
@@ -196,5 +197,32 @@ describe.skipIf(reason !== '')('two hosts that share no volume', () => {
     expect(backup.log).toContain('SSH 主机密钥已存在 ✓');
     expect(source.log + backup.log).not.toMatch(/WARN|ERROR/);
     expect(existsSync(source.path('keys', 'host_keys', 'rsync-backup.rsa.pub'))).toBe(true);
+  });
+
+  test('mirror a source with a name, by the commands of docs/several-sources.md', async () => {
+    for (const host of [source, backup]) {
+      host.down();
+      for (const name of ['sources', 'host_keys', 'id_rsa.pub', '../compose.override.yml'])
+        rmSync(host.path('keys', name), { recursive: true, force: true });
+      host.configure('route.yml');
+    }
+    writeFileSync(
+      source.path('scp'),
+      `#!/bin/sh\nexec cp "$1" $(echo "$2 $3" | sed s,backup.example.org:rsync-inotify,$BACKUP,)\n`,
+      {
+        mode: 0o755,
+      },
+    );
+    backup.compose('up', '-d');
+    await eventually(() => existsSync(backup.path('keys', 'host_keys')), 60_000);
+    const block = blockAfter('# on the backup\necho', 'docs/several-sources').replace('source.yml', '$&:route.yml');
+    const { status, stderr } = spawnSync('sh', ['-ec', block], {
+      cwd: source.directory,
+      encoding: 'utf8',
+      env: { ...process.env, PATH: `${source.directory}:${process.env.PATH}`, BACKUP: backup.directory },
+    });
+    expect(status, stderr).toBe(0);
+    source.run("echo 'content of web1/page' >/data/source/page");
+    await arrives('web1/page');
   });
 });

@@ -1,5 +1,5 @@
 import { expect, setDefaultTimeout, test } from 'bun:test';
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
@@ -128,8 +128,9 @@ test.skipIf(missing.length > 0)(
 
     const key = ['-i', pair.path('source-ssh', 'id_rsa'), '-p', String(pair.port), '-o', 'BatchMode=yes'];
     const stranger = ['-F', 'none', '-o', 'StrictHostKeyChecking=no', '-o', 'UserKnownHostsFile=/dev/null'];
-    spawnSync('ssh', [...stranger, ...key, `${userName()}@127.0.0.1`, 'cat /etc/passwd']);
-    await receiver.gets('RsyncBackupCommandsRefused', 'firing', programs);
+    const words = [...stranger, ...key, `${userName()}@127.0.0.1`, 'cat /etc/passwd'];
+    const asking = setInterval(() => spawn('ssh', words, { stdio: 'ignore' }), 500); // an alert that is over at once is not sent
+    await receiver.gets('RsyncBackupCommandsRefused', 'firing', programs).finally(() => clearInterval(asking));
 
     const again = pair.start('rsync-inotify', { SYNC_INTERVAL: '0' });
     await again.shows('✓ 服务运行中');

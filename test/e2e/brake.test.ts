@@ -312,6 +312,9 @@ describe('a directory', () => {
     await pair.isMirrored();
     moveOut(pair, 'few');
     await pair.isMirrored(); // moves have used nothing up
+    await Bun.sleep(600);
+    await isWatched(pair);
+    await passes(pair, 'looked at'); // no directory is in doubt any more that holds files of the same names
     moveOut(pair, 'notes');
     await source.shows(/目标上有 \d+ 个文件待删除，超出一小时内的限额 100 个（已删除 \d+ 个）/);
     await passes(pair, 'new');

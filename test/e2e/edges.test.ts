@@ -16,7 +16,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Pair, theOnly, watchersOf } from '../pair.ts';
-import { count, eventually, type Program, processesWith } from '../processes.ts';
+import { content, count, eventually, type Program, processesWith } from '../processes.ts';
 
 setDefaultTimeout(120_000);
 
@@ -71,9 +71,9 @@ test.concurrent.each(['another file is moved to', 'a new file is made at'])(
     linkSync(file, name);
     const { source } = await pair.run({ SYNC_INTERVAL: '2', FULL_SYNC_INTERVAL: '0' });
     await isQuiet(source);
+    const offset = source.output.length;
     writeFileSync(pair.path('source', 'first'), ''); // from now on there is an interval, in which all of it happens
-    await eventually(() => existsSync(pair.path('backup', 'first')));
-    await sleep(200);
+    await source.shows('同步成功', offset);
     appendFileSync(name, ' and more');
     if (what.startsWith('another')) renameSync(other, name);
     else {
@@ -147,16 +147,18 @@ test.concurrent('old versions stay where filters and --backup come together', as
   await using pair = await Pair.withKeys('versions');
   await pair.run({ SYNC_INTERVAL: '0', RSYNC_OPTS: '-ab --delete --exclude=none' });
   mkdirSync(pair.path('source', 'd'));
-  writeFileSync(pair.path('source', 'd', 'f'), '1');
-  await eventually(() => existsSync(pair.path('backup', 'd', 'f')));
-  writeFileSync(pair.path('source', 'd', 'f'), '22');
-  await eventually(() => existsSync(pair.path('backup', 'd', 'f~')));
+  for (const version of ['1', '22']) {
+    writeFileSync(pair.path('new'), version);
+    renameSync(pair.path('new'), pair.path('source', 'd', 'f')); // as a whole: an empty one in between would be a version, too
+    await eventually(() => content(pair.path('backup', 'd', 'f')) === version);
+  }
+  expect(content(pair.path('backup', 'd', 'f~'))).toBe('1');
   renameSync(pair.path('source', 'd'), pair.path('source', 'e'));
   renameSync(pair.path('source', 'e'), pair.path('source', 'd'));
   writeFileSync(pair.path('source', 'last'), '');
   await eventually(() => existsSync(pair.path('backup', 'last')));
   await sleep(1000);
-  expect(readFileSync(pair.path('backup', 'd', 'f~'), 'utf8')).toBe('1');
+  expect(content(pair.path('backup', 'd', 'f~'))).toBe('1');
 });
 
 test.concurrent('a source that is a link needs its slash', async () => {

@@ -308,10 +308,11 @@ describe.concurrent('an rsync that is killed while it transfers', () => {
   test('is told with its code and what that means, and its batch is tried again', async () => {
     await using pair = await Pair.withKeys('killed');
     const { source } = await pair.run({ ...AT_ONCE, RSYNC_OPTS: '-av --delete --bwlimit=1500' });
+    writeBig(pair.path('big'), 3_000_000);
     const offset = source.output.length;
-    writeBig(pair.path('source', 'big'), 3_000_000);
+    renameSync(pair.path('big'), pair.path('source', 'big')); // as a whole, in one batch
     await source.shows('触发批量同步', offset);
-    await sleep(500);
+    await eventually(() => readdirSync(pair.path('backup')).some((it) => it.startsWith('.big.')));
     for (const pid of listedRsyncsOf(pair)) process.kill(pid, 'SIGKILL');
     await source.shows(/\[ERROR .*\] 同步失败 \(退出码: 137\)：rsync 被信号 9 终止/, offset);
     await source.shows(/\[WARN .*\] 1 秒后重试，\d+ 处变化等待同步/, offset);
@@ -553,18 +554,19 @@ describe('a batch', () => {
     const { source, backup } = await pair.run({ ...AT_ONCE, RSYNC_OPTS: '-a --delete' });
     await backup.stop();
     writeFileSync(pair.path('backup', 'untouched', 'foreign'), 'what no change would remove');
-    for (const directory of directories) {
+    const status = () => JSON.parse(readFileSync(pair.path('source-status.json'), 'utf8'));
+    for (const [made, directory] of directories.entries()) {
+      // The kernel's queue shall not overflow, however slow what reads it is.
+      if (made % 10 === 0) await eventually(() => status().watch.events >= made * 1000, 60_000);
       // Links, for these are made and copied sooner than files.
       for (let n = 0; n < 1000; n++) symlinkSync('nowhere', join(directory, `${n}`));
-      await sleep(10); // the kernel's queue shall not overflow
     }
-    const pending = () => JSON.parse(readFileSync(pair.path('source-status.json'), 'utf8')).targets[0].pending;
-    await eventually(() => pending() === 10_001, 60_000); // all of the source, and what has come since
+    await eventually(() => status().targets[0].pending === 10_001, 60_000); // all of the source, and what has come since
     pair.start('start-sshd');
     await eventually(() => !existsSync(pair.path('backup', 'untouched', 'foreign')), 120_000);
     await pair.isMirrored(60_000);
-    const status = readFileSync(`/proc/${source.pid}/status`, 'utf8');
-    const megabytes = Number(/^VmHWM:\s+(\d+) kB/m.exec(status)?.[1]) / 1024;
+    const memory = readFileSync(`/proc/${source.pid}/status`, 'utf8');
+    const megabytes = Number(/^VmHWM:\s+(\d+) kB/m.exec(memory)?.[1]) / 1024;
     console.log(`110,000 changes: ${Math.round(megabytes)} MB at most`);
     expect(megabytes).toBeLessThan(250);
     expect(source.output).not.toContain('队列溢出');

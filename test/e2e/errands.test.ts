@@ -8,7 +8,7 @@ import { once } from 'node:events';
 import { existsSync, lstatSync, mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Pair } from '../pair.ts';
-import { content, eventually, processesWith } from '../processes.ts';
+import { content, eventually } from '../processes.ts';
 import { ROOT } from '../project.ts';
 import { Thief } from '../thief.ts';
 import { bytes, namesIn } from '../tree.ts';
@@ -153,7 +153,7 @@ test('what is deleted is deleted by name, with what lies beside it not looked at
   for (const name of ['a', 'b', '中文 ✓', 'd/a', 'd/b', 'e/f/g']) writeFileSync(at(name), name);
   const { source } = await pair.run({ SYNC_INTERVAL: '0', RSYNC_OPTS: '-ai --delete --exclude=/x/' });
   await pair.isMirrored();
-  await eventually(() => processesWith('start-sshd --errands').size > 0);
+  await pair.deletesByName('d');
   for (const name of ['beside', 'd/beside']) writeFileSync(there(name), ''); // a comparison of the directory would delete it
   rmSync(at('d', 'a'));
   await eventually(() => !existsSync(there('d', 'a')));

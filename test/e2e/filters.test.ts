@@ -65,6 +65,20 @@ describe.concurrent('with filter rules', () => {
     expect(source.output).not.toContain('同步失败');
   });
 
+  test('the time of the source itself is mirrored, also where all but a few names are left out', async () => {
+    await using pair = await Pair.withKeys('filters-time');
+    write(pair, 'x');
+    const RSYNC_OPTS = "-a --delete --filter='- /x' --filter=! --include=/x --exclude='*'";
+    await pair.run({ ...AT_ONCE, RSYNC_OPTS });
+    const time = (root: string) => statSync(pair.path(root)).mtimeMs;
+    await eventually(() => time('backup') === time('source'));
+    write(pair, 'left out');
+    await eventually(() => time('backup') === time('source'));
+    rmSync(pair.path('source', 'x'));
+    await eventually(() => !isOnBackup(pair, 'x') && time('backup') === time('source'));
+    expect(isOnBackup(pair, 'left out')).toBe(false);
+  });
+
   test('what no rule is about is renamed on the target', async () => {
     await using pair = await Pair.withKeys('filters-renames');
     write(pair, 'file', 'directory/file', 'other/file', 'other/deep/file');

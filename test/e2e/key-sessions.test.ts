@@ -194,7 +194,7 @@ describe.concurrent('the key in force', () => {
     }
     const authorized = pair.path('backup-ssh', 'authorized_keys');
     renameSync(authorized, `${authorized}.aside`); // as an editor does
-    await sleep(50);
+    Bun.sleepSync(50); // while nothing else here can make it longer
     renameSync(`${authorized}.aside`, authorized);
     await sleep(1500);
     writeFileSync(pair.path('source', 'file'), 'content');

@@ -1,11 +1,12 @@
 import { expect, setDefaultTimeout, test } from 'bun:test';
 import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import { copyFileSync, existsSync, writeFileSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Pair, remoteRsyncsOf } from '../pair.ts';
 import { content, count, eventually, Program, processesWith } from '../processes.ts';
-import { Thief } from '../thief.ts';
+import { run, Thief } from '../thief.ts';
 
 setDefaultTimeout(120_000);
 
@@ -19,16 +20,31 @@ function thiefOf(pair: Pair): Thief {
   return thief;
 }
 
-/** Has the thief run a command so often at a time, ten over each connection; returns what ends all of them. */
-async function hold(pair: Pair, thief: Thief, command: string, times: number): Promise<() => Promise<unknown>> {
+/** What runs a command again whenever it ends, as long as the connection `socket` is there. */
+const AGAIN = 'socket=$1; shift; while [ -e "$socket" ]; do ssh -S "$socket" "$@"; done';
+
+/**
+ * Has the thief run a command so often at a time, ten over each connection, and each one once or again and again;
+ * returns what ends all of them.
+ */
+async function hold(
+  pair: Pair,
+  thief: Thief,
+  command: string,
+  times: number,
+  again = false,
+): Promise<() => Promise<unknown>> {
   const masters: Program[] = [];
   for (let n = 0; n < times; n += 10) {
     const socket = pair.path(`control-${n}`);
     const master = pair.keep(new Program('ssh', [...thief.sshOptions, '-M', '-N', '-S', socket, thief.host], {}));
     masters.push(master);
     await eventually(() => existsSync(socket));
-    for (let each = n; each < Math.min(times, n + 10); each++)
-      spawn('ssh', [...thief.sshOptions, '-S', socket, thief.host, command], { stdio: ['pipe', 'ignore', 'ignore'] });
+    const words = [...thief.sshOptions, thief.host, command];
+    for (let each = n; each < Math.min(times, n + 10); each++) {
+      const [file, args] = again ? ['sh', ['-c', AGAIN, 'sh', socket, ...words]] : ['ssh', ['-S', socket, ...words]];
+      spawn(file, args, { stdio: ['pipe', 'ignore', 'ignore'] });
+    }
   }
   return () => Promise.all(masters.map((master) => master.stop()));
 }
@@ -40,17 +56,12 @@ test('no more commands of the key run than may, the source says why it waits, an
   const thief = thiefOf(pair);
   const { source, backup } = await pair.run({ SYNC_INTERVAL: '0' });
   const command = `rsync --server -re.iLsfxCIvu . ${pair.path('backup')}/`;
-  const release = await hold(pair, thief, command, MAX_COMMANDS + 6);
-  await eventually(() => remoteRsyncsOf(pair).length === MAX_COMMANDS - 1); // and what waits for the source to rename and delete
+  const release = await hold(pair, thief, command, MAX_COMMANDS + 6, true); // takes what the source leaves for a moment, too
   const told = `源端密钥的命令已有 ${MAX_COMMANDS} 个在运行，达到上限，请稍后重试`;
+  await backup.shows(`拒绝执行源端的命令：${told}。命令: `);
+  await eventually(() => remoteRsyncsOf(pair).length >= MAX_COMMANDS - 1); // and what waits for the source to rename and delete
   const { status, stderr } = await thief.ssh(thief.host, 'echo in');
   expect({ status, stderr }).toEqual({ status: 1, stderr: `start-sshd: 拒绝执行：${told}\n` });
-  await backup.shows(`拒绝执行源端的命令：${told}。命令: `);
-  const loop = `while [ -e '${pair.path('control-0')}' ]; do ssh "$@"; done`;
-  for (let n = 0; n < 6; n++) {
-    const words = [...thief.sshOptions, '-S', pair.path(`control-${10 * n}`), thief.host, command];
-    spawn('sh', ['-c', loop, 'sh', ...words], { stdio: ['pipe', 'ignore', 'ignore'] }); // takes what the source leaves for a moment
-  }
   await eventually(async () => {
     writeFileSync(pair.path('source', `${performance.now()}`), 'content');
     await sleep(300);
@@ -115,7 +126,7 @@ test('strangers who hold all that one address may hold do not lock a source of a
   await pair.run({ SYNC_INTERVAL: '0' });
   const strangers: Socket[] = [];
   let [greeted, turned] = [0, 0];
-  for (let n = 0; n < 30; n++) {
+  for (let n = 0; n < 50; n++) {
     const socket = connect({ host: '127.0.0.1', port: pair.port, localAddress: '127.0.0.9' });
     strangers.push(socket);
     socket
@@ -123,8 +134,56 @@ test('strangers who hold all that one address may hold do not lock a source of a
       .on('close', () => turned++)
       .on('error', () => {});
   }
-  await eventually(() => greeted + turned === 30);
+  await eventually(() => greeted + turned === 50);
   expect(turned).toBeGreaterThanOrEqual(20);
   for (let n = 0; n < 5; n++) expect((await thief.ssh(thief.host, 'echo in')).stdout).toBe('in\n');
   for (const stranger of strangers) stranger.destroy();
+});
+
+test('what one source among several runs and holds takes nothing from another one, and is told apart', async () => {
+  await using pair = await Pair.withKeys('each-for-itself');
+  const thief = new Thief(pair, undefined, 'web1');
+  const backup = pair.start('start-sshd');
+  await backup.shows('SSH 服务器就绪');
+  const command = `rsync --server -re.iLsfxCIvu . ${pair.path('backup', 'web1')}/`;
+  const begin = (socket: string) =>
+    spawn('ssh', [...thief.sshOptions, '-S', socket, thief.host, command], { stdio: ['pipe', 'ignore', 'ignore'] });
+  for (let n = 0; n < MAX_CONNECTIONS + 2; n++) {
+    const socket = pair.path(`control-${n}`);
+    pair.keep(new Program('ssh', [...thief.sshOptions, '-M', '-N', '-S', socket, thief.host], {}));
+    await eventually(() => existsSync(socket));
+    begin(socket);
+  }
+  await backup.shows(/\[WARN .*源端 web1：连接多达 \d+ 个，超过上限 32 个，已断开其中 \d+ 个/);
+  for (let n = 0; n < MAX_COMMANDS; n++) begin(pair.path(`control-${n % 10}`));
+  const told = `源端密钥的命令已有 ${MAX_COMMANDS} 个在运行，达到上限，请稍后重试`;
+  await backup.shows(`源端 web1：拒绝执行源端的命令：${told}`);
+  for (let n = 0; n < 25; n++) await thief.ssh('-S', pair.path('control-0'), thief.host, 'id'); // beyond what is told an hour
+  const source = pair.start('rsync-inotify', { SOURCE_NAME: 'web2', SYNC_INTERVAL: '0' });
+  await source.shows('✓ 服务运行中');
+  writeFileSync(pair.path('source', 'file'), 'content');
+  await eventually(() => existsSync(pair.path('backup', 'web2', 'file')));
+  expect(source.output).not.toMatch(/SSH 连接已断开|达到上限|\[ERROR/);
+  expect((await run('ssh', refusedWords(pair, thief))).stderr).toContain('不提供 shell');
+  await backup.shows('源端 web2：拒绝执行源端的命令：不提供 shell');
+});
+
+/** Words of ssh by which the source web2 itself asks for a shell. */
+const refusedWords = (pair: Pair, thief: Thief) => [
+  ...thief.sshOptions.map((word) => word.replace(thief.key, pair.path('source-ssh', 'id_rsa'))),
+  thief.host,
+];
+
+test('sources that look whether sshd is there do not have their address turned away, however many are behind it', async () => {
+  await using pair = await Pair.withKeys('behind-one-address');
+  const thief = thiefOf(pair);
+  const backup = pair.start('start-sshd');
+  await backup.shows('SSH 服务器就绪');
+  for (let n = 0; n < 50; n++) {
+    const socket = connect({ host: '127.0.0.1', port: pair.port }).setEncoding('latin1');
+    const [greeting] = await once(socket, 'data');
+    socket.destroy();
+    expect({ n, greeting }).toEqual({ n, greeting: expect.stringMatching(/^SSH-/) });
+  }
+  expect((await thief.ssh(thief.host, 'echo in')).stdout).toBe('in\n');
 });

@@ -15,9 +15,10 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { fileOf, LANGUAGES, type Language, PAGES, read } from '../pages.ts';
 import { isRoot, Pair } from '../pair.ts';
 import { cleanEnv, content, count, eventually, Program } from '../processes.ts';
-import { binary, programCode, ROOT } from '../project.ts';
+import { binary, programCode } from '../project.ts';
 
 setDefaultTimeout(120_000);
 
@@ -30,13 +31,18 @@ const entriesOf = (program: Program): Entry[] =>
 const logOf = (pair: Pair, ...names: string[]) => pair.path('logs', ...(names.length > 0 ? names : ['sync.log']));
 const withoutColours = (text: string) => Bun.stripANSI(text);
 
-/** The events that the programs log, and those that the table in a README names. */
+/** The events that the programs log, of which some are told of each kind of target, and those that the table of a page names. */
+const KINDS_OF_TARGETS = ['ssh', 'daemon'];
 const loggedEvents = () => {
-  const calls = programCode().matchAll(/\b(?:log|info|warn|error|heading)\(\s*'([a-z_]+\.[a-z_]+)'/g);
-  return [...new Set([...calls].map(([, event = '']) => event))].sort();
+  const calls = programCode().matchAll(
+    /\b(?:log|info|warn|error|heading|tell)\(\s*(?:'([a-z_]+)|`\$\{words\.kind\})(\.[a-z_]+)['`]/g,
+  );
+  const events = [...calls].flatMap(([, name, of = '']) => (name ? [name] : KINDS_OF_TARGETS).map((kind) => kind + of));
+  return [...new Set(events)].sort();
 };
-const eventsOfTable = (readme: string) => {
-  const rows = readFileSync(join(ROOT, readme), 'utf8').matchAll(/^\| `([a-z_]+\.[a-z_]+)` \|/gm);
+const eventsOfTable = (language: Language) => {
+  const pages = PAGES.map((page) => read(fileOf(page, language))).join('\n');
+  const rows = pages.matchAll(/^\| `([a-z_]+\.[a-z_]+)` \| (?:info|warn|error) \|/gm);
   return [...rows].map(([, event = '']) => event).sort();
 };
 
@@ -114,9 +120,9 @@ describe.concurrent('the log for programs', () => {
   });
 });
 
-test.each(['README.md', 'README.zh-CN.md'])('%s has a table of all events', (readme) => {
+test.each(LANGUAGES)('a page in %s has a table of all events', (language) => {
   const events = [...loggedEvents(), 'rsync.output', 'sshd.output'];
-  expect(eventsOfTable(readme)).toEqual([...new Set(events)].sort());
+  expect(eventsOfTable(language)).toEqual([...new Set(events)].sort());
 });
 
 describe.concurrent('the log file', () => {
@@ -241,8 +247,9 @@ describe.concurrent('the log file', () => {
       await source.shows('无法写入日志文件');
       await pair.isMirrored();
       rmSync(join(disk, 'ballast'));
-      await eventually(() => {
-        writeFileSync(pair.path('source', 'later'), `${performance.now()}`);
+      await eventually(async () => {
+        writeFileSync(pair.path('source', `later-${performance.now()}`), ''); // a busy log names nothing twice
+        await Bun.sleep(200);
         return content(file).includes('source/later');
       });
       await source.shows('日志文件已恢复写入');

@@ -75,9 +75,11 @@ describe('the mirror', () => {
     ].map((name) => Buffer.from(name));
     names.push(Buffer.from([0x66, 0xff, 0xfe, 0x80]), Buffer.from([0xc3, 0x28]));
     const { source } = await pair.run({ SYNC_INTERVAL: '0' });
+    const at = (side: 'source' | 'backup', name: Buffer) => Buffer.concat([Buffer.from(`${pair.path(side)}/`), name]);
     for (const name of names) {
-      writeFileSync(Buffer.concat([Buffer.from(`${pair.path('source')}/`), name]), 'content');
-      if (/[^ -~]/.test(name.toString())) await sleep(200); // a batch of its own, so that the log names it
+      writeFileSync(at('source', name), 'content');
+      // A batch of its own, so that the log names it.
+      if (/[^ -~]/.test(name.toString())) await eventually(() => existsSync(at('backup', name)));
     }
     await pair.isMirrored();
     const mirrored = readdirSync(pair.path('backup'), { encoding: 'buffer' }).map((name) => name.toString('hex'));

@@ -4,16 +4,18 @@
  *
  * MODEL_SEED repeats the choices of a run; MODEL_SECONDS is the time of work and comparisons, for all kinds of
  * options together; MODEL_KINDS is how many of the further kinds are tried, which the seed chooses; MODEL_BACKUP is
- * start-sshd or sshd, MODEL_DELAY how long the line takes each way, ms, so that several rsyncs wait on a long one, and
+ * start-sshd, sshd or daemon (an rsync daemon), MODEL_DELAY how long the line takes each way, ms, so that several rsyncs wait on a long one, and
  * MODEL_PAUSES is yes where an operator has nothing sent now and then, or no; the seed chooses them, too, where they are not given.
  */
 import { describe, expect, setDefaultTimeout, test } from 'bun:test';
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Relay } from '../../bench/relay.ts';
+import { methodFor, parseWords } from '../../src/mirror/options.ts';
 import { tellMeanwhile } from '../command.ts';
-import { Model, PLAIN_NAMES, Random } from '../model.ts';
-import { CHEAP_LOGIN, Pair } from '../pair.ts';
+import { Daemon } from '../daemon.ts';
+import { Model, PLAIN_NAMES, Random, SHOWN_BY_STATUS } from '../model.ts';
+import { CHEAP_LOGIN, isRoot, Pair } from '../pair.ts';
 import type { Program } from '../processes.ts';
 
 const seed = Number(process.env.MODEL_SEED ?? Date.now() % 1_000_000);
@@ -55,8 +57,11 @@ const MORE_KINDS: Kinds = {
   'random rules for either side': ({ random }) => `-a --delete ${rulesOf(random, [...EVEN_RULES, ...UNEVEN_RULES])}`,
   'random rules and hard links': ({ random }) => `-aH --delete ${rulesOf(random, EVEN_RULES)}`,
   'random rules, by rules': ({ random }) => `-aF --exclude-from=/dev/null --delete ${rulesOf(random, EVEN_RULES)}`,
+  'random rules, by rules, and what is excluded is deleted': ({ random }) =>
+    `-aF --exclude-from=/dev/null --delete-excluded ${rulesOf(random, EVEN_RULES)}`,
   'random rules, by comparisons': ({ random }) =>
     `-aF --exclude-from=/dev/null --delete --delay-updates ${rulesOf(random, EVEN_RULES)}`,
+  'rules in the tree, and what is excluded is deleted': () => '-aF --delete-excluded',
   'rules of each directory': ({ random }) => `-aF --delete ${rulesOf(random, EVEN_RULES)}`,
   'rules of CVS': () => '-aC --delete',
   'one file system': () => '-ax --delete',
@@ -65,6 +70,8 @@ const MORE_KINDS: Kinds = {
   'empty directories left out': () => '-am --delete',
   'random rules, and what they leave empty left out': ({ random }) =>
     `-am ${random.pick(['--delete', '--delete-excluded'])} ${rulesOf(random, [...EVEN_RULES, ...UNEVEN_RULES])}`,
+  'options that are taken back': () =>
+    '-aAXHcmx --inplace --delete --no-A --no-X --no-H --no-c --no-m --no-x --no-inplace',
   'attributes kept aside': () => '-a --delete -M--fake-super',
   'a checksum seed': () => '-a --delete --checksum-seed=7',
   'contents compared': () => '-ac --delete',
@@ -115,6 +122,16 @@ function rulesOf(random: Random, kinds: readonly string[]): string {
   return rules.join(' ');
 }
 
+/** Makes up what is in a file of rules in the tree, whose rules hide all that they keep. */
+function linesOf(random: Random): string {
+  const line = () => {
+    const name = random.pick(random.chance(0.4) ? WILD : PLAIN_NAMES);
+    const place = random.pick(['', '', '/']);
+    return `${random.pick(['- ', '- ', '-_', '+ ', 'exclude ', 'H ', 'hide,! ', 'R ', 'risk '])}${place}${name}\n`;
+  };
+  return Array.from({ length: random.below(4) }, line).join('');
+}
+
 /** Chooses some of the further kinds. */
 function chosenKinds(): [string, Kinds[string]][] {
   const random = new Random(seed);
@@ -123,6 +140,12 @@ function chosenKinds(): [string, Kinds[string]][] {
   while (rest.length > 0 && chosen.length < further) chosen.push(...rest.splice(random.below(rest.length), 1));
   return [...Object.entries(KINDS), ...chosen];
 }
+
+/**
+ * A daemon takes no place outside of its module; without a root of its own, for which it has to be root, it changes where links lead. And
+ * whether it keeps attributes aside is for its own settings to say.
+ */
+const NOT_FOR_DAEMONS = ['old versions kept', 'attributes kept aside'];
 
 /** How long the work before a comparison is, ms: after long work one change more or less is soon forgotten. */
 const ROUNDS = [10, 50, 300, 1000, 2500];
@@ -137,6 +160,8 @@ console.log(`MODEL_SEED=${seed}`);
 interface Trial {
   pair: Pair;
   model: Model;
+  /** What is done, where that is not everything: what is compared as a whole each time is compared as rsync does. */
+  operations: string[] | undefined;
   source: Program;
   /** The same whenever it is asked, but for where `elsewhere` is. */
   options: (elsewhere: string) => string;
@@ -156,11 +181,14 @@ async function start(
   const model = new Model(random.below(2 ** 31), pair.path('source'), pair.path('outside'));
   await model.work(100);
   const RSYNC_OPTS = options(pair.path('elsewhere'));
+  if (RSYNC_OPTS === '-aF --delete-excluded') model.rules = linesOf;
+  const daemon = BACKUP === 'daemon' ? (await Daemon.start(pair, { 'use chroot': 'yes' })).env : {};
   if (BACKUP === 'sshd') await pair.startPlainSshd();
-  else pair.start('start-sshd', { DEST_DIR: pair.directory }); // the place for old versions must be in it too
-  const source = pair.start('rsync-inotify', { ...env, RSYNC_OPTS, FULL_SYNC_INTERVAL: '0' });
+  if (BACKUP === 'start-sshd') pair.start('start-sshd', { DEST_DIR: pair.directory }); // the place for old versions must be in it too
+  const source = pair.start('rsync-inotify', { ...daemon, ...env, RSYNC_OPTS, FULL_SYNC_INTERVAL: '0' });
   await source.shows('✓ 服务运行中');
-  return { pair, model, source, options };
+  const operations = methodFor(parseWords(RSYNC_OPTS)) === 'full' ? SHOWN_BY_STATUS : undefined;
+  return { pair, model, operations, source, options };
 }
 
 function isMirrored({ pair, model, source, options }: Trial): Promise<void> {
@@ -182,7 +210,7 @@ async function isIdle(source: Program): Promise<void> {
 async function workInRounds(trial: Trial, random: Random): Promise<void> {
   const end = performance.now() + workMs;
   do {
-    await trial.model.work(random.pick(ROUNDS));
+    await trial.model.work(random.pick(ROUNDS), trial.operations);
     await isMirrored(trial);
   } while (performance.now() < end);
 }
@@ -247,7 +275,9 @@ describe('random work is mirrored', () => {
   for (const [index, [kind, optionsOf]] of chosenKinds().entries()) {
     const random = new Random(seed * 100 + index);
     const SYNC_INTERVAL = random.pick(['0', '0', '0.3', '1']);
-    const BACKUP = process.env.MODEL_BACKUP ?? random.pick(['start-sshd', 'start-sshd', 'sshd']);
+    const mayBeDaemon = isRoot && !NOT_FOR_DAEMONS.includes(kind);
+    const chosen = process.env.MODEL_BACKUP ?? random.pick(['start-sshd', 'start-sshd', 'sshd', 'daemon']);
+    const BACKUP = chosen === 'daemon' && !mayBeDaemon ? 'sshd' : chosen;
     const delayMs = Number(process.env.MODEL_DELAY ?? random.pick([0, 0, 0, 0, 50]));
     const hasPauses = (process.env.MODEL_PAUSES ?? random.pick(['no', 'no', 'no', 'no', 'yes'])) === 'yes';
 

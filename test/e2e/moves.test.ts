@@ -53,7 +53,7 @@ async function slowly(pair: Pair, work: () => Promise<void>): Promise<void> {
   const pids = [group];
   for (const pid of pids)
     pids.push(...spawnSync('pgrep', ['-P', pid], { encoding: 'utf8' }).stdout.split('\n').filter(Boolean));
-  const signal = (name: NodeJS.Signals) => pids.map((pid) => process.kill(Number(pid), name));
+  const signal = (name: NodeJS.Signals) => spawnSync('kill', ['-s', name.slice(3), ...pids]); // one may have ended meanwhile
   signal('SIGSTOP');
   await work().finally(() => signal('SIGCONT'));
 }
@@ -252,9 +252,10 @@ test('whatever is renamed at random is mirrored, and much of it is renamed on th
 });
 
 /** Has a sync take place: what is done from now on is done within one interval. */
-async function beginInterval(pair: Pair): Promise<void> {
+async function beginInterval(pair: Pair, source: Program): Promise<void> {
+  const offset = source.output.length;
   write(pair, 'other');
-  await sleep(300);
+  await source.shows('同步成功', offset);
 }
 
 describe.concurrent('content is right, though sizes and times agree,', () => {
@@ -267,8 +268,8 @@ describe.concurrent('content is right, though sizes and times agree,', () => {
 
   test('where another file took the place of the one that was moved, before', async () => {
     await using pair = await Pair.withKeys('replaced');
-    await twins(pair, { SYNC_INTERVAL: '2' });
-    await beginInterval(pair);
+    const source = await twins(pair, { SYNC_INTERVAL: '2' });
+    await beginInterval(pair, source);
     write(pair, 'tmp', 'other');
     move(pair, 'tmp', 'dir/a');
     move(pair, 'dir/a', 'dir/b');
@@ -277,8 +278,8 @@ describe.concurrent('content is right, though sizes and times agree,', () => {
 
   test('where it was deleted and made anew', async () => {
     await using pair = await Pair.withKeys('anew');
-    await twins(pair, { SYNC_INTERVAL: '2' });
-    await beginInterval(pair);
+    const source = await twins(pair, { SYNC_INTERVAL: '2' });
+    await beginInterval(pair, source);
     rmSync(inSource(pair, 'dir/a'));
     write(pair, 'dir/a', 'other');
     move(pair, 'dir/a', 'dir/b');
@@ -287,10 +288,10 @@ describe.concurrent('content is right, though sizes and times agree,', () => {
 
   test('where that happened in a directory that was moved, before or after', async () => {
     await using pair = await Pair.withKeys('within');
-    await twins(pair, { SYNC_INTERVAL: '2' });
+    const source = await twins(pair, { SYNC_INTERVAL: '2' });
     write(pair, 'dir2/a', 'first');
     await isSame(pair);
-    await beginInterval(pair);
+    await beginInterval(pair, source);
     write(pair, 'tmp', 'other');
     write(pair, 'tmp2', 'other');
     move(pair, 'tmp', 'dir/a');
@@ -302,8 +303,8 @@ describe.concurrent('content is right, though sizes and times agree,', () => {
 
   test('where it was written over, and its time put back', async () => {
     await using pair = await Pair.withKeys('written-over');
-    await twins(pair, { SYNC_INTERVAL: '2' });
-    await beginInterval(pair);
+    const source = await twins(pair, { SYNC_INTERVAL: '2' });
+    await beginInterval(pair, source);
     write(pair, 'dir/a', 'other');
     move(pair, 'dir/a', 'dir/b');
     await isSame(pair);
@@ -343,8 +344,8 @@ describe.concurrent('content is right, though sizes and times agree,', () => {
 
   test('where another took its new place', async () => {
     await using pair = await Pair.withKeys('new-place');
-    await twins(pair, { SYNC_INTERVAL: '2' });
-    await beginInterval(pair);
+    const source = await twins(pair, { SYNC_INTERVAL: '2' });
+    await beginInterval(pair, source);
     write(pair, 'tmp', 'other');
     move(pair, 'dir/a', 'dir/b');
     move(pair, 'tmp', 'dir/b');

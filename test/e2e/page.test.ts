@@ -235,7 +235,8 @@ describe.skipIf(isMissing)(`the status page${isMissing ? ' (skipped: chromium is
       const { targets, ...rest } = (await statusOf(url)) as Status & { targets: object[] };
       const since = new Date().toISOString();
       const paths = ['a', 'b'].map((path) => ({ path, reason: 'Permission denied' }));
-      const rare = { failed: { count: 102, since, paths }, unsettable: ['owner'], rivals: ['web2'], stalled: since };
+      const failing = { failed: { count: 102, since, paths }, stalled: since };
+      const rare = { ...failing, unsettable: ['owner'], rivals: ['web2'], rsync_options: '--no-A --bwlimit=9' };
       const showToBoth = async (omitted: Record<string, number>) => {
         const body = `data: ${JSON.stringify({ ...rest, omitted, targets: [{ ...targets[0], ...rare }] })}\n\n`;
         for (const { page } of [english, chinese]) {
@@ -251,6 +252,10 @@ describe.skipIf(isMissing)(`the status page${isMissing ? ' (skipped: chromium is
       await showBoth(
         ['1,234 changes', '1,234 处变化'],
         ['1 sync, 2 attempts', '1 次同步、2 次重试'],
+        [
+          'Options of its own (DEST_RSYNC_OPTS): --no-A --bwlimit=9',
+          '另加的选项 (DEST_RSYNC_OPTS)：--no-A --bwlimit=9',
+        ],
         ['102 paths since', '102 个路径，始于'],
         ['and 100 more', '另有 100 项'],
         ['The backup has all contents, but not all of: owner.', '备份端有全部内容，但缺少部分属性：属主。'],

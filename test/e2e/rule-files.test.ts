@@ -1,7 +1,7 @@
 import { expect, setDefaultTimeout, test } from 'bun:test';
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { Pair } from '../pair.ts';
-import { count, eventually } from '../processes.ts';
+import { content, count, eventually } from '../processes.ts';
 
 setDefaultTimeout(120_000);
 
@@ -46,3 +46,23 @@ test.each(['outside of it', 'in it'])(
     expect(readdirSync(pair.path('backup', 'photos'))).toHaveLength(200);
   },
 );
+
+test.each([
+  ['--delete-excluded', '- *.tmp', 'by rules'],
+  ["--delete '--filter=R /[ab]'", '- *.tmp', 'by a comparison of all'],
+  ['--delete', 'R /[ab]', 'by a comparison of all'],
+])('a change beside rules takes nothing else away, with %s and the rule %s: %s', async (options, rule, way) => {
+  await using pair = await Pair.withKeys('rule-files-risk');
+  const names = ['.rsync-filter', 'a', 'b', 'c', 'd'];
+  for (const name of names) writeFileSync(pair.path('source', name), name);
+  writeFileSync(pair.path('source', '.rsync-filter'), `${rule}\n`);
+  const RSYNC_OPTS = `-aF ${options}`;
+  await pair.run({ RSYNC_OPTS, SYNC_INTERVAL: '0', FULL_SYNC_INTERVAL: '0' });
+  writeFileSync(pair.path('source', 'c'), 'changed');
+  rmSync(pair.path('source', 'd'));
+  await pair.isMirrored();
+  expect(readdirSync(pair.path('backup')).toSorted()).toEqual(['.rsync-filter', 'a', 'b', 'c']);
+  const changes = () => JSON.parse(content(pair.path('source-status.json'))).targets[0].syncs;
+  await eventually(() => changes().incremental.success > 0 || changes().full.success > 1);
+  expect(changes().incremental.success > 0 ? 'by rules' : 'by a comparison of all').toBe(way);
+});

@@ -65,7 +65,7 @@ describe('--sync', () => {
       }
     };
     const writing = write();
-    await Bun.sleep(100);
+    await eventually(() => written > 0);
     for (let n = 0; n < 5; n++) {
       const before = written;
       expect(await tellMeanwhile(pair, '--sync')).toEqual(DONE);

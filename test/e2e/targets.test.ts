@@ -345,7 +345,7 @@ test.each([
   ['one two:/x:y', 'two:/x:y 应为 [user@]host[:dir]'],
   ['one,-oProxyCommand=reboot', '-oProxyCommand=reboot 应为 [user@]host[:dir]'],
   ['2001:db8::7:/data', '2001:db8::7:/data 应为 [user@]host[:dir]'],
-  ['one::module', 'one::module 应为 [user@]host[:dir]'],
+  ['one::module', '应写作 rsync://[user@]host[:port]/module/dir，不用 host::module'],
   ['one one', 'root@one:/data/backup/ 和 root@one:/data/backup/ 相同或互相包含'],
   ['one:/a/b/../c one:/a/c/d/', 'root@one:/a/b/../c 和 root@one:/a/c/d/ 相同或互相包含'],
   ['one:~ one:a', 'root@one:~ 和 root@one:a 相同或互相包含'],

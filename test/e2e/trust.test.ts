@@ -22,138 +22,11 @@ import type { Request } from '../odd-client.ts';
 import { isRoot, ordinaryUser, Pair, userName } from '../pair.ts';
 import { type Answer, content, count, eventually, Program, processesWith } from '../processes.ts';
 import { ROOT } from '../project.ts';
+import { PLANTED, RECEIVE, REFUSED } from '../refused.ts';
 import { makeKey, run, Thief } from '../thief.ts';
 import { expectEqual } from '../tree.ts';
 
 setDefaultTimeout(120_000);
-
-const RECEIVE = 'rsync --server -vlogDtpre.iLsfxCIvu';
-const DIRECTORY_OPTIONS = ['backup-dir', 'compare-dest', 'copy-dest', 'link-dest', 'partial-dir', 'temp-dir'];
-
-/** What is asked for, and why it is refused. DEST and OUT stand for the backup and a directory beside it. */
-const REFUSED: [string, string][] = [
-  ...[
-    'id',
-    'touch OUT/new',
-    `/bin/sh -c 'touch OUT/new'`,
-    'bash',
-    'cat OUT/secret',
-    'scp -t OUT/new',
-    'scp -f OUT/secret',
-    '/usr/lib/openssh/sftp-server',
-    'internal-sftp',
-    'rsync',
-    'rsync --version',
-    'rsync OUT/secret DEST/',
-    'rsync --daemon',
-    'rsync --config=OUT/secret --server . DEST',
-    'rsync --sender --server -r . DEST',
-    `env ${RECEIVE} . DEST`,
-    `X=1 ${RECEIVE} . DEST`,
-    `mkdir OUT/new && ${RECEIVE} . DEST`,
-    `;${RECEIVE} . DEST`,
-    `OUT/evil --server -r . DEST`,
-    'start-sshd',
-    'start-sshd --help',
-    'start-sshd --forced-command',
-    'start-sshd --rename',
-    'start-sshd --rename=DEST',
-    'start-sshd --rename DEST DEST',
-    'start-sshd --rename DEST --help',
-    'start-sshd --status --rename DEST',
-    'start-sshd DEST --rename',
-    'start-sshd -rename DEST',
-    '/usr/local/bin/start-sshd --rename DEST',
-    './start-sshd --rename DEST',
-    'exec start-sshd --rename DEST',
-    'rsync-inotify --rename DEST',
-    '--rename DEST',
-    'start-sshd --rename DEST; id',
-    'start-sshd --errands',
-    'start-sshd --errands=DEST',
-    'start-sshd --errands DEST DEST',
-    'start-sshd --errands DEST; id',
-  ].map((command): [string, string] => [command, '只允许 rsync 向本机写入镜像']),
-  ...[
-    'DEST/../outside',
-    'DEST/../outside/new',
-    'OUT',
-    'OUT/new',
-    '~',
-    '~/',
-    '~/new',
-    '~root/new',
-    'DEST-beside',
-    'DEST;id',
-    '/',
-    '.',
-    "''",
-    'new',
-    '-r',
-    '--sender',
-    '$HOME',
-    "$'DEST/../outside'",
-    "$'\\x2fetc'",
-    '`id`',
-    '$(id)',
-    'DEST/planted',
-    'DEST/planted/',
-    'DEST/planted/new',
-    'DEST/planted/deep/..',
-    'DEST/up',
-    'DEST/relative',
-    'DEST/chain/new',
-    'DEST/dangling',
-    'DEST/dangling/',
-    'DEST/dangling/new',
-    'DEST/new/../planted',
-    'DEST/planted/../new',
-    'DEST/loop',
-  ].flatMap((path): [string, string][] => [
-    [`${RECEIVE} . ${path}`, '不在 DEST_DIR='],
-    [`start-sshd --rename ${path}`, '不在 DEST_DIR='],
-    [`start-sshd --errands ${path}`, '不在 DEST_DIR='],
-  ]),
-  ...DIRECTORY_OPTIONS.flatMap((option): [string, string][] => [
-    [`${RECEIVE} --${option}=planted . DEST/`, '不在 DEST_DIR='],
-    [`${RECEIVE} --${option} ../outside . DEST/`, '不在 DEST_DIR='],
-  ]),
-  ...['backup-dir'].flatMap((option) =>
-    [` planted`, `=planted/new`, `=OUT`, `=../outside`, `=dangling`, '=new/../planted', '=planted/../new'].map(
-      (value): [string, string] => [`${RECEIVE} --${option}${value} . DEST/`, '不在 DEST_DIR='],
-    ),
-  ),
-  ...[
-    ...['--sender', '-K', '-L', '-k', '-s', '-vrs', '-vrK', '--secluded-args', '--protect-args', '--no-implied-dirs'],
-    ...['--log-file=OUT/new', '--config=OUT/secret', '--daemon', '--dparam=x', '--write-devices', '--copy-devices'],
-    ...['--files-from=-', '--remove-source-files', '--rsync-path=id', '--rsh=id', '--exclude-from=OUT/secret'],
-    ...['--filter=.', '-f.', '--read-batch=OUT/new', '--write-batch=OUT/new', '--only-write-batch=OUT/new'],
-    ...['--password-file=OUT/secret', '--copy-as=root', '--early-input=OUT/secret', '--keep-dirlinks', '-TOUT'],
-    ...['--no-such-option', '--delet', '--send', '--backup-di=x', '--suffix', '--delete=1', '--delete-', '--', '-'],
-    ...['-M--sender', '-e', '-vre/bin/sh', '-vre.L/bin/sh', '-vre.L,x', `'-vre.L x'`, '-ree', '--debug', '-@', '-B0x1'],
-    ...[`'-v -K'`, `' --sender'`, `'--delete --sender'`, `''`, 'word', 'é'],
-  ].map((option): [string, string] => [`${RECEIVE} ${option} . DEST/`, '不允许 rsync 选项']),
-  [`${RECEIVE} --log-file OUT/new . DEST`, '不允许 rsync 选项 --log-file'],
-  [`${RECEIVE} -e /bin/sh . DEST`, '不允许 rsync 选项 -e'],
-  ...['DEST/a DEST/b', 'DEST `touch OUT/new`', 'DEST ; touch OUT/new', 'DEST && touch OUT/new', 'DEST | sh'].map(
-    (rest): [string, string] => [`${RECEIVE} . ${rest}`, '只有一个目标目录'],
-  ),
-  ...['DEST > OUT/new', 'DEST $(touch OUT/new)', 'DEST & touch OUT/new', '', 'DEST --sender', 'DEST . DEST'].map(
-    (rest): [string, string] => [`${RECEIVE} . ${rest}`, '只有一个目标目录'],
-  ),
-  [`${RECEIVE} DEST`, '不允许 rsync 选项 '],
-  [RECEIVE, 'rsync 命令不完整'],
-  ...[`${RECEIVE} . 'DEST`, `${RECEIVE} . "DEST`, `${RECEIVE} . DEST\\`, `'`].map((command): [string, string] => [
-    command,
-    '没有配对',
-  ]),
-  ...['\ntouch OUT/new', '\rx', '\tx', '\u001b[31mred', '\u007f', '\u0085'].map((control): [string, string] => [
-    `${RECEIVE} . DEST${control}`,
-    '控制字符',
-  ]),
-  [`${RECEIVE} . OUT/\u202e\u2028forged`, '不在 DEST_DIR='],
-  [`${RECEIVE} . DEST/${'x'.repeat(70_000)}`, '命令超过 65536 字节'],
-];
 
 describe('a stolen key', () => {
   let pair: Pair;
@@ -165,9 +38,7 @@ describe('a stolen key', () => {
     pair = await Pair.withKeys('trust');
     thief = new Thief(pair);
     mkdirSync(pair.path('backup'));
-    const links = { planted: '../outside', up: '..', relative: '../outside/deep', chain: 'planted/deep', loop: 'loop' };
-    for (const [name, leads] of Object.entries({ ...links, dangling: '../outside/new' }))
-      symlinkSync(leads, pair.path('backup', name));
+    for (const [name, leads] of Object.entries(PLANTED)) symlinkSync(leads, pair.path('backup', name));
     before = thief.outside;
     backup = pair.start('start-sshd');
     await backup.shows('SSH 服务器就绪');
@@ -762,11 +633,13 @@ describe.concurrent('the source’s key', () => {
 
 // ── sshd's configuration ──
 
-/** What sshd makes of the configuration that is in force for a login. */
+/** Where the configuration is that is in force. */
+const configOf = (backup: Program) => / -f (\S+)/.exec(commandLine(backup))?.[1] ?? '';
+
+/** What sshd makes of it for a login. */
 function effective(backup: Program, address = '127.0.0.1'): string[] {
-  const [, file = ''] = / -f (\S+)/.exec(commandLine(backup)) ?? [];
   const spec = `user=${userName()},host=localhost,addr=${address},laddr=127.0.0.1,lport=22`;
-  return spawnSync('sshd', ['-T', '-C', spec, '-f', file], {
+  return spawnSync('sshd', ['-T', '-C', spec, '-f', configOf(backup)], {
     encoding: 'utf8',
     env: { PATH: `${process.env.PATH}:/usr/sbin` },
   })
@@ -782,7 +655,7 @@ const REQUIRED = [
   ...['x11forwarding no', 'gatewayports no', 'permittunnel no', 'permittty no', 'permituserrc no'],
   ...['permituserenvironment no', 'acceptenv NONE', 'permitrootlogin forced-commands-only', `allowusers ${userName()}`],
   ...['authorizedkeyscommand none', 'trustedusercakeys none', 'maxauthtries 3', 'logingracetime 20'],
-  ...['maxstartups 20:50:40', 'clientaliveinterval 10', 'clientalivecountmax 2'],
+  ...['maxstartups 60:50:120', 'clientaliveinterval 10', 'clientalivecountmax 2'],
 ];
 const WEAK =
   /sha1(?!\d)|md5|-cbc|3des|arcfour|ssh-dss|ssh-rsa(,|$)|group1-|group14|group-exchange|nistp.*kex|umac-64|ecdh-sha2/;
@@ -807,7 +680,7 @@ const WEAKENED: [string, string][] = [
   ['HostKey /etc/ssh/other', ''],
   ['PasswordAuthentication', 'line 1'],
   ['NoSuchOption yes', 'NoSuchOption'],
-  ['AuthenticationMethods any', 'AuthenticationMethods'],
+  ['AuthenticationMethods any', 'AuthenticationMethods'], // newer sshds, as 10.0, take it and stay at ours, which comes first
 ];
 
 test.concurrent.if(canMountAnew)(
@@ -826,7 +699,10 @@ test.concurrent.if(canMountAnew)(
         `${text}\nForceCommand id\nPermitRootLogin yes\nAuthorizedKeysFile ${pair.path('all')}\n`,
       );
       isStrict(effective(backup));
-      if (named) expect(backup.output).toMatch(new RegExp(`\\[WARN .*未采用 /etc/ssh/sshd_config：.*${named}`, 'i'));
+      const isIncluded = content(configOf(backup)).includes('Include /etc/ssh/sshd_config');
+      const isKept = isIncluded && text === 'AuthenticationMethods any';
+      if (named && !isKept)
+        expect(backup.output).toMatch(new RegExp(`\\[WARN .*未采用 /etc/ssh/sshd_config：.*${named}`, 'i'));
       expect((await thief.ssh(thief.host, 'echo served')).stdout).toBe('served\n');
       expect((await thief.ssh(thief.host, 'id')).stderr).toContain('拒绝执行');
       expect(await backup.stop()).toBe(0);

@@ -7,7 +7,7 @@ import { validate as statefulSet } from 'kubernetes-models/_schemas/IoK8sApiApps
 import { validate as claim } from 'kubernetes-models/_schemas/IoK8sApiCoreV1PersistentVolumeClaim';
 import { validate as headlessService } from 'kubernetes-models/_schemas/IoK8sApiCoreV1Service';
 import { readConfig as readBackupConfig } from '../../src/backup/config.ts';
-import { readConfig as readSourceConfig } from '../../src/mirror/config.ts';
+import { readConfig as readSourceConfig } from '../../src/mirror/environment.ts';
 import { isOwnHost } from '../../src/service/web.ts';
 import { backup, COMMANDS, manifests, podOf, service, source } from '../manifests.ts';
 import { mistakesFoundBy } from '../processes.ts';
@@ -70,7 +70,7 @@ describe.each(manifests())('$kind $metadata.name', (document) => {
   });
 });
 
-const compose = Bun.YAML.parse(readFileSync(join(ROOT, 'compose.yml'), 'utf8')) as {
+const compose = Bun.YAML.parse(readFileSync(join(ROOT, 'compose.base.yml'), 'utf8')) as {
   services: Record<string, { image: string; hostname: string; cap_add: string[]; cap_drop: string[] }>;
 };
 
@@ -84,7 +84,7 @@ describe.each(PAIR)('the pod of $name', ({ name, program, workload, data: [varia
   const help = Bun.spawnSync([binary(program), '--help']).stdout.toString();
 
   test('runs the image and the program of the compose file, with variables and flags that it has', () => {
-    expect(container.image).toBe(compose.services[name]?.image ?? 'missing');
+    expect(compose.services[name]?.image).toBe(`\${IMAGE:-${container.image}}`);
     expect(container.command?.join(' ').split(' ').at(-1)).toBe(program);
     for (const known of Object.keys(env)) expect(help).toMatch(new RegExp(`^  ${known} `, 'm'));
     expect(container.readinessProbe?.exec?.command).toEqual([program, '--healthcheck']);

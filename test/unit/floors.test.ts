@@ -5,19 +5,19 @@ import { modules, ROOT } from '../project.ts';
 
 /** The rooms of src/, each in the order in which its modules stand on each other: one imports only what is named before it. */
 const SERVICE =
-  'english language text foreign-lines lines files foreign glance log user libc landlock locks keys intake processes orphans mounts lifecycle variables secret-urls requests receivers incidents incident-memory report-words reporter heartbeat status reporting metrics web duration control'.split(
+  'english language text foreign-lines lines files foreign glance log user libc landlock locks keys intake processes orphans mounts lifecycle variables secret-urls requests receivers incidents incident-memory report-words reporter heartbeat status source-names reporting metrics web duration control'.split(
     ' ',
   );
 const MIRROR = [
-  'rsync-options filter-pattern rule-lines filter-rules options config option-warnings memory held allowance ssh check keys events changes dating moves departures estimate renames scopes hollows source near-rules parts',
+  'rsync-options filter-pattern rule-lines filter-rules options destinations own-options daemon-settings config environment option-warnings memory held allowance daemon-words ssh check login-words claims keys events changes dating moves departures estimate renames scopes hollows source near-rules parts',
   'watchable places foothold mount-states mounts source-guard excerpt spell announcer doubts',
   'unwatched terrain directories watcher-words vigil inotifywait inotifywaits coverage',
-  'progress differences faults size-limit rsync report unread unmirrored absence voice last-hour unsent later target-state markers watch published-keys host-keys connection backup-guard nesting restoring pause rivals standstill errands remote-renames',
-  'tally rule-files census ledger forecast losses brake brakes transfers removals pruning whole-tree large-files beside own-line by-content waiting sender division flaws failures retries recovery target backups barrier commands status metrics monitor comparison readability horizon verify restore-wish fetching restore',
+  'progress differences told-paths faults size-limit rsync report unread unmirrored absence voice last-hour unsent later target-state markers watch published-keys host-keys link connection daemon-link backup-guard nesting restoring pause rivals standstill errands remote-renames hangup',
+  'tally rule-files census ledger forecast losses brake brakes transfers untold removals pruning whole-tree large-files beside own-line by-content waiting peer sender division flaws failures retries recovery target backups barrier commands status metrics monitor comparison readability horizon verify restore-wish fetching restore',
 ].flatMap((line) => line.split(' '));
 const BACKUP = [
-  'programs receiver-options config promotion-mark confinement sender-options admission history-names held-tree history-copy history-moves history-door identification receipt-mark renames removals errands session-reports room destination mount-memory home ceiling sources leave reports letter-case seclusion slots seccomp-filter seccomp history-guard',
-  'sender-session forced-command authorized-keys sshd-options records remnants strays visits sshd crowd stalls links inner-mounts clean-mark aftermath unmounts guard promotion key-sessions history-clock history-sessions history-tender history history-lookup history-archive history-recover history-listing history-answers promotion-answers commands status monitor',
+  'programs receiver-options config doors door-choice promotion-mark promotion-marks confinement sender-options admission history-names held-tree history-copy history-moves history-door identification receipt-mark renames removals errands session-reports room destination mount-memory door-mounts home ceiling sources leave door-reports reports letter-case seclusion slots seccomp-filter seccomp history-guard',
+  'sender-session forced-command authorized-keys sshd-options records remnants strays owners visits sshd crowd stalls links inner-mounts clean-mark aftermath unmounts entrance guard key-sessions published-sources claimants door-rooms source-keys promotion history-clock history-sessions history-tender history histories history-lookup history-archive history-recover history-listing history-answers promotion-answers commands source-status status monitor',
 ].flatMap((line) => line.split(' '));
 
 const room = (name: string, floors: string[]) => floors.map((floor) => `src/${name}/${floor}.ts`);

@@ -95,7 +95,7 @@ describe.each(DASHBOARDS)('the dashboard $uid', ({ panels, schemaVersion, templa
     }
     for (const { datasource } of templating.list) expect(datasource).toEqual({ type, uid });
     const { hostname, port } = new URL(url);
-    expect(read('compose.monitoring.yml')).toMatch(new RegExp(`^  ${hostname}:\n[\\s\\S]*?\\}:${port}\n`, 'm'));
+    expect(read('compose.monitoring-base.yml')).toMatch(new RegExp(`^  ${hostname}:\n[\\s\\S]*?\\}:${port}\n`, 'm'));
   });
 
   test('names metrics that there are, with labels that they have, and shows each of them', () => {
@@ -136,7 +136,7 @@ test('one port and one limit are the same wherever they are named', () => {
   for (const file of ['prometheus.yml', 'prometheus-backup.yml'])
     expect(read('monitoring', file)).toContain(`targets: ["rsync-backup:${port}"]`);
   expect(read('compose.monitoring.yml')).toMatch(new RegExp(`127\\.0\\.0\\.1:\\$\\{STATUS_PORT:-${port}\\}:${port}\n`));
-  const [, limit] = /MAX_LAG:-(\d+)/.exec(read('compose.yml')) ?? [];
+  const [, limit] = /MAX_LAG:-(\d+)/.exec(read('compose.base.yml')) ?? [];
   expect(ALERTS.find(({ alert }) => alert === 'RsyncLagHigh')?.expr).toStartWith(
     `rsync_oldest_pending_seconds > ${limit} `,
   );
@@ -146,7 +146,7 @@ test('one port and one limit are the same wherever they are named', () => {
   );
 });
 
-test.each(['compose.monitoring.yml', 'compose.backup-monitoring.yml'])(
+test.each(['compose.monitoring-base.yml', 'compose.monitoring.yml', 'compose.backup-monitoring.yml'])(
   '%s publishes to this machine alone, and .env.example knows its variables',
   (name) => {
     const file = read(name);
@@ -175,5 +175,5 @@ test.each([
   expect(new Set(named)).toEqual(new Set(jobs));
   const [receiver = ''] = config.alerting.alertmanagers.flatMap(({ static_configs: [it] }) => it?.targets ?? []);
   const [service = '', port] = receiver.split(':');
-  expect(read('compose.monitoring.yml')).toMatch(new RegExp(`^  ${service}:\n[\\s\\S]*?\\}:${port}\n`, 'm'));
+  expect(read('compose.monitoring-base.yml')).toMatch(new RegExp(`^  ${service}:\n[\\s\\S]*?\\}:${port}\n`, 'm'));
 });

@@ -78,11 +78,14 @@ for name in ${PROGRAMS.join(' ')}; do echo "$name $TARGET" >"$DIR/$name$SUFFIX";
     writeFileSync(join(release, 'rsync-inotify-of-old'), '');
     expect(build()).toMatchObject({ status: 0, stderr: '' });
     const built = PROGRAMS.flatMap((name) => PLATFORMS.map((platform) => `${name}-${platform}`));
-    const besides = PROGRAMS.flatMap((name) => [`${name}.js`, `${name}.env`, `${name}.service`]);
+    const units = [...PROGRAMS, 'rsync-inotify-tree'].flatMap((name) => [`${name}.env`, `${name}.service`]);
+    const besides = [...PROGRAMS.map((name) => `${name}.js`), ...units];
     const files = [...built, ...besides, 'LICENSE', 'THIRD_PARTY_NOTICES.txt'].sort();
     expect(readdirSync(release).sort()).toEqual([...files, 'SHA256SUMS'].sort());
     expect([...inCopy('dist/release/SHA256SUMS').matchAll(/\S+$/gm)].map(String).sort()).toEqual(files);
     expect(inCopy('dist/release/start-sshd-linux-arm64-musl')).toBe('start-sshd --target=bun-linux-arm64-musl\n');
+    expect(inCopy('dist/release/rsync-inotify-tree.service')).toBe(read('packaging/rsync-inotify@.service'));
+    for (const file of files) expect(file).toMatch(/^[\w.-]+$/); // all else GitHub replaces
     expect(check()).toBe(0);
     writeFileSync(join(release, 'start-sshd-linux-x64'), 'another');
     expect(check()).toBe(1);

@@ -1,12 +1,12 @@
 import { describe, expect, test } from 'bun:test';
-import { existsSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { LANGUAGES, summary } from '../../bench/summary.ts';
+import { PAGES_WITH_RESULTS, withResults } from '../../bench/summary.ts';
+import { below, fileOf, headingsOf, LANGUAGES, PAGES, pagesIn, read } from '../pages.ts';
 import { mistakesFoundBy } from '../processes.ts';
 import { binary, programCode, ROOT } from '../project.ts';
 
-const read = (...path: string[]) => readFileSync(join(ROOT, ...path), 'utf8');
 const help = (name: string) => Bun.spawnSync([binary(name), '--help']).stdout.toString();
 const manifest = JSON.parse(read('package.json'));
 
@@ -20,7 +20,7 @@ test('the pinned versions agree wherever they are named', () => {
   const [, bun] = manifest.packageManager.split('@');
   expect(manifest.devDependencies['bun-types']).toBe(bun);
   expect(read('rsync_inotify.dockerfile')).toContain(`ARG BUN_IMAGE=oven/bun:${bun}\n`);
-  expect(read('compose.yml')).toContain(`\${BUN_IMAGE:-oven/bun:${bun}}`);
+  expect(read('compose.base.yml')).toContain(`\${BUN_IMAGE:-oven/bun:${bun}}`);
   for (const name of ['rsync-inotify', 'start-sshd']) expect(help(name)).toStartWith(`${name} ${manifest.version}`);
 });
 
@@ -33,25 +33,40 @@ describe.each(['rsync-inotify', 'start-sshd'])('the variables of %s', (name) => 
   const variables = variablesOf(name);
   const row = (variable: string, value: string) => `| \`${variable}\` | ${value === '–' ? '–' : `\`${value}\``} |`;
 
-  test('are in README.md with their defaults', () => {
+  test('are on a page with their defaults', () => {
+    const table = below(`\`${name}\``);
     expect(variables.length).toBeGreaterThan(7);
-    for (const [variable, value] of variables) expect(read('README.md')).toContain(row(variable, value));
+    for (const [variable, value] of variables) expect(table).toContain(row(variable, value));
   });
 
-  test('are in README.zh-CN.md just as --help shows them', () => {
-    const plain = read('README.zh-CN.md').replaceAll('`', '');
+  test('are on the Chinese page just as --help shows them', () => {
+    const plain = below(`\`${name}\``, 'zh-CN').replaceAll('`', '');
     for (const [variable, value, meaning] of variables) {
       expect(plain).toContain(`${row(variable, value).replaceAll('`', '')} ${meaning} |\n`);
     }
   });
 });
 
-test('compose.yml and .env.example know the variables of both programs with the same defaults', () => {
+test.each(LANGUAGES)('the README in %s has the defaults of the variables that most people set', (language) => {
+  const title = { en: 'Variables', 'zh-CN': '变量' }[language];
+  const [, section = ''] =
+    new RegExp(`^## ${title}\n([\\s\\S]*?)^## `, 'm').exec(read(fileOf('README', language))) ?? [];
+  const rows = [...section.matchAll(/^\| `(\w+)` \| (\S.*?) \|/gm)].map(
+    ([, name, value = '']) => `${name}=${value.replaceAll('`', '')}`,
+  );
+  expect(rows).toHaveLength(10);
+  const known = [...variablesOf('rsync-inotify'), ...variablesOf('start-sshd')].map(
+    ([name, value]) => `${name}=${value}`,
+  );
+  expect(rows.filter((row) => !known.includes(row))).toEqual([]);
+});
+
+test('compose.base.yml and .env.example know the variables of both programs with the same defaults', () => {
   const inContainers = ['SHARED_KEYS_DIR', 'SSH_DIR', 'HOST_KEY_DIR', 'SSHD_LISTEN', 'STATUS_FILE']; // fixed there
   for (const [variable, value] of [...variablesOf('rsync-inotify'), ...variablesOf('start-sshd')]) {
     if (inContainers.includes(variable)) continue;
     const shown = { '–': '', '127.0.0.1': '0.0.0.0' }[value] ?? value; // a container's own loopback is of no use
-    expect(read('compose.yml')).toContain(`${variable}: \${${variable}:-${shown}}`);
+    expect(read('compose.base.yml')).toContain(`${variable}: \${${variable}:-${shown}}`);
     expect(read('.env.example')).toContain(`#${variable}=${shown}\n`);
   }
 });
@@ -63,26 +78,27 @@ const blocksOf = (name: string, language = '\\w+') =>
       kind === 'bash' || kind === 'yaml' ? block.replace(/(^|[ \t]+)# .*/gm, '').trim() : block,
   );
 
-test.each(['README', 'docs/recovery'])(
+test('each page is there in both languages', () => {
+  expect(pagesIn('zh-CN')).toEqual(pagesIn('en'));
+});
+
+test.each(PAGES)(
   '%s shows the same commands, files and output in both languages, but for the comments in them',
-  (name) => {
-    expect(blocksOf(`${name}.md`).length).toBeGreaterThan(10);
-    expect(blocksOf(`${name}.zh-CN.md`)).toEqual(blocksOf(`${name}.md`));
+  (page) => {
+    expect(blocksOf(fileOf(page, 'zh-CN'))).toEqual(blocksOf(fileOf(page, 'en')));
   },
 );
 
-test.each(['README', 'docs/recovery'])(
-  'no command of %s names a container: only compose.yml gives them names',
-  (name) => {
-    for (const file of ['compose.source.yml', 'compose.backup.yml'])
-      expect(read(file)).toContain('container_name: !reset null');
-    const commands = blocksOf(`${name}.md`, 'bash').join('\n').split('\n');
-    expect(commands.filter((line) => /docker compose exec .*start-sshd --promote/.test(line)).length).toBeGreaterThan(
-      0,
-    );
-    expect(commands.filter((line) => /docker (exec|logs|inspect) rsync-/.test(line))).toEqual([]);
-  },
-);
+test('no command of a page names a container: only compose.yml gives them names', () => {
+  for (const file of ['compose.base.yml', 'compose.source.yml', 'compose.backup.yml'])
+    expect(read(file)).not.toContain('container_name');
+  const blocks = PAGES.flatMap((page) => blocksOf(fileOf(page, 'en'), 'bash'));
+  expect(blocks.length).toBeGreaterThan(50);
+  const commands = blocks.join('\n').split('\n');
+  const promotions = commands.filter((line) => /docker compose exec .*start-sshd --promote/.test(line));
+  expect(promotions.length).toBeGreaterThan(1);
+  expect(commands.filter((line) => /docker (exec|logs|inspect) rsync-/.test(line))).toEqual([]);
+});
 
 test('docs/recovery says of all commands on which host they are run, the same in both languages', () => {
   const hostsIn = (name: string, words: RegExp) =>
@@ -96,20 +112,6 @@ test('docs/recovery says of all commands on which host they are run, the same in
 
 /** A document without its code, in which there are neither headings nor links. */
 const proseOf = (name: string) => read(name).replace(/^```[\s\S]*?^```/gm, '');
-
-/** The headings with their levels and the anchors that GitHub gives them. */
-function headingsOf(name: string): { level: number; anchor: string }[] {
-  const seen = new Map<string, number>();
-  return [...proseOf(name).matchAll(/^(#+) (.+)$/gm)].map(([, { length: level } = '', title = '']) => {
-    const slug = title
-      .toLowerCase()
-      .replace(/[^\p{L}\p{M}\p{N}_ -]/gu, '')
-      .replaceAll(' ', '-');
-    const times = seen.get(slug) ?? 0;
-    seen.set(slug, times + 1);
-    return { level, anchor: times > 0 ? `${slug}-${times}` : slug };
-  });
-}
 
 /** Where the links and images of a document lead: a file or page, and the number of the heading there. */
 function linksOf(name: string): { image: boolean; file: string; heading?: number }[] {
@@ -126,9 +128,7 @@ function linksOf(name: string): { image: boolean; file: string; heading?: number
   });
 }
 
-const DOCUMENTS = ['README', 'SECURITY', 'docs/recovery'];
-
-test.each([...DOCUMENTS.flatMap((name) => [`${name}.md`, `${name}.zh-CN.md`]), 'CONTRIBUTING.md'])(
+test.each([...PAGES.flatMap((page) => LANGUAGES.map((language) => fileOf(page, language))), 'CONTRIBUTING.md'])(
   '%s links to files and headings that exist',
   (name) => {
     const links = linksOf(name).filter(({ file }) => !file.startsWith('https://'));
@@ -140,60 +140,71 @@ test.each([...DOCUMENTS.flatMap((name) => [`${name}.md`, `${name}.zh-CN.md`]), '
   },
 );
 
-test.each(DOCUMENTS)('%s has the same headings, images and links in both languages', (name) => {
-  const [english, chinese] = [`${name}.md`, `${name}.zh-CN.md`];
+test.each(PAGES)('%s has the same headings, tables, images and links in both languages', (page) => {
+  const [english, chinese] = [fileOf(page, 'en'), fileOf(page, 'zh-CN')];
   const levelsOf = (document: string) => headingsOf(document).map(({ level }) => level);
   expect(levelsOf(chinese)).toEqual(levelsOf(english));
+  expect(tablesOf(chinese)).toEqual(tablesOf(english));
   const inBoth = (document: string) =>
     linksOf(document).map(({ file, ...rest }) => ({ ...rest, file: file.replace('.zh-CN.', '.') }));
   expect(inBoth(chinese)).toEqual(inBoth(english));
 });
 
+/** Of each row of a table, how many cells it has, and what it names first, where that is code and nothing else. */
+const tablesOf = (name: string) =>
+  [...proseOf(name).matchAll(/^\| (.*) \|$/gm)].map(([, row = '']) => {
+    const cells = row.split(/ \| /);
+    const isCode = /^(`[^`\p{Script=Han}]+`[,、\s]*)+$/u.test(cells[0] ?? '');
+    return { cells: cells.length, of: isCode ? codeIn(cells[0]) : [] };
+  });
+const codeIn = (text = '') => [...text.matchAll(/`([^`]+)`/g)].map(([, code = '']) => code);
+
 test('pictures are small, and those that have words are the same in both languages but for these', () => {
-  const pictures = DOCUMENTS.flatMap((name) => linksOf(`${name}.md`)).filter(({ image }) => image);
+  const pictures = PAGES.flatMap((page) => linksOf(fileOf(page, 'en'))).filter(({ image }) => image);
   for (const { file } of pictures) expect(statSync(join(ROOT, file)).size).toBeLessThan(200_000);
   const shapesOf = (name: string) => read('docs', name).replace(/(<(text|title)[^>]*>)[^<]*/g, '$1');
   expect(shapesOf('how-it-works.zh-CN.svg')).toBe(shapesOf('how-it-works.svg'));
 });
 
-/** The cells of the tables below a heading, row by row, without the rows of the heads. */
-function rowsBelow(name: string, heading: string): string[][] {
-  const text = read(name);
-  const [section = ''] = text
-    .slice(text.indexOf(`\n${heading}\n`) + 1)
-    .split(/^#{2,3} /m)
-    .filter(Boolean);
-  const rows = section.matchAll(/^\| (.*) \|$/gm);
-  return [...rows]
-    .map(([, row = '']) => row.split(' | '))
-    .filter((cells, n, all) => !/^:?-+:?$/.test(all[n + 1]?.[0] ?? '') && !/^:?-+:?$/.test(cells[0] ?? ''));
+/** The cells of the tables in a text, row by row, without the rows of the heads. */
+function rowsOf(text: string): string[][] {
+  const rows = [...text.matchAll(/^\| (.*) \|$/gm)].map(([, row = '']) => row.split(' | '));
+  const isRule = (cells?: string[]) => /^:?-+:?$/.test(cells?.[0] ?? '');
+  return rows.filter((cells, n) => !isRule(cells) && !isRule(rows[n + 1]));
 }
-const codeIn = (text = '') => [...text.matchAll(/`([^`]+)`/g)].map(([, code = '']) => code);
 
-describe.each([
-  {
-    ...{
-      readme: 'README.md',
-      recipes: 'Recipes',
-      troubles: 'Troubleshooting',
-      alerts: 'Alerts',
-      docker: 'With Docker',
-    },
-    language: 'en' as const,
-  },
-  {
-    ...{ readme: 'README.zh-CN.md', recipes: '配方', troubles: '故障排查', alerts: '告警', docker: '使用 Docker' },
-    language: 'zh-CN' as const,
-  },
-])('the tables of $readme', ({ readme, recipes, troubles, alerts, docker, language }) => {
+/** Finds what a quoted message has, besides what stands for something else in it, that the code has not. */
+const missingIn = (code: string, text: string) =>
+  text
+    .replace('Cannot mirror …', 'Cannot …') // two texts, one of which is put into the other
+    .split(/…|\b(?:NAME|ADDRESS:PORT|N|255)\b|\b[A-Z]+_[A-Z]+=(?=…)|\/\S+|"[^"]*"/)
+    .filter((part) => !code.includes(part.trim()));
+
+test('the pages in English quote what the programs say, in both languages', () => {
+  const quotes = PAGES.flatMap((page) => [
+    ...proseOf(fileOf(page, 'en')).matchAll(/`([^`\n]+)` \(`([^`\n]*\p{Script=Han}[^`\n]*)`\)/gu),
+  ]);
+  expect(quotes.length).toBeGreaterThan(50);
+  const [code, english] = [programCode(), read('src/service/english.ts')];
+  for (const [quote, said = '', inChinese = ''] of quotes)
+    expect([quote, missingIn(english, said), missingIn(code, inChinese)]).toEqual([quote, [], []]);
+});
+
+const TITLES = {
+  en: { recipes: 'Recipes', alerts: 'Alerts', docker: 'With Docker' },
+  'zh-CN': { recipes: '配方', alerts: '告警', docker: '使用 Docker' },
+};
+
+describe.each(LANGUAGES)('the tables in %s', (language) => {
+  const { recipes, alerts, docker } = TITLES[language];
   const code = programCode();
 
   test('name recipes that the program and the compose file take', () => {
-    const settings = rowsBelow(readme, `## ${recipes}`).flatMap(([, line]) => codeIn(line));
+    const settings = rowsOf(below(recipes, language)).flatMap(([, line]) => codeIn(line));
     expect(settings.length).toBeGreaterThan(5);
     for (const setting of settings) {
       const [, name = '', value = ''] = /^(\w+)=(.*)$/.exec(setting) ?? [];
-      expect(read('compose.yml')).toContain(`${name}: \${${name}:-`);
+      expect(read('compose.base.yml')).toContain(`${name}: \${${name}:-`);
       if (name === 'TZ') continue; // is for the C library
       expect(variablesOf('rsync-inotify').map(([variable]) => variable)).toContain(name);
       expect(mistakesFoundBy(binary('rsync-inotify'), { SOURCE_DIR: tmpdir(), [name]: value })).toBe('');
@@ -201,47 +212,58 @@ describe.each([
   });
 
   test('name volumes and alerts that there are, all of them', () => {
-    const volumes = rowsBelow(readme, `### ${docker}`).flatMap(([cell]) => codeIn(cell));
+    const volumes = rowsOf(below(docker, language)).flatMap(([cell]) => codeIn(cell));
     expect(volumes.sort()).toEqual(
       Object.keys((Bun.YAML.parse(read('compose.yml')) as { volumes: object }).volumes).sort(),
     );
     const rules = read('monitoring', 'alerts.yml') + read('monitoring', 'backup-alerts.yml');
     const known = [...rules.matchAll(/alert: (\w+)/g)].map(([, name = '']) => name);
     expect(
-      rowsBelow(readme, `### ${alerts}`)
+      rowsOf(below(alerts, language))
         .flatMap(([cell]) => codeIn(cell))
         .sort(),
     ).toEqual(known.sort());
   });
 
   test('quote what the programs say, and rsync’s exit codes that they explain', () => {
-    const symptoms = rowsBelow(readme, `## ${troubles}`).map(([cell]) => cell ?? '');
+    const symptoms = rowsOf(read(fileOf('docs/troubleshooting', language))).map(([cell]) => cell ?? '');
     const said = symptoms.flatMap(codeIn).filter((text) => /\p{Script=Han}/u.test(text));
     expect(said.length).toBeGreaterThan(15);
-    for (const text of said) {
-      const parts = text.split(/…|\b(?:NAME|ADDRESS:PORT|N|255)\b|\/\S+/).map((part) => part.trim());
-      expect([text, parts.filter((part) => !code.includes(part))]).toEqual([text, []]);
-    }
+    for (const text of said) expect([text, missingIn(code, text)]).toEqual([text, []]);
     const codes = symptoms.filter((cell) => /^\d+$/.test(cell));
     expect(codes).toContain('255');
     for (const status of codes) expect(code).toMatch(new RegExp(`^  ${status}: t\``, 'm'));
   });
-
-  test('have the numbers of the bench as it wrote them', () => {
-    const name = `summary${language === 'en' ? '' : `.${language}`}.md`;
-    const { machine, sections } = JSON.parse(read('bench', 'results', 'results.json'));
-    expect(LANGUAGES).toContain(language);
-    expect(read('bench', 'results', name)).toBe(summary(machine, sections, language));
-    expect(read(readme)).toContain(`\n${read('bench', 'results', name)}`);
-  });
-
-  test('stand beside files for Compose that name its services', () => {
-    for (const block of blocksOf(readme, 'yaml')) {
-      const { services } = Bun.YAML.parse(block) as { services: object };
-      for (const service of Object.keys(services)) expect(['rsync-source', 'rsync-backup']).toContain(service);
-    }
-  });
 });
+
+test('pages have the numbers of the bench as it wrote them', () => {
+  const { machine, sections } = JSON.parse(read('bench', 'results', 'results.json'));
+  for (const page of PAGES_WITH_RESULTS)
+    for (const language of LANGUAGES) {
+      const text = read(fileOf(page, language));
+      expect(withResults(text, machine, sections, language)).toBe(text);
+      expect(text).toMatch(/<!-- bench:(all|short) -->\n\n\| +\| rsync-inotify \|/);
+    }
+});
+
+test.each(PAGES)('%s has files for Compose that name its services', (page) => {
+  for (const block of blocksOf(fileOf(page, 'en'), 'yaml')) {
+    const { services = {} } = Bun.YAML.parse(block) as { services?: object }; // or a part of a manifest of Kubernetes
+    for (const service of Object.keys(services)) expect(['rsync-source', 'rsync-backup']).toContain(service);
+  }
+});
+
+test.each(LANGUAGES)(
+  'the page on what surprised us names each script of findings/ once, with the versions (%s)',
+  (language) => {
+    const page = read(fileOf('docs/findings', language));
+    const scripts = readdirSync(join(ROOT, 'findings')).map((name) => name.replace(/\.sh$/, ''));
+    const named = [...page.matchAll(/\| `([\w-]+)` \|$/gm)].map(([, name]) => name);
+    expect(named.sort()).toEqual(scripts.sort());
+    for (const [, version = ''] of page.matchAll(/(?:rsync|inotify-tools) (\d[\w.+-]*\w)/g))
+      expect(scripts.some((name) => read(`findings/${name}.sh`).includes(version))).toBe(true);
+  },
+);
 
 test('CONTRIBUTING.md names files, scripts and classes that there are', () => {
   const text = read('CONTRIBUTING.md');
@@ -259,7 +281,7 @@ test('CONTRIBUTING.md names files, scripts and classes that there are', () => {
     expect({ name, exists: isThere(`function ${name}\\(|const ${name} = `) }).toEqual({ name, exists: true });
 });
 
-test.each(['compose.yml', 'compose.monitoring.yml'])(
+test.each(['compose.base.yml', 'compose.monitoring-base.yml'])(
   '%s bounds the log of each container, for Docker does not',
   (file) => {
     type Service = { image?: string; logging?: { driver: string; options: Record<string, string> } };
@@ -271,33 +293,36 @@ test.each(['compose.yml', 'compose.monitoring.yml'])(
   },
 );
 
-describe.each(['multi', 'source', 'backup', 'reversed-source', 'reversed-backup'])('compose.%s.yml', (name) => {
-  const text = read(`compose.${name}.yml`);
-  type Services = Record<string, { extends?: { file: string; service: string } }>;
-  const servicesOf = (yaml: string) => (Bun.YAML.parse(yaml) as { services: Services }).services;
+describe.each(['multi', 'sources', 'source', 'backup', 'reversed-source', 'reversed-backup'])(
+  'compose.%s.yml',
+  (name) => {
+    const text = read(`compose.${name}.yml`);
+    type Services = Record<string, { extends?: { file: string; service: string } }>;
+    const servicesOf = (yaml: string) => (Bun.YAML.parse(yaml) as { services: Services }).services;
 
-  test('has its variables in .env.example, with the same defaults', () => {
-    const own = text.replace(/(DEST_HOSTS|DEST_HOST|SSH_OPTS): .*/g, ''); // .env.example says in words what these are
-    for (const [, variable, value] of own.matchAll(/\$\{(\w+):-([^}]*)\}/g)) {
-      expect(read('.env.example')).toContain(`#${variable}=${value}\n`);
-    }
-    for (const [, variable] of text.matchAll(/\$\{(\w+)/g)) expect(read('.env.example')).toContain(`#${variable}=`);
-  });
+    test('has its variables in .env.example, with the same defaults', () => {
+      const own = text.replace(/(DEST_HOSTS|DEST_HOST|SSH_OPTS): .*|\$\{SOURCE_NAME:-web1\}/g, ''); // .env.example says in words what these are
+      for (const [, variable, value] of own.matchAll(/\$\{(\w+):-([^}]*)\}/g)) {
+        expect(read('.env.example')).toContain(`#${variable}=${value}\n`);
+      }
+      for (const [, variable] of text.matchAll(/\$\{(\w+)/g)) expect(read('.env.example')).toContain(`#${variable}=`);
+    });
 
-  test('takes from compose.yml what a service is and may do', () => {
-    const settled =
-      'image command init read_only tmpfs security_opt cap_drop cap_add restart healthcheck logging'.split(' ');
-    for (const service of Object.values(servicesOf(text))) {
-      for (const key of settled) expect(service).not.toHaveProperty(key);
-      const { file, service: base = '' } = service.extends ?? {};
-      if (file) expect(Object.keys(servicesOf(read(file)))).toContain(base);
-    }
-  });
+    test('takes from compose.base.yml what a service is and may do', () => {
+      const settled =
+        'image command init read_only tmpfs security_opt cap_drop cap_add restart healthcheck logging'.split(' ');
+      for (const service of Object.values(servicesOf(text))) {
+        for (const key of settled) expect(service).not.toHaveProperty(key);
+        const { file, service: base = '' } = service.extends ?? {};
+        if (file) expect(Object.keys(servicesOf(read(file)))).toContain(base);
+      }
+    });
 
-  test('keeps each tree and each private key in a volume of its own', () => {
-    const { volumes } = Bun.YAML.parse(text) as { volumes: object };
-    for (const volume of Object.keys(volumes))
-      expect(volume).toMatch(/^(source|backup2?|reversed-(source|backup))-(data|ssh)$/);
-    expect(Object.keys(volumes)).toHaveLength(2);
-  });
-});
+    test('keeps each tree and each private key in a volume of its own', () => {
+      const { volumes } = Bun.YAML.parse(text) as { volumes: object };
+      for (const volume of Object.keys(volumes))
+        expect(volume).toMatch(/^(source2?|backup2?|reversed-(source|backup))-(data|ssh)$/);
+      expect(Object.keys(volumes)).toHaveLength(2);
+    });
+  },
+);

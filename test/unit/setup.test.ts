@@ -17,8 +17,11 @@ import { ROOT } from '../project.ts';
 const { packageManager } = JSON.parse(readFileSync(join(ROOT, 'package.json'), 'utf8'));
 const version = packageManager.split('@')[1];
 
-/** A machine that has only Node.js: package managers that note what they are asked for, and then have it. */
-function freshMachine(directory: string, packageManagerName: 'apt-get' | 'apk') {
+/**
+ * A machine that has only Node.js: package managers that note what they are asked for, and then have it.
+ * @param lacking a package that its release does not have
+ */
+function freshMachine(directory: string, packageManagerName: 'apt-get' | 'apk', lacking = '-') {
   const bin = join(directory, 'bin');
   const project = join(directory, 'project');
   mkdirSync(bin);
@@ -48,11 +51,12 @@ function freshMachine(directory: string, packageManagerName: 'apt-get' | 'apk') 
   stub('true', 'exit 0');
   stub('id', 'echo 0');
   stub('systemctl', log('systemctl'));
+  stub('apt-cache', `[ "$2" != ${lacking} ]`);
   stub('invoke-rc.d', 'exit 0');
   stub('font-list', 'echo a Chinese font');
   const policy = join(directory, 'policy-rc.d');
   const programs = provide('rsync', 'inotifywait', 'ssh', 'ssh-keygen', 'sshd');
-  const works = provide('git', 'logrotate', 'mkfs.ext4', 'patch', 'unzip', 'zip', 'vim', 'vim.tiny');
+  const works = provide('git', 'logrotate', 'mkfs.ext4', 'patch', 'sudo', 'unzip', 'zip', 'vim', 'vim.tiny');
   const disks = `${provide('mount.exfat-fuse', 'mkfs.exfat', 'prometheus-alertmanager')}; cp "${bin}/true" "${directory}/fusepy.py"`;
   const testTools = `${provide('prometheus', 'chromium')}; ${works}; ${disks}; cp "${bin}/font-list" "${bin}/fc-list"`;
   stub(
@@ -116,7 +120,7 @@ test.each([
   try {
     const setup = freshMachine(directory, name);
     expect(setup().asked).not.toMatch(/chromium|prometheus|font/);
-    const works = `git logrotate patch unzip ${others} zip`;
+    const works = `git logrotate patch sudo unzip ${others} zip`;
     const packages = `chromium e2fsprogs ${font} fontconfig prometheus ${works}`.split(' ').sort().join(' ');
     const first = setup('--with-test-tools', 'sh', '-c', 'echo ran');
     expect(first.said).toContain(`setup: installing the system packages ${packages}`);
@@ -124,6 +128,18 @@ test.each([
     expect(first.asked).toMatch(new RegExp(`^${name} .*${packages}`, 'm'));
     const second = setup('--with-test-tools', 'sh', '-c', 'echo ran');
     expect([second.said, second.asked.trim()]).toEqual(['ran\n', 'bun --version']);
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
+});
+
+test('what a release does not have is left out, and told', () => {
+  const directory = mkdtempSync(join(tmpdir(), 'setup-'));
+  try {
+    const { said, asked, status } = freshMachine(directory, 'apt-get', 'python3-fusepy')('--with-test-tools');
+    expect(said).toContain('setup: this release has no python3-fusepy; what needs it is left out\n');
+    expect(asked).toMatch(/^apt-get install .*prometheus-alertmanager rsync /m);
+    expect(status).toBe(0);
   } finally {
     rmSync(directory, { recursive: true });
   }

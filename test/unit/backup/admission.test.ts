@@ -7,8 +7,11 @@ import {
   admitKey,
   Barred,
   isSamePlace,
+  Outdated,
+  ownDirectory,
   placeOf,
   readAdmission,
+  SOURCE_VARIABLE,
   writeAdmission,
 } from '../../../src/backup/admission.ts';
 import { Refusal } from '../../../src/backup/confinement.ts';
@@ -39,7 +42,13 @@ describe('a session', () => {
   const { DEST_DIR, START_SSHD_ADMISSION } = process.env;
   const path = (name: string) => join(directory, name);
   const write = (place: Parameters<typeof writeAdmission>[1]['place']) =>
-    writeAdmission(path('admission'), { start: 'start', boot: 'boot', place, reason: 'barred', key: 'SHA256:one' });
+    writeAdmission(path('admission'), {
+      start: 'start',
+      boot: 'boot',
+      place,
+      reason: 'barred',
+      keys: { '': 'SHA256:one', web1: 'SHA256:web1' },
+    });
   const settle = () => write(placeOf(statSync(path('backup'), { bigint: true })));
   const outcome = () => {
     try {
@@ -93,6 +102,50 @@ describe('a session', () => {
     settle();
     for (const key of ['SHA256:one', undefined, '']) admitKey(key);
     expect(() => admitKey('SHA256:two')).toThrow(Refusal);
+  });
+
+  describe('of a source with a name', () => {
+    beforeEach(() => {
+      process.env[SOURCE_VARIABLE] = 'web1';
+    });
+    afterEach(() => {
+      delete process.env[SOURCE_VARIABLE];
+    });
+
+    test('goes on only with the key that is in force for it, and never where none is', () => {
+      settle();
+      admitKey('SHA256:web1');
+      for (const key of ['SHA256:one', undefined, '']) expect(() => admitKey(key)).toThrow(Refusal);
+      for (const name of ['web2', '__proto__', 'constructor']) {
+        process.env[SOURCE_VARIABLE] = name;
+        expect(() => admitKey('SHA256:web1')).toThrow(Refusal);
+        expect(() => admitKey(undefined)).toThrow(Refusal);
+      }
+    });
+
+    test.each<[string, (place: string) => void]>([
+      ['there is none', () => {}],
+      ['it is a file', (place) => writeFileSync(place, '')],
+      ['a link leads elsewhere', (place) => symlinkSync('..', place)],
+    ])('is barred from its directory where %s', (_, make) => {
+      settle();
+      make(path('backup/web1'));
+      expect(() => admit()).toThrow(`${path('backup/web1')} 不存在或不是目录`);
+      rmSync(path('backup/web1'), { recursive: true, force: true });
+      mkdirSync(path('backup/web1'));
+      expect(outcome()).toBe('start');
+      expect(ownDirectory()).toBe(path('backup/web1'));
+      rmSync(path('backup'), { recursive: true });
+      expect(outcome()).toBe('barred');
+    });
+  });
+
+  test('ends its connection where the service that had let it in is there no more', () => {
+    settle();
+    admitKey('SHA256:one');
+    rmSync(path('admission'));
+    expect(readAdmission).toThrow(Outdated);
+    expect(() => admitKey('SHA256:one')).toThrow(Outdated);
   });
 
   test('is refused without a service', () => {

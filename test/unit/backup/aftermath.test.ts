@@ -16,8 +16,14 @@ const put = (name: string) => {
   utimesSync(join(root, name), WRITTEN, WRITTEN);
 };
 const mark = () => new CleanMark({ HOST_KEY_DIR: keys }, latin1Of(root));
-const aftermath = (window?: number) => new Aftermath({ HOST_KEY_DIR: keys }, latin1Of(root), window);
-const settle = (window?: number) => aftermath(window).settle();
+const aftermath = (window?: number, apart: string[] = []) =>
+  new Aftermath(
+    { HOST_KEY_DIR: keys },
+    latin1Of(root),
+    apart.map((name) => latin1Of(join(root, name))),
+    window,
+  );
+const settle = (window?: number, apart: string[] = []) => aftermath(window, apart).settle();
 /** Leaves the directory as a source that writes in place does. */
 async function leave(): Promise<void> {
   const last = aftermath();
@@ -46,6 +52,17 @@ describe('after an end that was not clean', () => {
     expect(timeOf('old')).toEqual(WRITTEN);
     for (const name of ['new', 'd/中文', 'd/ line\nbreak']) expect(timeOf(name)).toEqual(DAY_BEFORE);
     expect(timeOf('link')).toEqual(link);
+  });
+
+  test('what others write into is left alone, and so are older versions', async () => {
+    for (const name of ['.history', 'd/.history', 'd/other/.history']) mkdirSync(join(root, name), { recursive: true });
+    for (const name of ['.history', 'd/.history']) writeFileSync(join(root, name, '.start-sshd'), '');
+    const left = ['.history/old', 'd/.history/old', 'taken/new'];
+    mkdirSync(join(root, 'taken'));
+    for (const name of [...left, 'd/new', 'd/other/.history/new']) put(name);
+    expect(await settle(60_000, ['taken', 'd/.history'])).toMatchObject({ files: 2 });
+    for (const name of left) expect(timeOf(name)).toEqual(WRITTEN);
+    for (const name of ['d/new', 'd/other/.history/new']) expect(timeOf(name)).toEqual(DAY_BEFORE);
   });
 
   test('it is done again from where it was, where it has not come to its end', async () => {

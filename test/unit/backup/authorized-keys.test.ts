@@ -70,6 +70,42 @@ describe('mergeAuthorizedKeys', () => {
     expect(merge(once)).toBe(once);
   });
 
+  test('keeps the lines of other sources, each below its marker, and moves a key from one to the other', () => {
+    const [one, two] = [KEY, KEY.replace('IAYG', 'IBYG')];
+    const line = (key: string, name: string) => authorizedLine(readConfig({}), key, name);
+    const both = mergeAuthorizedKeys(
+      mergeAuthorizedKeys(`${OTHER}\n`, line(one, 'web1'), one, 'web1'),
+      line(two, 'web2'),
+      two,
+      'web2',
+    );
+    expect(both.split('\n').map((it) => (it.startsWith('#') ? it.replace(/.*(sources\/\S+) .*/, '$1') : it))).toEqual([
+      ...['sources/web2.pub', line(two, 'web2'), 'sources/web1.pub', line(one, 'web1'), OTHER, ''],
+    ]);
+    expect(line(one, 'web1')).toMatch(/ --forced-command \S+ web1" ssh-ed25519 /);
+    const renamed = mergeAuthorizedKeys(both, line(one, 'web3'), one, 'web3');
+    expect(renamed).not.toContain('web1');
+    expect(renamed.split('\n')).toHaveLength(both.split('\n').length);
+    expect(mergeAuthorizedKeys(merge(`${OTHER}\n`), line(one, 'web1'), one, 'web1').split('\n')).toHaveLength(4); // it had no name before
+  });
+
+  test('takes no line of others for ours where ours was removed below its marker', () => {
+    const left = merge(`${OTHER}\n`)
+      .split('\n')
+      .filter((line) => line !== LINE)
+      .join('\n');
+    expect(merge(left)).toEndWith(`${LINE}\n${OTHER}\n`);
+    const [marker = ''] = left.split('\n');
+    const named = mergeAuthorizedKeys(
+      `${marker}\n`,
+      `restrict ${KEY.replace('IAYG', 'IBYG')}`,
+      KEY.replace('IAYG', 'IBYG'),
+      'web1',
+    );
+    expect(merge(named)).toContain('sources/web1.pub');
+    expect(merge(named).split('\n')).toHaveLength(5);
+  });
+
   test('leaves a line that gives our key to somebody with restrictions as it is, behind ours', () => {
     const restricted = `from="192.0.2.7" ${KEY}`;
     expect(merge(`${restricted}\n`)).toEndWith(`${LINE}\n${restricted}\n`);

@@ -29,6 +29,24 @@ beforeEach(() => {
 afterEach(() => rmSync(root, { recursive: true, force: true }));
 const path = (...names: string[]) => join(root, ...names);
 
+test('where all was moved into a directory, its history is there, unless DEST_DIR has one, too; a file has none', () => {
+  const { START_SSHD_HISTORY } = process.env;
+  process.env.START_SSHD_HISTORY = '1';
+  try {
+    for (const name of ['web1', 'data']) mkdirSync(path(name));
+    makeHistory(path('web1'));
+    writeFileSync(path('file'), '');
+    const kept = (...names: string[]) => keepingOf(root, path(...names))?.guarded?.history;
+    expect(kept('web1')).toBe(path('web1', '.history'));
+    expect(existsSync(path('.history'))).toBe(false);
+    for (const names of [['file'], ['data'], ['web1']]) expect(kept(...names)).toBe(path('.history'));
+    expect(hasHistory(path('file'))).toBe(false);
+  } finally {
+    if (START_SSHD_HISTORY === undefined) delete process.env.START_SSHD_HISTORY;
+    else process.env.START_SSHD_HISTORY = START_SSHD_HISTORY;
+  }
+});
+
 describe('what the source may not name', () => {
   test.each([
     '.history',

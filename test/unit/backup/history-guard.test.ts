@@ -13,12 +13,12 @@ import {
 } from 'node:fs';
 import { constants as machine } from 'node:os';
 import { basename, dirname, join } from 'node:path';
-import { Guard } from '../../../src/backup/history-guard.ts';
+import { HistoryGuard } from '../../../src/backup/history-guard.ts';
 import { Errno } from '../../../src/backup/seccomp.ts';
 import { scratch } from '../service/scratch.ts';
 
 const { EACCES, EDQUOT, EEXIST, EINVAL, EISDIR, ENOENT } = machine.errno;
-type Entry = ConstructorParameters<typeof Guard>[0] extends { unlink: (entry: infer E) => void } ? E : never;
+type Entry = ConstructorParameters<typeof HistoryGuard>[0] extends { unlink: (entry: infer E) => void } ? E : never;
 
 const targetOf = ({ place, name }: Entry) => ({ at: `/proc/self/fd/${place}`, name: name.subarray(0, -1) });
 
@@ -42,7 +42,7 @@ function world({ canSpare = true } = {}) {
     },
     unlink: (it: Entry) => unlinkSync(at(it)),
   };
-  const guard = new Guard(filter, { history, name: 'now-1-2' });
+  const guard = new HistoryGuard(filter, { history, name: 'now-1-2' });
   const files: number[] = [];
   const entry = (path: string): Entry => {
     files.push(openSync(join(root, dirname(path)), constants.O_RDONLY));

@@ -30,6 +30,8 @@ function play(steps: { kind: string; path: string; to?: string }[]) {
   steps.forEach(({ kind, path, to = '' }, n) => {
     const now = 10 * (n + 1);
     if (kind === 'write' || kind === 'delete') end(path, now);
+    const below = kind === 'write' ? [...tree.keys()].filter((it) => it.startsWith(`${path}/`)) : [];
+    for (const it of below) end(it, now); // a file takes the place of a directory
     if (kind === 'write') tree.set(path, { id: n, born: now });
     if (kind === 'move') {
       const inside = [...tree].filter(([it]) => it === path || it.startsWith(`${path}/`));

@@ -13,7 +13,8 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
+import { Doors } from '../../../src/backup/doors.ts';
 import { Held, removeTree, walkTree } from '../../../src/backup/held-tree.ts';
 import { answerHistory, readTime } from '../../../src/backup/history-answers.ts';
 import { Archive } from '../../../src/backup/history-archive.ts';
@@ -56,6 +57,15 @@ const tick = async () => {
   await Bun.sleep(25);
   return now;
 };
+/** Waits until what is made now is later than what was made before, by the clock of the file system: that goes by ticks, which may be late. */
+async function clockOfFilesPasses(directory: string): Promise<void> {
+  const probe = join(directory, 'clock');
+  const now = () => {
+    writeFileSync(probe, '');
+    return lstatSync(probe, { bigint: true }).ctimeNs;
+  };
+  for (const before = now(); now() <= before; ) await Bun.sleep(1);
+}
 const listing = (path: string) => readdirSync(path, { recursive: true, encoding: 'utf8' }).sort();
 
 test('owners, modes, times, links, hard links and attributes come back', async () => {
@@ -112,7 +122,7 @@ test('it has that mode in whatever order what sessions have kept is met', async 
   for (const n of sessions) {
     it.keep(`done-1-2-${n}`, `d/${n}`);
     chmodSync(join(it.root, '.history', `done-1-2-${n}`, 'd'), n === 1 ? 0o750 : 0o700);
-    await Bun.sleep(5); // they were made one after the other by the clock of the file system, too
+    await clockOfFilesPasses(it.place); // they were made one after the other by that, too
   }
   rmdirSync(join(it.root, 'd'));
   const mode = () => lstatSync(join(it.recover(at, [], Date.now(), undefined, `${named}`).to, 'd')).mode & 0o777;
@@ -365,6 +375,45 @@ test('nothing is recovered into a directory that is not empty, or into the backu
   } finally {
     if (DEST_DIR === undefined) delete process.env.DEST_DIR;
     else process.env.DEST_DIR = DEST_DIR;
+  }
+});
+
+test('of several sources one is named, and nothing is recovered into the directory of any of them', () => {
+  using it = world();
+  const { DEST_DIR, HOST_KEY_DIR } = process.env;
+  Object.assign(process.env, { DEST_DIR: it.place, HOST_KEY_DIR: it.place });
+  const doors = new Doors({ DEST_DIR: it.place, HOST_KEY_DIR: it.place });
+  const own = basename(it.root);
+  const ask = (...args: string[]) => {
+    const failure = (cause: unknown) => (cause as Failure).message;
+    try {
+      return answerHistory(args)?.text ?? '';
+    } catch (cause) {
+      return failure(cause);
+    }
+  };
+  const recover = (to: string) => ask('--recover', '--source', own, '--at', '2025-10-09', '--to', to);
+  try {
+    mkdirSync(join(it.place, 'web2'));
+    it.put('web/file');
+    it.keep('done-1-2-1', 'web/file');
+    expect(ask('--history', '--source', own)).not.toContain('没有名为'); // that of a disk from elsewhere
+    for (const name of [own, 'web2']) doors.add(name);
+    expect(ask('--history')).toContain(`请用 --source 指明一个：${[own, 'web2'].join('、')}`);
+    expect(ask('--history', '--source', 'web3')).toContain(`没有名为 web3 的源端。已知的源端：${own}、web2`);
+    for (const wrong of ['..', '../place', 'web2/..', ''])
+      expect(ask('--history', '--source', wrong)).toContain('没有名为');
+    expect(ask('--history', '--source', 'web2')).toBe('没有旧版本\n');
+    expect(ask('--history', join(it.place, 'web2'), '--source', own)).toContain('不在 DEST_DIR');
+    expect(answerHistory(['--history', 'web', '--source', own])?.text).toBe('');
+    for (const to of ['web2/new', `${own}/new`]) expect(recover(join(it.place, to))).toContain('下一次镜像会删除它');
+    expect(recover(join(it.place, 'new'))).toContain('已把');
+    doors.remove('web2');
+    expect(answerHistory(['--history'])?.text).toBe(''); // of the only one
+  } finally {
+    for (const [name, value] of Object.entries({ DEST_DIR, HOST_KEY_DIR }))
+      if (value === undefined) delete process.env[name];
+      else process.env[name] = value;
   }
 });
 

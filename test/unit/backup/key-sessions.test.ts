@@ -101,3 +101,20 @@ describe('a change of authorized_keys', () => {
     expect(it.looks(3)).toEqual([undefined, undefined, undefined]);
   });
 });
+
+test('the key of a source with a name that is closed is let in no more, and is authorised anew without a word of another one', () => {
+  const shared = { fingerprint: 'one', findChange: () => undefined, isWithdrawn: false };
+  const done: string[] = [];
+  const guard = { admitKey: (admitted: string) => void done.push(`admit ${admitted}`) };
+  const sshd = { endSessions: (key: string) => done.push(`end ${key}`) };
+  const sessions = new KeySessions({ key: shared, guard, sshd, name: 'web1' });
+  sessions.follow();
+  sessions.close();
+  shared.fingerprint = ''; // as it is once its line is withdrawn
+  sessions.follow();
+  shared.fingerprint = 'two';
+  sessions.follow();
+  shared.fingerprint = 'three';
+  sessions.follow();
+  expect(done).toEqual(['admit one', 'admit withdrawn', 'end one', 'admit two', 'admit three', 'end two']);
+});

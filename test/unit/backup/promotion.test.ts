@@ -2,14 +2,16 @@ import { afterEach, beforeEach, expect, test } from 'bun:test';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { admit, admitUnlessPromoted, Promoted } from '../../../src/backup/admission.ts';
+import { admit, admitUnlessPromoted, Promoted, SOURCE_VARIABLE } from '../../../src/backup/admission.ts';
 import { authorizedLine } from '../../../src/backup/authorized-keys.ts';
 import { readConfig } from '../../../src/backup/config.ts';
+import { Doors } from '../../../src/backup/doors.ts';
 import { Promotion } from '../../../src/backup/promotion.ts';
 import { answerPromotion } from '../../../src/backup/promotion-answers.ts';
 import { MARK_VARIABLE, PromotionMark, promotedSince } from '../../../src/backup/promotion-mark.ts';
+import { PromotionMarks } from '../../../src/backup/promotion-marks.ts';
 import { saysPromoted } from '../../../src/mirror/faults.ts';
-import { withOwnClock } from '../mirror/stand-ins.ts';
+import { passSeconds, withOwnClock } from '../mirror/stand-ins.ts';
 
 const log = withOwnClock();
 let directory: string;
@@ -28,23 +30,51 @@ const configOf = (DEST_DIR = '/data/backup/', more: NodeJS.ProcessEnv = {}) =>
 const SOURCE = { command: '' };
 const gone = new AbortController().signal;
 
-/** A service of which it is told what is done, and which may have something that does not end. */
-function bed(isOver = true) {
+/** A service of which it is told what is done, and which may have something that does not end. @param names those of its sources */
+function bed({ isOver = true, names = [] as string[] } = {}) {
   const done: string[] = [];
   const note = (what: string) => void done.push(what);
+  const config = configOf();
+  const doors = new Doors(config);
+  for (const name of names) doors.add(name);
   const promotion = new Promotion({
-    config: configOf(),
-    guard: { rest: async () => note('rest'), renew: async () => note('renew') },
-    key: { restrict: () => note('restrict') },
+    ...{ config, doors },
+    guard: {
+      rest: async () => note('rest'),
+      renew: async () => note('renew'),
+      renewFor: async (some) => note(`renew ${some}`),
+    },
+    keys: { restrict: () => note('restrict'), fingerprintOf: (name) => `key of ${name}` },
     sshd: {
-      endSessionsForGood: async () => {
-        note('end');
+      endSessionsForGood: async (fingerprint) => {
+        note(fingerprint === undefined ? 'end' : `end ${fingerprint}`);
         return { sessions: 1, isOver };
       },
     },
     reports: { renewBar: () => {} },
   });
-  return { promotion, done, mark: new PromotionMark(configOf()) };
+  const reported = () =>
+    doors
+      .list()
+      .filter((door) => promotion.report(door))
+      .map(({ name }) => name);
+  return { promotion, done, doors, reported, mark: new PromotionMark(config) };
+}
+
+/** Has a session say whether it may go on. @param name of its source */
+function mayGoOn(name: string): boolean {
+  Object.assign(process.env, { DEST_DIR: '/data/backup', [MARK_VARIABLE]: new PromotionMark(configOf()).file });
+  if (name) process.env[SOURCE_VARIABLE] = name;
+  try {
+    admitUnlessPromoted();
+    return true;
+  } catch (cause) {
+    expect(cause).toBeInstanceOf(Promoted);
+    return false;
+  } finally {
+    delete process.env[SOURCE_VARIABLE];
+    delete process.env.DEST_DIR;
+  }
 }
 
 test('the mark is there until it is removed, each DEST_DIR has its own, and what it holds does not count', () => {
@@ -107,25 +137,99 @@ test('the service ends what it has let in, and begins anew when it receives agai
 });
 
 test('what does not end is said, and nothing is received all the same', async () => {
-  const { promotion, mark } = bed(false);
+  const { promotion, mark } = bed({ isOver: false });
   const { isDone, text } = await promotion.commands.promote(SOURCE, gone);
   expect([isDone, Boolean(mark.since)]).toEqual([false, true]);
   expect(text).toContain('请稍后再次执行');
 });
 
+test('of several sources one is taken over and given back by itself, and the others mirror on', async () => {
+  const { promotion, done, reported } = bed({ names: ['web1', 'web2', 'constructor'] });
+  const { promote, demote } = promotion.commands;
+  const web1 = { command: '', source: 'web1' };
+  expect(await demote(web1, gone)).toEqual({
+    isDone: true,
+    text: 'DEST_DIR=/data/backup/web1 没有被接管，照常接收镜像',
+  });
+  const { isDone, text } = await promote(web1, gone);
+  expect([isDone, text]).toEqual([
+    true,
+    expect.stringMatching(/^备份端已接管 DEST_DIR=\/data\/backup\/web1，自 .* --demote --source web1$/),
+  ]);
+  expect(done).toEqual(['restrict', 'end key of web1']);
+  expect(log.text).toContain('--demote --source web1');
+  expect([promotion.report(), reported()]).toEqual([null, ['web1']]);
+  expect(['web1', 'web2', 'constructor', 'later'].map(mayGoOn)).toEqual([false, true, true, true]);
+  done.length = 0;
+  expect(await demote(web1, gone)).toMatchObject({
+    text: expect.stringContaining('DEST_DIR=/data/backup/web1 重新接收'),
+  });
+  expect([done, reported(), mayGoOn('web1')]).toEqual([['renew web1', 'restrict'], [], true]);
+});
+
+test('without a name it is all sources, also those to come, of which one can be given back by itself', async () => {
+  const { promotion, done, doors, reported } = bed({ names: ['web1', 'web2'] });
+  const { promote, demote } = promotion.commands;
+  expect((await promote(SOURCE, gone)).text).toContain('DEST_DIR=/data/backup（全部源端），自 ');
+  expect(done).toEqual(['restrict', 'end', 'rest']);
+  doors.add('web3');
+  expect(reported()).toEqual(['web1', 'web2', 'web3']);
+  expect(['web1', 'web2', 'web3', 'later'].map(mayGoOn)).toEqual([false, false, false, false]);
+  const since = promotion.report();
+  done.length = 0;
+  await demote({ command: '', source: 'web2' }, gone);
+  expect(done).toEqual(['renew', 'restrict']);
+  expect([promotion.report(), reported()]).toEqual([null, ['web1', 'web3']]);
+  expect(promotion.report({ name: 'web1', directory: '/data/backup/web1' })).toBe(since);
+  expect(['web1', 'web2', 'web3'].map(mayGoOn)).toEqual([false, true, false]);
+  done.length = 0;
+  expect((await demote(SOURCE, gone)).text).toContain('DEST_DIR=/data/backup（全部源端） 重新接收镜像');
+  expect([done, reported()]).toEqual([['renew web1,web3', 'restrict'], []]);
+  expect(['web1', 'web2', 'web3'].map(mayGoOn)).toEqual([true, true, true]);
+  expect(readdirSync(directory).filter((name) => name.startsWith('promoted'))).toEqual([]);
+});
+
+test('a source is kept off under another name, too, and while it is forgotten, which is no end of it', async () => {
+  const { promotion, doors, reported } = bed({ names: ['web1', 'web2'] });
+  await promotion.commands.promote({ command: '', source: 'web1' }, gone);
+  const marks = new PromotionMarks(configOf(), doors);
+  for (const from of ['web1', 'web2']) marks.inherit(doors.doorOf(from), doors.add(`${from}-new`));
+  expect(['web1', 'web2', 'web1-new', 'web2-new'].map(mayGoOn)).toEqual([false, true, false, true]);
+  expect(marks.sinceOf(doors.doorOf('web1-new'))).toEqual(marks.sinceOf(doors.doorOf('web1')));
+  void promotion.keep();
+  await passSeconds(2);
+  expect(reported()).toEqual(['web1', 'web1-new']);
+  doors.remove('web1');
+  await passSeconds(2);
+  expect(promotion.report(doors.doorOf('web1'))).toBeNull();
+  expect([mayGoOn('web1'), log.text.includes('重新接收镜像')]).toEqual([false, false]);
+});
+
+test('a source that there is not is none to be taken over', async () => {
+  const { promotion, done } = bed({ names: ['web1'] });
+  for (const source of ['web2', '', '../web1', 7, null])
+    await expect(promotion.commands.promote({ command: '', source }, gone)).rejects.toThrow('没有名为');
+  const restore = promotion.unlessPromoted(async () => ({ isDone: true, text: 'done' }));
+  expect(await restore({ command: '', source: 'web1' }, gone)).toMatchObject({ isDone: true });
+  await promotion.commands.promote({ command: '', source: 'web1' }, gone);
+  expect(await restore({ command: '' }, gone)).toMatchObject({ isDone: false });
+  expect(done).toEqual(['restrict', 'end key of web1']);
+});
+
 test('where no service runs that would look for a mark, none is made', async () => {
-  const { argv, env } = process;
-  const ask = async (word: string) => answerPromotion([word]).catch(({ message }) => message);
+  const { env } = process;
+  const ask = async (...words: string[]) => answerPromotion(words).catch(({ message }) => message);
   try {
     process.env = { ...env, HOST_KEY_DIR: directory, DEST_DIR: directory, STATUS_FILE: join(directory, 'status.json') };
-    for (const word of ['--promote', '--demote']) {
-      process.argv = [...argv.slice(0, 2), word];
-      expect(await ask(word)).toContain(`没有 start-sshd 曾以 HOST_KEY_DIR=${directory}`);
-    }
-    process.argv = [...argv.slice(0, 2), '--promote', 'now'];
-    expect(await ask('--promote')).toContain('用法错误');
+    for (const words of [['--promote'], ['--demote'], ['--promote', '--source', 'web1']])
+      expect(await ask(...words)).toContain(`没有 start-sshd 曾以 HOST_KEY_DIR=${directory}`);
+    for (const words of [
+      ['--promote', 'now'],
+      ['--promote', '--source'],
+    ])
+      expect(await ask(...words)).toContain('用法错误');
   } finally {
-    Object.assign(process, { argv, env });
+    process.env = env;
   }
   expect(readdirSync(directory)).toEqual([]);
   expect(await answerPromotion(['--status'])).toBeUndefined();

@@ -12,6 +12,10 @@ test('what was received last is told to the moment, and is nothing before; witho
     const before = Date.now();
     mark.put();
     expect(Math.abs((receivedAt(directory)?.getTime() ?? 0) - before)).toBeLessThan(1000);
+    expect(receivedAt(directory, 'web1')).toBeUndefined();
+    new ReceiptMark(join(directory, 'admission'), 'web1').put();
+    expect(receivedAt(directory, 'web1')).toBeDefined();
+    expect(receivedAt(directory, 'web2')).toBeUndefined();
     new ReceiptMark('').put();
     new ReceiptMark(join(directory, 'gone', 'admission')).put();
   } finally {

@@ -136,6 +136,16 @@ test.each<[string, (bed: Bed) => void]>([
   expect(bed.told).not.toContain('临时文件');
 });
 
+test('an older version stays, also one of a source that has a directory of its own', async () => {
+  for (const history of ['.history', 'below/.history']) {
+    await using bed = new Bed();
+    mkdirSync(bed.at(history));
+    await bed.begin(`3>${history}/${NAME}`, '--backup', `--backup-dir=${bed.at(history, 'now-1-2')}`);
+    await bed.kill();
+    expect(readdirSync(bed.at(history))).toEqual([NAME]);
+  }
+});
+
 test.each([
   ['is only read', `3<>below/${NAME} 3<below/${NAME}`, []],
   ['has a name of its own', '3>below/.big.iso.part', []],

@@ -64,3 +64,33 @@ test('reports of sessions are told, and only commands that were refused are coun
     rmSync(directory, { recursive: true });
   }
 });
+
+test('what one source says is not told of another one: neither who mirrors where, nor what was refused', () => {
+  const reports = new Reports();
+  for (let n = 0; n < 50; n++) reports.of('web1').complain('refused', `flood of web1, ${n}`);
+  reports.of('web2').complain('refused', 'the only one of web2');
+  const told = (text: string) => complaints.filter(({ message }) => message.includes(text)).length;
+  expect(told('flood of web1')).toBeLessThanOrEqual(20);
+  expect(told('源端 web2：拒绝执行源端的命令：the only one of web2')).toBe(1);
+  expect([reports.of('web1').refused, reports.of('web2').refused, reports.of().refused, reports.report()]).toEqual([
+    50, 1, 0, 51,
+  ]);
+  expect(reports.of('web1').greet('one thief (192.0.2.1) /data/backup/web2')).toBe('[]');
+  expect(reports.of('web2').greet('two web2 (192.0.2.2) /data/backup/web2')).toBe('[]');
+  expect(reports.of('no name')).toBe(reports.of());
+});
+
+test('sources that are there no more take no place from those that come later, of which each may read by its own leave', () => {
+  const reports = new Reports();
+  reports.of().leave.give(60_000);
+  for (let n = 0; n < 1000; n++) {
+    reports.of(`web${n}`).leave.give(60_000);
+    reports.keepOnly([`web${n}`]);
+  }
+  expect(reports.of('web999').leave.report()).not.toBeNull();
+  expect(reports.of('web1000').leave.report()).toBeNull();
+  expect(reports.of().leave.report()).not.toBeNull();
+  reports.keepOnly(['']);
+  expect(reports.of('web999').leave.report()).toBeNull();
+  reports.of().leave.give(0);
+});

@@ -5,7 +5,7 @@ import { complaints } from '../../../src/service/status.ts';
 /** Sources by a clock of their own, which speak where a test has them do so. */
 class Bed {
   seconds = 0;
-  readonly sources = new Sources(() => this.seconds * 1000);
+  readonly sources = new Sources('', () => this.seconds * 1000);
 
   /** Has a source speak at a time, s; returns the names of others that it is told. */
   speak(seconds: number, instance: string, directory = '/backup'): string[] {

@@ -3,6 +3,7 @@ import { version } from '../../../package.json';
 import type { Trouble } from '../../../src/backup/guard.ts';
 import { metricsOf } from '../../../src/backup/monitor.ts';
 import type { Shortage } from '../../../src/backup/room.ts';
+import type { SourceStatus } from '../../../src/backup/source-status.ts';
 import { describe, judge, look, PROBLEMS, problemsOf, type Status } from '../../../src/backup/status.ts';
 import { registryOf } from '../../../src/service/metrics.ts';
 
@@ -11,7 +12,23 @@ const destination = (writable: boolean, shortage: Shortage | null = null) => ({
   ...{ directory: '/data/backup', writable, free_bytes: 5_000_000, size_bytes: 8_000_000, free_files: 1000 },
   ...{ shortage, trouble: null },
 });
-const statusWith = (change: Partial<Status>): Status => ({
+/** Tells of one source, as the service does of the one without a name. */
+const sourceWith = (change: Partial<SourceStatus> = {}): SourceStatus => ({
+  ...{ name: '', directory: '/data/backup', key: 'SHA256:abc', sessions: 2, received: null, refused: 3 },
+  ...{ restore: null, doubled: [], history: null, promoted: null, ...change },
+});
+const named = (name: string, change: Partial<SourceStatus> = {}) =>
+  sourceWith({ ...{ name, directory: `/data/backup/${name}`, refused: 0 }, ...change });
+/** What the state of all says of a source without a name, too. */
+const statusWith = (change: Partial<Status>): Status => {
+  const status = stateWith(change);
+  const { key, sessions, received, refused, restore, doubled, history, promoted } = status;
+  return {
+    sources: [sourceWith({ key, sessions, received, refused, restore, doubled, history, promoted })],
+    ...status,
+  };
+};
+const stateWith = (change: Partial<Status>): Omit<Status, 'sources'> & Partial<Status> => ({
   program: 'start-sshd',
   version: '1.0.0',
   pid: 7,
@@ -127,7 +144,7 @@ about('the metrics', () => {
   let status = statusWith({});
   const values = async () => {
     const registry = await registryOf(metricsOf(() => status));
-    const lines = [...(await registry.metrics()).matchAll(/^rsync_backup_(\S+) (\S+)$/gm)];
+    const lines = [...(await registry.metrics()).matchAll(/^rsync_backup_(.+) (\S+)$/gm)];
     return Object.fromEntries(lines.map(([, name, value]) => [name, value]));
   };
   const ofSource = (readings: Record<string, string>) =>
@@ -137,7 +154,7 @@ about('the metrics', () => {
     ...{ free_bytes: '5000000', size_bytes: '8000000', free_files: '1000' },
   });
   const service = { healthy: '1', shell_allowed: '0', start_time_seconds: '1760011200' };
-  const noProblem = Object.fromEntries(PROBLEMS.map((problem) => [`problem{problem="${problem}"}`, '0']));
+  const noProblem = Object.fromEntries(PROBLEMS.map((problem) => [`problem{problem="${problem}",source=""}`, '0']));
   const build = { [`build_info{version="${version}"}`]: '1' };
 
   test('are the same state, of one source without a name, without what is not known', async () => {
@@ -172,7 +189,87 @@ about('the metrics', () => {
     [['no_key', 'disk_full'], { key: null, destination: destination(true, 'quota') }],
   ])('name what is wrong: %p', async (problems, change) => {
     status = statusWith({ sessions: 4, ...change });
-    const found = Object.fromEntries(problems.map((problem) => [`problem{problem="${problem}"}`, '1']));
+    const found = Object.fromEntries(problems.map((problem) => [`problem{problem="${problem}",source=""}`, '1']));
     expect(await values()).toEqual({ ...usual, ...service, ...noProblem, ...build, healthy: '0', ...found });
+  });
+
+  test('are those of each source, whose name is a label', async () => {
+    const sources = [
+      named('web1', {
+        received: '2025-10-09T12:00:00.000Z',
+        refused: 5,
+        history: { days: 30, versions: 7, bytes: 512 },
+      }),
+      named('web2', { key: null, sessions: 0, promoted: '2025-10-09T12:00:01.000Z' }),
+    ];
+    status = statusWith({ sessions: 2, sources });
+    const found = await values();
+    const both = (name: string) => ['web1', 'web2'].map((source) => found[`${name}{source="${source}"}`]);
+    expect(both('sessions')).toEqual(['2', '0']);
+    expect(both('refused_total')).toEqual(['5', '0']);
+    expect(both('promoted')).toEqual(['0', '1']);
+    expect(both('history_versions')).toEqual(['7', undefined as never]);
+    expect(both('last_received_timestamp_seconds')).toEqual(['1760011200', undefined as never]);
+    const problem = (name: string, source: string) => found[`problem{problem="${name}",source="${source}"}`];
+    expect(['', 'web1', 'web2'].map((source) => problem('no_key', source))).toEqual([undefined as never, '0', '1']);
+    expect(['', 'web1'].map((source) => problem('destination', source))).toEqual(['0', undefined as never]);
+    expect(found['free_bytes{source=""}']).toBe('5000000');
+    expect(Object.keys(found).filter((name) => /^(sessions|promoted)\{source=""/.test(name))).toEqual([]);
+  });
+});
+
+about('several sources with names', () => {
+  const since = '2025-10-09T12:00:01.000Z';
+  const doubled = [{ directory: '/data/backup/web3', sources: ['one (::1)', 'two (::1)'] }];
+
+  test('are well, or are said to be taken over', () => {
+    const line = (sources: SourceStatus[]) => judge(statusWith({ sources }));
+    expect(line([named('web1'), named('web2')])).toEqual({
+      healthy: true,
+      line: '健康: SSH 服务运行中，2 个连接，2 个源端',
+    });
+    expect(line([named('web1', { promoted: since }), named('web2')])).toMatchObject({
+      ...{ healthy: true, line: expect.stringContaining('2 个源端，其中 1 个已被接管') },
+    });
+  });
+
+  test('are named where something is wrong with them, in reports as well, and no more of them than can be read', () => {
+    const status = statusWith({
+      sources: [named('web1', { promoted: since }), named('web2', { key: null }), named('web3', { doubled })],
+      doubled,
+    });
+    expect(problemsOf(status)).toEqual(['no_key', 'doubled']);
+    expect(judge(status).line).toBe(
+      '不健康: 没有源端 web2 的公钥，它无法登录（若已不再使用，请移走 /data/backup/web2）；多个名为 web3 的 rsync-inotify 同时镜像到 /data/backup/web3 (one (::1)、two (::1))，请只保留一个',
+    );
+    expect(look(status).sightings).toEqual([
+      { problem: 'no_key', source: 'web2', text: expect.stringContaining('没有源端 web2 的公钥，它无法登录') },
+      { problem: 'doubled', source: 'web3', text: expect.stringContaining('名为 web3') },
+      {
+        ...{ problem: 'promoted', source: 'web1' },
+        text: '备份端已接管源端 web1，不接收它的镜像，直到执行 start-sshd --demote --source web1',
+      },
+    ]);
+    const many = Array.from({ length: 50 }, (_, n) => named(`web${n}`, { key: null }));
+    expect(judge(statusWith({ sources: many })).line).toMatch(
+      /源端 web4 的公钥，它无法登录（.*）；…另有 45 个问题，见 --status$/,
+    );
+    expect(look(statusWith({ sources: many, promoted: since })).sightings).toHaveLength(51);
+  });
+
+  test('are rows of a table', () => {
+    const restore = { until: since, reading: 1 };
+    const sources = [
+      named('web1', { promoted: since, refused: 4, history: { days: 30, versions: 7, bytes: 512 } }),
+      named('web2', { key: null, restore, sessions: 0 }),
+      named('web3'),
+    ];
+    const lines = describe(statusWith({ sources, restore })).split('\n');
+    expect(lines.filter((line) => line.startsWith('源端公钥') || line.startsWith('允许恢复'))).toEqual([]);
+    const at = lines.findIndex((line) => line.startsWith('源端 '));
+    expect(lines[at]?.split(/ {2,}/)).toEqual(['源端', '连接', '最近接收', '拒绝的命令', '旧版本', '状态', '公钥']);
+    expect(lines[at + 1]).toMatch(/^web1 +2 +– +4 +7 \(512 B\) +已接管，自 2025-10-09 \S+ 起 +SHA256:abc$/);
+    expect(lines[at + 2]).toMatch(/^web2 +0 +– +0 +– +没有公钥；允许恢复，到 2025-10-09 \S+ 为止 +–$/);
+    expect(lines[at + 3]).toMatch(/^web3 +2 +– +0 +– +正常 +SHA256:abc$/);
   });
 });

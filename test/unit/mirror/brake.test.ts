@@ -148,6 +148,7 @@ describe('a batch', () => {
     using directory = scratch();
     const { brake, rsync, state, known, send } = brakeIn(directory.path);
     const moved = event('moved_from', { isDirectory: true });
+    state.departures.note('d', moved.kind);
     state.note('d', moved, undefined);
     state.changes.take(0);
     rsync.losses = 80;

@@ -47,7 +47,7 @@ test.each([
   ['SSH_OPTS', '-p 70000', 'ssh 不接受这些选项：Bad port'],
   ['RSYNC_OPTS', "-a 'open", '引号或反斜杠没有配对'],
   ['RSYNC_OPTS', '-a --delete-nothing', 'rsync 不接受这些选项：'],
-  ['RSYNC_OPTS', '-a --password-file=/x', 'rsync 不接受这些选项：The --password-file option may only be used'],
+  ['RSYNC_OPTS', '-a --password-file=/x', 'rsync:// 目标的密码文件请写入 RSYNC_PASSWORD_FILE'],
   ['RSYNC_OPTS', '-a --delete-before --delete-after', 'rsync 不接受这些选项：rsync: You may not combine multiple'],
   ['RSYNC_OPTS', '-a --exclude-from=/no/such', 'rsync 不接受这些选项：rsync: '],
 ])('%s="%s" is refused', (name, value, reason) => {
@@ -74,4 +74,21 @@ test.each([
   '-a --write-batch=/no/such/batch --port=1 --timeout=1 --files-from=/dev/null --log-file=/no/such/log',
 ])('all that is right is said to be: %s', (RSYNC_OPTS) => {
   expect(check({ RSYNC_OPTS, SSH_OPTS: '-p 2222' })).toEqual({ status: 0, lines: ['配置有效，所需程序齐全 ✓'] });
+});
+
+test('options for daemons alone are taken where all targets that get them are daemons', () => {
+  const DEST_HOST = 'rsync://me@127.0.0.1:1/m/';
+  const valid = { status: 0, lines: ['配置有效，所需程序齐全 ✓'] };
+  expect(check({ DEST_HOST, RSYNC_OPTS: '-av --contimeout=30 --motd' })).toEqual(valid);
+  expect(check({ DEST_HOSTS: `${DEST_HOST} localhost`, DEST_RSYNC_OPTS: `${DEST_HOST}: --contimeout=30` })).toEqual(
+    valid,
+  );
+  expect(check({ DEST_HOSTS: `${DEST_HOST} localhost`, RSYNC_OPTS: '-av --contimeout=30' })).toEqual({
+    status: 2,
+    lines: [expect.stringContaining('--contimeout')],
+  });
+  expect(check({ DEST_HOST, RSYNC_OPTS: '-av --no-such-option' })).toEqual({
+    status: 2,
+    lines: [expect.stringMatching(/RSYNC_OPTS=.*rsync 不接受这些选项：/)],
+  });
 });

@@ -1,61 +1,11 @@
 import { describe, expect, test } from 'bun:test';
 import { mkdirSync, symlinkSync } from 'node:fs';
 import { resolve } from 'node:path';
-import fc from 'fast-check';
-import {
-  absoluteSource,
-  destinationOf,
-  hostsOf,
-  isWatched,
-  loginOf,
-  nameOf,
-  parseTarget,
-  readConfig,
-} from '../../../src/mirror/config.ts';
+import { absoluteSource, destinationOf, hostsOf, loginOf, nameOf, originOf } from '../../../src/mirror/config.ts';
+import { isWatched, readConfig } from '../../../src/mirror/environment.ts';
 import { scratch } from '../service/scratch.ts';
 
 const SOURCE_DIR = '/tmp/';
-
-describe('parseTarget', () => {
-  test('knows users, names and addresses', () => {
-    expect(parseTarget('rsync-backup')).toEqual({ user: 'root', host: 'rsync-backup' });
-    expect(parseTarget('me@192.0.2.7')).toEqual({ user: 'me', host: '192.0.2.7' });
-    expect(parseTarget('me@[2001:db8::1]')).toEqual({ user: 'me', host: '2001:db8::1' });
-    expect(parseTarget('2001:db8::1')).toEqual({ user: 'root', host: '2001:db8::1' });
-    expect(parseTarget('fe80::1%eth0').host).toBe('fe80::1%eth0');
-  });
-
-  test('refuses what ssh or rsync could take for something else', () => {
-    for (const wrong of [
-      '',
-      '-oProxyCommand=x',
-      'a b',
-      'user@',
-      '@host',
-      'me@-host',
-      '-me@host',
-      'a/b',
-      'a;b',
-      'a\nb',
-      'h:22:x y',
-    ]) {
-      expect(() => parseTarget(wrong)).toThrow('[user@]host');
-    }
-  });
-
-  test('never lets anything through that starts like an option or holds a space', () => {
-    fc.assert(
-      fc.property(fc.string({ unit: 'binary' }), (value) => {
-        try {
-          const { user, host } = parseTarget(value);
-          expect(`${user} ${host}`).toMatch(/^[^\s-]\S* [^\s-]\S*$/);
-        } catch (error) {
-          expect(`${error}`).toContain('[user@]host');
-        }
-      }),
-    );
-  });
-});
 
 test('absoluteSource keeps what the end of a path means to rsync', () => {
   expect(absoluteSource('/data/source/')).toBe('/data/source/');
@@ -98,6 +48,16 @@ describe('the targets', () => {
     expect(targets({ DEST_HOST: 'x', DEST_HOSTS: 'a, me@b:/c me@[::1]:d  2001:db8::1' })).toEqual([
       ...['root@a:/b/', 'me@b:/c', 'me@[::1]:d', 'root@[2001:db8::1]:/b/'],
     ]);
+  });
+
+  test('have a directory of the source below their own where it has a name, which reports tell, too', () => {
+    const SOURCE_NAME = 'web1';
+    expect(targets({ SOURCE_NAME, DEST_HOST: 'host' })).toEqual(['root@host:/b/web1/']);
+    expect(targets({ SOURCE_NAME, DEST_HOSTS: 'a a:/c a:d/ a:~ rsync://nas/m/x/' })).toEqual([
+      ...['root@a:/b/web1/', 'root@a:/c/web1/', 'root@a:d/web1/', 'root@a:~/web1/', 'rsync://nas/m/x/web1/'],
+    ]);
+    expect(originOf({ SOURCE_DIR, SOURCE_NAME }).place).toBe('源目录: /tmp/，源端名称: web1');
+    expect(originOf({ SOURCE_DIR, SOURCE_NAME: '' }).place).toBe('源目录: /tmp/');
   });
 
   test('share what was parsed of the options', () => {

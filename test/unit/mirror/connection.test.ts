@@ -1,13 +1,13 @@
-import { expect, test } from 'bun:test';
+import { expect, spyOn, test } from 'bun:test';
 import { readdirSync } from 'node:fs';
 import { Connection, statusOf } from '../../../src/mirror/connection.ts';
 import { HostKeys } from '../../../src/mirror/host-keys.ts';
 import { TargetState } from '../../../src/mirror/target-state.ts';
 import { lifecycle } from '../../../src/service/lifecycle.ts';
-import { children, signalGroup } from '../../../src/service/processes.ts';
+import { signalGroup } from '../../../src/service/processes.ts';
 import { eventually } from '../../processes.ts';
 import { scratch, standIn } from '../service/scratch.ts';
-import { hostFor, keepLog, request } from './stand-ins.ts';
+import { hostFor, keepLog, request, startedFromNow } from './stand-ins.ts';
 
 /** What an exit status of rsync means where a login ends with `login`. */
 async function meaningOf(status: number, login: number, route = () => ({})): Promise<number> {
@@ -71,17 +71,17 @@ test.each([
   const { connection, state } = connectionBy(directory.path);
   const events: string[] = [];
   for (const event of ['tried', 'connected', 'lost']) connection.on(event, () => events.push(event));
-  const others = children.size;
+  const programs = startedFromNow();
   const started = () => readdirSync(directory.path).filter((name) => name.endsWith('.pid'));
   const endAll = () => {
-    for (const child of [...children].slice(others)) signalGroup(child, 'SIGKILL');
+    for (const child of programs()) signalGroup(child, 'SIGKILL');
   };
   await connection.openAhead();
   expect(events).toEqual(['connected']);
   expect(state.up).toBe(false);
   if (isEnded) {
     endAll();
-    await eventually(() => children.size === others);
+    await eventually(() => programs().length === 0);
   }
   const keeping = connection.keep();
   await eventually(() => events.length >= told.length);
@@ -91,5 +91,53 @@ test.each([
   endAll();
   await keeping;
   expect(events).toEqual([...told, 'lost']);
+  request.end();
+});
+
+test('a connection that was opened ahead is opened anew where it is asked for, and one that was not is not opened', async () => {
+  using directory = scratch();
+  using _ssh = standIn('ssh', directory.path, CONNECTED);
+  using _log = keepLog();
+  request.begin();
+  const { connection } = connectionBy(directory.path);
+  const events: string[] = [];
+  for (const event of ['connected', 'lost']) connection.on(event, () => events.push(event));
+  const programs = startedFromNow();
+  await connection.renewAhead();
+  expect([events, programs()]).toEqual([[], []]);
+  await connection.openAhead();
+  const { socket } = connection;
+  await connection.renewAhead();
+  expect(events).toEqual(['connected', 'lost', 'connected']);
+  expect(connection.socket).not.toBe(socket as string);
+  await eventually(() => programs().length === 1); // the former one has been ended
+  for (const child of programs()) signalGroup(child, 'SIGKILL');
+  await eventually(() => programs().length === 0);
+  request.end();
+});
+
+test('a backup that stays away is looked for at least every 20 s, but not by all of its sources at the same moments', async () => {
+  using directory = scratch();
+  using _ssh = standIn('ssh', directory.path, 'exit 255');
+  using _log = keepLog();
+  request.begin();
+  const waitsOf = async () => {
+    const waits: number[] = [];
+    const pausing = spyOn(lifecycle, 'pause').mockImplementation(async (ms) => {
+      waits.push(ms);
+      lifecycle.stopping = waits.length === 8;
+    });
+    await connectionBy(directory.path).connection.keep();
+    pausing.mockRestore();
+    lifecycle.stopping = false;
+    return waits;
+  };
+  const [one, other] = [await waitsOf(), await waitsOf()];
+  for (const waits of [one, other])
+    for (const [n, most] of [1, 2, 4, 8, 16, 20, 20, 20].entries()) {
+      expect(waits[n]).toBeLessThanOrEqual(most * 1000);
+      expect(waits[n]).toBeGreaterThanOrEqual(most * 500);
+    }
+  expect(one).not.toEqual(other);
   request.end();
 });

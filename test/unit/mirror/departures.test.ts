@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'bun:test';
-import { Departures, MAX_DEPARTURES, Search } from '../../../src/mirror/departures.ts';
+import { Departures, MAX_DEPARTURES, MAX_EXPLAINED, Search } from '../../../src/mirror/departures.ts';
 import { estimate } from '../../../src/mirror/estimate.ts';
 import { change, statsOf } from './stand-ins.ts';
 
@@ -76,12 +76,50 @@ describe('a directory that nobody saw arrive', () => {
     expect(paths.map((path) => search.finds(path))).toEqual([true, true, true, false, true, false]);
   });
 
+  test('is found where it was empty, too', () => {
+    const departures = new Departures();
+    for (const path of ['empty', 'void']) departures.leave(path);
+    const search = new Search(departures, ['new', 'new/empty'], sourceOf('new', 'new/empty'));
+    expect(['empty', 'void'].map((path) => search.finds(path))).toEqual([true, true]);
+  });
+
   test('is lost where nothing new holds what was in it', () => {
     const departures = new Departures();
     departures.leave('photos');
     expect(new Search(departures, [], sourceOf('photos/a')).finds('photos/a')).toBe(false);
     const search = new Search(departures, ['archive'], sourceOf('archive', 'archive/other'));
     for (let n = 0; n < 100; n++) expect(search.finds(`photos/${n}`)).toBe(false);
+    expect(search.finds('photos')).toBe(false);
+  });
+});
+
+describe('of a directory that has come it is known where from', () => {
+  const saying = (...steps: ((departures: Departures) => void)[]) => {
+    const departures = new Departures();
+    for (const step of steps) step(departures);
+    return ['a', 'a/b', 'c', 'c/b'].filter((path) => departures.isExplained(path));
+  };
+  const made = (path: string) => (departures: Departures) => departures.note(path, 'create');
+  const gone = (path: string) => (departures: Departures) => departures.note(path, 'moved_from');
+  const came = (from: string, to: string) => (departures: Departures) => departures.arrive(from, to);
+
+  test('where it was made', () => expect(saying(made('a'), made('a/b'))).toEqual(['a', 'a/b']));
+  test('where it was moved within the source', () => expect(saying(gone('old'), came('old', 'c'))).toEqual(['c']));
+  test('not where a file was', () => expect(saying(came('old', 'c'))).toEqual([]));
+  test('not where it was moved from anywhere else', () =>
+    expect(saying((departures) => departures.note('c', 'moved_to'))).toEqual([]));
+  test('not where that had not long been where it was', () =>
+    expect(saying(gone('old'), (departures) => departures.arrive('old', 'c', false))).toEqual([]));
+  test('not any more once it, or what it lies in, was moved away', () =>
+    expect(saying(made('a'), made('a/b'), made('c'), gone('a'), gone('c/b'))).toEqual(['c']));
+  test.each(['delete', 'moved_to'] as const)('not any more after %s', (kind) => {
+    const over = (path: string) => (departures: Departures) => departures.note(path, kind);
+    expect(saying(made('a'), made('c'), over('a'), over('c/b'))).toEqual(['c']);
+  });
+  test('of the last ones', () => {
+    const more = Array.from({ length: MAX_EXPLAINED - 1 }, (_, n) => made(`${n}`));
+    expect(saying(made('a'), made('c'), ...more)).toEqual(['c']);
+    expect(saying(made('a'), made('c'), made('a'), ...more)).toEqual(['a']);
   });
 });
 

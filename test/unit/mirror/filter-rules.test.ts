@@ -1,10 +1,13 @@
 import { afterAll, beforeAll, describe, expect, test } from 'bun:test';
 import { spawnSync } from 'node:child_process';
-import { lchownSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { lchownSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, utimesSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { quote } from 'shlex';
 import { type FilterRules, readRules } from '../../../src/mirror/filter-rules.ts';
+import { planFor } from '../../../src/mirror/options.ts';
 import { parseOptions } from '../../../src/mirror/rsync-options.ts';
+import { LIST_OPTIONS } from '../../../src/mirror/scopes.ts';
 import { Random } from '../../model.ts';
 
 const bytes = (path: string) => Buffer.from(path, 'latin1');
@@ -109,7 +112,13 @@ describe('rules mean to us what they mean to rsync', () => {
   function compare(words: readonly string[]): boolean {
     const rules = readRules(parseOptions(words));
     if (!rules) return false;
-    const all = [...rules.words, ...words.filter((word) => word === '--delete-excluded')];
+    const written = [...rules.words, ...words.filter((word) => word === '--delete-excluded')];
+    compareBy(written, rules, words);
+    if (words.includes('--filter=!')) compareBy(words, rules, words); // what that takes back is not written
+    return true;
+  }
+
+  function compareBy(all: readonly string[], rules: FilterRules, words: readonly string[]): void {
     const sent = askRsync(all, join(directory, 'full'), join(directory, 'empty'));
     if (sent.status !== 0) throw new Error(`rsync refuses ${JSON.stringify(words)}: ${sent.stderr}`);
     const expected = paths.filter(({ path, isDirectory }) => !isOut(rules, path, isDirectory)).map(({ path }) => path);
@@ -124,7 +133,6 @@ describe('rules mean to us what they mean to rsync', () => {
       .filter((path) => paths.some((it) => it.path === path && !it.isDirectory))
       .filter(isDeletable);
     expect({ words, gone: found.sort() }).toEqual({ words, gone: gone.sort() });
-    return true;
   }
 
   const seed = Number(process.env.SEED ?? Date.now() % 1_000_000);
@@ -253,13 +261,37 @@ test.each([
   expect(rules.leavesAlone('other', true)).toBe(!options.includes('--include'));
 });
 
+describe('with names on a list, the source itself', () => {
+  /** Whether an rsync that is given a name of nothing mirrors the source itself, too. */
+  const isMirrored = (words: readonly string[]) => {
+    const directory = mkdtempSync(join(tmpdir(), 'filter-rules-'));
+    const [source, target] = ['source', 'target'].map((name) => join(directory, name)) as [string, string];
+    for (const path of [source, target]) mkdirSync(path);
+    utimesSync(source, 1, 1);
+    const args = ['-rtni', ...words, ...LIST_OPTIONS, `${source}/`, `${target}/`];
+    const { stdout, stderr } = spawnSync('rsync', args, { encoding: 'utf8', input: './nothing\0' });
+    rmSync(directory, { recursive: true });
+    expect(stderr).toBe('');
+    return stdout === '.d..t...... ./\n';
+  };
+
+  test.each([
+    ...['--exclude=*', '--exclude=/*', '--exclude=.', '--exclude=.*', '--exclude=?', '--filter=-! /x', '--filter=H *'],
+    ...['--filter=-r *', '--exclude=**', '--exclude=*.tmp', '--exclude=/x', '--exclude=*/', '--include=*/|--exclude=*'],
+    ...['--exclude=*|--filter=!', '--filter=!|--exclude=*', '--include=/x|--exclude=*', '--filter=P *'],
+  ])('is mirrored under %s, if by a rule of ours', (options) => {
+    const RSYNC_OPTS = ['-a', ...options.split('|')].map(quote).join(' ');
+    const { words, listRules } = planFor({ RSYNC_OPTS, SSH_OPTS: '', RENAME_ON_TARGET: true });
+    expect(isMirrored(words)).toBe(listRules.length === 0);
+    expect(isMirrored([...listRules, ...words])).toBe(true);
+  });
+});
+
 test('rules of files are arguments, comments and empty lines are none, and a list may be begun anew', () => {
   const directory = mkdtempSync(join(tmpdir(), 'filter-rules-'));
   const file = join(directory, 'rules');
   writeFileSync(file, '# a\n; b\n\n- c\r\n+ d\n!\ne f \n');
-  expect(rulesOf(`--include-from=${file}`, '--exclude', 'x').words).toEqual([
-    ...['--include=- c', '--include=+ d', '--include=!', '--include=e f ', '--exclude=x'],
-  ]);
+  expect(rulesOf(`--include-from=${file}`, '--exclude', 'x').words).toEqual([...['--include=e f ', '--exclude=x']]);
   expect(rulesOf(`--exclude-from=${file}`).isHidden('c', false)).toBe(false);
   writeFileSync(file, Buffer.from([0xff, 0x0a]));
   expect(readRules(parseOptions([`--exclude-from=${file}`]))).toBeUndefined();

@@ -29,6 +29,13 @@ describe('attributes that a target cannot set', () => {
     expect([...state.unsettable]).toEqual(['owner']);
   });
 
+  test('of the source directory itself are told with a name, too', () => {
+    const faults = new Faults(() => '');
+    faults.read('rsync: [generator] failed to set permissions on "." (in mirror): Operation not permitted (1)\n');
+    make().flaws.note(outcome({ faults }));
+    expect(log.text).toContain('目标上不能设置权限，例如 ./：Operation not permitted');
+  });
+
   test('are tried again after 1, 2, 4 s … and at last once in the interval of the regular comparison', async () => {
     const bed = make({ interval: 20 });
     const times: number[] = [];

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'bun:test';
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { DryRunReader } from '../../../src/mirror/forecast.ts';
 import { planFor } from '../../../src/mirror/options.ts';
@@ -79,6 +79,7 @@ function rsyncWith(options: string[], report?: string) {
   for (const name of ['source', 'backup', 'backup/gone']) mkdirSync(place(name));
   for (const name of ['a', 'b', 'old']) writeFileSync(place(`backup/${name}`), '');
   for (const name of ['a', 'b', 'new', 'x']) writeFileSync(place(`source/${name}`), 'words');
+  utimesSync(place('source'), 1, 1); // always another time than that of the backup
   const log = report === undefined ? [] : [`--log-file=${place('log')}`, `--log-file-format=${report}`];
   const { stdout } = spawnSync('rsync', [
     ...options,

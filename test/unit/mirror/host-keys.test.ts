@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { lchownSync, mkdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { readConfig } from '../../../src/mirror/config.ts';
+import { readConfig } from '../../../src/mirror/environment.ts';
 import { HostKeys, temporaryDirectory } from '../../../src/mirror/host-keys.ts';
 import { parsePublicKey } from '../../../src/service/keys.ts';
 import { isRoot } from '../../pair.ts';

@@ -5,7 +5,7 @@ import { Doubts } from '../../../src/mirror/doubts.ts';
 import type { Event } from '../../../src/mirror/events.ts';
 import type { Watcher } from '../../../src/mirror/inotifywait.ts';
 import { startInotifywait } from '../../../src/mirror/inotifywait.ts';
-import { commandsFor, Inotifywaits } from '../../../src/mirror/inotifywaits.ts';
+import { argumentsFor, Inotifywaits } from '../../../src/mirror/inotifywaits.ts';
 import { Markers } from '../../../src/mirror/markers.ts';
 import { prepareProbe } from '../../../src/mirror/vigil.ts';
 import { children, signalGroup } from '../../../src/service/processes.ts';
@@ -35,7 +35,7 @@ async function watch(directory: string, trees: string[]): Promise<Watched> {
   const terrain = { plan: async () => undefined, explore: async () => false, calm: () => {}, limitDepth: () => {} };
   const config = { SOURCE_DIR: directory, WATCH_EXCLUDE: [] };
   const commands = () =>
-    trees.flatMap((tree) => commandsFor(config, directory, { exclusions: [], alone: [], trees: [tree] }));
+    trees.flatMap((tree) => argumentsFor(config, directory, { exclusions: [], alone: [], trees: [tree] }));
   const watcher = new Inotifywaits(terrain, commands, (words) => startInotifywait(words, (it) => told.push(it)));
   started.push(watcher);
   const others = new Set(children);

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'bun:test';
-import { commandsFor, Inotifywaits } from '../../../src/mirror/inotifywaits.ts';
-import type { Plan } from '../../../src/mirror/terrain.ts';
+import { argumentsFor, Inotifywaits } from '../../../src/mirror/inotifywaits.ts';
+import type { WatchPlan } from '../../../src/mirror/terrain.ts';
 import { Failure } from '../../../src/service/text.ts';
 import { StandInWatcher, settle } from './stand-ins.ts';
 
@@ -9,7 +9,7 @@ const inOctal = (text: string) =>
   [...Buffer.from(text, 'latin1')].map((byte) => `\\${byte.toString(8).padStart(3, '0')}`).join('');
 
 describe('the commands', () => {
-  const commands = (plan?: Plan) => commandsFor(CONFIG, '/data/source/', plan);
+  const commands = (plan?: WatchPlan) => argumentsFor(CONFIG, '/data/source/', plan);
 
   test('are one that watches all, but for what is excluded', () => {
     const [words = [], ...others] = commands();

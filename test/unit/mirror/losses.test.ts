@@ -1,4 +1,4 @@
-import { expect, test } from 'bun:test';
+import { describe, expect, test } from 'bun:test';
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Batch, TREE } from '../../../src/mirror/changes.ts';
@@ -8,13 +8,14 @@ import { TargetState } from '../../../src/mirror/target-state.ts';
 import { scratch } from '../service/scratch.ts';
 
 /** Counts what would be lost of `photos/a` and `photos/b`, a directory that was moved nobody saw where to. */
-async function countOf(root: string, batch: Batch) {
+async function countOf(root: string, batch: Batch, arrive: (state: TargetState) => void = () => {}) {
   const source = new Source(`${root}/`);
   const state = new TargetState('backup', false);
-  state.departures.leave('photos');
+  arrive(state);
+  state.departures.note('photos', 'moved_from');
   const forecast = {
     ask: async (_: unknown, tell: (path: string) => void) => {
-      for (const path of ['photos/', 'photos/a', 'photos/b']) tell(path);
+      for (const path of ['photos/b', 'photos/a', 'photos/']) tell(path); // in the order of rsync
       return { status: 0, isWhole: true, present: 10 };
     },
   };
@@ -36,6 +37,30 @@ test('what lies in a directory that is new is not lost, be it that all is compar
   expect(await countOf(directory.path, new Map([['', TREE]]))).toEqual({ lost: 3, moved: 0 });
   rmSync(join(directory.path, 'archive'), { recursive: true });
   expect(await countOf(directory.path, batch)).toEqual({ lost: 3, moved: 0 });
+});
+
+describe('where a directory that is in doubt holds files of the same names', () => {
+  test.each<[string, (state: TargetState) => void, { lost: number; moved: number }]>([
+    ['and came nobody knows from where, it may be what has gone', () => {}, { lost: 0, moved: 3 }],
+    ['and was made, it is not', ({ departures }) => departures.note('new', 'create'), { lost: 3, moved: 0 }],
+    [
+      'and was moved there from elsewhere, it is not',
+      ({ departures }) => {
+        departures.note('old', 'moved_from');
+        departures.arrive('old', 'new');
+      },
+      { lost: 3, moved: 0 },
+    ],
+  ])('%s', async (_, arrive, expected) => {
+    using directory = scratch();
+    mkdirSync(join(directory.path, 'new', 'sub'), { recursive: true });
+    for (const name of ['a', 'b']) writeFileSync(join(directory.path, 'new', name), '');
+    const batch: Batch = new Map([
+      ['photos', TREE],
+      ['new', TREE],
+    ]);
+    expect(await countOf(directory.path, batch, arrive)).toEqual(expected);
+  });
 });
 
 test('what rsync tells the second time counts, unless it cannot read everything by then', async () => {

@@ -1,7 +1,7 @@
 import { expect, test } from 'bun:test';
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { isNearRules } from '../../../src/mirror/near-rules.ts';
+import { isAtRisk, isNearRules } from '../../../src/mirror/near-rules.ts';
 import { planFor } from '../../../src/mirror/options.ts';
 import type { Scope } from '../../../src/mirror/scopes.ts';
 import { scratch } from '../service/scratch.ts';
@@ -51,9 +51,35 @@ test.each([
   ['-aF --delay-updates', true],
   ['-aF --exclude-from=/x', false],
   ['-aF -C', false],
+  ['-aF --filter=! --exclude=x', false],
+  ['-a --exclude=! -F', false],
+  ['-aF --exclude=!x', true],
   ['-aF -L', false],
   ["-a -f ': .rsync-filter'", false],
 ])('under %s, a list is enough where none is near: %p', (RSYNC_OPTS, isEnough) => {
   const plan = planFor({ RSYNC_OPTS, SSH_OPTS: '', RENAME_ON_TARGET: true });
   expect(plan.unruled !== undefined).toBe(isEnough);
+});
+
+test.each([
+  ['- *.tmp\n+ /risk\n# R x\n\n!\nhide,! y\n', false],
+  ['- *.tmp\nR x\n', true],
+  ['risk x', true],
+  ['+r x', true],
+  ['. other', true],
+  ['what nobody knows', true],
+])('rules %j beside or above let rsync delete what rules behind them leave out: %p', (content, isRisky) => {
+  using it = scratch();
+  const root = `${it.path}/é/`;
+  const source = { root: Buffer.from(root).toString('latin1') };
+  mkdirSync(join(root, 'a/b'), { recursive: true });
+  writeFileSync(join(root, 'a/b/file'), '');
+  for (const [directory, isOnTheWay] of Object.entries({ '': true, 'a/b/': true, 'e/': true, 'a/x/': false })) {
+    const path = join(root, directory, '.rsync-filter');
+    mkdirSync(dirname(path), { recursive: true });
+    writeFileSync(path, content);
+    expect(isAtRisk(source, SCOPES)).toBe(isRisky && isOnTheWay);
+    rmSync(path);
+    expect(isAtRisk(source, SCOPES)).toBe(false);
+  }
 });

@@ -74,6 +74,7 @@ describe('what RSYNC_OPTS allow', () => {
     "-a -f '-/ /home/x'",
     '-a --exclude-from=/nowhere',
     '-aF --partial-dir=/elsewhere',
+    "-aF -f 'R x'",
   ])('%s: rules', (options) => expect(method(options)).toBe('rules'));
 
   test.each([
@@ -105,6 +106,17 @@ describe('what RSYNC_OPTS allow', () => {
     "-a --filter='. /rules'",
     '-a --an-option-of-the-future',
   ])('%s: only all of the source', (options) => expect(method(options)).toBe('full'));
+});
+
+test.each([
+  ['-aF --delete-excluded --include=risk', true],
+  ["-aF --filter='+ risk' -f '+_r' -f '-r x' -f 'include,s x' -f 'P r'", true],
+  ["-aF -f 'R x'", false],
+  ["-aF --filter='risk,! x'", false],
+  ["-aF --filter='+r x'", false],
+  ["-aF --filter='include,!r x'", false],
+])('rules behind those of %s keep what they leave out: %p', (RSYNC_OPTS, isKept) => {
+  expect(planFor({ RSYNC_OPTS, SSH_OPTS: '', RENAME_ON_TARGET: true }).mayLeaveOut).toBe(isKept);
 });
 
 test.each([

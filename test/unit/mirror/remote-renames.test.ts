@@ -31,6 +31,12 @@ test('renames are told where they were done, and asked for again where nobody co
   expect(await repeat('exit 255')).toEqual({ told: [], unrepeated: MOVES });
 });
 
+test('a backup without start-sshd is told of in words that are the same whatever its shell says', async () => {
+  const { told, unrepeated } = await repeat('echo ^~~~~^ >&2; exit 127');
+  expect(told).toEqual(['sync.rename_refused 目标不支持重命名 (备份端没有 start-sshd)，移动的内容将再次传输']);
+  expect(unrepeated).toEqual([]);
+});
+
 test.each(['exec yes', "tr '\\0' a < /dev/zero >&2"])('an answer without end is a refusal: %s', async (script) => {
   const { told, unrepeated } = await repeat(script);
   const why = '答复超过 1.0 MB，不是所要的答复，已中止';

@@ -20,7 +20,8 @@ describe('the two halves of a rename', () => {
     const renames = new Renames();
     renames.begin('7', 'a', true);
     renames.complete('7');
-    renames.begin('7', 'a', true);
+    expect(renames.begin('7', 'a', true)).toBe(false);
+    expect(renames.begin('7', 'renamed/a', true)).toBe(true); // by the name that it really had
     expect(renames.complete('7')).toBeUndefined();
   });
 

@@ -9,6 +9,7 @@ import {
   withoutDeleting,
   withoutOptions,
   withoutQuiet,
+  withoutUndone,
 } from '../../../src/mirror/rsync-options.ts';
 
 const complaints = (options: string) => complaintsAbout(parseWords(options));
@@ -51,6 +52,48 @@ describe('the options in words', () => {
       withoutOptions(parseWords(options), ({ name }) => names.includes(name));
     expect(without('-avqT/tmp -q --exclude -q', '-q')).toEqual(['-avT', '/tmp', '--exclude', '-q']);
     expect(without('-avT /tmp -T=/a --temp-dir /b', '-T', '--temp-dir')).toEqual(['-av']);
+  });
+
+  test('are taken out where later ones undo them, and others are not', () => {
+    const left = (options: string) => withoutUndone(parseWords(options)).join(' ');
+    expect(left('-aAX --delete --no-A')).toBe('-aX --delete');
+    expect(left('-aA --acls --no-acls -A')).toBe('-a -A');
+    expect(left('-a --bwlimit 5 --bwlimit=6 --no-bwlimit -x --no-x')).toBe('-a');
+    expect(left('-rlt -A --no-A')).toBe('-rlt -A --no-A'); // -A has set -p, which stays
+    expect(left('-az --no-o --no-z --no-r -r')).toBe('-az --no-o --no-z --no-r -r');
+    expect(left('-a --exclude --no-A -A')).toBe('-a --exclude --no-A -A');
+  });
+
+  test('that are left say the same to rsync', () => {
+    const sent = (words: string[]) => {
+      const args = [...words, '-e', 'echo >&2', '--', '/dev/null', 'host:/x'];
+      return spawnSync('rsync', args, { encoding: 'utf8' })
+        .stderr.split('\n')
+        .find((line) => line.startsWith('host'));
+    };
+    const names = fc.constantFrom(
+      ...'-A -X -H -O -J -S -c -i -m -x -y --acls --append --append-verify --bwlimit=5 --delay-updates --force'.split(
+        ' ',
+      ),
+      ...'--ignore-errors --inplace --mkpath --numeric-ids --timeout=5 --no-A --no-acls --no-X --no-xattrs --no-H'.split(
+        ' ',
+      ),
+      ...'--no-O --no-J --no-S --no-c --no-checksum --no-i --no-m --no-x --no-y --no-append --no-bwlimit -p --no-p'.split(
+        ' ',
+      ),
+      ...'--no-delay-updates --no-force --no-ignore-errors --no-inplace --no-mkpath --no-numeric-ids --no-timeout'.split(
+        ' ',
+      ),
+    );
+    const lists = fc.array(names, { minLength: 2, maxLength: 12 });
+    const kinds = fc.constantFrom('-a', '-rlt');
+    fc.assert(
+      fc.property(kinds, lists, (kind, options) => {
+        const words = [kind, '--delete', ...options];
+        expect(sent(withoutUndone(words))).toBe(sent(words));
+      }),
+      { numRuns: 200 },
+    );
   });
 
   test('that delete are taken out, and those stay that only look like them', () => {

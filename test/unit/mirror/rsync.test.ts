@@ -49,6 +49,9 @@ describe('an exit status of rsync', () => {
   /** All that are special; any other one says that it failed. */
   const KINDS: Record<number, OutcomeKind> = {
     0: 'done',
+    5: 'unreachable',
+    10: 'unreachable',
+    35: 'unreachable',
     23: 'partial',
     24: 'done',
     25: 'limited',
@@ -61,7 +64,7 @@ describe('an exit status of rsync', () => {
   );
 
   test('may say that the connection was gone', () => {
-    expect(all.filter(mayBeDisconnected)).toEqual([12, 20, 30, 255]);
+    expect(all.filter(mayBeDisconnected)).toEqual([10, 12, 20, 30, 255]);
   });
 
   test('is put into words that say what to do', () => {

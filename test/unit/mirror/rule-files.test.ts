@@ -2,6 +2,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'bun:test';
 import { renameSync, rmSync, writeFileSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
+import { readConfig } from '../../../src/mirror/environment.ts';
 import { RuleFiles, ruleFilesOf } from '../../../src/mirror/rule-files.ts';
 import { scratch } from '../service/scratch.ts';
 import { keepLog } from './stand-ins.ts';
@@ -46,6 +47,23 @@ describe('a change of a file of rules', () => {
   }
   /** What is found in two looks, after which nothing is about to change any more. */
   const lookTwice = async (rules: RuleFiles) => [await rules.hasChanged(), await rules.hasChanged()];
+
+  test('counts whichever target has options that name it', async () => {
+    using directory = scratch();
+    const [all, own] = [join(directory.path, 'all'), join(directory.path, 'own')];
+    for (const path of [all, own]) writeFileSync(path, '*.o\n');
+    const options = `-a --exclude-from=${all}`;
+    const hosts = [options, `${options} --exclude-from=${own}`].map((RSYNC_OPTS) => ({
+      config: { ...readConfig({ SOURCE_DIR: '/tmp/' }), RSYNC_OPTS },
+    }));
+    const rules = RuleFiles.ofAll(hosts);
+    expect(await lookTwice(rules)).toEqual([false, false]);
+    writeFileSync(own, '*.o\n*.tmp\n');
+    expect(await lookTwice(rules)).toEqual([false, true]);
+    writeFileSync(all, '*.o\n*.tmp\n');
+    expect(await lookTwice(rules)).toEqual([false, true]);
+    expect(log.text.split('已更改')).toHaveLength(3);
+  });
 
   test('counts once it has been the same twice', async () => {
     using directory = scratch();

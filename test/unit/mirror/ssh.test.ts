@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import {
   answersWithin,
+  greeted,
   knownSettings,
   quoteForRsh,
   reasonOfSsh,
@@ -54,6 +55,11 @@ describe('a login', () => {
       expect(await reasonFrom(script)).toBe('答复超过 1.0 MB，不是所要的答复，已中止');
   });
 
+  test('has failed where the shell says something that rsync would take for the other rsync', async () => {
+    const said = await reasonFrom('echo Welcome; echo to the NAS; echo ok');
+    expect(said).toContain('备份端的登录 shell 在执行命令时自己也输出内容（to the NAS），rsync 因此无法工作');
+  });
+
   test('that is never answered has failed', async () => {
     expect(await reasonFrom('echo banner >&2; exec sleep 1000', 100)).toBe('在 0 秒内没有答复完，已中止');
   });
@@ -80,6 +86,23 @@ test('a server that never comes to its greeting is none, and is not listened to 
   const before = process.memoryUsage.rss();
   expect(await answersWithin(1000, '127.0.0.1', (server.address() as { port: number }).port)).toBe(false);
   expect(process.memoryUsage.rss() - before).toBeLessThan(100_000_000);
+  server.close();
+});
+
+test('a server that goes on to talk behind its greeting is hung up on', async () => {
+  const server = createServer((socket) => {
+    const talk = () => {
+      while (socket.writable && socket.write('a'.repeat(65_536)));
+    };
+    socket.on('drain', talk).on('error', () => {});
+    socket.write('@RSYNCD: 31.0\n');
+    setTimeout(talk, 50);
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as { port: number };
+  const ours = await greeted('127.0.0.1', port, 2000, /^@RSYNCD: /m);
+  expect(ours).toBeDefined();
+  if (ours && !ours.destroyed) await once(ours, 'close');
   server.close();
 });
 
@@ -153,6 +176,12 @@ describe('the arguments of ssh and rsync', () => {
     const args = rsyncArgs(hostFor({ DEST_HOST: 'me@[::1]', DEST_DIR: '/b c/', RSYNC_OPTS: '-a' }));
     expect(args.slice(0, 2)).toEqual(['--modify-window=-1', '-a']);
     expect(args.slice(-3)).toEqual(['--', '/tmp/', 'me@[::1]:/b c/']);
+  });
+
+  test('reach a daemon within a time, and without what it says to people, unless the user says otherwise', () => {
+    const args = rsyncArgs(hostFor({ DEST_HOST: 'rsync://nas/m/', RSYNC_OPTS: '-a --motd --contimeout=60' }));
+    expect(args.slice(1, 6)).toEqual(['--no-motd', '--contimeout=15', '-a', '--motd', '--contimeout=60']);
+    expect(args.slice(-3)).toEqual(['--', '/tmp/', 'rsync://nas/m/']);
   });
 
   test('reach ssh through rsync’s -e unchanged', () => {

@@ -1,17 +1,20 @@
 /** What the parts of the mirror are tested with in place of the real thing. */
 
 import { afterEach, beforeEach, jest, spyOn } from 'bun:test';
+import type { ChildProcess } from 'node:child_process';
 import { EventEmitter } from 'node:events';
 import type { Stats } from 'node:fs';
 import { Absence } from '../../../src/mirror/absence.ts';
 import { type Batch, type Change, UNKNOWN } from '../../../src/mirror/changes.ts';
-import { type Host, hostsOf, readConfig } from '../../../src/mirror/config.ts';
+import { type Host, hostsOf } from '../../../src/mirror/config.ts';
+import { readConfig } from '../../../src/mirror/environment.ts';
 import type { Event, Kind } from '../../../src/mirror/events.ts';
 import type { Watcher } from '../../../src/mirror/inotifywait.ts';
 import type { Outcome } from '../../../src/mirror/rsync.ts';
 import { Spell } from '../../../src/mirror/spell.ts';
 import { Voice } from '../../../src/mirror/voice.ts';
 import { lifecycle } from '../../../src/service/lifecycle.ts';
+import { children } from '../../../src/service/processes.ts';
 
 /** The target that variables describe. */
 export function hostFor(variables: Record<string, string>, sshSettings: string[] = []): Host {
@@ -133,6 +136,12 @@ export function keepLog(): { text: string; writes: number } & Disposable {
     return true;
   });
   return kept;
+}
+
+/** Lists the programs that have been started from now on and have not ended, whatever other tests of the process have left. */
+export function startedFromNow(): () => ChildProcess[] {
+  const before = new Set(children);
+  return () => [...children].filter((child) => !before.has(child));
 }
 
 /** Lets all go on that waits for nothing but its turn. */

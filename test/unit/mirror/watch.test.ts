@@ -539,6 +539,23 @@ describe('a rename', () => {
     expect(bed.renames).toEqual([]);
   });
 
+  test('of a directory tells where that is now, though the second watcher tells its first half once more', async () => {
+    const bed = await Bed.watching();
+    const [{ departures } = new TargetState('none', true)] = bed.targets;
+    bed.tell('create', 'new', DIRECTORY);
+    bed.rename('d', 'moved', statsOf({ type: 'directory' }), '4', true);
+    for (const cookie of ['4', '5']) {
+      bed.tell('moved_from', 'd', { cookie, ...DIRECTORY });
+      expect(departures.locate('d/a')).toBe(cookie === '4' ? 'moved/a' : undefined); // the other one is of another directory
+    }
+    expect(departures.hasLost('d')).toBe(true);
+    bed.rename('new/photos', 'photos', statsOf({ type: 'directory' }), '6', true); // what has come into it is not known
+    bed.tell('moved_to', 'stranger', { cookie: '7', ...DIRECTORY });
+    bed.rename('stranger', 'friend', statsOf({ type: 'directory' }), '8', true);
+    const paths = ['new', 'moved', 'd', 'photos', 'stranger', 'friend'];
+    expect(paths.filter((path) => departures.isExplained(path))).toEqual(['new', 'moved']);
+  });
+
   test('takes along that a file may have other names', async () => {
     const bed = await Bed.watching();
     bed.tell('modify', 'a');

@@ -3,8 +3,9 @@ import { once } from 'node:events';
 import { chmodSync, chownSync, mkdirSync, readdirSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import { basename, dirname, join } from 'node:path';
-import { ask, type Command, serve, serveAlone, socketOf } from '../../../src/service/control.ts';
+import { answerOf, ask, type Command, serve, serveAlone, socketOf } from '../../../src/service/control.ts';
 import { complaints, onShow } from '../../../src/service/status.ts';
+import { Failure } from '../../../src/service/text.ts';
 import { isRoot } from '../../pair.ts';
 import { eventually } from '../../processes.ts';
 import { scratch } from './scratch.ts';
@@ -33,7 +34,7 @@ describe('a command for a running service', () => {
     expect(basename(path)).toBe('status.json.sock');
     const close = await serve(path, { echo });
     const text = '{"for":"10m","name":"换行\\n"}';
-    expect(await ask(path, { command: 'echo', for: '10m', name: '换行\n' })).toEqual({ isDone: true, text });
+    expect(await ask(path, { command: 'echo', for: '10m', name: '换行\n' })).toMatchObject({ isDone: true, text });
     await close();
     expect(readdirSync(directory.path)).toEqual([]);
   });
@@ -48,7 +49,7 @@ describe('a command for a running service', () => {
     });
     const pause: Command = async () => ({ isDone: Boolean(Object.assign(state, { isPaused: true })), text: '' });
     const close = await serve(path, { pause });
-    expect(await ask(path, { command: 'pause' })).toEqual({ isDone: true, text: '' });
+    expect(await ask(path, { command: 'pause' })).toMatchObject({ isDone: true, text: '' });
     expect(seen.isPaused).toBe(true);
     end();
     await close();
@@ -58,10 +59,17 @@ describe('a command for a running service', () => {
     using directory = scratch();
     const path = join(directory.path, 's');
     const fail: Command = () => Promise.reject(new Error('no\nroom'));
-    const close = await serve(path, { fail });
-    expect(await ask(path, { command: 'fail' })).toEqual({ isDone: false, text: 'no\\nroom' });
+    const err: Command = () => Promise.reject(new Failure('no such name', 2));
+    const close = await serve(path, { fail, err });
+    const failure = await ask(path, { command: 'fail' });
+    expect(failure).toMatchObject({ isDone: false, text: 'no\\nroom' });
+    expect(answerOf(failure)).toEqual({ text: 'no\\nroom\n', status: 1 });
+    expect(answerOf(await ask(path, { command: 'err' }))).toEqual({ text: 'no such name\n', status: 2 });
     for (const command of ['other', 'constructor', 'toString'])
-      expect(await ask(path, { command })).toEqual({ isDone: false, text: `正在运行的服务不支持命令 ${command}` });
+      expect(await ask(path, { command })).toMatchObject({
+        isDone: false,
+        text: `正在运行的服务不支持命令 ${command}`,
+      });
     await close();
   });
 

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { parseSync, Visitor } from 'oxc-parser';
 import { saysOption, saysPromoted } from '../../../src/mirror/faults.ts';
 import { english } from '../../../src/service/english.ts';
+import { fileOf, PAGES, read } from '../../pages.ts';
 import { cleanEnv } from '../../processes.ts';
 import { binary, bundle, modules, ROOT } from '../../project.ts';
 
@@ -138,9 +139,9 @@ test('what a source acts upon is known to it in both languages', () => {
   expect(pairs.flat().filter(saysPromoted)).toEqual([]);
 });
 
-test('README.md quotes lines of the log as they are in both languages', () => {
-  const readme = readFileSync(join(ROOT, 'README.md'), 'utf8');
-  const quoted = [...readme.matchAll(/`([^`|]+)` \(`([^`]*\p{Script=Han}[^`]*)`\)/gu)];
+test('pages quote lines of the log as they are in both languages', () => {
+  const pages = PAGES.map((page) => read(fileOf(page, 'en'))).join('\n');
+  const quoted = [...pages.matchAll(/`([^`|]+)` \(`([^`]*\p{Script=Han}[^`]*)`\)/gu)];
   const partsOf = (quote: string) =>
     quote.split(/…|ADDRESS:PORT|\/etc\/\S+|DEST_DIR=|\bNAME\b|\bN\b|255|"/).map((part) => part.trim());
   const isIn = (text: string, quote: string) => partsOf(quote).every((part) => text.includes(part));

@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { EventEmitter } from 'node:events';
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { lifecycle, newBackoff, shared } from '../../../src/service/lifecycle.ts';
+import { type Backoff, lifecycle, newBackoff, shared } from '../../../src/service/lifecycle.ts';
 import { cleanEnv, Program } from '../../processes.ts';
 import { ROOT } from '../../project.ts';
 import { scratch } from './scratch.ts';
@@ -267,10 +267,10 @@ describe('a wait', () => {
   });
 });
 
-test('waits between tries grow from a second to a minute', () => {
-  const backoff = newBackoff();
-  const waits = Array.from({ length: 9 }, () => backoff.next().value / 1000);
-  expect(waits).toEqual([1, 2, 4, 8, 16, 32, 60, 60, 60]);
+test('waits between tries grow from a second to a minute, or as far as is told', () => {
+  const waitsOf = (backoff: Backoff) => Array.from({ length: 9 }, () => backoff.next().value / 1000);
+  expect(waitsOf(newBackoff())).toEqual([1, 2, 4, 8, 16, 32, 60, 60, 60]);
+  expect(waitsOf(newBackoff(20_000))).toEqual([1, 2, 4, 8, 16, 20, 20, 20, 20]);
 });
 
 describe('work that many ask for', () => {

@@ -1,8 +1,9 @@
 /** Programs that say more than there is to say, or never end: with stand-ins for what runs on another machine. */
 import { describe, expect, test } from 'bun:test';
 import { once } from 'node:events';
-import { children, limit, run, runWithin, start } from '../../../src/service/processes.ts';
+import { limit, run, runWithin, start } from '../../../src/service/processes.ts';
 import { reasonOf } from '../../../src/service/text.ts';
+import { startedFromNow } from '../mirror/stand-ins.ts';
 
 /** Has a shell run a script within limits; returns how it has ended, and of which limit it was told. */
 async function runLimited(script: string, limits: Omit<Parameters<typeof limit>[1], 'told'>) {
@@ -18,12 +19,13 @@ describe('what runs once', () => {
     'is ended where it says too much, and little of that is kept: %s',
     async (script) => {
       const before = process.memoryUsage.rss();
+      const programs = startedFromNow();
       const answer = await run`sh -c ${script}`;
       expect(answer.exitCode).toBeNull();
       expect(reasonOf(answer)).toBe('答复超过 1.0 MB，不是所要的答复，已中止');
       expect(answer.stdout.length + answer.stderr.length).toBeLessThan(3_000_000);
       expect(process.memoryUsage.rss() - before).toBeLessThan(100_000_000);
-      expect(children.size).toBe(0);
+      expect(programs()).toEqual([]);
     },
   );
 
