@@ -10,6 +10,7 @@ import { access, constants, mkdir, realpath, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { isWithin, realPath } from '../service/files.ts';
 import { warn } from '../service/log.ts';
+import { isInTime } from '../service/patience.ts';
 import { touch } from '../service/status.ts';
 import { reasonOf, t } from '../service/text.ts';
 import { isAbsence, type Place, placeOf } from './admission.ts';
@@ -50,10 +51,9 @@ export class Destination {
   private async inspectOnce(): Promise<void> {
     const { place: _, ...room } = this.found;
     const unanswered = { ...room, writable: false };
-    const alarm = setTimeout(() => this.record(unanswered), this.patience);
-    const found = await this.ask();
-    clearTimeout(alarm);
-    this.record(found);
+    const looking = this.ask();
+    if (!(await isInTime(looking, this.patience))) this.record(unanswered);
+    this.record(await looking);
   }
 
   /** Records what was found. Room alone comes and goes all the time: that it does is no news. */

@@ -6,9 +6,9 @@
  *   await rooms.look(door);
  */
 import { lstat, mkdir, readdir, statfs } from 'node:fs/promises';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { hasLastingInodes } from '../service/files.ts';
 import { mountOf, parseMountinfo, readMountinfo } from '../service/mounts.ts';
+import { isInTime } from '../service/patience.ts';
 import { Failure, reasonOf, t } from '../service/text.ts';
 import { isAbsence, isSamePlace, type Place, placeOf } from './admission.ts';
 import type { DoorMounts } from './door-mounts.ts';
@@ -116,16 +116,11 @@ export class DoorRooms {
     const late = new Failure(t`${directory} 没有应答，请检查磁盘`);
     if (this.hung.size > 0 && this.hung.has(mountAt(directory))) throw late;
     const done = work();
-    const settled = done.then(
-      () => true,
-      () => true,
-    );
-    const waiting = new AbortController();
-    const alarm = sleep(PATIENCE_MS, false, { signal: waiting.signal, ref: false }).catch(() => false);
-    if (await Promise.race([settled, alarm]).finally(() => waiting.abort())) return done;
+    if (await isInTime(done, PATIENCE_MS)) return done;
     const mount = mountAt(directory);
+    const forget = () => this.hung.delete(mount);
     this.hung.add(mount);
-    void settled.then(() => this.hung.delete(mount));
+    void done.then(forget, forget);
     throw late;
   }
 }

@@ -6,9 +6,9 @@
  *   await histories.keep();
  *   histories.of(door).report(); // { days: 30, versions: 1200, bytes: 52428800 }
  */
-import { setTimeout as sleep } from 'node:timers/promises';
 import { lifecycle } from '../service/lifecycle.ts';
 import { warn } from '../service/log.ts';
+import { isInTime } from '../service/patience.ts';
 import { localTime, t } from '../service/text.ts';
 import type { Config } from './config.ts';
 import type { Door, Doors } from './doors.ts';
@@ -100,10 +100,7 @@ export class Histories {
       .catch((cause) => lifecycle.fail(cause))
       .finally(() => this.looking.delete(directory));
     this.looking.set(directory, look);
-    const over = new AbortController();
-    const late = sleep(this.patience, undefined, { signal: over.signal, ref: false }).catch(() => {});
-    await Promise.race([look, late]);
-    over.abort();
+    await isInTime(look, this.patience);
     while (this.looking.size > MAX_LATE && !lifecycle.stopping) await Promise.race(this.looking.values());
   }
 

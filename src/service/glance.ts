@@ -7,8 +7,8 @@
 import { closeSync, constants, open } from 'node:fs';
 import { lstat, readdir } from 'node:fs/promises';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
+import { isInTime } from './patience.ts';
 
 /** How long an answer may take, ms. */
 const PATIENCE_MS = 2000;
@@ -25,9 +25,7 @@ export class Glance {
       .finally(() => {
         this.looking = undefined;
       });
-    const [waiting, done] = [new AbortController(), this.looking.then(() => true)];
-    const late = sleep(PATIENCE_MS, false, { signal: waiting.signal, ref: false }).catch(() => false);
-    return Promise.race([done, late]).finally(() => waiting.abort());
+    return isInTime(this.looking, PATIENCE_MS);
   }
 }
 

@@ -5,7 +5,7 @@ import { modules, ROOT } from '../project.ts';
 
 /** The rooms of src/, each in the order in which its modules stand on each other: one imports only what is named before it. */
 const SERVICE =
-  'english language text foreign-lines lines files foreign glance log user libc landlock locks keys intake processes orphans mounts lifecycle variables secret-urls requests receivers incidents incident-memory report-words reporter heartbeat status source-names reporting metrics web duration control'.split(
+  'english language text foreign-lines lines files foreign patience glance log user libc landlock locks keys intake processes orphans mounts lifecycle variables secret-urls requests receivers incidents incident-memory report-words reporter heartbeat status source-names reporting metrics web duration control'.split(
     ' ',
   );
 const MIRROR = [
