@@ -14,12 +14,14 @@ import type { Doubts } from './doubts.ts';
 import { saysPromoted } from './faults.ts';
 import type { Pause } from './pause.ts';
 import type { Recovery } from './recovery.ts';
-import { NOT_SENT, type Outcome } from './rsync.ts';
+import { mayBeDisconnected, NOT_SENT, type Outcome } from './rsync.ts';
 import type { Sender } from './sender.ts';
 import type { TargetState } from './target-state.ts';
 
 /** How long a batch waits for a short quiet at most, ms. */
 const MAX_QUIET_MS = 100;
+/** How long is waited until the only target is asked again that has not answered, ms: it may restart, or know our key by another name from now on. */
+const ANSWER_WAITS_MS = [1000, 3000];
 
 /** What is sent at a time. */
 export interface Due {
@@ -81,9 +83,17 @@ export class Target extends EventEmitter {
     return outcome;
   }
 
-  /** Whether a sync has failed for what it had to mirror, so that other things can be. */
-  async mayGoOn(outcome: Outcome): Promise<boolean> {
-    return wasTried(outcome) && (outcome.kind !== 'failed' || this.parts.sender.answers());
+  /** Whether a sync has failed for what it had to mirror, or for a connection that can be had again, so that the mirror can go on. */
+  async mayGoOn({ kind, status }: Outcome): Promise<boolean> {
+    if (status === null) return false;
+    if (kind !== 'failed' && kind !== 'unreachable') return true;
+    const waits = mayBeDisconnected(status) && !this.state.isOneOfMany ? ANSWER_WAITS_MS : [];
+    for (const ms of [0, ...waits]) {
+      await lifecycle.pause(ms);
+      if (lifecycle.stopping) return false;
+      if (await this.parts.sender.answers()) return true;
+    }
+    return false;
   }
 
   /** Hands out each batch when it is due, until a request to stop leaves nothing to be sent. */

@@ -5,6 +5,7 @@ import {
   existsSync,
   mkdirSync,
   mkdtempSync,
+  readdirSync,
   readFileSync,
   rmSync,
   statSync,
@@ -15,7 +16,7 @@ import { createServer } from 'node:net';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { copyOfBinary, isRoot, Pair } from '../pair.ts';
+import { connectionsOf, copyOfBinary, isRoot, Pair, theOnly } from '../pair.ts';
 import { cleanEnv, eventually, masked } from '../processes.ts';
 import { binary } from '../project.ts';
 
@@ -441,6 +442,19 @@ describe('waiting for the backup', () => {
     const source = pair.start('rsync-inotify');
     await source.shows('✓ 服务运行中');
     await eventually(() => existsSync(pair.path('backup')));
+  });
+
+  test('goes on when the first full sync loses its connection, and the backup is there nevertheless', async () => {
+    await using pair = await Pair.withKeys('first-cut');
+    pair.start('start-sshd');
+    writeFileSync(pair.path('source', 'big'), Buffer.alloc(2_000_000, 1));
+    const source = pair.start('rsync-inotify', { RSYNC_OPTS: '-av --delete --bwlimit=1000' });
+    await eventually(() => readdirSync(pair.path('backup')).some((name) => name.startsWith('.big')));
+    process.kill(await theOnly(connectionsOf, pair), 'SIGKILL');
+    await source.shows('✓ 服务运行中');
+    await pair.isMirrored();
+    expect(source.output).toMatch(/\[ERROR .*\] 同步失败 \(退出码: \d+\)：/);
+    expect(source.output).toContain('首次全量同步未能传输全部文件');
   });
 
   test('ends with status 1 when the first full sync fails', async () => {

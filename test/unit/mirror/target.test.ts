@@ -29,11 +29,14 @@ const refusing = (refusal: string) => Object.assign(new Faults(() => undefined),
 
 /** A target whose sender answers what a test has it answer. */
 class Bed {
-  readonly state = new TargetState('backup', false);
+  readonly state: TargetState;
   readonly connection = Object.assign(new EventEmitter(), { socket: '/run/ssh/1' as string | undefined });
   readonly sent: (string[] | 'all')[] = [];
   readonly doubts: { paths: string[]; since: Date | undefined } = { paths: [], since: undefined };
   answer: Partial<Outcome> = {};
+  /** When an rsync that mirrors nothing was tried, and from when on it comes to a good end, ms since the start. */
+  readonly asked: number[] = [];
+  answersFrom = Number.POSITIVE_INFINITY;
   armed = 0;
   closed = 0;
   readonly target: Target;
@@ -42,14 +45,22 @@ class Bed {
   isOver = false;
   private readonly start = performance.now();
 
-  constructor(config: { SYNC_INTERVAL?: number; FULL_SYNC_INTERVAL?: number } = {}, pause = neverPaused) {
+  constructor(
+    config: { SYNC_INTERVAL?: number; FULL_SYNC_INTERVAL?: number } = {},
+    pause = neverPaused,
+    isOneOfMany = false,
+  ) {
+    this.state = new TargetState('backup', isOneOfMany);
     const sender = {
       send: async (batch: Batch) => {
         this.sent.push(batch === ALL ? 'all' : [...batch.keys()]);
         return outcome({ mode: batch === ALL ? 'full' : 'incremental', ...this.answer });
       },
       arm: () => this.armed++,
-      answers: async () => false,
+      answers: async () => {
+        this.asked.push(this.now);
+        return this.now >= this.answersFrom;
+      },
     };
     const { state, connection, doubts } = this;
     const recovery = new Recovery({
@@ -252,6 +263,57 @@ describe('to send', () => {
     expect(bed.armed).toBe(2);
     expect(seen).toEqual([false, false]);
     expect(bed.state.report()).toMatchObject({ bytes: 14, up: true, last_exit_code: 0, pending: 0 });
+  });
+});
+
+describe('after a first full sync that was not done, the mirror goes on', () => {
+  /** Resolves once that is decided, with the moments in which the target was asked, s. */
+  async function decide(bed: Bed, given: Partial<Outcome>) {
+    const deciding = bed.target.mayGoOn(outcome(given));
+    await passSeconds(10);
+    return { decided: await deciding, asked: bed.asked.map((ms) => Math.round(ms / 100) / 10) };
+  }
+
+  test('with what was sent, and asks nothing', async () => {
+    for (const kind of ['done', 'limited', 'partial'] as const)
+      expect(await decide(new Bed(), { kind })).toEqual({ decided: true, asked: [] });
+  });
+
+  test('where the target answers, so that what was sent has failed', async () => {
+    const bed = new Bed();
+    bed.answersFrom = 0;
+    expect(await decide(bed, { kind: 'failed', status: 11 })).toEqual({ decided: true, asked: [0] });
+    expect(await decide(new Bed(), { kind: 'failed', status: 11 })).toEqual({ decided: false, asked: [0] });
+  });
+
+  test.each([
+    ['unreachable', 255],
+    ['failed', 12],
+  ] as const)('where the target is back within seconds: %s', async (kind, status) => {
+    for (const [from, asked] of [
+      [0, [0]],
+      [500, [0, 1]],
+      [3500, [0, 1, 4]],
+    ] as const) {
+      const bed = new Bed();
+      bed.answersFrom = from;
+      expect(await decide(bed, { kind, status })).toEqual({ decided: true, asked: [...asked] });
+    }
+    expect(await decide(new Bed(), { kind, status })).toEqual({ decided: false, asked: [0, 1, 4] });
+  });
+
+  test('not where the sync was not let run, or where a request to stop comes while it is waited', async () => {
+    expect(await decide(new Bed(), { kind: 'failed', status: null })).toEqual({ decided: false, asked: [] });
+    const bed = new Bed();
+    const deciding = decide(bed, { kind: 'unreachable', status: 255 });
+    await settle();
+    request.stop();
+    expect(await deciding).toEqual({ decided: false, asked: [0] });
+  });
+
+  test('without waiting for one of many, which is taken in when it can be', async () => {
+    const bed = new Bed({}, neverPaused, true);
+    expect(await decide(bed, { kind: 'unreachable', status: 255 })).toEqual({ decided: false, asked: [0] });
   });
 });
 
