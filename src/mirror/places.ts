@@ -11,6 +11,7 @@ import { lstat } from 'node:fs/promises';
 import { isWithin, withParents } from '../service/files.ts';
 import { lifecycle } from '../service/lifecycle.ts';
 import { type Mount, mountOf, mountsBelow, parseMountinfo, readMountinfo } from '../service/mounts.ts';
+import { isInTime } from '../service/patience.ts';
 import { wordsOf } from '../service/text.ts';
 import type { Event } from './events.ts';
 import type { Source } from './source.ts';
@@ -215,11 +216,9 @@ export class Places {
 
 /** Whether there is a file; not where that takes too long to say. */
 async function isThereFile(path: Buffer): Promise<boolean> {
-  const { promise, resolve } = Promise.withResolvers<boolean>();
-  const timer = setTimeout(resolve, GLANCE_MS, false);
-  lstat(path).then(
-    (found) => resolve(found.isFile()),
-    () => resolve(false),
+  const looking = lstat(path).then(
+    (found) => found.isFile(),
+    () => false,
   );
-  return promise.finally(() => clearTimeout(timer));
+  return (await isInTime(looking, GLANCE_MS)) && looking;
 }

@@ -8,6 +8,7 @@
 import { type BigIntStats, closeSync, openSync, readSync } from 'node:fs';
 import { stat } from 'node:fs/promises';
 import { hasLastingInodes, isWithin, O_PATH, withParents } from './files.ts';
+import { isInTime } from './patience.ts';
 import { run } from './processes.ts';
 
 /** A file system, or a part of one, at a place in the tree. */
@@ -167,13 +168,11 @@ const GLANCE_MS = 1000;
 
 /** Whether a directory is still the one that was identified, as far as its inode tells; one that does not answer is. */
 export async function isStill(path: string, identity: Identity): Promise<boolean> {
-  const { promise, resolve } = Promise.withResolvers<boolean>();
-  const timer = setTimeout(resolve, GLANCE_MS, true);
-  stat(Buffer.from(path, 'latin1'), { bigint: true }).then(
-    (found) => resolve(isSameInode(identity, { ...identity, ...inodeOf(found) })),
-    () => resolve(false),
+  const looking = stat(Buffer.from(path, 'latin1'), { bigint: true }).then(
+    (found) => isSameInode(identity, { ...identity, ...inodeOf(found) }),
+    () => false,
   );
-  return promise.finally(() => clearTimeout(timer));
+  return !(await isInTime(looking, GLANCE_MS)) || looking;
 }
 
 /** Says what the kernel calls a mount: a number that is free is given to the next one. */

@@ -13,7 +13,7 @@ const PARTS = 4;
 export async function isInTime(work: Promise<unknown>, ms: number): Promise<boolean> {
   const waiting = new AbortController();
   const wait = async () => {
-    for (let n = 0; n < PARTS; n++) await sleep(ms / PARTS, undefined, { signal: waiting.signal, ref: false });
+    for (let n = 0; n < PARTS; n++) await sleep(ms / PARTS, undefined, { signal: waiting.signal });
     return false;
   };
   const isOver = () => true;
