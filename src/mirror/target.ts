@@ -14,7 +14,7 @@ import type { Doubts } from './doubts.ts';
 import { saysPromoted } from './faults.ts';
 import type { Pause } from './pause.ts';
 import type { Recovery } from './recovery.ts';
-import { mayBeDisconnected, NOT_SENT, type Outcome } from './rsync.ts';
+import { NOT_SENT, type Outcome } from './rsync.ts';
 import type { Sender } from './sender.ts';
 import type { TargetState } from './target-state.ts';
 
@@ -84,14 +84,15 @@ export class Target extends EventEmitter {
   }
 
   /** Whether a sync has failed for what it had to mirror, or for a connection that can be had again, so that the mirror can go on. */
-  async mayGoOn({ kind, status }: Outcome): Promise<boolean> {
+  async mayGoOn(outcome: Outcome): Promise<boolean> {
+    const { kind, status } = outcome;
     if (status === null) return false;
     if (kind !== 'failed' && kind !== 'unreachable') return true;
-    const waits = mayBeDisconnected(status) && !this.state.isOneOfMany ? ANSWER_WAITS_MS : [];
-    for (const ms of [0, ...waits]) {
+    for (const ms of [0, ...ANSWER_WAITS_MS]) {
       await lifecycle.pause(ms);
       if (lifecycle.stopping) return false;
       if (await this.parts.sender.answers()) return true;
+      if (this.state.isOneOfMany || !this.isCutOff(outcome)) return false;
     }
     return false;
   }

@@ -267,8 +267,10 @@ describe('to send', () => {
 });
 
 describe('after a first full sync that was not done, the mirror goes on', () => {
-  /** Resolves once that is decided, with the moments in which the target was asked, s. */
-  async function decide(bed: Bed, given: Partial<Outcome>) {
+  /** Resolves once that is decided, with the moments in which the target was asked, s. @param socket of the connection by then */
+  async function decide(bed: Bed, given: Partial<Outcome>, socket = bed.connection.socket) {
+    await bed.target.send();
+    bed.connection.socket = socket || undefined;
     const deciding = bed.target.mayGoOn(outcome(given));
     await passSeconds(10);
     return { decided: await deciding, asked: bed.asked.map((ms) => Math.round(ms / 100) / 10) };
@@ -287,25 +289,31 @@ describe('after a first full sync that was not done, the mirror goes on', () => 
   });
 
   test.each([
-    ['unreachable', 255],
-    ['failed', 12],
-  ] as const)('where the target is back within seconds: %s', async (kind, status) => {
-    for (const [from, asked] of [
-      [0, [0]],
-      [500, [0, 1]],
-      [3500, [0, 1, 4]],
-    ] as const) {
-      const bed = new Bed();
-      bed.answersFrom = from;
-      expect(await decide(bed, { kind, status })).toEqual({ decided: true, asked: [...asked] });
-    }
-    expect(await decide(new Bed(), { kind, status })).toEqual({ decided: false, asked: [0, 1, 4] });
-  });
+    ['unreachable', 255, '/run/ssh/1'],
+    ['failed', 12, ''],
+    ['failed', 12, '/run/ssh/2'],
+  ] as const)(
+    'where the target is back within seconds after its connection was lost: %s (%d) %p',
+    async (kind, status, socket) => {
+      const cut = { kind, status };
+      for (const [from, asked] of [
+        [0, [0]],
+        [500, [0, 1]],
+        [3500, [0, 1, 4]],
+      ] as const) {
+        const bed = new Bed();
+        bed.answersFrom = from;
+        expect(await decide(bed, cut, socket)).toEqual({ decided: true, asked: [...asked] });
+      }
+      expect(await decide(new Bed(), cut, socket)).toEqual({ decided: false, asked: [0, 1, 4] });
+    },
+  );
 
   test('not where the sync was not let run, or where a request to stop comes while it is waited', async () => {
     expect(await decide(new Bed(), { kind: 'failed', status: null })).toEqual({ decided: false, asked: [] });
     const bed = new Bed();
     const deciding = decide(bed, { kind: 'unreachable', status: 255 });
+    await settle();
     await settle();
     request.stop();
     expect(await deciding).toEqual({ decided: false, asked: [0] });
