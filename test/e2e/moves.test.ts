@@ -211,12 +211,16 @@ describe.concurrent('moved within the source', () => {
     const late = `perl -0 -ne 'BEGIN { $| = 1 } select(undef, undef, undef, 0.015) if /MOVED_TO/; print'`;
     const script = `#!/bin/bash\nexec -a inotifywait ${Bun.which('inotifywait')} "$@" > >(${late})\n`;
     writeFileSync(pair.path('bin', 'inotifywait'), script, { mode: 0o755 });
-    const source = await start(pair, ['file'], { PATH: `${pair.path('bin')}:${process.env.PATH}` });
-    const inode = inodeOf(pair, 'file');
-    move(pair, 'file', 'moved');
-    await isSame(pair);
-    await source.shows(RENAMED);
-    expect(inodeOf(pair, 'moved')).toBe(inode);
+    const source = await start(pair, ['0'], { PATH: `${pair.path('bin')}:${process.env.PATH}` });
+    for (let n = 0; n < 20; n++) {
+      const inode = inodeOf(pair, `${n}`);
+      const offset = source.output.length;
+      move(pair, `${n}`, `${n + 1}`);
+      await isSame(pair);
+      await isQuiet(pair, source);
+      if (RENAMED.test(source.output.slice(offset))) return expect(inodeOf(pair, `${n + 1}`)).toBe(inode);
+    } // a busy machine may make it so late that it is another file
+    throw new Error(source.output);
   });
 
   test('a source that is mirrored with its name is', async () => {
