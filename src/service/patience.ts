@@ -2,7 +2,7 @@
  * How long something may take. Only time in which this process runs counts: after a stop, as with `docker pause`, or a moment in which it was
  * not let run, the answer may long be there, and only not be taken in yet.
  *
- *   if (!(await isInTime(lstat(path), 2000))) error('disk.hung', …);
+ *   if (!(await isInTime(lstat(path), 2000))) throw new Failure('the disk does not answer');
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 

@@ -168,15 +168,22 @@ describe.each(kernels)('the key of one source among several, %s,', (kernel, wrap
     links();
     for (const name of ['planted', 'direct']) rmSync(pair.path('backup', 'web1', name));
     mkdirSync(pair.path('backup', 'web1', 'planted'));
+    const at = (name: string) => pair.path('backup', 'web1', name);
+    const replace = (from: string, to: string) => {
+      rmSync(at(to), { recursive: true, force: true }); // rsync may have made one where there was none
+      renameSync(at(from), at(to));
+    };
     const swap = setInterval(() => {
       for (const [from, to] of [
         ['planted', 'aside'],
         ['direct', 'planted'],
         ['planted', 'direct'],
         ['aside', 'planted'],
-      ] as const)
-        if (existsSync(pair.path('backup', 'web1', from)))
-          renameSync(pair.path('backup', 'web1', from), pair.path('backup', 'web1', to));
+      ] as const) {
+        try {
+          if (existsSync(at(from))) replace(from, to);
+        } catch {} // it has just been written into
+      }
     }, 1);
     symlinkSync('../outside', pair.path('backup', 'web1', 'direct'));
     for (let n = 0; n < 5; n++)

@@ -186,11 +186,18 @@ describe.concurrent('the key in force', () => {
     const connection = await theOnly(connectionsOf, pair);
     const file = pair.path('shared', 'id_rsa.pub');
     const key = content(file);
-    for (const text of [key, key.replace('\n', ' another comment\n'), 'rubbish', key]) {
+    const authorised = '] SSH 免密登录配置完成 ✓';
+    for (const [text, said] of [
+      [key],
+      [key.replace('\n', ' another comment\n'), authorised],
+      ['rubbish', '源端公钥未生效'],
+      [key, authorised], // else what is put back below may be the line before
+    ] as const) {
+      const offset = backup.output.length;
       rmSync(file);
       await sleep(700);
       writeFileSync(file, text);
-      await sleep(700);
+      await (said ? backup.shows(said, offset) : sleep(700));
     }
     const authorized = pair.path('backup-ssh', 'authorized_keys');
     renameSync(authorized, `${authorized}.aside`); // as an editor does
@@ -199,8 +206,8 @@ describe.concurrent('the key in force', () => {
     await sleep(1500);
     writeFileSync(pair.path('source', 'file'), 'content');
     await pair.isMirrored();
-    expect(connectionsOf(pair)).toEqual([connection]);
     expect(backup.output).not.toMatch(/已断开|不再有效/);
+    expect(connectionsOf(pair)).toEqual([connection]);
   });
 
   test('mirrors on by itself after its line was edited, which ends its connection once', async () => {
