@@ -42,8 +42,8 @@ import { Untold } from './untold.ts';
 import { Waiting } from './waiting.ts';
 import { WholeTree } from './whole-tree.ts';
 
-/** Has an rsync only find out whether it can do its work. */
-const PROBE_OPTIONS = ['--dry-run', '--exclude=*'];
+/** Has an rsync only find out whether it can do its work, and say nothing of what it would do: under --delete-excluded, delete all. */
+const PROBE_OPTIONS = ['--dry-run', '--exclude=*', '--no-itemize-changes', '--info=none'];
 /** How often a sync is weighed at most where more goes each time than was foreseen. */
 const MAX_WEIGHINGS = 5;
 /** An rsync that waited, and fails sooner than this with the names it was given, had lost its connection before, ms. */

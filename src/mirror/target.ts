@@ -90,7 +90,7 @@ export class Target extends EventEmitter {
     if (kind !== 'failed' && kind !== 'unreachable') return true;
     for (const ms of [0, ...ANSWER_WAITS_MS]) {
       await lifecycle.pause(ms);
-      if (lifecycle.stopping) return false;
+      if (lifecycle.stopping || this.state.isPromoted) return false;
       if (await this.parts.sender.answers()) return true;
       if (this.state.isOneOfMany || !this.isCutOff(outcome)) return false;
     }

@@ -78,6 +78,23 @@ function work(source: string): () => Promise<void> {
   };
 }
 
+test('a source whose first full sync is cut off by --promote rests, and mirrors after --demote', async () => {
+  await using pair = await Pair.withKeys('promote-first');
+  pair.start('start-sshd');
+  mkdirSync(pair.path('source'), { recursive: true });
+  writeFileSync(pair.path('source', 'large'), Buffer.alloc(2_000_000, 'x'));
+  const source = pair.start('rsync-inotify', { RSYNC_OPTS: '-av --delete --bwlimit=1000' });
+  await eventually(() => readdirSync(pair.path('backup')).some((name) => name.startsWith('.large.')));
+  expect((await askBackup(pair, ['--promote'])).status).toBe(0);
+  await source.shows('备份端已接管');
+  await Bun.sleep(6000); // in which it would have given up
+  expect(source.output).not.toContain('首次全量同步失败');
+  expect(stateOf(pair)).toBe('promoted');
+  expect((await askBackup(pair, ['--demote'])).status).toBe(0);
+  await source.shows('✓ 服务运行中', 0, 90_000);
+  await pair.isMirrored();
+}, 150_000);
+
 test('nothing is written once --promote has returned, the source tells it once and rests, and --demote has all compared', async () => {
   await using pair = await Pair.withKeys('promote');
   for (const name of ['source/d', 'source/waiting-by-hand', 'source/slow-by-hand', 'other'])

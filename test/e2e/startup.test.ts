@@ -448,13 +448,16 @@ describe('waiting for the backup', () => {
     await using pair = await Pair.withKeys('first-cut');
     pair.start('start-sshd');
     writeFileSync(pair.path('source', 'big'), Buffer.alloc(2_000_000, 1));
-    const source = pair.start('rsync-inotify', { RSYNC_OPTS: '-av --delete --bwlimit=1000' });
+    writeFileSync(pair.path('source', 'a file that comes first'), 'words');
+    const RSYNC_OPTS = '-avi --delete --delete-excluded --stats --bwlimit=1000';
+    const source = pair.start('rsync-inotify', { RSYNC_OPTS });
     await eventually(() => readdirSync(pair.path('backup')).some((name) => name.startsWith('.big')));
     process.kill(await theOnly(connectionsOf, pair), 'SIGKILL');
     await source.shows('✓ 服务运行中');
     await pair.isMirrored();
     expect(source.output).toMatch(/\[ERROR .*\] 同步失败 \(退出码: \d+\)：/);
     expect(source.output).toContain('首次全量同步未能传输全部文件');
+    expect(source.output).not.toMatch(/deleting|DRY RUN/); // whether the backup is there is asked by a dry run
   });
 
   test('ends with status 1 when the first full sync fails', async () => {
