@@ -178,12 +178,11 @@ async function firstFullSync(backup: Backup): Promise<Outcome> {
   const { state, target } = backup;
   state.heading('sync.first', t`首次全量同步`);
   const outcome = await doSync(backup);
-  const isOver = () => lifecycle.stopping || state.isPromoted;
-  if (isOver()) return outcome;
+  if (lifecycle.stopping || state.isPromoted) return outcome;
   if (outcome.kind === 'done' || outcome.kind === 'limited') state.log('sync.first_done', t`首次全量同步完成 ✓`);
   else if (await target.mayGoOn(outcome))
     state.warn('sync.first_partial', t`首次全量同步未能传输全部文件，其余文件照常同步，失败的文件将自动重试`);
-  else if (!state.isOneOfMany && !isOver()) throw new Failure(t`首次全量同步失败`);
+  else if (!state.isOneOfMany && !lifecycle.stopping && !state.isPromoted) throw new Failure(t`首次全量同步失败`);
   return outcome;
 }
 

@@ -77,7 +77,7 @@ describe.skipIf(!isPossible).concurrent('a disk below the source', () => {
       const [, RSYNC_OPTS] = given;
       await using bed = await withDisk('unmounted', { RSYNC_OPTS, FULL_SYNC_INTERVAL: '2' });
       const { pair, namespace, source, point, volume, copy } = bed;
-      namespace.run('umount "$1"', point);
+      namespace.run('until umount "$1"; do sleep 0.05; done', point);
       await source.shows(/\[ERROR .*\] 源目录下的挂载点 disk 不见了.*--accept-deletions/);
       await eventually(() => problemsOf(pair).includes('mount'));
       expect(statusOf(pair).mounts).toEqual([{ path: 'disk', state: 'missing' }]);
@@ -142,7 +142,7 @@ describe.skipIf(!isPossible).concurrent('a disk below the source', () => {
   test('that comes back while rsync runs does not end that, and is mirrored after it', async () => {
     await using bed = await withDisk('back', {}, 'disk', (its) => new HeldRsync(its));
     const { pair, namespace, source, point, volume, copy, rsync } = bed;
-    namespace.run('umount "$1"', point);
+    namespace.run('until umount "$1"; do sleep 0.05; done', point);
     await source.shows('挂载点 disk 不见了');
     await changesBeside(pair, source);
     rsync?.hold();

@@ -184,8 +184,9 @@ describe.skipIf(!isPossible).concurrent('a disk below the source that is broken'
     cd "$2"; for file in ${FILES.join(' ')}; do mkdir -p "$(dirname $file)"; echo >$file; done`;
   const BLOCK = `$(debugfs -R 'blocks /broken' "$1" 2>/dev/null | tr -d ' ')`;
   const NOISE = `dd if=/dev/urandom of="$1" bs=1024 seek="${BLOCK}" count=1 conv=notrunc status=none`;
-  /** While it is mirrored, it is held. */
-  const UNMOUNT = 'until umount "$2" 2>/dev/null; do sleep 0.05; done';
+  /** While it is mirrored, it is held; an rsync that has it in a namespace of its own holds it a moment longer. */
+  const UNMOUNT =
+    'until umount "$2" 2>/dev/null; do sleep 0.05; done; while losetup -j "$1" | grep -q .; do sleep 0.05; done';
   /** How a directory is broken while its disk is not mounted, and what one hears who looks into it. */
   const DAMAGES = {
     names: [`${NOISE}; mount -o loop,errors=continue "$1" "$2"`, 'Bad message'],

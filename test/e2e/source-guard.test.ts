@@ -100,7 +100,7 @@ describe.skipIf(!isPossible).concurrent('a source on a disk', () => {
     writeFileSync(pair.path('source', 'meanwhile'), ''); // below what was mounted
     await sleep(1500);
     expect(namesIn(pair.path('backup'))).toEqual(['file']);
-    namespace.run('umount "$1"', pair.path('source'));
+    namespace.run('until umount "$1"; do sleep 0.05; done', pair.path('source'));
     await eventually(() => `${namesIn(pair.path('backup'))}` === 'file,meanwhile');
     await eventually(() => problemsOf(pair).length === 0);
   });
