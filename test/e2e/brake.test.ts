@@ -30,6 +30,7 @@ interface TargetStatus {
 }
 
 interface Status {
+  updated: string;
   targets: TargetStatus[];
   problems: { problem: string; target?: string }[];
   watch: { in_doubt: string | null };
@@ -56,8 +57,13 @@ async function passes(pair: Pair, name: string, backup = 'backup'): Promise<void
   });
 }
 
-/** Waits until a watcher has its watches that was started after the last directory came. */
-const isWatched = (pair: Pair) => eventually(() => statusOf(pair).watch.in_doubt === null);
+/** Waits until a watcher has its watches that was started after the last directory came: none is in doubt that may hold what is lost. */
+async function isWatched(pair: Pair): Promise<void> {
+  await passes(pair, `looked at ${performance.now()}`);
+  const since = Date.now();
+  await eventually(() => Date.parse(statusOf(pair).updated) > since && statusOf(pair).watch.in_doubt === null);
+  await passes(pair, `looked at ${performance.now()}`);
+}
 
 const timesHeld = (source: Program) => count(source.output, '已暂缓删除');
 
@@ -301,7 +307,6 @@ describe('a directory', () => {
     mkdirSync(pair.path('source', 'archive'));
     renameSync(pair.path('source', 'pictures'), pair.path('source', 'archive', '2026'));
     await pair.isMirrored();
-    await Bun.sleep(600); // the status is written before long
     await isWatched(pair);
     for (const name of readdirSync(pair.path('source', 'archive', '2026')))
       renameSync(pair.path('source', 'archive', '2026', name), pair.path('source', name));
@@ -310,11 +315,10 @@ describe('a directory', () => {
     expect(heldOn(pair)).toBeNull();
     fill(pair.path('source'), { few: 90 });
     await pair.isMirrored();
+    await isWatched(pair); // none is in doubt any more that holds files of the same names
     moveOut(pair, 'few');
     await pair.isMirrored(); // moves have used nothing up
-    await Bun.sleep(600);
     await isWatched(pair);
-    await passes(pair, 'looked at'); // no directory is in doubt any more that holds files of the same names
     moveOut(pair, 'notes');
     await source.shows(/目标上有 \d+ 个文件待删除，超出一小时内的限额 100 个（已删除 \d+ 个）/);
     await passes(pair, 'new');

@@ -16,7 +16,7 @@ import {
 import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Model } from '../model.ts';
-import { Pair, remoteRsyncsOf, watchersOf } from '../pair.ts';
+import { Pair, remoteRsyncsOf, theOnly, watchersOf } from '../pair.ts';
 import { count, eventually, type Program } from '../processes.ts';
 import { expectEqual } from '../tree.ts';
 
@@ -129,7 +129,10 @@ describe.concurrent('moved within the source', () => {
     await isQuiet(pair, source);
     write(pair, 'now');
     await eventually(() => existsSync(inBackup(pair, 'now'))); // all that comes now goes in one batch
+    const watcher = await theOnly(watchersOf, pair);
+    process.kill(watcher, 'SIGSTOP'); // also on a busy machine
     for (const [from, to] of Object.entries(names)) move(pair, from, to);
+    process.kill(watcher, 'SIGCONT');
     await isSame(pair);
     await isQuiet(pair, source);
     expect(Object.values(names).map((name) => inodeOf(pair, name))).toEqual(inodes);
