@@ -117,7 +117,10 @@ export const variables = {
     desc: t`rsync:// 目标的密码文件，只有当前用户可读，例如 /run/secrets/rsync-password`,
   }),
   SYNC_INTERVAL: seconds({ default: 5, desc: t`同步间隔（秒），可带小数，0 = 不间隔；这段时间内最多开始一次同步` }),
-  MAX_RETRIES: countUpTo(1_000_000)({ default: 10, desc: t`等待 SSH 和测试登录的最大重试次数，每次 5 秒` }),
+  MAX_RETRIES: countUpTo(1_000_000)({
+    default: 10,
+    desc: t`等待 SSH、测试登录、首次全量同步断线后的最大重试次数，每次 5 秒`,
+  }),
   FULL_SYNC_INTERVAL: seconds({ default: 3600, desc: t`定期全量比较的间隔（秒），作为安全网，0 = 从不` }),
   WATCH_EXCLUDE: relativeDirectories({
     default: [],

@@ -20,8 +20,8 @@ import type { TargetState } from './target-state.ts';
 
 /** How long a batch waits for a short quiet at most, ms. */
 const MAX_QUIET_MS = 100;
-/** How long is waited until the only target is asked again that has not answered, ms: it may restart, or know our key by another name from now on. */
-const ANSWER_WAITS_MS = [1000, 3000];
+/** After how long the only target is asked again that did not answer, ms: soon, for it may have known our key by a former name; then as at the start. */
+const [SOON_MS, TRY_MS] = [1000, 5000];
 
 /** What is sent at a time. */
 export interface Due {
@@ -58,7 +58,7 @@ export class Target extends EventEmitter {
 
   /** @param config intervals in seconds */
   constructor(
-    private readonly config: { SYNC_INTERVAL: number; FULL_SYNC_INTERVAL: number },
+    private readonly config: { SYNC_INTERVAL: number; FULL_SYNC_INTERVAL: number; MAX_RETRIES: number },
     private readonly parts: Parts,
   ) {
     super();
@@ -88,11 +88,10 @@ export class Target extends EventEmitter {
     const { kind, status } = outcome;
     if (status === null) return false;
     if (kind !== 'failed' && kind !== 'unreachable') return true;
-    for (const ms of [0, ...ANSWER_WAITS_MS]) {
-      await lifecycle.pause(ms);
-      if (lifecycle.stopping || this.state.isPromoted) return false;
+    for (let tries = 0; !lifecycle.stopping && !this.state.isPromoted; tries++) {
       if (await this.parts.sender.answers()) return true;
-      if (this.state.isOneOfMany || !this.isCutOff(outcome)) return false;
+      if (tries >= this.config.MAX_RETRIES || this.state.isOneOfMany || !this.isCutOff(outcome)) break;
+      await lifecycle.pause(tries === 0 ? SOON_MS : TRY_MS);
     }
     return false;
   }

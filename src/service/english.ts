@@ -445,8 +445,8 @@ export const english: Record<string, string> = {
     'ssh options, for example -p 2222; the port in them counts everywhere',
   '同步间隔（秒），可带小数，0 = 不间隔；这段时间内最多开始一次同步':
     'sync interval in seconds, decimals allowed, 0 = no pause: at most one sync begins within it',
-  '等待 SSH 和测试登录的最大重试次数，每次 5 秒':
-    'how many times at most to try while waiting for SSH and testing the login, 5 seconds each',
+  '等待 SSH、测试登录、首次全量同步断线后的最大重试次数，每次 5 秒':
+    'how many times at most to try while waiting for SSH, testing the login, and after a first full sync cut short, 5 seconds each',
   '定期全量比较的间隔（秒），作为安全网，0 = 从不': 'seconds between two full comparisons, as a safety net; 0 = never',
   '不监控的目录，SOURCE_DIR 下的相对路径，以冒号分隔；全量同步仍包含它们':
     'directories that are not watched, relative to SOURCE_DIR, separated by colons; full syncs still include them',

@@ -117,7 +117,8 @@ describe('the start-up log', () => {
 
     const ready = backup.output.slice(0, backup.output.indexOf('SSH 服务器就绪')).trimEnd().split('\n').length + 1;
     const backupLines = masked(backup.lines.slice(0, ready), { PORT: String(pair.port), HOSTNAME: hostname() });
-    const once = backupLines.filter((line) => !/\(([2-9]|\d\d)\/30\)/.test(line)); // making the key may take long
+    const others = /\(([2-9]|\d\d)\/30\)|上次运行遗留的/; // making the key may take long; another test may have left something
+    const once = backupLines.filter((line) => !others.test(line));
     expect(once.join('\n').replace(/PID: \d+/, 'PID: NUMBER')).toBe(BACKUP_TRANSCRIPT);
   });
 

@@ -68,7 +68,7 @@ export class FailingTarget {
     };
     const parts = { state, connection, sender, recovery: this.recovery, doubts: { paths: [], since: undefined } };
     this.target = new Target(
-      { SYNC_INTERVAL: 0, FULL_SYNC_INTERVAL },
+      { SYNC_INTERVAL: 0, FULL_SYNC_INTERVAL, MAX_RETRIES: 0 },
       { ...parts, beside: nothingBeside, pause: neverPaused, announcer: { closeBatch: () => 0 } },
     );
   }

@@ -80,7 +80,7 @@ class Bed {
       doubts,
       announcer: { closeBatch: () => this.closed++ },
     };
-    this.target = new Target({ SYNC_INTERVAL: 0, FULL_SYNC_INTERVAL: 0, ...config }, parts);
+    this.target = new Target({ SYNC_INTERVAL: 0, FULL_SYNC_INTERVAL: 0, MAX_RETRIES: 2, ...config }, parts);
   }
 
   get now(): number {
@@ -293,19 +293,19 @@ describe('after a first full sync that was not done, the mirror goes on', () => 
     ['failed', 12, ''],
     ['failed', 12, '/run/ssh/2'],
   ] as const)(
-    'where the target is back within seconds after its connection was lost: %s (%d) %p',
+    'where the target is back within MAX_RETRIES after its connection was lost: %s (%d) %p',
     async (kind, status, socket) => {
       const cut = { kind, status };
       for (const [from, asked] of [
         [0, [0]],
         [500, [0, 1]],
-        [3500, [0, 1, 4]],
+        [5500, [0, 1, 6]],
       ] as const) {
         const bed = new Bed();
         bed.answersFrom = from;
         expect(await decide(bed, cut, socket)).toEqual({ decided: true, asked: [...asked] });
       }
-      expect(await decide(new Bed(), cut, socket)).toEqual({ decided: false, asked: [0, 1, 4] });
+      expect(await decide(new Bed(), cut, socket)).toEqual({ decided: false, asked: [0, 1, 6] });
     },
   );
 
