@@ -9,7 +9,7 @@ import {
 } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
-import { createServer } from 'node:net';
+import { createServer, type ListenOptions, type Server } from 'node:net';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 /** How long a test waits for what shall happen, ms. It says nothing of the program's pace: the machine may be busy. */
@@ -109,21 +109,28 @@ export async function answerOf(child: ChildProcessWithoutNullStreams, input?: Bu
   return answer;
 }
 
-const givenPorts = new Set<number>();
 /** Below those that the kernel takes for connections (ip_local_port_range), which come and go beside the tests. */
 const PORTS = { first: 10_000, count: 20_000 };
+/** What holds the ports that were given, as long as this process lives: other ones run tests, too. */
+const holders: Server[] = [];
 
-/** A port that nobody listens on at the moment, and that no other test was given: tests run side by side. */
+/** Listens on a port or a socket; nothing where somebody else does. */
+async function listenOn(place: ListenOptions): Promise<Server | undefined> {
+  const server = createServer().listen(place);
+  return once(server, 'listening').then(
+    () => server,
+    () => undefined,
+  );
+}
+
+/** A port that nobody listens on at the moment, and that no other test was given: tests run side by side, and what listens may be started anew. */
 export async function freePort(): Promise<number> {
   const port = PORTS.first + Math.floor(Math.random() * PORTS.count);
-  if (givenPorts.has(port)) return freePort();
-  givenPorts.add(port);
-  const server = createServer().listen(port, '127.0.0.1');
-  const isFree = await once(server, 'listening').then(
-    () => true,
-    () => false,
-  );
-  if (!isFree) return freePort();
+  const holder = await listenOn({ path: `\0rsync-inotify-test-port-${port}` }); // an abstract socket leaves nothing behind
+  if (!holder) return freePort();
+  holders.push(holder.unref());
+  const server = await listenOn({ port, host: '127.0.0.1' });
+  if (!server) return freePort();
   server.close();
   await once(server, 'close');
   return port;
