@@ -2,7 +2,7 @@
 
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { isRoot, type Pair } from './pair.ts';
-import { content, eventually, freePort, Program, processesWith } from './processes.ts';
+import { content, eventually, freePort, Program, processesWith, signalAll } from './processes.ts';
 
 /** Who may log in. */
 const USER = 'mirror-user';
@@ -61,7 +61,10 @@ export class Daemon {
   /** Ends it, with all connections. */
   async down(): Promise<void> {
     const all = [...processesWith(this.pair.path('rsyncd.conf')).keys()];
-    for (const pid of all) if (pid !== this.program?.pid) process.kill(pid);
+    signalAll(
+      all.filter((pid) => pid !== this.program?.pid),
+      'SIGTERM',
+    );
     await this.program?.stop();
   }
 

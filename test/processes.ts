@@ -109,6 +109,16 @@ export async function answerOf(child: ChildProcessWithoutNullStreams, input?: Bu
   return answer;
 }
 
+/** Sends a signal to processes of which some may have ended meanwhile, as one does whose other half was killed. */
+export function signalAll(pids: Iterable<number>, signal: NodeJS.Signals): void {
+  for (const pid of pids)
+    try {
+      process.kill(pid, signal);
+    } catch (cause) {
+      if ((cause as NodeJS.ErrnoException).code !== 'ESRCH') throw cause;
+    }
+}
+
 /** Below those that the kernel takes for connections (ip_local_port_range), which come and go beside the tests. */
 const PORTS = { first: 10_000, count: 20_000 };
 /** What holds the ports that were given, as long as this process lives: other ones run tests, too. */

@@ -21,7 +21,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Model, SHOWN_BY_STATUS } from '../model.ts';
 import { connectionsOf, listedRsyncsOf, Pair, remoteRsyncsOf, theOnly, userName, watchersOf } from '../pair.ts';
-import { cleanEnv, content, count, eventually, Program } from '../processes.ts';
+import { cleanEnv, content, count, eventually, Program, signalAll } from '../processes.ts';
 import { binary } from '../project.ts';
 
 setDefaultTimeout(240_000);
@@ -88,7 +88,7 @@ describe('the watcher', () => {
       const work = model.work(1500, SHOWN_BY_STATUS); // what nobody watches is compared as rsync does
       await sleep(500);
       await eventually(() => {
-        for (const pid of watchersOf(pair)) process.kill(pid, 'SIGKILL');
+        signalAll(watchersOf(pair), 'SIGKILL');
         return source.output.includes('意外退出', offset);
       });
       await work;
@@ -235,7 +235,7 @@ describe.concurrent('the rsync that waits for the next batch', () => {
     const { source } = await pair.run(AT_ONCE);
     for (const name of ['one', 'two', 'three']) {
       await isArmed(pair, source);
-      for (const pid of remoteRsyncsOf(pair)) process.kill(pid, 'SIGKILL');
+      signalAll(remoteRsyncsOf(pair), 'SIGKILL');
       await eventually(() => remoteRsyncsOf(pair).length === 0);
       await arrives(pair, name);
     }
@@ -313,7 +313,7 @@ describe.concurrent('an rsync that is killed while it transfers', () => {
     renameSync(pair.path('big'), pair.path('source', 'big')); // as a whole, in one batch
     await source.shows('触发批量同步', offset);
     await eventually(() => readdirSync(pair.path('backup')).some((it) => it.startsWith('.big.')));
-    for (const pid of listedRsyncsOf(pair)) process.kill(pid, 'SIGKILL');
+    signalAll(listedRsyncsOf(pair), 'SIGKILL');
     await source.shows(/\[ERROR .*\] 同步失败 \(退出码: 137\)：rsync 被信号 9 终止/, offset);
     await source.shows(/\[WARN .*\] 1 秒后重试，\d+ 处变化等待同步/, offset);
     expect(source.output.slice(offset)).not.toContain('同步成功');
@@ -330,9 +330,9 @@ test.concurrent('an rsync that is killed at the backup leaves nothing there, wit
   renameSync(pair.path('big'), pair.path('source', 'big'));
   const remnant = await eventually(() => written().find((it) => statSync(pair.path('backup', it)).size > 3_000_000));
   const receiving = remoteRsyncsOf(pair);
-  for (const pid of receiving) process.kill(pid, 'SIGSTOP');
+  signalAll(receiving, 'SIGSTOP');
   expect(written()).toEqual([remnant]); // it has not come to its end meanwhile
-  for (const pid of receiving) process.kill(pid, 'SIGKILL');
+  signalAll(receiving, 'SIGKILL');
   await backup.shows(`已删除它没有写完的临时文件 ${pair.path('backup', remnant)}`);
   await pair.isMirrored();
   expect(written()).toEqual([]);

@@ -5,7 +5,7 @@ import { randomBytes } from 'node:crypto';
 import { copyFileSync, existsSync, mkdirSync, readlinkSync, writeFileSync } from 'node:fs';
 import { startedBy } from '../../src/service/processes.ts';
 import { connectionsOf, isRoot, Pair, remoteRsyncsOf, theOnly } from '../pair.ts';
-import { cleanEnv, content, count, eventually, Program } from '../processes.ts';
+import { cleanEnv, content, count, eventually, Program, signalAll } from '../processes.ts';
 import { binary } from '../project.ts';
 
 setDefaultTimeout(120_000);
@@ -68,7 +68,7 @@ test('a receiving rsync that was stopped is ended, and what it was sent is sent 
     const found = remoteRsyncsOf(pair).filter((pid) => startedBy(pid).length > 0);
     return found.length > 0 ? found : undefined;
   });
-  for (const pid of receiving.flatMap(startedBy)) process.kill(pid, 'SIGSTOP'); // one of the two that receive
+  signalAll(receiving.flatMap(startedBy), 'SIGSTOP'); // one of the two that receive
   await backup.shows(/\[WARN .*接收镜像的进程 \d+ 已被暂停 \d+ 秒，已结束它，由源端重试/, 0, 60_000);
   await pair.isMirrored(60_000);
 });

@@ -17,7 +17,7 @@ import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Model } from '../model.ts';
 import { Pair, remoteRsyncsOf, theOnly, watchersOf } from '../pair.ts';
-import { count, eventually, type Program } from '../processes.ts';
+import { count, eventually, type Program, signalAll } from '../processes.ts';
 import { expectEqual } from '../tree.ts';
 
 setDefaultTimeout(120_000);
@@ -320,14 +320,14 @@ describe.concurrent('content is right, though sizes and times agree,', () => {
   test('where it was made anew while the deletion of the old one was on its way, and failed', async () => {
     await using pair = await Pair.withKeys('failed-deletion');
     await twins(pair);
-    for (const pid of remoteRsyncsOf(pair)) process.kill(pid, 'SIGSTOP'); // a backup that is slow
+    signalAll(remoteRsyncsOf(pair), 'SIGSTOP'); // a backup that is slow
     rmSync(inSource(pair, 'dir/a'));
     await sleep(1500);
     write(pair, 'dir/a', 'other');
     await sleep(100);
     move(pair, 'dir/a', 'dir/b');
     await sleep(200);
-    for (const pid of remoteRsyncsOf(pair)) process.kill(pid, 'SIGKILL'); // and has no memory left
+    signalAll(remoteRsyncsOf(pair), 'SIGKILL'); // and has no memory left
     await isSame(pair);
   });
 
