@@ -50,6 +50,17 @@ describe('the comparison that the model test rests on', () => {
       expect(found(options)).toEqual([]);
   });
 
+  test('leaves out what rsync keeps with --delay-updates, and that alone', () => {
+    damage('.~tmp~', (path) => {
+      mkdirSync(path);
+      writeFileSync(join(path, 'file'), 'a part');
+    });
+    expect(found('-a --delete --delay-updates')).toEqual([]);
+    expect(found('-a --delete')).toContain('.~tmp~/file');
+    damage('beside', (path) => writeFileSync(path, ''));
+    expect(found('-a --delete --delay-updates')).toEqual(['beside']);
+  });
+
   test('sees one byte, even where size and time are right', () => {
     damage('file', (path) => {
       writeFileSync(path, 'CONTENT');
