@@ -83,11 +83,11 @@ test('a source whose first full sync is cut off by --promote rests, and mirrors 
   pair.start('start-sshd');
   mkdirSync(pair.path('source'), { recursive: true });
   writeFileSync(pair.path('source', 'large'), Buffer.alloc(2_000_000, 'x'));
-  const source = pair.start('rsync-inotify', { RSYNC_OPTS: '-av --delete --bwlimit=1000' });
+  const source = pair.start('rsync-inotify', { RSYNC_OPTS: '-av --delete --bwlimit=1000', MAX_RETRIES: '2' });
   await eventually(() => readdirSync(pair.path('backup')).some((name) => name.startsWith('.large.')));
   expect((await askBackup(pair, ['--promote'])).status).toBe(0);
   await source.shows('备份端已接管');
-  await Bun.sleep(6000); // in which it would have given up
+  await Bun.sleep(8000); // in which it would have given up
   expect(source.output).not.toContain('首次全量同步失败');
   expect(stateOf(pair)).toBe('promoted');
   expect((await askBackup(pair, ['--demote'])).status).toBe(0);
